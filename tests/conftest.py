@@ -1,0 +1,59 @@
+"""What tests share: a small random model, and a store of their own."""
+
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:  # at run time a fixture imports it, when the type checker of the package's annotations is in place
+    from xgap_analysis.models import DualEncoder
+
+CONTEXT, VOCABULARY = 16, 200
+
+
+@pytest.fixture(autouse=True)
+def xgap_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The store of one test, so that none reads or writes the user's."""
+    home = tmp_path_factory.mktemp("xgap-home")
+    monkeypatch.setenv("XGAP_HOME", str(home))
+    return home
+
+
+def tokenize(captions: list[str]) -> Tensor:
+    """Token ids `[n, 16]`, one a word; the end has the highest id, as CLIP's pooling wants it."""
+    ids = torch.zeros(len(captions), CONTEXT, dtype=torch.long)
+    for row, caption in zip(ids, captions, strict=True):
+        words = [2 + zlib.crc32(word.encode()) % (VOCABULARY - 3) for word in caption.lower().split()]
+        own = [1, *words[: CONTEXT - 2], VOCABULARY - 1]
+        row[: len(own)] = torch.tensor(own)
+    return ids
+
+
+def random_model(seed: int = 0) -> "DualEncoder":
+    """An open_clip model of two layers a side, with seeded random weights."""
+    from open_clip import image_transform
+    from open_clip.model import CLIP
+
+    from xgap_analysis.models import from_open_clip
+
+    vision = {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8}
+    text = {"context_length": CONTEXT, "vocab_size": VOCABULARY, "width": 32, "heads": 2, "layers": 2}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        made = CLIP(embed_dim=16, vision_cfg=vision, text_cfg=text)
+    return from_open_clip(made, tokenize, image_transform(32, is_train=False), name=f"random-{seed}")
+
+
+@pytest.fixture(scope="session")
+def model() -> "DualEncoder":
+    """A small random model; its features are of 16 dimensions."""
+    return random_model()
+
+
+@pytest.fixture(scope="session")
+def other_model() -> "DualEncoder":
+    """The same architecture with other weights."""
+    return random_model(1)

@@ -1,0 +1,243 @@
+"""Images, texts, relevance and splits, against plain loops."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from xgap_analysis.datasets.records import Dataset, Images, Relevance, Texts
+from xgap_analysis.errors import XgapError
+
+LABELS = st.lists(st.sampled_from("abcd"), min_size=1, max_size=8)
+NAMES = st.lists(st.sampled_from([f"item-{i}" for i in range(12)]), min_size=1, max_size=8, unique=True)
+
+
+def naive_labels(query: list[str], gallery: list[str]) -> torch.Tensor:
+    return torch.tensor([[float(q == g) for g in gallery] for q in query])
+
+
+# Images and texts
+
+
+def test_images_open_by_place_and_keep_their_digest_when_chosen_from() -> None:
+    opened = []
+
+    def opener(item: str) -> Image.Image:
+        opened.append(item)
+        return Image.new("RGB", (2, 2), (int(item), 0, 0))
+
+    images = Images(("1", "2", "3"), opener, "digest")
+    chosen = images.select(["3", "1"])
+    assert opened == []
+    assert (len(chosen), chosen.ids, chosen.digest) == (2, ("3", "1"), "digest")
+    assert chosen[0].getpixel((0, 0)) == (3, 0, 0)
+    assert opened == ["3"]
+
+
+def test_texts_are_a_sequence_of_captions() -> None:
+    texts = Texts(("a", "b", "c"), ("one", "two", "three"))
+    assert (len(texts), texts[1], list(texts)) == (3, "two", ["one", "two", "three"])
+    assert texts.select(["c", "a"]) == Texts(("c", "a"), ("three", "one"))
+
+
+def test_the_digest_of_texts_knows_ids_captions_and_order() -> None:
+    texts = Texts(("a", "b"), ("one", "two"))
+    assert texts.digest == Texts(["a", "b"], ["one", "two"]).digest
+    others = [
+        Texts(("a", "c"), ("one", "two")),
+        Texts(("a", "b"), ("one", "2")),
+        Texts(("b", "a"), ("two", "one")),
+        Texts(("a",), ("one",)),
+    ]
+    assert len({texts.digest, *(other.digest for other in others)}) == 5
+
+
+def test_ids_and_captions_that_do_not_fit() -> None:
+    with pytest.raises(XgapError, match="2 ids were given for 1 captions"):
+        Texts(("a", "b"), ("one",))
+
+
+def test_choosing_an_item_that_is_not_there_names_it() -> None:
+    with pytest.raises(XgapError, match="'x'"):
+        Texts(("a",), ("one",)).select(["x"])
+    with pytest.raises(XgapError, match="'x'"):
+        Images(("a",), lambda item: Image.new("RGB", (1, 1))).select(["a", "x"])
+
+
+# Relevance
+
+
+@given(LABELS, LABELS, st.data())
+def test_labels_in_rows_equal_a_plain_loop(query: list[str], gallery: list[str], data: st.DataObject) -> None:
+    query_ids, gallery_ids = [f"q{i}" for i in range(len(query))], [f"g{i}" for i in range(len(gallery))]
+    bound = Relevance.from_labels(query, gallery).bind(query_ids, gallery_ids)
+    start = data.draw(st.integers(0, len(query)))
+    stop = data.draw(st.integers(start, len(query)))
+    assert torch.equal(bound.grades(start, stop), naive_labels(query, gallery)[start:stop])
+    assert bound.grades(start, stop).dtype == torch.float32
+    assert not bound.ignored(start, stop).any()
+
+
+@given(NAMES, NAMES, st.data())
+def test_labels_by_id_equal_a_plain_loop_whatever_the_order(
+    query_ids: list[str], gallery_ids: list[str], data: st.DataObject
+) -> None:
+    label = {i: data.draw(st.sampled_from("abc")) for i in {*query_ids, *gallery_ids}}
+    bound = Relevance.from_labels(label, {**label, "not here": "a"}).bind(query_ids, gallery_ids)
+    expected = naive_labels([label[i] for i in query_ids], [label[i] for i in gallery_ids])
+    assert torch.equal(bound.grades(0, len(query_ids)), expected)
+    itself = torch.tensor([[q == g for g in gallery_ids] for q in query_ids])
+    assert torch.equal(bound.ignored(0, len(query_ids)), itself)
+    assert not bound.ignored(0, len(query_ids), exclude_self=False).any()
+
+
+def test_labels_may_be_arrays_and_the_given_list_may_change_afterwards() -> None:
+    labels = ["a", "b"]
+    relevance = Relevance.from_labels(labels, np.array(["b", "a", "b"]))
+    labels[0] = "b"
+    assert relevance.bind(["q0", "q1"], ["x", "y", "z"]).grades(0, 2).tolist() == [[0, 1, 0], [1, 0, 1]]
+
+
+@pytest.mark.parametrize("kind", [list, tuple, iter, np.array, torch.tensor, pd.Series])
+def test_labels_may_be_numbers_in_any_container(kind: Callable[[list[int]], Any]) -> None:
+    relevance = Relevance.from_labels(kind([3, 1]), kind([1, 3, 1]))
+    assert relevance.bind(["q0", "q1"], ["x", "y", "z"]).grades(0, 2).tolist() == [[0, 1, 0], [1, 0, 1]]
+
+
+def test_labels_that_do_not_fit_the_rows() -> None:
+    relevance = Relevance.from_labels(["a", "b"], ["a"])
+    with pytest.raises(XgapError, match="2 query labels were given for 1 query vectors"):
+        relevance.bind(["q"], ["g"])
+    with pytest.raises(XgapError, match="1 gallery labels were given for 2 gallery vectors"):
+        relevance.bind(["q", "r"], ["g", "h"])
+
+
+def test_an_id_without_a_label_is_named() -> None:
+    relevance = Relevance.from_labels({"q": "a"}, {"g": "a"})
+    with pytest.raises(XgapError, match="2 gallery ids have no label, the first is 'h'"):
+        relevance.bind(["q"], ["g", "h", "i"])
+    with pytest.raises(XgapError, match="1 query ids have no label, the first is 'r'"):
+        relevance.bind(["q", "r"], ["g"])
+
+
+@given(NAMES, NAMES, st.data())
+def test_graded_judgements_and_junk_equal_a_plain_loop(
+    query_ids: list[str], gallery_ids: list[str], data: st.DataObject
+) -> None:
+    anywhere = st.sampled_from([f"item-{i}" for i in range(12)])
+    qrels = data.draw(st.dictionaries(anywhere, st.dictionaries(anywhere, st.integers(-1, 3)), max_size=8))
+    junk = data.draw(st.dictionaries(anywhere, st.lists(anywhere, max_size=4), max_size=8))
+    bound = Relevance.from_qrels(qrels, junk).bind(query_ids, gallery_ids)
+    n = len(query_ids)
+    grades = [[float(max(qrels.get(q, {}).get(g, 0), 0)) for g in gallery_ids] for q in query_ids]
+    assert bound.grades(0, n).tolist() == grades
+    for exclude_self in (True, False):
+        left_out = [[g in junk.get(q, ()) or (exclude_self and q == g) for g in gallery_ids] for q in query_ids]
+        assert bound.ignored(0, n, exclude_self).tolist() == left_out
+    in_blocks = torch.cat([bound.grades(i, i + 1) for i in range(n)])
+    assert in_blocks.tolist() == grades
+    masks = torch.cat([bound.ignored(i, i + 1) for i in range(n)])
+    assert torch.equal(masks, bound.ignored(0, n))
+
+
+# Data sets
+
+
+def blank(item: str) -> Image.Image:
+    return Image.new("RGB", (4, 4))
+
+
+def pets(**changed: object) -> Dataset:
+    """Two images and one caption of each of three animals."""
+    kinds = ("cat", "dog", "owl")
+    images = [f"{kind}-{i}" for kind in kinds for i in range(2)]
+    made: dict = {
+        "name": "pets",
+        "split_name": "all",
+        "images": Images(images, blank, "d"),
+        "texts": Texts([f"{kind}-text" for kind in kinds], kinds),
+        "labels": {
+            "kind": {i: i.split("-")[0] for i in (*images, *(f"{kind}-text" for kind in kinds))},
+            "flies": {i: str(i.startswith("owl")) for i in images},
+        },
+        "class_names": {"kind": {kind: kind for kind in kinds}, "flies": {"True": "flying", "False": "walking"}},
+    }
+    return Dataset(**{**made, **changed})
+
+
+def test_without_named_queries_every_item_asks_and_all_are_searched() -> None:
+    data = pets()
+    assert data.queries("image") == data.gallery("image") == tuple(data.images.ids)
+    assert data.queries("text") == data.gallery("text") == ("cat-text", "dog-text", "owl-text")
+
+
+def test_named_queries_are_not_in_the_gallery() -> None:
+    data = pets(image_queries=("owl-0", "cat-0"))
+    assert data.queries("image") == ("owl-0", "cat-0")
+    assert data.gallery("image") == ("cat-1", "dog-0", "dog-1", "owl-1")
+    with pytest.raises(XgapError, match="'pets' has images and texts, not 'sound'"):
+        data.queries("sound")
+
+
+def test_relevance_is_sharing_the_label_of_a_level() -> None:
+    data = pets()
+    bound = data.relevance().bind(["cat-0"], ["cat-0", "cat-1", "dog-0", "cat-text"])
+    assert bound.grades(0, 1).tolist() == [[1, 1, 0, 1]]
+    assert bound.ignored(0, 1).tolist() == [[True, False, False, False]]
+    assert data.relevance("flies").bind(["cat-0"], ["dog-0", "owl-0"]).grades(0, 1).tolist() == [[1, 0]]
+    with pytest.raises(XgapError, match="'pets' has no labels 'colour'; it has: kind, flies"):
+        data.relevance("colour")
+
+
+def test_a_data_set_without_labels_says_so() -> None:
+    data = pets(labels={})
+    with pytest.raises(XgapError, match="'pets' has no labels"):
+        data.relevance()
+    with pytest.raises(XgapError, match="'pets' has no labels"):
+        data.limit(2)
+
+
+def test_splits_are_made_by_name_and_an_empty_one_is_refused() -> None:
+    none = Images((), blank)
+    data = pets(splits={"test": lambda: pets(split_name="test"), "none": lambda: pets(images=none, texts=Texts((), ()))})
+    assert data.split("test").split_name == "test"
+    with pytest.raises(XgapError, match="'pets' has no split 'val'; it has: test, none"):
+        data.split("val")
+    with pytest.raises(XgapError, match="split 'none' of data set 'pets' is empty"):
+        data.split("none")
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_limit_keeps_whole_labels_and_everything_about_them(n: int) -> None:
+    data = pets(image_queries=("cat-0", "dog-0", "owl-0"))
+    small = data.limit(n)
+    kept = {small.labels["kind"][i] for i in small.images.ids}
+    assert len(kept) == n
+    assert small.images.ids == tuple(i for i in data.images.ids if i.split("-")[0] in kept)
+    assert small.texts.ids == tuple(i for i in data.texts.ids if i.split("-")[0] in kept)
+    assert small.image_queries == tuple(i for i in data.image_queries if i.split("-")[0] in kept)
+    assert set(small.class_names["kind"]) == kept
+    assert small.class_names["flies"] == data.class_names["flies"]
+    assert set(small.labels["kind"]) == {*small.images.ids, *small.texts.ids}
+    assert small.split_name == f"all[{n}]"
+    assert data.limit(n).images.ids == small.images.ids
+    assert kept <= {data.limit(n + 1).labels["kind"][i] for i in data.limit(n + 1).images.ids}
+
+
+def test_a_limit_of_everything_changes_nothing() -> None:
+    data = pets()
+    for n in (3, 30):
+        whole = data.limit(n)
+        assert (whole.split_name, whole.images.ids, whole.labels) == ("all", tuple(data.images.ids), data.labels)
+
+
+@pytest.mark.parametrize("n", [0, -1])
+def test_a_limit_below_one_is_refused(n: int) -> None:
+    with pytest.raises(XgapError, match=f"at least 1 label, not {n}"):
+        pets().limit(n)

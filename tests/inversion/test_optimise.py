@@ -1,0 +1,138 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from xgap_analysis.errors import XgapError
+from xgap_analysis.inversion.optimise import (
+    PLATEAU_GAIN,
+    PLATEAU_STEPS,
+    AdamW,
+    Stop,
+    check_stop,
+    optimise,
+    starts,
+    unit_features,
+)
+
+MAP = torch.randn(12, 5, generator=torch.Generator().manual_seed(0))
+SETTINGS = {"steps": 60, "lr": 2e-2, "weight_decay": 0.01}
+
+
+def forward(tokens: Tensor) -> Tensor:
+    """A small nonlinear encoder of `[n, 2, 6]`."""
+    return torch.tanh(tokens.flatten(1)) @ MAP.to(tokens.dtype)
+
+
+def problem(n: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    targets = F.normalize(torch.randn(n, 5, generator=generator), dim=1)
+    return starts([str(i) for i in range(n)], 2, 6, seed=0, std=0.02), targets
+
+
+@given(st.integers(0, 1000), st.floats(1e-4, 0.5), st.floats(0, 0.5), st.integers(1, 30))
+def test_adamw_is_torchs(seed: int, lr: float, decay: float, steps: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    ours = torch.randn(3, 2, 4, generator=generator)
+    theirs = ours.clone().requires_grad_()
+    own, reference = AdamW(ours, lr, decay), torch.optim.AdamW([theirs], lr=lr, weight_decay=decay)
+    for _ in range(steps):
+        gradient = torch.randn(3, 2, 4, generator=generator)
+        theirs.grad = gradient.clone()
+        reference.step()
+        own.step(gradient)
+    torch.testing.assert_close(ours, theirs.detach(), atol=1e-6, rtol=1e-5)
+
+
+def test_frozen_rows_keep_their_bits() -> None:
+    tokens = torch.randn(3, 2, 4)
+    before, optimiser = tokens.clone(), AdamW(tokens, 0.1, 0.1)
+    optimiser.step(torch.randn(3, 2, 4), torch.tensor([True, False, True]))
+    assert torch.equal(tokens[1], before[1])
+    assert (tokens[[0, 2]] != before[[0, 2]]).all()
+
+
+def test_the_loop_is_adamw_on_the_mean_loss_of_one_item() -> None:
+    start, targets = problem(1)
+    tokens = start.clone().requires_grad_()
+    reference, losses = torch.optim.AdamW([tokens], lr=2e-2, weight_decay=0.01), []
+    for _ in range(60):
+        loss = F.cosine_embedding_loss(forward(tokens), targets, torch.ones(1))
+        losses.append(loss.item())
+        reference.zero_grad()
+        loss.backward()
+        reference.step()
+    found = optimise(forward, start, targets, **SETTINGS)
+    torch.testing.assert_close(found.tokens, tokens.detach(), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found.loss[:, 0], torch.tensor(losses), atol=1e-5, rtol=1e-4)
+    assert found.loss[-1, 0] < 0.5 * found.loss[0, 0]
+
+
+def test_loss_and_snapshots_say_what_was_before_and_after_each_update() -> None:
+    start, targets = problem(4)
+    found = optimise(forward, start, targets, snapshots=(0, 7, 60), **SETTINGS)
+    assert sorted(found.snapshots) == [0, 7, 60]
+    assert torch.equal(found.snapshots[0], unit_features(forward, start))
+    assert torch.equal(found.snapshots[60], found.features)
+    seventh = optimise(forward, start, targets, **{**SETTINGS, "steps": 7})
+    assert torch.equal(found.snapshots[7], seventh.features)
+    assert torch.equal(found.loss[:7], seventh.loss)
+    torch.testing.assert_close(found.loss[7], 1 - (found.snapshots[7] * targets).sum(1), atol=1e-6, rtol=0)
+    torch.testing.assert_close(found.features.norm(dim=1), torch.ones(4))
+    assert torch.equal(start, problem(4)[0])  # the start is left as it was
+
+
+@pytest.mark.parametrize("stop", ["fixed", "plateau", 0.9])
+def test_items_do_not_depend_on_their_company(stop: str | float) -> None:
+    start, targets = problem(9)
+    settings = {**SETTINGS, "steps": 200, "stop": stop, "snapshots": (20,)}
+    together = optimise(forward, start, targets, **settings)
+    for i in range(9):
+        alone = optimise(forward, start[i : i + 1], targets[i : i + 1], **settings)
+        torch.testing.assert_close(alone.tokens[0], together.tokens[i], atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(alone.loss[:, 0], together.loss[:, i], atol=1e-5, rtol=1e-3)
+        torch.testing.assert_close(alone.snapshots[20][0], together.snapshots[20][i], atol=1e-4, rtol=1e-3)
+
+
+def test_an_item_stops_at_its_cosine() -> None:
+    start, targets = problem(9)
+    found = optimise(forward, start, targets, **{**SETTINGS, "steps": 300}, stop=0.8)
+    full = optimise(forward, start, targets, **{**SETTINGS, "steps": 300})
+    for loss, free in zip(found.loss.T, full.loss.T, strict=True):
+        first = int((free <= 0.2).int().argmax())
+        assert free[first] <= 0.2  # each of these can be reached
+        torch.testing.assert_close(loss[: first + 1], free[: first + 1], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(loss[first:], loss[first].expand(300 - first), atol=1e-6, rtol=0)
+
+
+def test_a_plateau_is_a_stretch_without_gain() -> None:
+    judge = Stop("plateau", 2, torch.device("cpu"))
+    for step in range(PLATEAU_STEPS + 3):
+        falling = 1 - 2 * PLATEAU_GAIN * step
+        judge.see(torch.tensor([falling, max(falling, 1 - 4 * PLATEAU_GAIN)]))
+    assert judge.active.tolist() == [True, False]
+
+
+def test_starts_belong_to_items() -> None:
+    made = starts(["a", "b", "c"], 2, 500, seed=3, std=0.02)
+    assert torch.equal(starts(["c", "a"], 2, 500, seed=3, std=0.02), made[[2, 0]])
+    assert not torch.equal(starts(["a"], 2, 500, seed=4, std=0.02)[0], made[0])
+    assert len({float(row[0, 0]) for row in made}) == 3
+    assert float(made.std()) == pytest.approx(0.02, rel=0.1)
+    assert abs(float(made.mean())) < 0.002
+
+
+def test_it_runs_inside_inference_mode() -> None:
+    start, targets = problem(2)
+    expected = optimise(forward, start, targets, **SETTINGS)
+    with torch.inference_mode():
+        inside = optimise(forward, start.clone(), targets.clone(), **SETTINGS)
+    assert torch.equal(inside.tokens, expected.tokens)
+
+
+@pytest.mark.parametrize("rule", ["never", 1.5, -1.0, True])
+def test_rules_that_are_none(rule: object) -> None:
+    with pytest.raises(XgapError, match="stop is"):
+        check_stop(rule)

@@ -1,0 +1,174 @@
+"""Gap metrics against naive loops over pairs, scipy and scikit-learn."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xgap_analysis.errors import XgapError
+from xgap_analysis.features import Features
+from xgap_analysis.metrics import (
+    alignment,
+    cone,
+    cross_cosine,
+    effective_rank,
+    gap_report,
+    gap_vector,
+    modality_gap,
+    relative_modality_gap,
+    separability,
+    uniformity,
+)
+
+
+def features(vectors, side="image"):
+    return Features(torch.as_tensor(vectors), [f"{side}{i}" for i in range(len(vectors))], side, side)
+
+
+def sides(n=23, d=6, seed=0, shift=1.0, m=None):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, d)) + shift * np.eye(d)[0]
+    y = rng.normal(size=(m or n, d)) - shift * np.eye(d)[1]
+    return features(x), features(y, "text")
+
+
+def rows(x):
+    return [[float(v) for v in row] for row in x.vectors.tolist()]
+
+
+def cos(u, v):
+    return sum(a * b for a, b in zip(u, v, strict=True))
+
+
+def pairs_within(x):
+    r = rows(x)
+    return [(u, v) for i, u in enumerate(r) for j, v in enumerate(r) if i != j]
+
+
+def mean(values):
+    values = list(values)
+    return math.fsum(values) / len(values)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_equal_naive_loops(seed):
+    x, y = sides(seed=seed)
+    centres = [[mean(column) for column in zip(*rows(side), strict=True)] for side in (x, y)]
+    assert modality_gap(x, y) == pytest.approx(math.dist(*centres), rel=1e-9)
+    np.testing.assert_allclose(gap_vector(x, y), np.subtract(*centres), rtol=1e-5, atol=1e-7)
+    assert alignment(x, y) == pytest.approx(mean(math.dist(u, v) ** 2 for u, v in zip(rows(x), rows(y), strict=True)))
+    assert cross_cosine(x, y) == pytest.approx(mean(cos(u, v) for u, v in zip(rows(x), rows(y), strict=True)))
+    for side in (x, y):
+        assert cone(side) == pytest.approx(mean(cos(u, v) for u, v in pairs_within(side)), rel=1e-9)
+        naive = math.log(mean(math.exp(-2 * math.dist(u, v) ** 2) for u, v in pairs_within(side)))
+        assert uniformity(side) == pytest.approx(naive, rel=1e-9)
+    match = mean((1 - cos(u, v)) / 2 for u, v in zip(rows(x), rows(y), strict=True))
+    n = len(x)
+    intra = sum((1 - cos(u, v)) / 2 for side in (x, y) for u, v in pairs_within(side)) / (2 * n * (n - 1))
+    assert relative_modality_gap(x, y) == pytest.approx(match / (intra + match), rel=1e-9)
+
+
+@pytest.mark.parametrize("block", [1, 5, 23, 24, 1000])
+def test_the_block_changes_no_number(block):
+    x, _ = sides()
+    assert uniformity(x, block=block) == pytest.approx(uniformity(x), rel=1e-12)
+
+
+def test_effective_rank():
+    from scipy.stats import entropy
+
+    x, _ = sides(n=40)
+    for centred in (False, True):
+        matrix = x.vectors.double().numpy()
+        values = np.linalg.svd(matrix - matrix.mean(axis=0) * centred, compute_uv=False)
+        assert effective_rank(x, centred=centred) == pytest.approx(math.exp(entropy(values)), rel=1e-9)
+    assert effective_rank(features(np.eye(5))) == pytest.approx(5)
+    assert effective_rank(features(np.ones((4, 3)))) == pytest.approx(1)
+    with pytest.raises(XgapError, match="no spectrum"):
+        effective_rank(features(np.eye(3)[[0, 0]]), centred=True)
+
+
+def test_separability_is_held_out_accuracy():
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold
+
+    x, y = sides(n=60, shift=0.5, seed=4)
+    data = np.concatenate([x.vectors, y.vectors])
+    side = np.array([0] * 60 + [1] * 60)
+    right = []
+    for train, test in StratifiedKFold(5, shuffle=True, random_state=0).split(data, side):
+        model = LogisticRegression(max_iter=1000).fit(data[train], side[train])
+        right.append((model.predict(data[test]) == side[test]).mean())
+    assert separability(x, y) == pytest.approx(np.mean(right))
+    apart = [features(np.random.default_rng(i).normal(size=(30, 5)) + 9 * np.eye(5)[i]) for i in (0, 1)]
+    assert separability(*apart) == 1
+    alike = [features(np.random.default_rng(i).normal(size=(400, 5))) for i in (0, 1)]
+    assert abs(separability(*alike) - 0.5) < 0.07  # 800 draws: a standard deviation of 0.018
+    assert 0 <= separability(features(np.eye(2)), features(-np.eye(2))) <= 1  # fewer vectors than folds
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000))
+def test_a_rotation_of_both_sides_changes_nothing(seed):
+    x, y = sides(seed=seed)
+    turn = torch.linalg.qr(torch.from_numpy(np.random.default_rng(seed + 1).normal(size=(6, 6)))).Q
+    turned = [features(side.vectors.double() @ turn, side.space) for side in (x, y)]
+    before, after = gap_report(x, y), gap_report(*turned)
+    np.testing.assert_allclose(before.drop(columns="separability"), after.drop(columns="separability"), atol=1e-6)
+    assert abs(before["separability"].item() - after["separability"].item()) < 0.05  # one item of 46 may tip
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 12), st.integers(1, 7))
+def test_bounds_and_symmetry(seed, n, d):
+    x, y = sides(n, max(d, 2), seed)
+    row, other = gap_report(x, y).iloc[0], gap_report(y, x).iloc[0]
+    assert 0 <= row["modality_gap"] <= 2
+    assert 0 <= row["rmg"] <= 1
+    assert -1e-6 <= row["alignment"] <= 4 + 1e-6
+    assert row["alignment"] == pytest.approx(2 - 2 * row["cross_cosine"], abs=1e-5)
+    for side in "xy":
+        assert -8 - 1e-6 <= row[f"uniformity_{side}"] <= 0
+        assert -1 / (n - 1) - 1e-6 <= row[f"cone_{side}"] <= 1 + 1e-6
+        assert 1 - 1e-9 <= row[f"effective_rank_{side}"] <= min(n, max(d, 2)) + 1e-9
+    for name in ("modality_gap", "rmg", "alignment", "cross_cosine"):
+        assert row[name] == pytest.approx(other[name], rel=1e-9, abs=1e-12)
+    assert row["cone_x"] == pytest.approx(other["cone_y"], rel=1e-12)
+
+
+def test_known_answers():
+    x = features(np.eye(4))
+    assert relative_modality_gap(x, features(np.eye(4), "text")) == 0
+    assert relative_modality_gap(features(np.ones((3, 2))), features(-np.ones((3, 2)), "text")) == pytest.approx(1)
+    assert relative_modality_gap(x, features(np.roll(np.eye(4), 1, axis=0))) == pytest.approx(0.5)
+    assert modality_gap(features([[1.0, 0.0]]), features([[-1.0, 0.0]])) == 2
+    assert math.isnan(relative_modality_gap(*[features(np.eye(3)[[0, 0]])] * 2))
+    assert uniformity(features([[1.0, 0.0], [-1.0, 0.0]])) == pytest.approx(-8)
+
+
+def test_report_of_unpaired_sides():
+    x, y = sides(m=9)
+    report = gap_report(x, y)
+    assert report.attrs == {"paired": False, "n_x": 23, "n_y": 9}
+    assert report.columns[report.isna().any()].tolist() == ["rmg", "alignment", "cross_cosine"]
+    assert report["n"].item() == 0
+    assert gap_report(*sides()).attrs["paired"]
+    for paired_only in (alignment, cross_cosine, relative_modality_gap):
+        with pytest.raises(XgapError, match="x has 23 vectors and y 9"):
+            paired_only(x, y)
+
+
+def test_users_mistakes():
+    x, y = features(np.eye(3)), features(np.eye(4), "text")
+    for metric in (modality_gap, gap_vector, gap_report, separability, alignment):
+        with pytest.raises(XgapError, match="3 dimensions and y 4"):
+            metric(x, y)
+    one = features(np.eye(3)[:1])
+    for metric in (uniformity, cone):
+        with pytest.raises(XgapError, match="at least 2"):
+            metric(one)
+    with pytest.raises(XgapError, match="at least 2"):
+        gap_report(one, one)

@@ -1,0 +1,117 @@
+"""Small open_clip models of every kind with random weights, and a tokenizer that needs no file."""
+
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from xgap_analysis.models import DualEncoder, from_open_clip
+
+SIZE, LENGTH, VOCABULARY, WIDTH, DIM = 32, 12, 200, 32, 24
+VIT = {"image_size": SIZE, "patch_size": 8, "width": WIDTH, "layers": 2, "head_width": 8}
+TEXT = {"context_length": LENGTH, "vocab_size": VOCABULARY, "width": WIDTH, "heads": 4, "layers": 3}
+SIGLIP_TEXT = {**TEXT, "no_causal_mask": True, "pool_type": "last", "proj_bias": True}
+TIMM = {"image_size": SIZE, "timm_model_name": "vit_tiny_patch16_224", "timm_proj": "linear", "timm_pool": "token"}
+KINDS: dict[str, dict[str, Any]] = {
+    "native": {"vision_cfg": VIT, "text_cfg": TEXT},
+    "quickgelu": {"vision_cfg": VIT, "text_cfg": TEXT, "quick_gelu": True},
+    "layer-scale": {"vision_cfg": {**VIT, "ls_init_value": 0.3}, "text_cfg": {**TEXT, "ls_init_value": 0.3}},
+    "average-pool": {
+        "vision_cfg": {**VIT, "pool_type": "avg"},
+        "text_cfg": {**TEXT, "pool_type": "eos", "eos_id": 199},
+    },
+    "qk-norm": {"vision_cfg": {**VIT, "qk_norm": True}, "text_cfg": {**TEXT, "qk_norm": True}},
+    "custom": {"vision_cfg": {**VIT, "no_ln_pre": True, "final_ln_after_pool": True}, "text_cfg": TEXT, "custom": True},
+    "siglip": {
+        "vision_cfg": {**TIMM, "timm_pool": "map", "timm_proj": "none"},
+        "text_cfg": SIGLIP_TEXT,
+        "custom": True,
+    },
+    "timm-linear": {"vision_cfg": TIMM, "text_cfg": {**TEXT, "pool_type": "last"}, "custom": True},
+    "timm-bias": {"vision_cfg": {**TIMM, "timm_proj": None}, "text_cfg": {**TEXT, "proj_type": "none"}, "custom": True},
+    "hugging-face": {"vision_cfg": VIT, "text_cfg": TEXT, "custom": True},
+}
+
+
+def tokenizer(start: int | None, end: int, padding: int) -> Callable[[Sequence[str]], Tensor]:
+    """One token a word, by a checksum; framed, cut and padded as the libraries do it."""
+
+    def tokenize(captions: Sequence[str]) -> Tensor:
+        rows = []
+        for caption in captions:
+            words = [5 + zlib.crc32(word.encode()) % (VOCABULARY - 10) for word in caption.split()]
+            ids = [*([] if start is None else [start]), *words][: LENGTH - 1] + [end]
+            rows.append(ids + [padding] * (LENGTH - len(ids)))
+        return torch.tensor(rows)
+
+    return tokenize
+
+
+TOKENIZERS = {
+    "clip": tokenizer(198, 199, 0),
+    "clip-padded-with-end": tokenizer(198, 199, 199),
+    "siglip": tokenizer(None, 1, 1),
+}
+
+
+def build(kind: str, seed: int = 0) -> Any:
+    """The bare open_clip model, with biases and norms that are not at their neutral start."""
+    from open_clip.hf_model import HFTextEncoder
+    from open_clip.model import CLIP, CustomTextCLIP
+    from transformers import BertConfig
+
+    torch.manual_seed(seed)
+    settings = dict(KINDS[kind])
+    model = (CustomTextCLIP if settings.pop("custom", False) else CLIP)(embed_dim=DIM, **settings)
+    if kind == "siglip":
+        model = CustomTextCLIP(embed_dim=192, **settings)  # its image tower has no projection to another dimension
+    if hasattr(model.visual, "set_input_size"):
+        model.visual.set_input_size(SIZE)
+    if kind == "hugging-face":
+        bert = BertConfig(
+            vocab_size=VOCABULARY, hidden_size=WIDTH, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64
+        )
+        model.text = HFTextEncoder("", DIM, config=bert, pooler_type="mean_pooler", proj_type="linear")
+    for parameter in model.parameters():
+        if parameter.ndim == 1:
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    return model.eval()
+
+
+def wrap(kind: str, seed: int = 0, **options: Any) -> DualEncoder:
+    """The same model as a dual encoder."""
+    own = TOKENIZERS["siglip" if kind == "siglip" else "clip"]
+    return from_open_clip(build(kind, seed), own, lambda image: torch.zeros(3, SIZE, SIZE), name=kind, **options)
+
+
+@pytest.fixture
+def make_model() -> Callable[..., DualEncoder]:
+    return wrap
+
+
+@pytest.fixture
+def bare_model() -> Callable[..., Any]:
+    return build
+
+
+@pytest.fixture(params=sorted(KINDS))
+def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def tokenizers() -> dict[str, Callable[[Sequence[str]], Tensor]]:
+    return TOKENIZERS
+
+
+@pytest.fixture
+def pixels() -> Tensor:
+    return torch.randn(5, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def captions() -> list[str]:
+    return ["a photo of cat", "dog", "", "a b c d e f g h i j k l m n o p", "two red cars in the rain"]

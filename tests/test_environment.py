@@ -1,0 +1,76 @@
+"""`environment.yml`, `requirements.lock` and `pyproject.toml` say the same."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LOCK = (ROOT / "requirements.lock").read_text()
+PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
+
+
+def locked(python: str) -> dict[str, str]:
+    """Version by package name, as the lock has it for a Python on Linux."""
+    machine = {**default_environment(), "python_version": python, "python_full_version": f"{python}.1"}
+    machine |= {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "x86_64"}
+    lines = (line.rstrip(" \\") for line in LOCK.splitlines() if not line.startswith((" ", "#")))
+    asked = [Requirement(line) for line in lines]
+    fitting = [one for one in asked if one.marker is None or one.marker.evaluate(machine)]
+    versions = {canonicalize_name(one.name): str(one.specifier).removeprefix("==") for one in fitting}
+    assert len(versions) == len(fitting), "a package has two versions for one Python"
+    return versions
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_lock_has_a_fitting_version_of_everything_that_is_asked_for(python: str) -> None:
+    versions = locked(python)
+    extras = [line for lines in PROJECT["optional-dependencies"].values() for line in lines]
+    for line in [*PROJECT["dependencies"], *extras]:
+        asked = Requirement(line)
+        if asked.marker is None or asked.marker.evaluate({**default_environment(), "python_version": python}):
+            assert versions[canonicalize_name(asked.name)] in asked.specifier, line
+
+
+def test_the_lower_bounds_are_the_oldest_locked_versions() -> None:
+    bounds = {
+        canonicalize_name(Requirement(line).name): Requirement(line).specifier for line in PROJECT["dependencies"]
+    }
+    oldest = locked(PYTHONS[0])
+    assert {name: str(bound) for name, bound in bounds.items()} == {name: f">={oldest[name]}" for name in bounds}
+
+
+def test_everything_in_the_lock_has_a_hash_and_nothing_an_address() -> None:
+    assert "://" not in LOCK
+    entries = re.split(r"\n(?=\S)", LOCK.strip())
+    assert len(entries) > 100
+    assert [entry for entry in entries if "--hash=sha256:" not in entry] == []
+
+
+def test_every_asked_for_python_is_supported() -> None:
+    assert all(f"{python}.1" in SpecifierSet(PROJECT["requires-python"]) for python in PYTHONS)
+    assert "3.9.20" not in SpecifierSet(PROJECT["requires-python"])
+
+
+def test_conda_gives_python_and_pip_gives_everything_else() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert environment["channels"] == ["conda-forge", "nodefaults"]
+    *conda, pip = environment["dependencies"]
+    assert conda == [f"python{PROJECT['requires-python']}", "pip"]
+    (installed,) = pip["pip"]
+    extras = re.fullmatch(r"-e \.\[([\w,-]+)\]", installed)
+    assert extras is not None, installed
+    assert set(extras[1].split(",")) <= PROJECT["optional-dependencies"].keys()
+    assert "dev" in extras[1].split(",")

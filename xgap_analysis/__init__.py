@@ -1,0 +1,43 @@
+"""See, measure and repair what goes wrong inside one modality of CLIP-like models.
+
+    import xgap_analysis as xg
+    model = xg.load_model("tiny")
+    data = xg.load_dataset("emoji").split("test")
+    images = xg.encode(model, data.images)
+    oti = xg.invert(model, images)
+    xg.retrieval(images, images, data).mean()        # I-I
+    xg.retrieval(oti.features, images, data).mean()  # OTI-I
+
+Figures are in `xgap_analysis.plots`.
+"""
+
+from xgap_analysis.corrections import Calibration as Calibration
+from xgap_analysis.corrections import register as register_correction
+from xgap_analysis.datasets import Dataset as Dataset
+from xgap_analysis.datasets import Images as Images
+from xgap_analysis.datasets import Relevance as Relevance
+from xgap_analysis.datasets import Texts as Texts
+from xgap_analysis.datasets import load_dataset as load_dataset
+from xgap_analysis.encoding import encode as encode
+from xgap_analysis.errors import XgapError as XgapError
+from xgap_analysis.features import Features as Features
+from xgap_analysis.features_io import load_features as load_features
+from xgap_analysis.features_io import save_features as save_features
+from xgap_analysis.inversion import Inversion as Inversion
+from xgap_analysis.inversion import encode_pseudo_tokens as encode_pseudo_tokens
+from xgap_analysis.inversion import invert as invert
+from xgap_analysis.metrics import bootstrap_interval as bootstrap_interval
+from xgap_analysis.metrics import gap_report as gap_report
+from xgap_analysis.metrics import hubness as hubness
+from xgap_analysis.metrics import misalignment as misalignment
+from xgap_analysis.metrics import paired_test as paired_test
+from xgap_analysis.metrics import retrieval as retrieval
+from xgap_analysis.metrics import similarity_histograms as similarity_histograms
+from xgap_analysis.metrics import zero_shot as zero_shot
+from xgap_analysis.models import load_model as load_model
+from xgap_analysis.store import Store as Store
+from xgap_analysis.study import COMPARISONS as COMPARISONS
+from xgap_analysis.study import Comparison as Comparison
+from xgap_analysis.study import Study as Study
+from xgap_analysis.study import main_rows as main_rows
+from xgap_analysis.study import save_table as save_table

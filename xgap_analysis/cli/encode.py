@@ -1,0 +1,50 @@
+"""`xgap encode`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from xgap_analysis.cli.arguments import File, Name, Number, Space
+from xgap_analysis.cli.output import say
+
+
+@dataclass(frozen=True)
+class Encode:
+    """Encode the images or the texts of a data set; the features stay in the store, and in a file if you name one.
+
+    Example:
+        xgap encode --model tiny --dataset emoji --split test --space image
+        xgap encode --model ViT-B-32/openai --space text --out results/names.parquet
+    """
+
+    model: str = "tiny"
+    """A model by name or path (see xgap models)."""
+    dataset: str = "emoji"
+    """A data set by name (see xgap datasets)."""
+    split: str = "test"
+    """Its split."""
+    space: Space = "image"
+    """What to encode."""
+    limit: Number = None
+    """Only the items of this many labels."""
+    on_error: Literal["raise", "skip"] = "raise"
+    """What to do about an image that cannot be read."""
+    device: Name = None
+    """Where to compute: CUDA where there is one, else the CPU."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """fp32, or autocast."""
+    out: File = None
+    """Write the features to a .safetensors, .npz or .parquet file too."""
+
+    def run(self) -> int:
+        """Encode and say where the features are."""
+        from xgap_analysis.cli.features import check_out, encoded, split_of, tell_where
+        from xgap_analysis.encoding import SHARD
+
+        check_out(self.out)
+        data = split_of(self.dataset, self.split, self.limit)
+        _, features = encoded(self, data)
+        ids = (data.images if self.space == "image" else data.texts).ids
+        shape = list(features.vectors.shape)
+        say(f"{self.space} features {shape} of {data.name} ({data.split_name}) by {self.model}")
+        tell_where(features, ids, SHARD, self.out)
+        return 0

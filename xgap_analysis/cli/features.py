@@ -1,0 +1,65 @@
+"""What `encode`, `invert` and `study` share: reading their arguments, saying where features are.
+
+This module is heavy; commands import it when they run.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from xgap_analysis.cli.encode import Encode
+from xgap_analysis.cli.invert import Invert
+from xgap_analysis.cli.output import say
+from xgap_analysis.datasets import Dataset, load_dataset
+from xgap_analysis.encoding import encode
+from xgap_analysis.errors import XgapError
+from xgap_analysis.features import Features
+from xgap_analysis.features_io import check_suffix, save_features
+from xgap_analysis.models import DualEncoder, load_model
+from xgap_analysis.store import Job, Store
+
+
+def split_of(name: str, split: str, limit: int | None) -> Dataset:
+    """A split by name, or the part of it that has `limit` labels."""
+    data = load_dataset(name).split(split)
+    if limit is not None and limit < 1:
+        raise XgapError(f"--limit is a number of labels, at least 1, not {limit}")
+    return data.limit(limit) if limit else data
+
+
+def encoded(command: Encode | Invert, data: Dataset) -> tuple[DualEncoder, Features]:
+    """The model a command names, and its features of the side that the command names."""
+    items = data.images if command.space == "image" else data.texts
+    if not len(items):
+        raise XgapError(f"data set {data.name!r} ({data.split_name}) has no {command.space}s")
+    model = load_model(command.model, device=command.device, precision=command.precision)
+    return model, encode(model, items, on_error=command.on_error)
+
+
+def tell_where(features: Features, ids: Sequence[str], shard: int, out: Path | None) -> None:
+    """Say under which key the store has the features, and write them to the file that was asked for."""
+    store = Store()
+    made_of = {name: value for name, value in features.provenance.items() if name not in ("digest", "input")}
+    folder = store.folder(Job(store, made_of, ids, shard, {}).key)
+    say(f"in the store: {folder.name}" if folder.is_dir() else "not kept in the store")
+    if out is not None:
+        say(f"written: {save_features(features, out)}")
+
+
+def check_out(out: Path | None) -> None:
+    """Refuse a file of features that cannot be written, before the work rather than after it."""
+    if out is not None:
+        check_suffix(out)
+        check_writable(out)
+
+
+def check_writable(out: Path) -> None:
+    """Refuse a place that cannot be written, before the work rather than after it."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise XgapError(f"{out} cannot be written ({error.strerror or error})") from error
+    if out.is_dir():
+        raise XgapError(f"{out} is a folder; name a file")

@@ -1,0 +1,57 @@
+"""`xgap report`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from xgap_analysis.cli.arguments import Name
+from xgap_analysis.cli.output import note, say
+
+
+@dataclass(frozen=True)
+class Report:
+    """Run the notebooks headless and write their pages, figures and tables with an index before them.
+
+    Example:
+        xgap report
+        xgap report --notebooks notebooks/00_quickstart.ipynb --model tiny-intra --out results/intra
+    """
+
+    notebooks: tuple[Path, ...] = ()
+    """Which notebooks; all of the checkout's by default."""
+    out: Path = Path("results/report")
+    """The folder that gets index.html, results.parquet, pages, figures and tables."""
+    model: Name = None
+    """Takes the place of MODEL in the notebooks."""
+    dataset: Name = None
+    """Takes the place of DATASET in the notebooks."""
+    timeout: int = 1800
+    """Seconds that one cell may take."""
+
+    def run(self) -> int:
+        """Run the notebooks, print the main table."""
+        from xgap_analysis.report import NotebookError, find_notebooks, make_report
+        from xgap_analysis.tables import as_text, main_results
+
+        notebooks = find_notebooks(self.notebooks)
+        # A wrong name is found here, and not by the first notebook that uses it.
+        if self.model is not None:
+            from xgap_analysis.models import load_model
+
+            load_model(self.model)
+        if self.dataset is not None:
+            from xgap_analysis.datasets import load_dataset
+
+            load_dataset(self.dataset)
+        named = {"MODEL": self.model, "DATASET": self.dataset}
+        parameters = {name: value for name, value in named.items() if value is not None}
+        try:
+            report = make_report(notebooks, self.out, parameters=parameters, timeout=self.timeout)
+        except NotebookError as error:
+            note(f"error: {error}")
+            return 1
+        if len(report.table):
+            say(as_text(main_results(report.table)))
+        else:
+            note("no notebook wrote a study*.parquet, so there is no table of results")
+        say(f"\nopen {report.index}")
+        return 0

@@ -1,0 +1,303 @@
+"""What a data set is: items with stable ids, images opened when needed, texts, labels, splits, and relevance."""
+
+import hashlib
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from xgap_analysis.errors import XgapError
+
+Labels = Sequence[Hashable] | Mapping[str, Hashable]
+Grades = Mapping[str, Mapping[str, int | float]]  # query id -> item id -> grade
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images with stable ids, opened one at a time as RGB.
+
+    Args:
+        ids: n distinct strings.
+        opener: gives the picture of an id; an unreadable one raises.
+        digest: a fingerprint of the pictures' content; it enters the key of everything computed from them.
+    """
+
+    ids: Sequence[str]
+    opener: Callable[[str], Image.Image] = field(repr=False)
+    digest: str = ""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        return self.opener(self.ids[index])
+
+    def select(self, ids: Iterable[str]) -> "Images":
+        """The images of these ids, in this order (an id that is not there is an error)."""
+        ids = tuple(ids)
+        _check_known(ids, self.ids, "image")
+        return replace(self, ids=ids)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Captions with stable ids: `captions[i]` belongs to `ids[i]`."""
+
+    ids: Sequence[str]
+    captions: Sequence[str]
+
+    def __post_init__(self) -> None:
+        if len(self.ids) != len(self.captions):
+            raise XgapError(f"{len(self.ids)} ids were given for {len(self.captions)} captions")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> str:
+        return self.captions[index]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.captions)
+
+    @property
+    def digest(self) -> str:
+        """A fingerprint of ids and captions."""
+        lines = (f"{i}\x1f{c}" for i, c in zip(self.ids, self.captions, strict=True))
+        return hashlib.sha256("\x1e".join(lines).encode()).hexdigest()
+
+    def select(self, ids: Iterable[str]) -> "Texts":
+        """The captions of these ids, in this order (an id that is not there is an error)."""
+        ids = tuple(ids)
+        _check_known(ids, self.ids, "caption")
+        caption = dict(zip(self.ids, self.captions, strict=True))
+        return Texts(ids, tuple(caption[i] for i in ids))
+
+
+def _check_known(chosen: Sequence[str], known: Sequence[str], what: str) -> None:
+    there = set(known)
+    missing = [i for i in chosen if i not in there]
+    if missing:
+        raise XgapError(f"{len(missing)} ids have no {what} here, the first is {missing[0]!r}")
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """Which gallery items answer a query, and which are left out of its ranking.
+
+    Made by `from_labels` (same label, grade 1) or `from_qrels` (sparse graded judgements, junk removed from the
+    ranking as in the revisited Oxford/Paris protocol).
+    """
+
+    query_labels: Labels | None = None
+    gallery_labels: Labels | None = None
+    qrels: Grades | None = None
+    junk: Mapping[str, Collection[str]] = field(default_factory=dict)
+
+    @classmethod
+    def from_labels(
+        cls,
+        query_labels: Iterable[Hashable] | Mapping[str, Hashable],
+        gallery_labels: Iterable[Hashable] | Mapping[str, Hashable],
+    ) -> "Relevance":
+        """An item is relevant to a query when their labels are equal.
+
+        Args:
+            query_labels, gallery_labels: one label a row, in the rows' order (a list, an array, a tensor, a Series),
+                or a mapping from id to label.
+        """
+        return cls(query_labels=_as_labels(query_labels), gallery_labels=_as_labels(gallery_labels))
+
+    @classmethod
+    def from_qrels(cls, qrels: Grades, junk: Mapping[str, Collection[str]] | None = None) -> "Relevance":
+        """Graded judgements: `qrels[query_id][item_id]` > 0 is relevant; `junk[query_id]` is ignored."""
+        return cls(qrels=qrels, junk=junk or {})
+
+    def bind(self, query_ids: Sequence[str], gallery_ids: Sequence[str]) -> "BoundRelevance":
+        """Relevance of these gallery items to these queries, read in blocks of queries.
+
+        Raises:
+            XgapError: labels that do not fit the rows, or an id without a label.
+        """
+        if self.qrels is not None:
+            return BoundRelevance(query_ids, gallery_ids, None, None, self.qrels, self.junk)
+        assert self.query_labels is not None and self.gallery_labels is not None
+        names: dict[Hashable, int] = {}
+        codes = []
+        for side, labels, ids in (
+            ("query", self.query_labels, query_ids),
+            ("gallery", self.gallery_labels, gallery_ids),
+        ):
+            if isinstance(labels, Mapping):
+                missing = [i for i in ids if i not in labels]
+                if missing:
+                    raise XgapError(f"{len(missing)} {side} ids have no label, the first is {missing[0]!r}")
+                labels = [labels[i] for i in ids]
+            elif len(labels) != len(ids):
+                raise XgapError(f"{len(labels)} {side} labels were given for {len(ids)} {side} vectors")
+            codes.append(torch.tensor([names.setdefault(label, len(names)) for label in labels], dtype=torch.long))
+        return BoundRelevance(query_ids, gallery_ids, codes[0], codes[1], None, {})
+
+
+def _as_labels(labels: Iterable[Hashable] | Mapping[str, Hashable]) -> Labels:
+    """Labels as they are, or as plain values: two tensors of one number are two keys of a dict."""
+    if isinstance(labels, Mapping):
+        return labels
+    return tuple(labels.tolist() if hasattr(labels, "tolist") else labels)
+
+
+class BoundRelevance:
+    """Relevance between given query rows and gallery rows; see `Relevance.bind`."""
+
+    def __init__(
+        self,
+        query_ids: Sequence[str],
+        gallery_ids: Sequence[str],
+        query_codes: Tensor | None,
+        gallery_codes: Tensor | None,
+        qrels: Grades | None,
+        junk: Mapping[str, Collection[str]],
+    ) -> None:
+        self.query_ids, self.gallery_ids = query_ids, gallery_ids
+        self._query_codes, self._gallery_codes = query_codes, gallery_codes
+        self._qrels, self._junk = qrels, junk
+        self._column = {item: i for i, item in enumerate(gallery_ids)}
+
+    def grades(self, start: int, stop: int) -> Tensor:
+        """Grades of the queries `start` to `stop`: float32 `[stop - start, n_gallery]`, 0 where not relevant."""
+        if self._query_codes is not None and self._gallery_codes is not None:
+            return (self._query_codes[start:stop, None] == self._gallery_codes[None]).float()
+        assert self._qrels is not None
+        cells = [
+            (row, self._column[item], max(float(grade), 0.0))
+            for row, query in enumerate(self.query_ids[start:stop])
+            for item, grade in self._qrels.get(query, {}).items()
+            if item in self._column
+        ]
+        grades = torch.zeros(stop - start, len(self.gallery_ids))
+        if cells:
+            rows, columns, values = zip(*cells, strict=True)
+            grades[list(rows), list(columns)] = torch.tensor(values)
+        return grades
+
+    def ignored(self, start: int, stop: int, exclude_self: bool = True) -> Tensor:
+        """Items left out of the ranking of the queries `start` to `stop`: bool `[stop - start, n_gallery]`.
+
+        Junk items, and the query itself (found by id) unless `exclude_self` is false.
+        """
+        queries = list(enumerate(self.query_ids[start:stop]))
+        cells = [(row, self._column[q]) for row, q in queries if exclude_self and q in self._column]
+        cells += [(row, self._column[i]) for row, q in queries for i in self._junk.get(q, ()) if i in self._column]
+        mask = torch.zeros(stop - start, len(self.gallery_ids), dtype=torch.bool)
+        if cells:
+            rows, columns = zip(*cells, strict=True)
+            mask[list(rows), list(columns)] = True
+        return mask
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One split of a data set.
+
+    Args:
+        name, split_name: for provenance and tables.
+        images, texts: the items; either may be empty.
+        labels: level (`"concept"`, `"subgroup"`, ...) to a mapping from item id (image or text) to label.
+            The first level is the default relevance.
+        class_names: level to a mapping from label to the words that name it (zero-shot classification).
+        image_queries, text_queries: ids of the items that ask in retrieval within their modality; the others are
+            the gallery. Empty: every item asks, and all others are its gallery.
+        splits: split name to a function that makes it.
+    """
+
+    name: str
+    split_name: str
+    images: Images
+    texts: Texts
+    labels: Mapping[str, Mapping[str, str]]
+    class_names: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    image_queries: Sequence[str] = ()
+    text_queries: Sequence[str] = ()
+    splits: Mapping[str, Callable[[], "Dataset"]] = field(default_factory=dict, repr=False)
+
+    def queries(self, space: str) -> tuple[str, ...]:
+        """Ids of the items of a modality (`"image"` or `"text"`) that ask in retrieval within it."""
+        items, asking = self._side(space)
+        return tuple(asking or items.ids)
+
+    def gallery(self, space: str) -> tuple[str, ...]:
+        """Ids of the items of a modality that are searched in retrieval within it."""
+        items, asking = self._side(space)
+        left_out = set(asking)
+        return tuple(i for i in items.ids if i not in left_out)
+
+    def _side(self, space: str) -> tuple[Images | Texts, Sequence[str]]:
+        if space not in ("image", "text"):
+            raise XgapError(f"data set {self.name!r} has images and texts, not {space!r}")
+        return (self.images, self.image_queries) if space == "image" else (self.texts, self.text_queries)
+
+    def split(self, name: str) -> "Dataset":
+        """Another split of this data set.
+
+        Raises:
+            XgapError: no such split, or an empty one.
+        """
+        if name not in self.splits:
+            raise XgapError(f"data set {self.name!r} has no split {name!r}; it has: {', '.join(self.splits)}")
+        chosen = self.splits[name]()
+        if not len(chosen.images) and not len(chosen.texts):
+            raise XgapError(f"split {name!r} of data set {self.name!r} is empty")
+        return chosen
+
+    @property
+    def default_level(self) -> str:
+        """The first level of labels.
+
+        Raises:
+            XgapError: a data set without labels.
+        """
+        if not self.labels:
+            raise XgapError(f"data set {self.name!r} has no labels, so nothing says which items answer each other")
+        return next(iter(self.labels))
+
+    def labels_of(self, level: str | None = None) -> Mapping[str, str]:
+        """Label by item id, of a level (the default one, if none is named).
+
+        Raises:
+            XgapError: no such level.
+        """
+        level = level or self.default_level
+        if level not in self.labels:
+            raise XgapError(f"data set {self.name!r} has no labels {level!r}; it has: {', '.join(self.labels)}")
+        return self.labels[level]
+
+    def relevance(self, level: str | None = None) -> Relevance:
+        """Two items (of either modality) answer each other when they share the label of this level."""
+        of = self.labels_of(level)
+        return Relevance.from_labels(of, of)
+
+    def limit(self, n_labels: int) -> "Dataset":
+        """The items of `n_labels` labels of the default level, chosen by a hash of the label (a smaller, fair task)."""
+        if n_labels < 1:
+            raise XgapError(f"a limit keeps at least 1 label, not {n_labels}")
+        level, label = self.default_level, self.labels_of()
+        names = sorted(
+            {label[i] for i in (*self.images.ids, *self.texts.ids) if i in label},
+            key=lambda name: hashlib.sha256(name.encode()).digest(),
+        )
+        keep = set(names[:n_labels])
+        kept = {i for i, name in label.items() if name in keep}
+        return replace(
+            self,
+            split_name=f"{self.split_name}[{n_labels}]" if n_labels < len(names) else self.split_name,
+            images=self.images.select(i for i in self.images.ids if i in kept),
+            texts=self.texts.select(i for i in self.texts.ids if i in kept),
+            image_queries=tuple(i for i in self.image_queries if i in kept),
+            text_queries=tuple(i for i in self.text_queries if i in kept),
+            labels={name: {i: x for i, x in of.items() if i in kept} for name, of in self.labels.items()},
+            class_names={
+                name: {x: words for x, words in of.items() if x in keep or name != level}
+                for name, of in self.class_names.items()
+            },
+        )

@@ -1,0 +1,200 @@
+"""Model x items -> Features: batched, decoded ahead by threads, kept in the store, resumed after a kill."""
+
+import hashlib
+import os
+import struct
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from xgap_analysis.datasets.records import Images, Texts
+from xgap_analysis.errors import XgapError
+from xgap_analysis.features import Features
+from xgap_analysis.models.tower import DualEncoder
+from xgap_analysis.store import Store, key_of, run_shards
+
+SHARD = 1024  # items; a killed run loses at most this much work
+BATCH = 64  # batch boundaries are fixed inside a shard, so that a rerun gives the same bits
+
+# What decoders of damaged files raise (an UnidentifiedImageError is an OSError).
+UNREADABLE = (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
+
+Items = Images | Texts | Sequence[str] | Sequence[Image.Image] | Sequence[Path] | str | Image.Image | Path
+
+
+def encode(
+    model: DualEncoder,
+    items: Items,
+    *,
+    project: bool = True,
+    on_error: str = "raise",
+    store: Store | str | None = "default",
+    progress: bool = True,
+) -> Features:
+    """The model's features of images or texts.
+
+    Args:
+        model: from `load_model`.
+        items: `Images` or `Texts` of a data set; or a list of captions (str), of PIL images, or of paths (Path) to
+            images; or one of these.
+        project: False gives the features before the linear projection (towers that have one).
+        on_error: `"raise"` on an unreadable image, or `"skip"` it with a warning that counts and names.
+        store: where features are kept and found again; by default the user's store, None keeps nothing. Items whose
+            content is not known by a digest (PIL images) are never kept.
+        progress: show a bar over the items when something has to be computed.
+
+    Returns:
+        Features `[n, d]` in the items' order, space and origin `"image"` or `"text"`; skipped images are left out.
+
+    Raises:
+        XgapError: no items, an id given twice, an unreadable image, or a tower without a linear projection.
+    """
+    if on_error not in ("raise", "skip"):
+        raise XgapError(f'on_error is "raise" or "skip", not {on_error!r}')
+    items = as_items(items)
+    if not len(items):
+        raise XgapError("there is nothing to encode: the split or list is empty")
+    twice = next((i for i, n in Counter(items.ids).items() if n > 1), None)
+    if twice is not None:
+        raise XgapError(f"id {twice!r} stands for more than one item; ids must be distinct")
+    space = "image" if isinstance(items, Images) else "text"
+    provenance: dict[str, Any] = {
+        "model": model.name,
+        "weights": model.weights_digest,
+        "precision": model.precision,
+        "activation": model.activation,
+        "view": space,
+        "projected": project,
+        "items": items.digest,
+    }
+    position = {item: i for i, item in enumerate(items.ids)}
+    if isinstance(items, Images):
+        provenance["preprocess"] = _preprocess_digest(model)
+
+        def worker(ids: tuple[str, ...]) -> dict[str, Tensor]:
+            return _encode_images(model, items, [position[i] for i in ids], project, on_error)
+    else:
+        tokens = model.tokenize(list(items.captions))
+        provenance["tokens"] = hashlib.sha256(tokens.cpu().numpy().tobytes()).hexdigest()
+
+        def worker(ids: tuple[str, ...]) -> dict[str, Tensor]:
+            own = tokens[[position[i] for i in ids]]
+            batches = (model.text.encode(b.to(model.device), project=project).float().cpu() for b in own.split(BATCH))
+            with torch.inference_mode():
+                return {"vectors": torch.cat(list(batches))}
+
+    if store == "default":
+        store = Store()
+    if not items.digest:  # two lists of the same ids would be one entry
+        store = None
+    assert store is None or isinstance(store, Store)
+    found = run_shards(
+        provenance,
+        items.ids,
+        worker,
+        shard_size=SHARD,
+        store=store,
+        description=f"encode {space}s with {model.name}",
+        progress=progress,
+        notes={"device": str(model.device)},
+    )
+    readable = found.get("readable", torch.ones(len(items), dtype=torch.bool))
+    ids = [i for i, ok in zip(items.ids, readable.tolist(), strict=True) if ok]
+    if len(ids) < len(items):
+        lost = [i for i, ok in zip(items.ids, readable.tolist(), strict=True) if not ok]
+        if not ids:
+            raise XgapError(f"none of the {len(items)} images could be read, the first is {lost[0]!r}")
+        if on_error == "raise":  # an earlier run skipped them
+            what = f"{len(lost)} images cannot be read, the first is {lost[0]!r}"
+            raise XgapError(f'{what}; repair or remove them, or pass on_error="skip"')
+        warnings.warn(f"{len(lost)} unreadable images were skipped, the first is {lost[0]!r}", stacklevel=2)
+    if items.digest:
+        provenance["digest"] = key_of({**provenance, "ids": ids})
+    return Features(found["vectors"][readable], ids, space, space, provenance)
+
+
+def as_items(items: Items) -> Images | Texts:
+    """Items of a data set as they are; a plain list as items with ids of its own (a path, or a running number)."""
+    if isinstance(items, Images | Texts):
+        return items
+    listed: list[object] = [items] if isinstance(items, str | Image.Image | Path) else list(items)
+    if all(isinstance(x, str) for x in listed):
+        return Texts([str(i) for i in range(len(listed))], [str(x) for x in listed])
+    paths = [x for x in listed if isinstance(x, Path)]
+    if len(paths) == len(listed):
+        stamps = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) if p.exists() else str(p) for p in paths]
+        return Images([str(p) for p in paths], _open_path, hashlib.sha256(repr(stamps).encode()).hexdigest())
+    by_id = {str(i): x for i, x in enumerate(listed) if isinstance(x, Image.Image)}
+    if len(by_id) == len(listed):
+        return Images(list(by_id), lambda item: by_id[item].convert("RGB"))
+    raise XgapError("items must be Images, Texts, or a list of captions (str), of PIL images, or of paths (Path)")
+
+
+def _open_path(item: str) -> Image.Image:
+    with Image.open(item) as image:
+        return image.convert("RGB")
+
+
+def _preprocess_digest(model: DualEncoder) -> str:
+    """What the preprocess makes of a fixed picture: its name or text would not tell two functions apart."""
+    noise = np.random.default_rng(0).integers(0, 256, (48, 80, 3), dtype=np.uint8)
+    pixels = model.preprocess(Image.fromarray(noise))
+    return hashlib.sha256(pixels.numpy().tobytes()).hexdigest()
+
+
+def _encode_images(
+    model: DualEncoder, images: Images, rows: Sequence[int], project: bool, on_error: str
+) -> dict[str, Tensor]:
+    """Features `[len(rows), d]` before normalisation, and whether each image was readable."""
+    done: list[Tensor] = []
+    could: list[Tensor] = []
+    with torch.inference_mode():
+        for pixels, readable in _batches(model, images, rows, on_error):
+            done.append(model.image.encode(pixels.to(model.device, non_blocking=True), project=project).float().cpu())
+            could.append(readable)
+    return {"vectors": torch.cat(done), "readable": torch.cat(could)}
+
+
+def _batches(model: DualEncoder, images: Images, rows: Sequence[int], on_error: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of pixels `[b, 3, h, w]` and whether each was readable; the next batch is decoded meanwhile."""
+
+    def load(row: int) -> Tensor | None:
+        try:
+            return model.preprocess(images[row])
+        except UNREADABLE as error:
+            if on_error == "raise":
+                what = f"image {images.ids[row]!r} cannot be read ({error})"
+                raise XgapError(f'{what}; repair or remove it, or pass on_error="skip"') from error
+            return None
+
+    def submit(pool: ThreadPoolExecutor, start: int) -> list["Future[Tensor | None]"]:
+        return [pool.submit(load, row) for row in rows[start : start + BATCH]]
+
+    with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
+        coming = submit(pool, 0)
+        for start in range(0, len(rows), BATCH):
+            loaded = [future.result() for future in coming]
+            coming = submit(pool, start + BATCH)
+            some = next((x for x in loaded if x is not None), None)
+            blank = torch.zeros_like(some) if some is not None else _blank(model)
+            pixels = torch.stack([blank if x is None else x for x in loaded])
+            yield pixels, torch.tensor([x is not None for x in loaded])
+
+
+def _blank(model: DualEncoder) -> Tensor:
+    """What the model sees of an empty image: a stand-in where a whole batch is unreadable."""
+    return torch.zeros_like(model.preprocess(Image.new("RGB", (64, 64))))
+
+
+def provenance_of(features: Features) -> Mapping[str, Any]:
+    """What a table says of where features come from (model, weights, precision, activation, view)."""
+    kept = ("model", "weights", "precision", "activation", "view")
+    return {key: features.provenance[key] for key in kept if key in features.provenance}

@@ -1,0 +1,189 @@
+"""Features in files: `.npz`, `.safetensors` and `.parquet`, ours or made elsewhere by any tool. No pickle is read.
+
+| suffix | vectors | ids | space, origin, provenance |
+|---|---|---|---|
+| `.npz` | array `vectors` `[n, d]` | array `ids` of n strings | arrays `space`, `origin`; `provenance` as JSON text |
+| `.safetensors` | tensor `vectors` `[n, d]` | all in the metadata entry `features`, one JSON object | |
+| `.parquet` | column `vector`, lists of length d | column `id` | schema metadata, as JSON text under `features` |
+"""
+
+import json
+import os
+import uuid
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from xgap_analysis.errors import XgapError
+from xgap_analysis.features import Features
+
+
+def save_features(features: Features, path: Path | str) -> Path:
+    """Write features to a file, whole or not at all; its folder is made where it is missing.
+
+    Args:
+        features: vectors `[n, d]`, written as float32, so that `load_features` gives the same bits.
+        path: the suffix chooses the format: `.npz`, `.safetensors` or `.parquet`.
+
+    Raises:
+        XgapError: another suffix, a place that cannot be written, or ids or provenance that the format cannot hold.
+    """
+    path = Path(path)
+    write, _ = _format(path)
+    temporary = path.with_name(f".{path.stem}-{os.getpid()}-{uuid.uuid4().hex}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(features, temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise XgapError(f"{path} cannot be written ({error.strerror or error})") from error
+    except (TypeError, UnicodeError) as error:
+        raise XgapError(f"the ids or the provenance of these features cannot be put in {path.name}: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def load_features(path: Path | str, *, space: str | None = None, origin: str | None = None) -> Features:
+    """Features from a file that `save_features` or another tool has written (see the module for the layouts).
+
+    Args:
+        path: a `.npz`, `.safetensors` or `.parquet` file.
+        space, origin: what the file does not say itself, or says wrongly; origin is the space by default.
+
+    Returns:
+        Features `[n, d]`; rows that are not of unit length are scaled to it.
+
+    Raises:
+        XgapError: no such file, another suffix, another layout, or vectors that `Features` refuses.
+    """
+    path = Path(path)
+    _, read = _format(path)
+    if not path.is_file():
+        raise XgapError(f"there is no file {path}")
+    try:
+        vectors, about = read(path)
+    except XgapError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, SafetensorError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if "pickle" in reason:  # NumPy's own words say how to read it unsafely
+            reason = "it holds pickled Python objects, which are never read"
+        raise XgapError(f"{path} cannot be read as features: {reason}") from error
+    space = space or about.get("space")
+    if not space:
+        raise XgapError(f'{path} does not say which space its vectors lie in; pass space="image" or space="text"')
+    if "ids" not in about:
+        raise XgapError(f"{path} has no ids; add one string a row, since pairs and self-matches are found by id")
+    provenance = about.get("provenance") or {}
+    return Features(vectors, about["ids"], space, origin or about.get("origin") or space, provenance)
+
+
+def _about(features: Features) -> dict[str, Any]:
+    return {"space": features.space, "origin": features.origin, "provenance": dict(features.provenance)}
+
+
+def _write_npz(features: Features, path: Path) -> None:
+    if any(i.endswith("\0") for i in features.ids):
+        raise XgapError("an id ends in a NUL character, which .npz does not keep; write .safetensors")
+    ids = np.array(features.ids, dtype=str)
+    about = {"space": features.space, "origin": features.origin, "provenance": json.dumps(dict(features.provenance))}
+    texts = {name: np.array(text, dtype=str) for name, text in about.items()}
+    np.savez(path, vectors=features.vectors.cpu().numpy(), ids=ids, **texts)
+
+
+def _read_npz(path: Path) -> tuple[torch.Tensor, dict[str, Any]]:
+    if not zipfile.is_zipfile(path):
+        raise ValueError("it is not a .npz archive")
+    with np.load(path, allow_pickle=False) as arrays:
+        _need(arrays.files, "vectors", "array")
+        about: dict[str, Any] = {name: str(arrays[name]) for name in ("space", "origin") if name in arrays.files}
+        if "ids" in arrays.files:
+            about["ids"] = [str(i) for i in arrays["ids"].tolist()]
+        if "provenance" in arrays.files:
+            about["provenance"] = json.loads(str(arrays["provenance"]))
+        return _tensor(arrays["vectors"]), about
+
+
+def _write_safetensors(features: Features, path: Path) -> None:
+    # One metadata key only: with several, their order in the file, and so its digest, would change between runs.
+    about = json.dumps({"ids": features.ids, **_about(features)})
+    safetensors.torch.save_file({"vectors": features.vectors.cpu().contiguous()}, path, metadata={"features": about})
+
+
+def _read_safetensors(path: Path) -> tuple[torch.Tensor, dict[str, Any]]:
+    with safe_open(path, framework="pt") as file:
+        _need(file.keys(), "vectors", "tensor")
+        return file.get_tensor("vectors"), dict(json.loads((file.metadata() or {}).get("features", "{}")))
+
+
+def _write_parquet(features: Features, path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    flat = pa.array(features.vectors.cpu().numpy().reshape(-1))
+    vectors = pa.FixedSizeListArray.from_arrays(flat, features.dim)
+    table = pa.table({"id": pa.array(features.ids, pa.string()), "vector": vectors})
+    pq.write_table(table.replace_schema_metadata({"features": json.dumps(_about(features))}), path)
+
+
+def _read_parquet(path: Path) -> tuple[torch.Tensor, dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        _need(file.schema_arrow.names, "vector", "column")
+        columns = [name for name in ("id", "vector") if name in file.schema_arrow.names]
+        table = file.read(columns)
+    column = table["vector"].combine_chunks()
+    if not pa.types.is_nested(column.type) or column.null_count or table[columns[0]].null_count:
+        raise ValueError("every row needs an id and, in the column vector, a list of numbers")
+    lengths = set(column.value_lengths().to_pylist())
+    if len(lengths) > 1:
+        raise ValueError(f"its vectors differ in length: {', '.join(map(str, sorted(lengths)))}")
+    width = lengths.pop() if lengths else 0
+    vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), width)
+    about = dict(json.loads((table.schema.metadata or {}).get(b"features", b"{}")))
+    if "id" in table.column_names:
+        about["ids"] = [str(i) for i in table["id"].to_pylist()]
+    return _tensor(vectors), about
+
+
+def _need(names: list[str], name: str, kind: str) -> None:
+    if name not in names:
+        raise ValueError(f"it has no {kind} {name!r}, but: {', '.join(sorted(names)) or 'nothing'}")
+
+
+def _tensor(array: NDArray[Any]) -> torch.Tensor:
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"its vectors are of type {array.dtype}, not numbers")
+    # float64 where it is not float32 already: torch has no tensor for some of NumPy's types and byte orders.
+    number = np.float32 if array.dtype == np.float32 else np.float64
+    return torch.from_numpy(np.require(array, number, ["C", "W"]))
+
+
+_Write = Callable[[Features, Path], None]
+_Read = Callable[[Path], tuple[torch.Tensor, dict[str, Any]]]
+_FORMATS: Mapping[str, tuple[_Write, _Read]] = {
+    ".npz": (_write_npz, _read_npz),
+    ".parquet": (_write_parquet, _read_parquet),
+    ".safetensors": (_write_safetensors, _read_safetensors),
+}
+
+
+def check_suffix(path: Path | str) -> None:
+    """Refuse a file name whose suffix names no format of features (before long work, rather than after it)."""
+    _format(Path(path))
+
+
+def _format(path: Path) -> tuple[_Write, _Read]:
+    if path.suffix not in _FORMATS:
+        raise XgapError(f"features are kept in {', '.join(_FORMATS)} files, and {str(path)!r} is none of them")
+    return _FORMATS[path.suffix]

@@ -1,0 +1,266 @@
+"""Modality inversion: an image feature as a point on the text side (OTI), a text feature on the image side (OVI).
+
+Mistretta et al., "Cross the Gap" (ICLR 2025): pseudo-tokens, fed to the frozen encoder of the other modality, are
+optimised until their feature points where the given one does. OTI feeds words to the text tower, OVI patches to the
+image tower.
+"""
+
+import functools
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from xgap_analysis.errors import XgapError
+from xgap_analysis.features import Features
+from xgap_analysis.inversion import textual, visual
+from xgap_analysis.inversion.optimise import DTYPES, check_stop, optimise, starts, unit_features
+from xgap_analysis.models.tower import DualEncoder
+from xgap_analysis.store import Store, key_of, run_shards
+
+SHARD = 256  # items; a killed run loses at most this much work
+STEPS = {"text": 150, "image": 1000}  # by the side inverted into: OTI, OVI (the paper's configurations)
+NAMES = {"text": "oti", "image": "ovi"}
+
+
+@dataclass(frozen=True, eq=False)
+class Inversion:
+    """Inverted features and how they came about.
+
+    Args:
+        features: `[n, d]`, the inputs' ids and origin, on the other side of the sphere.
+        pseudo_tokens: `[n, r, width]`; `encode_pseudo_tokens` gives the features again.
+        loss: `[steps, n]`, in [0, 2]; row s is `1 - cos(feature, target)` before update s, so row 0 is the start's.
+            After an item has stopped (`stop`), its loss stays as it was.
+        snapshots: number of updates to features after them; 0 is the start.
+        provenance: parameters, model and inputs.
+    """
+
+    features: Features
+    pseudo_tokens: Tensor
+    loss: Tensor
+    snapshots: Mapping[int, Features]
+    provenance: Mapping[str, Any]
+
+
+def invert(
+    model: DualEncoder,
+    features: Features,
+    *,
+    steps: int | None = None,
+    tokens: int | None = None,
+    template: str = "a photo of {}",
+    lr: float = 2e-2,
+    weight_decay: float = 0.01,
+    init_std: float = 0.02,
+    seed: int = 42,
+    snapshots: Iterable[int] = (),
+    stop: str | float = "fixed",
+    batch_size: int = 64,
+    precision: str = "fp32",
+    store: Store | str | None = "default",
+    progress: bool = True,
+) -> Inversion:
+    """Inverts features into the other modality, each item on its own.
+
+    Image features go through the text tower (OTI: prompt with pseudo-tokens), text features through the image tower
+    (OVI: pseudo-patches). An item's result does not depend on its company, order or shard beyond rounding (cosine
+    above 0.9999), and a rerun or a resumed run on one device gives the same bits.
+
+    Args:
+        model: whose features these are.
+        features: of space `"image"` or `"text"`.
+        steps: updates; 150 for OTI, 1000 for OVI. More is not better: the features drift back to the native side.
+        tokens: pseudo-tokens R (1) or pseudo-patches P (`model.settings["ovi_tokens"]`, else 1) of an item.
+        template: the prompt of OTI, with `{}` where the pseudo-tokens go.
+        lr, weight_decay: of AdamW.
+        init_std: standard deviation of the normal start.
+        seed: with an item's id it gives the item's start.
+        snapshots: numbers of updates (0 to steps) after which features are kept too.
+        stop: `"fixed"`; `"plateau"` (an item stops when 25 steps have not brought 0.001 of cosine); or the cosine at
+            which an item stops. Each item is judged alone.
+        batch_size: items optimised together, at most 256.
+        precision: `"bf16"` or `"fp16"` for autocast in the loop; the features are computed without it.
+        store: where results are kept and found again; None keeps nothing. By default the user's store.
+        progress: show a bar when something has to be computed.
+
+    Returns:
+        The inversion, on the CPU, in the order of `features`.
+
+    Raises:
+        XgapError: features of another space or dimension, a template that does not work, or a parameter out of range.
+    """
+    if features.space not in ("image", "text"):
+        raise XgapError(f'only features of space "image" or "text" can be inverted, not of space {features.space!r}')
+    side = "text" if features.space == "image" else "image"
+    steps = STEPS[side] if steps is None else steps
+    if tokens is None:
+        tokens = int(model.settings.get("ovi_tokens", 1)) if side == "image" else 1
+    wanted = sorted(set(snapshots))
+    stop = check_stop(stop)
+    _check(len(features), steps, wanted, batch_size, precision)
+    forward = _forward(model, side, template, tokens)
+    _check_dimensions(model, features, side, forward, tokens)
+    provenance = {
+        "view": NAMES[side],
+        "model": model.name,
+        "weights": model.weights_digest,
+        "precision": model.precision,
+        "activation": model.activation,
+        "vectors": hashlib.sha256(features.vectors.cpu().contiguous().numpy().tobytes()).hexdigest(),
+        "steps": steps,
+        "tokens": tokens,
+        "lr": lr,
+        "weight_decay": weight_decay,
+        "init_std": init_std,
+        "seed": seed,
+        "snapshots": wanted,
+        "stop": stop,
+        "loop_precision": precision,
+        **({"template": template} if side == "text" else {}),
+    }
+    row = {item: i for i, item in enumerate(features.ids)}
+    bar = _Bar(f"{NAMES[side].upper()} with {model.name}", len(features), steps, progress)
+
+    def worker(ids: tuple[str, ...]) -> dict[str, Tensor]:
+        parts = []
+        for first in range(0, len(ids), batch_size):
+            batch = ids[first : first + batch_size]
+            rows = [row[i] for i in batch]
+            parts.append(
+                optimise(
+                    forward,
+                    starts(batch, tokens, model.tower(side).width, seed=seed, std=init_std).to(model.device),
+                    features.vectors[rows],
+                    steps=steps,
+                    lr=lr,
+                    weight_decay=weight_decay,
+                    snapshots=wanted,
+                    stop=stop,
+                    precision=precision,
+                    on_step=functools.partial(bar.at, rows[0], len(rows)),
+                )
+            )
+        made = {
+            "pseudo_tokens": torch.cat([p.tokens for p in parts]),
+            "features": torch.cat([p.features for p in parts]),
+            "loss": torch.cat([p.loss.T for p in parts]),
+        }
+        return made | {f"step_{s}": torch.cat([p.snapshots[s] for p in parts]) for s in wanted}
+
+    found = run_shards(
+        provenance,
+        features.ids,
+        worker,
+        shard_size=SHARD,
+        store=_store(store),
+        description=NAMES[side].upper(),
+        progress=False,  # the bar below counts steps: a shard of a thousand steps is too long to wait for
+        notes={"device": str(model.device), "batch_size": batch_size, "input": dict(features.provenance)},
+    )
+    bar.close()
+    about = {**provenance, "input": dict(features.provenance), "digest": key_of({**provenance, "ids": features.ids})}
+
+    def made(vectors: Tensor, **more: Any) -> Features:
+        return Features(vectors, features.ids, side, features.origin, {**about, **more})
+
+    return Inversion(
+        features=made(found["features"]),
+        pseudo_tokens=found["pseudo_tokens"],
+        loss=found["loss"].T.contiguous(),
+        snapshots={s: made(found[f"step_{s}"], snapshot=s) for s in wanted},
+        provenance=about,
+    )
+
+
+def encode_pseudo_tokens(
+    model: DualEncoder,
+    tokens: Tensor,
+    space: str = "text",
+    template: str = "a photo of {}",
+    *,
+    batch_size: int = 64,
+) -> Tensor:
+    """Features of pseudo-tokens: `[n, r, width]` to unit rows `[n, d]`, on the device of `tokens`.
+
+    Args:
+        model: the model they were made for.
+        tokens: for space `"text"`, pseudo-tokens that take the place of `{}`; for `"image"`, pseudo-patches, spread
+            over all patches by nearest interpolation.
+        space: the side of the sphere the features lie on: which tower the tokens enter.
+        template: the prompt, for space `"text"`.
+        batch_size: tokens encoded together.
+
+    Raises:
+        XgapError: tokens of another shape than the tower takes, or a template that does not work.
+    """
+    width = model.tower(space).width
+    if tokens.ndim != 3 or tokens.shape[2] != width:
+        raise XgapError(f"pseudo-tokens for this {space} tower are [n, r, {width}], not {list(tokens.shape)}")
+    forward = _forward(model, space, template, tokens.shape[1])
+    parts = [unit_features(forward, part.to(model.device, torch.float32)) for part in tokens.split(batch_size)]
+    return torch.cat(parts).to(tokens.device)
+
+
+def _forward(model: DualEncoder, side: str, template: str, count: int) -> Callable[[Tensor], Tensor]:
+    if side == "image":
+        return visual.pseudo_forward(model.image, count)
+    return textual.pseudo_forward(model.text, textual.make_prompt(model.tokenize, template, count))
+
+
+def _store(store: Store | str | None) -> Store | None:
+    if isinstance(store, str):
+        if store != "default":
+            raise XgapError(f'store is a Store, "default" or None, not {store!r}')
+        return Store()
+    return store
+
+
+def _check(n: int, steps: int, snapshots: list[int], batch_size: int, precision: str) -> None:
+    if not n:
+        raise XgapError("there is nothing to invert: the features are empty")
+    if steps < 1:
+        raise XgapError(f"inversion takes at least one step, not {steps}")
+    if snapshots and not (snapshots[0] >= 0 and snapshots[-1] <= steps):
+        raise XgapError(f"snapshots are steps from 0 to {steps}, not {snapshots}")
+    if not 1 <= batch_size <= SHARD:
+        raise XgapError(f"batch_size is between 1 and {SHARD}, not {batch_size}")
+    if precision not in DTYPES:
+        raise XgapError(f"precision is one of {', '.join(DTYPES)}, not {precision!r}")
+
+
+def _check_dimensions(
+    model: DualEncoder, features: Features, side: str, forward: Callable[[Tensor], Tensor], count: int
+) -> None:
+    probe = unit_features(forward, torch.zeros(1, count, model.tower(side).width, device=model.device))
+    if probe.shape[1] != features.dim:
+        raise XgapError(
+            f"the features have {features.dim} dimensions, those of model {model.name!r} {probe.shape[1]}: they are "
+            "another model's, or from before its projection"
+        )
+
+
+class _Bar:
+    """One progress bar over items, moved step by step; it appears with the first batch that is computed."""
+
+    def __init__(self, description: str, n: int, steps: int, shown: bool) -> None:
+        self._description, self._n, self._steps, self._shown = description, n, steps, shown
+        self._bar: tqdm | None = None
+
+    def at(self, first: int, count: int, done: int) -> None:
+        """`done` steps of the batch whose items are `first` to `first + count` are over."""
+        if self._bar is None:
+            self._bar = tqdm(total=self._n * self._steps, desc=self._description, unit="step", disable=not self._shown)
+        self._bar.update(first * self._steps + count * done - self._bar.n)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.update(self._n * self._steps - self._bar.n)
+            self._bar.close()
+
+
+__all__ = ["Inversion", "encode_pseudo_tokens", "invert"]

@@ -1,0 +1,36 @@
+"""Metrics: pure functions of features and relevance. One file a question; each docstring says how to read it."""
+
+from xgap_analysis.metrics.classification import zero_shot as zero_shot
+from xgap_analysis.metrics.gap import alignment as alignment
+from xgap_analysis.metrics.gap import cone as cone
+from xgap_analysis.metrics.gap import cross_cosine as cross_cosine
+from xgap_analysis.metrics.gap import effective_rank as effective_rank
+from xgap_analysis.metrics.gap import gap_report as gap_report
+from xgap_analysis.metrics.gap import gap_vector as gap_vector
+from xgap_analysis.metrics.gap import modality_gap as modality_gap
+from xgap_analysis.metrics.gap import relative_modality_gap as relative_modality_gap
+from xgap_analysis.metrics.gap import separability as separability
+from xgap_analysis.metrics.gap import uniformity as uniformity
+from xgap_analysis.metrics.misalignment import filtered_ids as filtered_ids
+from xgap_analysis.metrics.misalignment import misalignment as misalignment
+from xgap_analysis.metrics.misalignment import pooled_misalignment as pooled_misalignment
+from xgap_analysis.metrics.misalignment import similarity_histograms as similarity_histograms
+from xgap_analysis.metrics.misalignment import similarity_overlap as similarity_overlap
+from xgap_analysis.metrics.neighbourhoods import hubness as hubness
+from xgap_analysis.metrics.neighbourhoods import k_occurrence as k_occurrence
+from xgap_analysis.metrics.retrieval import HasRelevance as HasRelevance
+from xgap_analysis.metrics.retrieval import retrieval as retrieval
+from xgap_analysis.metrics.retrieval import revisited as revisited
+from xgap_analysis.metrics.significance import Interval as Interval
+from xgap_analysis.metrics.significance import PairedTest as PairedTest
+from xgap_analysis.metrics.significance import SeedSpread as SeedSpread
+from xgap_analysis.metrics.significance import bootstrap_interval as bootstrap_interval
+from xgap_analysis.metrics.significance import holm as holm
+from xgap_analysis.metrics.significance import paired_test as paired_test
+from xgap_analysis.metrics.significance import seed_spread as seed_spread
+from xgap_analysis.metrics.structure import Rotation as Rotation
+from xgap_analysis.metrics.structure import deviation as deviation
+from xgap_analysis.metrics.structure import linear_cka as linear_cka
+from xgap_analysis.metrics.structure import mutual_knn as mutual_knn
+from xgap_analysis.metrics.structure import rotation as rotation
+from xgap_analysis.metrics.structure import similarity_spearman as similarity_spearman

@@ -1,0 +1,62 @@
+"""Zero-shot classification: each image goes to the class whose text is nearest."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+import torch
+
+from xgap_analysis.errors import XgapError
+from xgap_analysis.features import Features
+from xgap_analysis.metrics.retrieval import similarities
+
+
+def zero_shot(
+    images: Features,
+    class_texts: Features,
+    labels: Mapping[str, str] | Sequence[str],
+    *,
+    topk: Sequence[int] = (1, 5),
+    block: int = 256,
+) -> pd.DataFrame:
+    """Whether each image's nearest class texts hold its class; one row an image.
+
+    The classes are ranked by descending cosine similarity to the image, and equal similarities keep the classes'
+    order. `rank` (from 1) is the rank of the right class and `correct_at_k` is 1 where it is at most k: the mean of
+    `correct_at_1` is the accuracy, in [0, 1], chance 1 / (number of classes), 1 is best.
+
+    Args:
+        images: `[n, d]`; native or inverted features, and of any modality.
+        class_texts: `[c, d]`, one row a class; its ids are the labels.
+        labels: the right label of each image: a mapping from image id, or a sequence in the images' order.
+        topk: the k of `correct_at_k`.
+        block: images classified at a time; memory grows with `block * c`.
+
+    Returns:
+        n rows, indexed by image id ("image"), all columns numeric.
+
+    Raises:
+        XgapError: an empty side, different dimensions, an image without label, or a label without class text.
+
+    Source: Radford et al., 2021 (CLIP), section 3.1.2.
+    """
+    if not isinstance(labels, Mapping):
+        if len(labels) != len(images):
+            raise XgapError(f"{len(labels)} labels were given for {len(images)} images")
+        labels = dict(zip(images.ids, labels, strict=True))
+    unlabelled = [i for i in images.ids if i not in labels]
+    if unlabelled:
+        raise XgapError(f"{len(unlabelled)} images have no label, the first is {unlabelled[0]!r}")
+    column = {label: i for i, label in enumerate(class_texts.ids)}
+    nameless = sorted({str(labels[i]) for i in images.ids if str(labels[i]) not in column})
+    if nameless:
+        raise XgapError(f"{len(nameless)} labels have no class text, the first is {nameless[0]!r}")
+    right = torch.tensor([column[str(labels[i])] for i in images.ids], device=images.vectors.device)
+    ranks = []
+    for start, stop, scores in similarities(images, class_texts, block=block):
+        target = right[start:stop, None]
+        score = scores.gather(1, target)
+        earlier = torch.arange(scores.shape[1], device=scores.device) < target
+        ranks.append(1 + ((scores > score) | ((scores == score) & earlier)).sum(dim=1))
+    rank = torch.cat(ranks).cpu().numpy()
+    columns = {f"correct_at_{k}": (rank <= k).astype(float) for k in topk}
+    return pd.DataFrame({**columns, "rank": rank}, index=pd.Index(images.ids, name="image"))

@@ -1,0 +1,202 @@
+"""The modality gap: where the two sides lie on the sphere, how far apart, and how widely each is spread.
+
+x is one side (images) and y the other (texts); pairs are by index. Sums of float32 vectors are taken in double
+precision; whatever runs over all pairs of items is exact, in closed form or in blocks.
+"""
+
+import math
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from xgap_analysis.errors import XgapError
+from xgap_analysis.features import Features
+
+
+def gap_vector(x: Features, y: Features) -> Float[Tensor, " d"]:
+    """The vector from the centre of y to the centre of x: `mean(x) - mean(y)`, `[d]`.
+
+    Source: Liang et al., Mind the Gap, NeurIPS 2022, section 4.
+    """
+    _check(x, y)
+    return (_mean(x) - _mean(y)).float()
+
+
+def modality_gap(x: Features, y: Features) -> float:
+    """Distance between the centres of the two sides, `||mean(x) - mean(y)||`.
+
+    In [0, 2]: 0 where the centres meet, about 0.8 for CLIP. It shrinks when the sides spread, whether or not pairs
+    come nearer to each other; see `relative_modality_gap`. The sides need no pairs.
+
+    Source: Liang et al., Mind the Gap, NeurIPS 2022, section 4.
+    """
+    _check(x, y)
+    return float((_mean(x) - _mean(y)).norm())
+
+
+def relative_modality_gap(x: Features, y: Features) -> float:
+    """RMG: distance of the pairs, relative to the distances within the sides.
+
+    Formula: `D_match / (D_intra + D_match)` with `d(u, v) = (1 - cos(u, v)) / 2`, `D_match` the mean of d over the
+    pairs, and `D_intra` the mean over the two sides of the mean of d over their distinct items. In [0, 1]: 0 where
+    pairs coincide, 0.5 where a pair is as far apart as two items of a side, 1 where each side is one point. NaN where
+    all vectors are the same.
+
+    Source: Schrodi et al., Two Effects, One Trigger, ICLR 2025.
+    """
+    _check(x, y, paired=True)
+    match = max(0.0, (1 - cross_cosine(x, y)) / 2)
+    intra = max(0.0, (1 - (cone(x) + cone(y)) / 2) / 2)
+    return match / (intra + match) if intra + match > 0 else math.nan
+
+
+def separability(x: Features, y: Features, *, folds: int = 5, seed: int = 0) -> float:
+    """How well a hyperplane tells the sides apart: accuracy of logistic regression on held-out vectors.
+
+    Formula: mean accuracy over the folds of a stratified, shuffled cross-validation of scikit-learn's
+    `LogisticRegression` (C = 1). In [0, 1]: 1 where the sides are linearly separable, the share of the larger side
+    (0.5 for equal ones) where they cannot be told apart. Lower is better for a shared space.
+
+    Args:
+        x, y: `[n, d]` and `[m, d]`, no pairs needed.
+        folds: at most this many; fewer where a side has fewer vectors.
+        seed: of the shuffle.
+
+    Source: Shi et al., Towards understanding the modality gap in CLIP, ICLR 2023 workshops; LS in An et al., I0T,
+    ACL 2025.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+
+    _check(x, y, least=2)
+    vectors = np.concatenate([x.vectors.cpu().numpy(), y.vectors.cpu().numpy()])
+    side = np.repeat([0, 1], [len(x), len(y)])
+    split = StratifiedKFold(min(folds, len(x), len(y)), shuffle=True, random_state=seed)
+    return float(cross_val_score(LogisticRegression(max_iter=1000), vectors, side, cv=split).mean())
+
+
+def alignment(x: Features, y: Features) -> float:
+    """Mean squared distance of the pairs, `E ||x_i - y_i||^2` = `2 - 2 E cos(x_i, y_i)`.
+
+    In [0, 4]: 0 where pairs coincide, 2 where they are orthogonal. Lower is better.
+
+    Source: Wang and Isola, Understanding contrastive representation learning, ICML 2020, section 4 (alpha = 2).
+    """
+    _check(x, y, paired=True)
+    return float((x.vectors.double() - y.vectors.double()).square().sum(dim=1).mean())
+
+
+def cross_cosine(x: Features, y: Features) -> float:
+    """Mean cosine of the pairs, `E cos(x_i, y_i)`, in [-1, 1]; 1 is best."""
+    _check(x, y, paired=True)
+    return float((x.vectors.double() * y.vectors.double()).sum(dim=1).mean())
+
+
+def uniformity(x: Features, *, block: int = 1024) -> float:
+    """How evenly one side covers the sphere: `log E exp(-2 ||u - v||^2)` over its pairs of distinct items.
+
+    In [-8, 0]: 0 where all vectors are the same, about -4 for many even directions in high dimension. Lower is more
+    uniform.
+
+    Args:
+        x: `[n, d]`, n at least 2.
+        block: rows at a time; memory grows with `block * n`.
+
+    Source: Wang and Isola, Understanding contrastive representation learning, ICML 2020, section 4 (t = 2).
+    """
+    _check(x, x, least=2)
+    vectors, total = x.vectors.double(), 0.0
+    norms = vectors.square().sum(dim=1)
+    for start in range(0, len(x), block):  # the upper triangle, a band of rows at a time
+        rows = slice(start, start + block)
+        distances = norms[rows, None] + norms[None, start:] - 2 * vectors[rows] @ vectors[start:].T
+        total += float(distances.clamp_(min=0).mul_(-2).exp_().triu_(diagonal=1).sum())
+    return math.log(2 * total / (len(x) * (len(x) - 1)))
+
+
+def cone(x: Features) -> float:
+    """Mean cosine between two distinct items of one side: how narrow the cone is that the side fills.
+
+    Formula: `(||sum of rows||^2 - sum of ||row||^2) / (n (n - 1))`, which is the mean over all pairs. In
+    [-1 / (n - 1), 1]: 0 for even directions, 1 where all vectors are the same.
+
+    Source: the cone effect, Liang et al., Mind the Gap, NeurIPS 2022, section 2.
+    """
+    _check(x, x, least=2)
+    vectors, n = x.vectors.double(), len(x)
+    return float((vectors.sum(dim=0).square().sum() - vectors.square().sum()) / (n * (n - 1)))
+
+
+def effective_rank(x: Features, *, centred: bool = False) -> float:
+    """Number of dimensions that one side really uses: the exponential of the entropy of its spectrum.
+
+    Formula: `exp(-sum p_i log p_i)`, `p_i = s_i / sum s`, with the singular values s (not their squares) of the matrix
+    `[n, d]`. In [1, min(n, d)]: 1 where all vectors lie on a line, min(n, d) for an even spectrum.
+
+    Args:
+        x: `[n, d]`.
+        centred: subtract the mean first, so that the direction of the cone does not count. The source does not.
+
+    Source: Roy and Vetterli, The effective rank, EUSIPCO 2007; as RankMe for representations in Garrido et al., 2023.
+    """
+    vectors = x.vectors.double()
+    if centred:
+        vectors = vectors - vectors.mean(dim=0)
+    values = torch.linalg.svdvals(vectors)
+    if not float(values.sum()):
+        raise XgapError("all vectors are the same: centred, they have no spectrum")
+    p = values / values.sum()
+    return float(torch.special.entr(p).sum().exp())
+
+
+def gap_report(x: Features, y: Features) -> pd.DataFrame:
+    """Every gap metric of two sides; one row.
+
+    Columns: `modality_gap`, `rmg`, `separability`, `alignment`, `uniformity_x`, `uniformity_y`, `cone_x`, `cone_y`,
+    `cross_cosine`, `effective_rank_x`, `effective_rank_y` (see the functions of these names) and `n`, the number of
+    pairs. Sides of different length have no pairs: `rmg`, `alignment` and `cross_cosine` are NaN and `n` is 0.
+
+    Args:
+        x, y: `[n, d]` and `[m, d]`, two vectors a side at least; pairs by index where n = m.
+
+    Returns:
+        One row; `attrs` holds `paired`, `n_x` and `n_y`.
+
+    Raises:
+        XgapError: different dimensions, or a side of fewer than two vectors.
+    """
+    _check(x, y, least=2)
+    paired = len(x) == len(y)
+    row = {
+        "modality_gap": modality_gap(x, y),
+        "rmg": relative_modality_gap(x, y) if paired else math.nan,
+        "separability": separability(x, y),
+        "alignment": alignment(x, y) if paired else math.nan,
+        "uniformity_x": uniformity(x),
+        "uniformity_y": uniformity(y),
+        "cone_x": cone(x),
+        "cone_y": cone(y),
+        "cross_cosine": cross_cosine(x, y) if paired else math.nan,
+        "effective_rank_x": effective_rank(x),
+        "effective_rank_y": effective_rank(y),
+        "n": len(x) if paired else 0,
+    }
+    report = pd.DataFrame([row])
+    report.attrs = {"paired": paired, "n_x": len(x), "n_y": len(y)}
+    return report
+
+
+def _mean(x: Features) -> Float[Tensor, " d"]:
+    return x.vectors.double().mean(dim=0)
+
+
+def _check(x: Features, y: Features, *, paired: bool = False, least: int = 1) -> None:
+    if x.dim != y.dim:
+        raise XgapError(f"x has {x.dim} dimensions and y {y.dim}; they must be the same")
+    if min(len(x), len(y)) < least:
+        raise XgapError(f"a side has {min(len(x), len(y))} vectors; at least {least} are needed")
+    if paired and len(x) != len(y):
+        raise XgapError(f"pairs are by index, but x has {len(x)} vectors and y {len(y)}")

@@ -1,0 +1,245 @@
+"""Retrieval: full rankings of a gallery by cosine similarity, read one block of queries at a time."""
+
+import math
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from xgap_analysis.datasets.records import Relevance
+from xgap_analysis.errors import XgapError
+from xgap_analysis.features import Features
+
+GALLERY_CHUNK = 16_384  # gallery rows held in double precision at a time
+CUTOFF = 10  # of nDCG and mP
+
+ScoreNormaliser = Callable[[Tensor], Tensor]
+
+
+@runtime_checkable
+class HasRelevance(Protocol):
+    """Anything that knows which items answer which, such as a `Dataset`."""
+
+    def relevance(self) -> Relevance:
+        """Its (default) relevance."""
+        ...
+
+
+def retrieval(
+    query: Features,
+    gallery: Features,
+    relevance: Relevance | HasRelevance,
+    *,
+    ks: Sequence[int] = (1, 5, 10),
+    exclude_self: bool = True,
+    block: int = 256,
+    normalise: ScoreNormaliser | None = None,
+) -> pd.DataFrame:
+    """How well the gallery's items that answer a query are ranked by cosine similarity; one row a query.
+
+    Every item is ranked by descending similarity, and equal similarities keep the gallery's order. Junk items, and the
+    query itself where its id is in the gallery, are taken out of the ranking first. R is the number of relevant items
+    left, `rel(i)` says whether rank i (from 1) is relevant, `P(i)` is the precision of the first i ranks.
+
+    | column | formula | range, good end |
+    |---|---|---|
+    | `n_relevant` | R | 0 .. n_gallery |
+    | `ap` | mean of P over the ranks of the R relevant items (average precision over the full ranking) | (0, 1], 1 |
+    | `ap_at_r` | `sum over i <= R of P(i) rel(i) / R` (MAP@R; Musgrave et al., 2020, section 4) | [0, 1], 1 |
+    | `r_precision` | P(R) | [0, 1], 1 |
+    | `hit_at_k` | 1 if a relevant item is among the first k | 0 or 1, 1 |
+    | `recall_at_k` | share of the R relevant items among the first k | [0, 1], 1 |
+    | `ndcg_at_10` | `sum over i <= 10 of grade(i) / log2(i + 1)`, over its best (linear, as trec_eval) | [0, 1], 1 |
+    | `mp_at_10` | P(min(10, rank of the last relevant item)) (Radenovic et al., 2018, and their code) | [0, 1], 1 |
+
+    Args:
+        query: `[n, d]` what is asked.
+        gallery: `[m, d]` what is ranked.
+        relevance: which items answer which; a `Dataset` stands for its default level.
+        ks: cut-offs of `hit_at_k` and `recall_at_k`.
+        exclude_self: take the gallery item with the query's id out of its ranking. Switch it off when the two sides
+            give the same id to different things (an image and its caption, say).
+        block: queries ranked at a time; memory grows with `block * m`, and no number depends on it.
+        normalise: changes a block of similarities `[b, m]` before the ranking (a hubness correction, say); each row
+            must depend on its own query only.
+
+    Returns:
+        n rows, indexed by query id ("query"), all columns numeric. A query without a relevant item has `n_relevant` 0
+        and NaN elsewhere, so that means leave it out; `attrs["without_relevant"]` counts them, and a warning tells.
+
+    Raises:
+        XgapError: an empty side, different dimensions, labels that do not fit, or no query with a relevant item.
+    """
+    frame = _evaluate(query, gallery, relevance, ks, exclude_self, block, normalise)
+    return frame.drop(columns="ap_trapezoid")
+
+
+def revisited(
+    query: Features,
+    gallery: Features,
+    easy: Mapping[str, Collection[str]],
+    hard: Mapping[str, Collection[str]],
+    junk: Mapping[str, Collection[str]],
+    *,
+    ks: Sequence[int] = (1, 5, 10),
+    block: int = 256,
+) -> pd.DataFrame:
+    """The easy, medium and hard protocols of the revisited Oxford and Paris sets; one row a query.
+
+    | protocol | relevant | taken out of the ranking |
+    |---|---|---|
+    | easy | easy | junk, hard |
+    | medium | easy, hard | junk |
+    | hard | hard | junk, easy |
+
+    The columns are those of `retrieval`, and `ap_trapezoid`, the average precision of the authors' code: at each
+    relevant item, the mean of the precision at its rank and at the rank before (1 before the first rank). Published
+    numbers of these sets are means of it; it is never far from `ap`.
+
+    Args:
+        query, gallery: `[n, d]` and `[m, d]`.
+        easy, hard, junk: query id to gallery ids.
+        ks, block: as in `retrieval`.
+
+    Returns:
+        n rows and two levels of columns: protocol, metric. `attrs["without_relevant"]` counts, for each protocol, the
+        queries that it has no relevant item for.
+
+    Raises:
+        XgapError: as `retrieval`, for any of the protocols.
+
+    Source: Radenovic, Iscen, Tolias, Avrithis, Chum, Revisiting Oxford and Paris, CVPR 2018, section 4.
+    """
+    protocols = {"easy": ([easy], [junk, hard]), "medium": ([easy, hard], [junk]), "hard": ([hard], [junk, easy])}
+    frames = {}
+    for name, (wanted, left_out) in protocols.items():
+        qrels = {q: {item: 1.0 for of in wanted for item in of.get(q, ())} for q in query.ids}
+        ignored = {q: [item for of in left_out for item in of.get(q, ())] for q in query.ids}
+        relevance = Relevance.from_qrels(qrels, ignored)
+        frames[name] = _evaluate(query, gallery, relevance, ks, True, block, None, where=f"protocol {name}: ")
+    both = pd.concat(frames, axis=1, names=["protocol", "metric"])
+    both.attrs = {"without_relevant": {name: f.attrs["without_relevant"] for name, f in frames.items()}}
+    return both
+
+
+def similarities(
+    query: Features, gallery: Features, *, block: int = 256
+) -> Iterator[tuple[int, int, Float[Tensor, "b m"]]]:
+    """Cosine similarities `[b, m]` of the queries `start` to `stop` to the whole gallery, one block at a time.
+
+    They are float32, rounded from a double-precision product: similarities that are equal then stay equal whatever
+    the block's size, the device and the order of the sum. A float32 product parts about a third of the ties of
+    quantised vectors, and changes its last bits with the block.
+
+    Raises:
+        XgapError: an empty side, different dimensions, or a block below 1.
+    """
+    if not len(query) or not len(gallery):
+        raise XgapError(f"the {'query' if not len(query) else 'gallery'} side is empty")
+    if query.dim != gallery.dim:
+        raise XgapError(f"the query has {query.dim} dimensions and the gallery {gallery.dim}; they must be the same")
+    if block < 1:
+        raise XgapError(f"block must be at least 1, not {block}")
+    for start in range(0, len(query), block):
+        rows = query.vectors[start : start + block].double()
+        chunks = gallery.vectors.to(rows.device).split(GALLERY_CHUNK)
+        yield start, start + len(rows), torch.cat([(rows @ chunk.double().T).float() for chunk in chunks], dim=1)
+
+
+def descending(scores: Float[Tensor, "b m"]) -> Int[Tensor, "b m"]:
+    """The columns of each row by descending score; equal scores keep the columns' order. No score may be NaN."""
+    if scores.device.type != "cpu":
+        return scores.sort(dim=1, descending=True, stable=True).indices
+    # One 64-bit key a cell, the score's bits (made to sort as integers) above its column: no two keys are equal, so
+    # numpy's vectorised sort, which is not stable, gives the stable order in a fifth of the time of torch's.
+    bits = (np.float32(0) - scores.numpy()).view(np.int32)
+    bits ^= (bits >> 31) & 0x7FFFFFFF
+    keys = bits.astype(np.int64)
+    keys <<= 32
+    keys |= np.arange(scores.shape[1])
+    keys.sort(axis=1)
+    keys &= 0xFFFFFFFF
+    return torch.from_numpy(keys)
+
+
+def blocks(
+    query: Features, gallery: Features, relevance: Relevance | HasRelevance, *, exclude_self: bool, block: int
+) -> Iterator[tuple[Float[Tensor, "b m"], Float[Tensor, "b m"], Bool[Tensor, "b m"]]]:
+    """Similarities, grades, and what is left out of the ranking, one block of queries at a time."""
+    if not isinstance(relevance, Relevance):
+        relevance = relevance.relevance()
+    bound = relevance.bind(query.ids, gallery.ids)
+    for start, stop, scores in similarities(query, gallery, block=block):
+        grades = bound.grades(start, stop).to(scores.device)
+        yield scores, grades, bound.ignored(start, stop, exclude_self).to(scores.device)
+
+
+def _evaluate(
+    query: Features,
+    gallery: Features,
+    relevance: Relevance | HasRelevance,
+    ks: Sequence[int],
+    exclude_self: bool,
+    block: int,
+    normalise: ScoreNormaliser | None,
+    where: str = "",
+) -> pd.DataFrame:
+    if not all(k >= 1 for k in ks):
+        raise XgapError(f"the cut-offs ks must be 1 or more, not {tuple(ks)}")
+    parts = []
+    for scores, grades, ignored in blocks(query, gallery, relevance, exclude_self=exclude_self, block=block):
+        if normalise is not None:
+            shape, scores = scores.shape, normalise(scores).float()
+            if scores.shape != shape or not bool(torch.isfinite(scores).all()):
+                raise XgapError(f"the score normaliser must give finite scores of shape {tuple(shape)}")
+        parts.append(_measure(scores, grades, ignored, ks))
+    columns = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
+    frame = pd.DataFrame(columns, index=pd.Index(query.ids, name="query"))
+    without = int((frame["n_relevant"] == 0).sum())
+    if without == len(frame):
+        hint = " (exclude_self takes items with the query's id out)" if exclude_self else ""
+        raise XgapError(f"{where}none of the {without} queries has a relevant item in the gallery{hint}")
+    if without:
+        text = f"{where}{without} of {len(frame)} queries have no relevant item; they are NaN, and left out of means"
+        warnings.warn(text, stacklevel=3)
+    frame.attrs["without_relevant"] = without
+    return frame
+
+
+def _measure(
+    scores: Float[Tensor, "b m"], grades: Float[Tensor, "b m"], ignored: Bool[Tensor, "b m"], ks: Sequence[int]
+) -> dict[str, Tensor]:
+    """The columns of `retrieval` for one block, from the ranks of the relevant items alone."""
+    grades = grades.masked_fill(ignored, 0)
+    order = descending(scores.masked_fill(ignored, -math.inf))
+    gains = grades.gather(1, order)
+    row, rank = (gains > 0).nonzero(as_tuple=True)  # by row, then by rank (from 0)
+    n = (grades > 0).sum(dim=1)
+    nth = torch.arange(len(row), device=row.device) - (n.cumsum(0) - n)[row]  # relevant items before it in its row
+
+    def total(values: Tensor) -> Tensor:
+        return torch.zeros(len(n), dtype=torch.float64, device=row.device).index_add_(0, row, values.double())
+
+    precision = (nth + 1).double() / (rank + 1)
+    before = torch.where(rank == 0, 1.0, nth.double() / rank)
+    last = torch.zeros_like(n).scatter_reduce_(0, row, rank + 1, "amax").clamp(max=CUTOFF)
+    first = gains[:, :CUTOFF].double()
+    best = grades.topk(first.shape[1], dim=1).values.double()
+    discount = 1 / torch.arange(2, first.shape[1] + 2, device=row.device, dtype=torch.float64).log2()
+    # A query without relevant items divides 0 by 0 everywhere below: NaN, as it should be.
+    return {
+        "n_relevant": n,
+        "ap": total(precision) / n,
+        "ap_at_r": total(precision * (rank < n[row])) / n,
+        "r_precision": total(rank < n[row]) / n,
+        **{f"hit_at_{k}": total((rank < k) & (nth == 0)) / (n > 0) for k in ks},
+        **{f"recall_at_{k}": total(rank < k) / n for k in ks},
+        "ndcg_at_10": (first * discount).sum(dim=1) / (best * discount).sum(dim=1),
+        "mp_at_10": total(rank < last[row]) / last,
+        "ap_trapezoid": total((before + precision) / 2) / n,
+    }

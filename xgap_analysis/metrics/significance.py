@@ -1,0 +1,239 @@
+"""Significance: intervals and tests over queries, resampled with numpy and determined by their seed.
+
+A metric's values are one a query. Queries of one concept are not independent; give their concept as `groups`, and
+whole groups are drawn and flipped.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.random import Generator
+from torch import Tensor
+
+from xgap_analysis.errors import XgapError
+
+Values: TypeAlias = Sequence[float] | np.ndarray | Tensor | pd.Series
+Groups: TypeAlias = Sequence[Any] | np.ndarray | pd.Series
+
+CELLS = 1 << 22  # of a chunk of resamples held at a time (32 MB)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its bootstrap interval `[low, high]` at this level, of n values in `n_groups` independent groups."""
+
+    mean: float
+    low: float
+    high: float
+    level: float
+    n: int
+    n_groups: int
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Mean of `b - a` with its bootstrap interval, and the two-sided p-value of "b and a are exchangeable"."""
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    n: int
+
+
+@dataclass(frozen=True)
+class SeedSpread:
+    """Mean over seeds of a metric's mean, and the standard deviation between seeds (NaN for a single seed)."""
+
+    mean: float
+    std: float
+    seeds: int
+
+
+def bootstrap_interval(
+    values: Values, *, groups: Groups | None = None, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """Percentile bootstrap interval of the mean over queries.
+
+    Formula: draw as many groups as there are, with replacement; the mean is the total of the drawn values over their
+    number; low and high are the (1 - level) / 2 and (1 + level) / 2 quantiles of `resamples` such means. With few
+    groups (below about 20) the interval is too narrow.
+
+    Args:
+        values: `[n]`; NaN (a query without relevant items) is left out.
+        groups: n labels; values of one label are drawn together. None: each value for itself.
+        level: in (0, 1).
+        resamples: number of bootstrap means.
+        seed: of the draws.
+
+    Raises:
+        XgapError: no values, groups that do not fit, or a level out of range.
+
+    Source: Efron and Tibshirani, An introduction to the bootstrap, 1993, section 13.3; groups, Davison and Hinkley,
+    Bootstrap methods and their application, 1997, section 3.8.
+    """
+    _check(level, resamples)
+    array = _array(values)
+    total, count = _sums(array, _codes(groups, values), ~np.isnan(array))
+    low, high = _interval(total, count, level, resamples, np.random.default_rng(seed))
+    return Interval(float(total.sum() / count.sum()), low, high, level, int(count.sum()), len(total))
+
+
+def paired_test(
+    a: Values,
+    b: Values,
+    *,
+    groups: Groups | None = None,
+    resamples: int = 10_000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> PairedTest:
+    """Whether b is better than a on the same queries: paired interval and sign-flip (randomisation) test.
+
+    Formula: with `d = b - a`, the interval is the percentile bootstrap of mean(d). Were a and b exchangeable, each d
+    could as well have the other sign: `p = (1 + number of random sign patterns whose |mean| is at least |mean(d)|) /
+    (1 + resamples)`, two-sided, in (0, 1], small where the difference is not by chance.
+
+    Args:
+        a, b: `[n]`, the same queries in the same order; two Series are aligned by their index, which must hold the
+            same queries. Queries where either is NaN are left out.
+        groups: n labels in the order of a (a Series is aligned like b); values of one label are drawn and flipped
+            together.
+        resamples: of each of the two.
+        seed, level: as in `bootstrap_interval`.
+
+    Raises:
+        XgapError: values or groups that do not fit, or no query left.
+
+    Source: Smucker, Allan, Carterette, A comparison of statistical significance tests for information retrieval, CIKM
+    2007; p with the 1 added, Phipson and Smyth, 2010.
+    """
+    _check(level, resamples)
+    if isinstance(a, pd.Series) and isinstance(b, pd.Series):
+        b = _aligned(b, a, "b")
+    first, second = _array(a), _array(b)
+    if len(first) != len(second):
+        raise XgapError(f"a has {len(first)} values and b {len(second)}; they must be of the same queries")
+    d = second - first
+    total, count = _sums(d, _codes(groups, a), ~np.isnan(d))
+    rng = np.random.default_rng(seed)
+    low, high = _interval(total, count, level, resamples, rng)
+    observed = abs(total.sum())
+    slack = 1e-12 * np.abs(total).sum()  # a sum in another order is the same sum
+    extreme = 0
+    for size in _chunks(resamples, len(total)):
+        flips = rng.integers(0, 2, size=(size, len(total)), dtype=np.int8).astype(np.float64)
+        extreme += int((np.abs(total.sum() - 2 * (flips @ total)) >= observed - slack).sum())
+    n = int(count.sum())
+    return PairedTest(float(total.sum() / n), low, high, (1 + extreme) / (1 + resamples), n)
+
+
+def holm(p_values: Values) -> np.ndarray:
+    """P-values adjusted for many comparisons, which keep the chance of any false finding at the level.
+
+    Formula: for the i-th smallest of m, `max over j <= i of min(1, (m - j + 1) p_j)`. Adjusted values below 0.05 are
+    findings at the level 0.05 over the whole table. NaN stays NaN and does not count.
+
+    Args:
+        p_values: `[m]`, each in [0, 1].
+
+    Returns:
+        `[m]`, in the same order.
+
+    Raises:
+        XgapError: a value out of range.
+
+    Source: Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 1979.
+    """
+    p = _array(p_values)
+    known = np.flatnonzero(~np.isnan(p))
+    if ((p[known] < 0) | (p[known] > 1)).any():
+        raise XgapError("p-values must lie in [0, 1]")
+    order = known[np.argsort(p[known], kind="stable")]
+    adjusted = np.full(len(p), math.nan)
+    adjusted[order] = np.maximum.accumulate(np.minimum(1, np.arange(len(order), 0, -1) * p[order]))
+    return adjusted
+
+
+def seed_spread(values_by_seed: Sequence[Values] | np.ndarray | Tensor) -> SeedSpread:
+    """How much a metric of inverted features moves with the seed of the inversion.
+
+    Formula: the mean over queries for each seed, then mean and standard deviation (over seeds - 1) of those.
+
+    Args:
+        values_by_seed: `[seeds, n]`, the same queries for each seed; NaN is left out.
+
+    Raises:
+        XgapError: not a matrix, or a seed without values.
+    """
+    rows = [_array(row) for row in values_by_seed]
+    if not rows or len({len(row) for row in rows}) != 1:
+        raise XgapError("values_by_seed must be a matrix [seeds, n]")
+    if any(np.isnan(row).all() for row in rows):
+        raise XgapError("a seed has no values")
+    means = np.array([np.nanmean(row) for row in rows])
+    return SeedSpread(float(means.mean()), float(means.std(ddof=1)) if len(means) > 1 else math.nan, len(means))
+
+
+def _array(values: Values) -> np.ndarray:
+    array = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=np.float64)
+    if array.ndim != 1:
+        raise XgapError(f"values must be a vector [n], not of shape {array.shape}")
+    return array
+
+
+def _aligned(other: pd.Series, to: pd.Series, name: str) -> pd.Series:
+    if not (to.index.is_unique and other.index.is_unique):
+        raise XgapError("a query stands twice in an index; queries must be distinct")
+    if len(other) != len(to) or not other.index.isin(to.index).all():
+        raise XgapError(f"{name} is not of the same queries as a; their indexes must hold the same ids")
+    return other.reindex(to.index)
+
+
+def _codes(groups: Groups | None, values: Values) -> np.ndarray:
+    """A number from 0 for each value's group."""
+    if groups is None:
+        return np.arange(len(values))
+    if isinstance(groups, pd.Series) and isinstance(values, pd.Series):
+        groups = _aligned(groups, values, "groups")
+    if len(groups) != len(values):
+        raise XgapError(f"{len(groups)} groups were given for {len(values)} values")
+    codes, _ = pd.factorize(np.asarray(groups, dtype=object))
+    if (codes < 0).any():
+        raise XgapError("a value has no group (NaN or None)")
+    return codes
+
+
+def _sums(values: np.ndarray, codes: np.ndarray, keep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Total and number of the kept values of each group that has any."""
+    if not keep.any():
+        raise XgapError("there are no values to average (none given, or all NaN)")
+    _, codes = np.unique(codes[keep], return_inverse=True)
+    return np.bincount(codes, weights=values[keep]), np.bincount(codes)
+
+
+def _chunks(resamples: int, width: int) -> list[int]:
+    step = max(1, CELLS // width)
+    return [min(step, resamples - start) for start in range(0, resamples, step)]
+
+
+def _interval(
+    total: np.ndarray, count: np.ndarray, level: float, resamples: int, rng: Generator
+) -> tuple[float, float]:
+    means = []
+    for size in _chunks(resamples, len(total)):
+        drawn = rng.integers(len(total), size=(size, len(total)), dtype=np.int32)
+        means.append(total[drawn].sum(axis=1) / count[drawn].sum(axis=1))
+    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _check(level: float, resamples: int) -> None:
+    if not 0 < level < 1:
+        raise XgapError(f"level must lie between 0 and 1, not {level}")
+    if resamples < 1:
+        raise XgapError(f"resamples must be at least 1, not {resamples}")

@@ -1,0 +1,201 @@
+"""Structure: whether two sets of features see the same relations among the same items, and how one turned into another.
+
+Items are matched by index. Two sets of one modality (two models, two checkpoints) must have the same ids in the same
+order; two modalities (images and their captions) give their own ids to the two halves of a pair.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from xgap_analysis.errors import XgapError
+from xgap_analysis.features import Features
+from xgap_analysis.metrics.neighbourhoods import nearest
+from xgap_analysis.metrics.retrieval import descending, similarities
+
+RIDGE = 1e-6  # pull towards "no turn", a millionth of the data's weight: it decides only where the data are silent
+
+
+def linear_cka(x: Features, y: Features) -> float:
+    """Linear centred kernel alignment: how alike the two sets of similarities are, up to rotation and scale.
+
+    Formula: `||Y' X||_F^2 / (||X' X||_F ||Y' Y||_F)` with centred columns. In [0, 1]: 1 where one set is a rotation
+    of the other. It is biased upwards when n is not much larger than d. NaN where a set is one point.
+
+    Args:
+        x, y: `[n, d]` and `[n, e]`, the same items.
+
+    Raises:
+        XgapError: items that do not match.
+
+    Source: Kornblith et al., Similarity of neural network representations revisited, ICML 2019, section 3.
+    """
+    _check(x, y)
+    a, b = (side.vectors.double() - side.vectors.double().mean(dim=0) for side in (x, y))
+    return _ratio(float((b.T @ a).norm() ** 2), float((a.T @ a).norm() * (b.T @ b).norm()))
+
+
+def mutual_knn(x: Features, y: Features, k: int = 10, *, block: int = 256) -> float:
+    """Share of an item's k nearest neighbours that the two sets have in common, mean over the items.
+
+    In [0, 1]: 1 where all neighbourhoods agree, `k / (n - 1)` by chance. An item is not its own neighbour; equal
+    similarities keep the items' order.
+
+    Args:
+        x, y: `[n, d]` and `[n, e]`, the same items.
+        k: size of a neighbourhood, at most n - 1.
+        block: items at a time; memory grows with `block * n`.
+
+    Raises:
+        XgapError: items that do not match, or k out of range.
+
+    Source: Huh et al., The platonic representation hypothesis, ICML 2024, appendix A.
+    """
+    _check(x, y)
+    if not 1 <= k < len(x):
+        raise XgapError(f"k must lie between 1 and the {len(x) - 1} other items, not {k}")
+    shared = 0
+    pairs = zip(similarities(x, x, block=block), similarities(y, y, block=block), strict=True)
+    for (start, stop, a), (_, _, b) in pairs:
+        here = torch.arange(stop - start)
+        for scores in (a, b):
+            scores[here, here + start] = -math.inf
+        shared += int((nearest(a, k) & nearest(b, k).to(a.device)).sum())
+    return shared / (k * len(x))
+
+
+def similarity_spearman(x: Features, y: Features, *, sample: int = 2000, seed: int = 0) -> float:
+    """Spearman's rank correlation of the two sets' cosine similarities, over all pairs of distinct items.
+
+    In [-1, 1]: 1 where the two sets put all pairs in the same order, 0 where the orders are unrelated. Equal
+    similarities share their mean rank. NaN where all similarities of a set are equal.
+
+    Args:
+        x, y: `[n, d]` and `[n, e]`, the same items, 3 at least.
+        sample: ranks need all `n (n - 1) / 2` pairs at once; of more items than this, a random sample is taken
+            (2000 items are 2 million pairs).
+        seed: of the sample.
+
+    Raises:
+        XgapError: items that do not match, or fewer than 3.
+
+    Source: representational similarity analysis, Kriegeskorte et al., Frontiers in Systems Neuroscience 2008.
+    """
+    _check(x, y)
+    if len(x) < 3:
+        raise XgapError(f"a rank correlation of pairs needs at least 3 items, not {len(x)}")
+    chosen = np.arange(len(x))
+    if len(x) > sample:
+        chosen = np.sort(np.random.default_rng(seed).choice(len(x), sample, replace=False))
+    above = torch.ones(len(chosen), len(chosen), dtype=torch.bool).triu(diagonal=1)
+    ranks = []
+    for side in (x, y):
+        vectors = side.vectors.cpu()[torch.from_numpy(chosen)].double()
+        rank = _mid_ranks((vectors @ vectors.T).float()[above])  # float32, so that ties stay ties
+        ranks.append(rank - rank.mean())
+    return _ratio(float(ranks[0] @ ranks[1]), math.sqrt(float(ranks[0] @ ranks[0]) * float(ranks[1] @ ranks[1])))
+
+
+def _mid_ranks(scores: Float[Tensor, " n"]) -> np.ndarray:
+    """Ranks by descending score (from 0); equal scores share the mean of theirs."""
+    order = descending(scores[None])[0].numpy()
+    ordered = scores.numpy()[order]
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    sizes = np.diff(starts, append=len(order))
+    ranks = np.empty(len(order))
+    ranks[order] = np.repeat(starts + (sizes - 1) / 2, sizes)
+    return ranks
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """How far one side turned between two checkpoints.
+
+    Args:
+        mean_degrees: mean angle between an item's vectors before and after, in [0, 180].
+        residual: root mean square distance left after the best orthogonal map of the side, in [0, 1.42]; 0 where the
+            side turned as a rigid body, so that its own similarities did not change.
+        n: number of items.
+    """
+
+    mean_degrees: float
+    residual: float
+    n: int
+
+
+def rotation(before: Features, after: Features) -> Rotation:
+    """Intra-modal rotation: how far the vectors of one side turned, and how rigidly.
+
+    Formula: `mean_degrees` is the mean over items of `arccos(before_i . after_i)`; `residual` is
+    `min over orthogonal Q of ||before Q - after||_F / sqrt(n)` (orthogonal Procrustes).
+
+    Args:
+        before, after: `[n, d]`, the same ids, at two checkpoints of one model.
+
+    Raises:
+        XgapError: ids or dimensions that differ.
+
+    Source: Ni et al., Continual vision-language representation learning with off-diagonal information (Mod-X), ICML
+    2023, section 3; the best map, Schoenemann, Psychometrika 1966.
+    """
+    _check(before, after, same=True)
+    a, b = before.vectors.double(), after.vectors.double()
+    angles = 2 * torch.atan2((a - b).norm(dim=1), (a + b).norm(dim=1))  # exact for small angles, unlike the arccosine
+    fitted = torch.linalg.svdvals(a.T @ b).sum()
+    left = (a.square().sum() + b.square().sum() - 2 * fitted).clamp(min=0)
+    return Rotation(float(angles.mean().rad2deg()), float((left / len(a)).sqrt()), len(a))
+
+
+def deviation(before_x: Features, after_x: Features, before_y: Features, after_y: Features) -> float:
+    """Inter-modal deviation: how differently the two sides turned between two checkpoints.
+
+    Formula: `||Q_x - Q_y||_F / (2 sqrt(d))`, with Q the orthogonal map that carries a side's vectors before nearest to
+    those after. It is the root mean square of `sin(angle / 2)` over the d turns that lead from one map to the other.
+    In [0, 1]: 0 where both sides turned alike, however far, so that similarities across survive; 1 where one turned
+    opposite to the other. Directions that a side does not use turn as little as they can.
+
+    Args:
+        before_x, after_x: `[n, d]`, the same ids, at two checkpoints.
+        before_y, after_y: `[m, d]`, likewise for the other side; the sides need no pairs.
+
+    Raises:
+        XgapError: ids or dimensions that differ.
+
+    Source: the idea, Ni et al. (Mod-X), ICML 2023, section 3; they compare angles and state no such number.
+    """
+    _check(before_x, after_x, same=True)
+    _check(before_y, after_y, same=True)
+    if before_x.dim != before_y.dim:
+        raise XgapError(f"the sides have {before_x.dim} and {before_y.dim} dimensions; they must be the same")
+    turns = [_best_map(*sides) for sides in ((before_x, after_x), (before_y, after_y))]
+    return float((turns[0] - turns[1].to(turns[0].device)).norm() / (2 * math.sqrt(before_x.dim)))
+
+
+def _best_map(before: Features, after: Features) -> Float[Tensor, "d d"]:
+    product = before.vectors.double().T @ after.vectors.double()
+    still = torch.eye(before.dim, dtype=torch.float64, device=product.device)
+    u, _, vh = torch.linalg.svd(product + RIDGE * len(before) / before.dim * still)
+    return u @ vh
+
+
+def _ratio(top: float, bottom: float) -> float:
+    return top / bottom if bottom > 0 else math.nan
+
+
+def _check(x: Features, y: Features, *, same: bool = False) -> None:
+    if len(x) != len(y):
+        raise XgapError(f"the two sets have {len(x)} and {len(y)} items; they must be the same items")
+    if not len(x):
+        raise XgapError("there are no items to compare")
+    if (same or x.origin == y.origin) and x.ids != y.ids:
+        first = next(i for i, (a, b) in enumerate(zip(x.ids, y.ids, strict=True)) if a != b)
+        raise XgapError(
+            f"row {first} is {x.ids[first]!r} on one side and {y.ids[first]!r} on the other; "
+            "the ids must be the same in the same order (use Features.select)"
+        )
+    if same and x.dim != y.dim:
+        raise XgapError(f"the checkpoints have {x.dim} and {y.dim} dimensions; they must be the same")

@@ -1,0 +1,434 @@
+"""The grid: models x data sets x comparisons x corrections -> one tidy table, each cell with its interval.
+
+A comparison says how the query is represented, how the gallery is represented, and what is asked. Nothing else in the
+package knows about experiments.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from xgap_analysis.corrections import Calibration, Correct, correction
+from xgap_analysis.datasets import load_dataset
+from xgap_analysis.datasets.records import Dataset, Texts
+from xgap_analysis.encoding import encode, provenance_of
+from xgap_analysis.errors import XgapError, unknown_name
+from xgap_analysis.features import Features
+from xgap_analysis.inversion import Inversion, invert
+from xgap_analysis.metrics import (
+    bootstrap_interval,
+    gap_report,
+    hubness,
+    misalignment,
+    paired_test,
+    pooled_misalignment,
+    retrieval,
+    zero_shot,
+)
+from xgap_analysis.models import load_model
+from xgap_analysis.models.tower import DualEncoder
+from xgap_analysis.store import Store
+
+NOT_SCORES = ("n_relevant", "rank")  # columns of a comparison's scores that are counts
+MODALITY = {"image": "image", "oti": "image", "text": "text", "ovi": "text"}  # view -> the items it is made from
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How a question is put to the model.
+
+    Args:
+        name: as in tables, for example `"OTI-I"`.
+        query, gallery: views: `"image"`, `"text"`, `"oti"` (an inverted image), `"ovi"` (an inverted text).
+        task: `"retrieval"`, or `"zero-shot"` (the gallery is the class names).
+        baseline: the comparison that its paired difference is taken from; its own name where it is the baseline.
+        claim: the sign of that difference by "Cross the Gap" (ICLR 2025): 1 better, -1 worse, 0 none made.
+
+    Raises:
+        XgapError: an unknown view or task.
+    """
+
+    name: str
+    query: str
+    gallery: str
+    task: str
+    baseline: str
+    claim: int = 0
+
+    def __post_init__(self) -> None:
+        for view in (self.query, self.gallery):
+            if view not in MODALITY:
+                raise unknown_name("view", view, MODALITY)
+        if self.task not in ("retrieval", "zero-shot"):
+            raise XgapError(f'the task of a comparison is "retrieval" or "zero-shot", not {self.task!r}')
+
+    @property
+    def metric(self) -> str:
+        """The main measure of the task: mean average precision, or top-1 accuracy."""
+        return "ap" if self.task == "retrieval" else "correct_at_1"
+
+
+COMPARISONS = {
+    c.name: c
+    for c in (
+        Comparison("I-I", "image", "image", "retrieval", "I-I"),
+        Comparison("OTI-I", "oti", "image", "retrieval", "I-I", claim=1),
+        Comparison("OTI-OTI", "oti", "oti", "retrieval", "I-I"),
+        Comparison("T-T", "text", "text", "retrieval", "T-T"),
+        Comparison("OVI-T", "ovi", "text", "retrieval", "T-T", claim=1),
+        Comparison("OVI-OVI", "ovi", "ovi", "retrieval", "T-T"),
+        Comparison("I-T", "image", "text", "retrieval", "I-T"),
+        Comparison("T-I", "text", "image", "retrieval", "T-I"),
+        Comparison("zero-shot", "image", "text", "zero-shot", "zero-shot"),
+        Comparison("OTI-T", "oti", "text", "zero-shot", "zero-shot", claim=-1),
+        Comparison("I-OVI", "image", "ovi", "zero-shot", "zero-shot", claim=-1),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Study:
+    """A grid of models, data sets, comparisons and corrections.
+
+    Args:
+        models: names or loaded models.
+        datasets: names, or `Dataset` splits as they are. A name is judged on its split `split`.
+        comparisons: names from `COMPARISONS`, or `Comparison` objects of your own.
+        corrections: names of registered corrections, fitted on the split `fit_split` of the same data set.
+        level: the labels that define relevance; the data set's first by default.
+        split, fit_split: the split that is judged, and the one corrections are fitted on.
+        seeds: one inversion is run for each; tables average over them and report their spread.
+        steps, tokens: of the inversion; None takes the paper's (150 / 1000 steps, and the model's token counts).
+        limit: judge this many labels only (a smaller, fair task); None judges all.
+        store: where features are kept; None is the user's store.
+
+    Raises:
+        XgapError: nothing to run, or an unknown comparison, baseline or correction.
+    """
+
+    models: Sequence[str | DualEncoder]
+    datasets: Sequence[str | Dataset]
+    comparisons: Sequence[str | Comparison] = tuple(COMPARISONS)
+    corrections: Sequence[str] = ("none",)
+    level: str | None = None
+    split: str = "test"
+    fit_split: str = "train"
+    seeds: Sequence[int] = (42,)
+    steps: int | None = None
+    tokens: int | None = None
+    limit: int | None = None
+    store: Store | None = None
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        for part in ("models", "datasets", "comparisons", "corrections", "seeds"):
+            given = getattr(self, part)
+            if isinstance(given, str):
+                raise XgapError(f"{part} of a study is a list; write [{given!r}]")
+            if not len(given):
+                raise XgapError(f"a study needs at least one of its {part}")
+        for name in self.corrections:
+            correction(name)
+        for comparison in self.comparisons:
+            asked = self.comparison(comparison) if isinstance(comparison, str) else comparison
+            self.comparison(asked.baseline)
+
+    def comparison(self, name: str) -> Comparison:
+        """A comparison of this study, or a known one, by name.
+
+        Raises:
+            XgapError: an unknown name (the nearest are told).
+        """
+        known = COMPARISONS | {c.name: c for c in self.comparisons if isinstance(c, Comparison)}
+        if name not in known:
+            raise unknown_name("comparison", name, known)
+        return known[name]
+
+    def run(self) -> pd.DataFrame:
+        """The tidy table: one row for each model, data set, comparison, correction and metric.
+
+        Columns: model, dataset, split, level, comparison, correction, transductive, metric, value, low, high (95 %
+        paired bootstrap over groups of queries that share a label), baseline, difference, difference_low,
+        difference_high, p_value (sign-flip test), claim and verdict, seed_spread (standard deviation of the value over
+        inversion seeds), n_queries, n_unanswerable, n_gallery, n_groups, and where the features came from (`of_...`).
+        All scores are in [0, 1]. A baseline's own rows have no difference.
+
+        Features are kept in the store, so a killed run resumes where it stopped.
+        """
+        tables = [bench.table() for bench in self.benches()]
+        return pd.concat(tables, ignore_index=True)
+
+    def gaps(self) -> pd.DataFrame:
+        """The gap metrics of each model on each data set: one row each (see `gap_report`), with intra-modal
+        misalignment (1 - AUC) of images and of texts, and hubness of image retrieval.
+        """
+        return pd.concat([bench.gaps() for bench in self.benches()], ignore_index=True)
+
+    def benches(self) -> Iterator["Bench"]:
+        """One bench for each model and data set."""
+        for model in self.models:
+            loaded = load_model(model) if isinstance(model, str) else model
+            for dataset in self.datasets:
+                named = load_dataset(dataset) if isinstance(dataset, str) else dataset
+                judged = named.split(self.split) if isinstance(dataset, str) else named
+                fitted = named.split(self.fit_split) if self.fit_split in named.splits else None
+                yield Bench(self, loaded, judged if self.limit is None else judged.limit(self.limit), fitted)
+
+
+@dataclass
+class Bench:
+    """One model on one data set: the views, made when they are first needed, and the scores of each comparison."""
+
+    study: Study
+    model: DualEncoder
+    data: Dataset
+    fit_data: Dataset | None
+    _views: dict[tuple[str, str, int], Features] = field(default_factory=dict)
+    _corrected: dict[str, Correct] = field(default_factory=dict)
+    _frames: dict[tuple[Comparison, str], list[pd.DataFrame]] = field(default_factory=dict)
+
+    @property
+    def level(self) -> str:
+        """The labels that define relevance and classes."""
+        return self.study.level or self.data.default_level
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Label by item id, of that level."""
+        return self.data.labels_of(self.level)
+
+    @cached_property
+    def store(self) -> Store:
+        """Where features are kept."""
+        return self.study.store or Store()
+
+    def view(self, name: str, part: str, seed: int) -> Features:
+        """Features of a view: `part` is `"items"`, or `"classes"` for the class names (texts only)."""
+        key = (name, part, seed if name in ("oti", "ovi") else 0)
+        if key not in self._views:
+            if name in ("oti", "ovi"):
+                self._views[key] = self.inversion(name, part, seed).features
+            else:
+                items = self.data.images if name == "image" else self.classes if part == "classes" else self.data.texts
+                if not len(items):
+                    raise XgapError(f"data set {self.data.name!r} ({self.data.split_name}) has no {name}s")
+                self._views[key] = encode(self.model, items, store=self.store, progress=self.study.progress)
+        return self._views[key]
+
+    def inversion(self, name: str, part: str, seed: int, snapshots: Sequence[int] = ()) -> Inversion:
+        """The inversion behind a view, `"oti"` or `"ovi"`."""
+        return invert(
+            self.model,
+            self.view(MODALITY[name], part, seed),
+            steps=self.study.steps,
+            tokens=self.study.tokens,
+            seed=seed,
+            snapshots=snapshots,
+            store=self.store,
+            progress=self.study.progress,
+        )
+
+    @property
+    def classes(self) -> Texts:
+        """The class names of the level, in the paper's prompt; ids are the labels."""
+        names = self.data.class_names.get(self.level)
+        if not names:
+            raise XgapError(f"data set {self.data.name!r} names no classes of level {self.level!r}")
+        return Texts(tuple(names), tuple(f"a photo of {words}" for words in names.values()))
+
+    def corrected(self, features: Features, name: str) -> Features:
+        """Features after a correction fitted on the calibration split."""
+        if name == "none":
+            return features
+        if name not in self._corrected:
+            if self.fit_data is None:
+                what = f"correction {name!r} is fitted on the split {self.study.fit_split!r}"
+                raise XgapError(f"{what}, which data set {self.data.name!r} does not have")
+            sides = []
+            for space, items in (("image", self.fit_data.images), ("text", self.fit_data.texts)):
+                if not len(items):
+                    what = f"correction {name!r} is fitted on images and texts"
+                    raise XgapError(f"{what}, and split {self.study.fit_split!r} has no {space}s")
+                sides.append(encode(self.model, items, store=self.store, progress=self.study.progress))
+            self._corrected[name] = correction(name).fit(Calibration(sides[0], sides[1], self.fit_data.split_name))
+        return self._corrected[name](features)
+
+    def sides(self, comparison: Comparison, correction_name: str = "none", seed: int = 42) -> tuple[Features, Features]:
+        """Query and gallery of a comparison, corrected.
+
+        Raises:
+            XgapError: a data set that has not the items or the labels that the comparison asks for.
+        """
+        query = self.view(comparison.query, "items", seed)
+        asking, searched = MODALITY[comparison.query], MODALITY[comparison.gallery]
+        if comparison.task == "zero-shot":
+            gallery = self.view(comparison.gallery, "classes", seed)
+            named = set(gallery.ids)
+            wanted = [i for i in query.ids if self.labels.get(i) in named]
+        else:
+            gallery = self.view(comparison.gallery, "items", seed)
+            if asking == searched:
+                there = set(gallery.ids)
+                gallery = gallery.select(i for i in self.data.gallery(searched) if i in there)
+            there = set(query.ids)
+            wanted = [i for i in self.data.queries(asking) if i in there]
+        if not wanted:
+            what = f"data set {self.data.name!r} ({self.data.split_name})"
+            raise XgapError(f"{what} has no {asking} that {comparison.name} can ask with at level {self.level!r}")
+        return self.corrected(query.select(wanted), correction_name), self.corrected(gallery, correction_name)
+
+    def scores(self, comparison: Comparison, correction_name: str = "none", seed: int = 42) -> pd.DataFrame:
+        """One row per query of a comparison: the columns of `retrieval` or of `zero_shot`."""
+        query, gallery = self.sides(comparison, correction_name, seed)
+        if comparison.task == "zero-shot":
+            return zero_shot(query, gallery, self.labels)
+        return retrieval(query, gallery, self.data.relevance(self.level))
+
+    def table(self) -> pd.DataFrame:
+        """The rows of this model and data set."""
+        rows: list[dict[str, Any]] = []
+        for name in self.study.corrections:
+            for given in self.study.comparisons:
+                rows += self._rows(self.study.comparison(given) if isinstance(given, str) else given, name)
+        return pd.DataFrame(rows)
+
+    def _by_seed(self, comparison: Comparison, correction_name: str) -> list[pd.DataFrame]:
+        """The scores of a comparison for each seed, or once where nothing in it is inverted."""
+        key = (comparison, correction_name)
+        if key not in self._frames:
+            inverted = {comparison.query, comparison.gallery} & {"oti", "ovi"}
+            seeds = self.study.seeds if inverted else self.study.seeds[:1]
+            self._frames[key] = [self.scores(comparison, correction_name, seed) for seed in seeds]
+        return self._frames[key]
+
+    def _rows(self, comparison: Comparison, correction_name: str) -> list[dict[str, Any]]:
+        frames = self._by_seed(comparison, correction_name)
+        baseline = self.study.comparison(comparison.baseline)
+        is_baseline = comparison.name == baseline.name and correction_name == "none"
+        base = None if is_baseline else _mean_of(self._by_seed(baseline, "none"))
+        values = _mean_of(frames)
+        groups = [self.labels[i] for i in values.index]
+        asking = self.view(MODALITY[comparison.query], "items", 0)
+        about = {
+            "model": self.model.name,
+            "dataset": self.data.name,
+            "split": self.data.split_name,
+            "level": self.level,
+            "comparison": comparison.name,
+            "correction": correction_name,
+            "transductive": correction_name != "none" and self.is_transductive(correction_name),
+            "task": comparison.task,
+        }
+        where = {f"of_{key}": value for key, value in provenance_of(asking).items()}
+        n_gallery = len(self.sides(comparison, "none", self.study.seeds[0])[1])
+        rows = []
+        for metric in values.columns:
+            if metric in NOT_SCORES:
+                continue
+            interval = bootstrap_interval(values[metric], groups=groups)
+            over_seeds = pd.Series([frame[metric].mean() for frame in frames])
+            row: dict[str, Any] = {
+                **about,
+                "metric": metric,
+                "main": metric == comparison.metric,
+                "value": interval.mean,
+                "low": interval.low,
+                "high": interval.high,
+                "baseline": baseline.name,
+                "difference": math.nan,
+                "difference_low": math.nan,
+                "difference_high": math.nan,
+                "p_value": math.nan,
+                "claim": comparison.claim,
+                "verdict": None,
+                "seeds": len(frames),
+                "seed_spread": float(over_seeds.std()) if len(frames) > 1 else math.nan,
+                "n_queries": int(values[metric].notna().sum()),
+                "n_unanswerable": int(values[metric].isna().sum()),
+                "n_gallery": n_gallery,
+                "n_groups": interval.n_groups,
+            }
+            if base is not None and metric in base:
+                test = paired_test(base[metric], values[metric], groups=groups)
+                row |= {
+                    "difference": test.difference,
+                    "difference_low": test.low,
+                    "difference_high": test.high,
+                    "p_value": test.p_value,
+                    "verdict": verdict(test.low, test.high, comparison.claim),
+                }
+            rows.append(row | where)
+        return rows
+
+    def is_transductive(self, correction_name: str) -> bool:
+        """Whether a correction sees what is judged: by its own nature, or because it is fitted on the same items."""
+        if correction(correction_name).transductive or self.fit_data is None:
+            return correction(correction_name).transductive
+        judged = {*self.data.images.ids, *self.data.texts.ids}
+        return not judged.isdisjoint((*self.fit_data.images.ids, *self.fit_data.texts.ids))
+
+    def gaps(self) -> pd.DataFrame:
+        """One row of gap metrics: image-caption pairs, one caption (the first) per image."""
+        images, texts = self.view("image", "items", 0), self.view("text", "items", 0)
+        labels = self.labels
+        first: dict[str, str] = {}
+        for i in texts.ids:
+            if i in labels:
+                first.setdefault(labels[i], i)
+        paired = [i for i in images.ids if labels.get(i) in first]
+        x = images.select(paired)
+        y = replace(texts, vectors=texts.select([first[labels[i]] for i in paired]).vectors, ids=paired)
+        row = gap_report(x, y)
+        relevance = self.data.relevance(self.level)
+        for side, features in (("image", images), ("text", texts)):
+            per_anchor = misalignment(features, features, relevance)["misalignment"]
+            row[f"misalignment_{side}"] = per_anchor.mean()
+            row[f"misalignment_{side}_pooled"] = pooled_misalignment(features, features, relevance)
+        hubs = hubness(images, images).add_prefix("hubness_")
+        about = pd.DataFrame(
+            [{"model": self.model.name, "dataset": self.data.name, "split": self.data.split_name, "level": self.level}]
+        )
+        return pd.concat([about, row.reset_index(drop=True), hubs.reset_index(drop=True)], axis=1)
+
+
+def _mean_of(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The mean of tables of the same queries and columns, cell by cell."""
+    return sum(frames[1:], frames[0]) / len(frames)
+
+
+def verdict(low: float, high: float, claim: int) -> str:
+    """What an interval of a paired difference says of a claim: supported, contradicted, or too small to tell."""
+    if not (low > 0 or high < 0):
+        return "too small to tell"
+    sign = 1 if low > 0 else -1
+    if not claim:
+        return "higher" if sign > 0 else "lower"
+    return "supported" if sign == claim else "contradicted"
+
+
+def save_table(table: pd.DataFrame, path: Path | str) -> Path:
+    """Write a table as Parquet, whole or not at all.
+
+    Args:
+        table: from `Study.run()` or `Study.gaps()`.
+        path: where; a bare file name goes to the results folder (the environment variable XGAP_RESULTS, or `results`).
+    """
+    path = Path(path)
+    if path.name == str(path):
+        path = Path(os.environ.get("XGAP_RESULTS", "results")) / path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    table.to_parquet(temporary)
+    temporary.replace(path)
+    return path
+
+
+def main_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each comparison's main measure only."""
+    return table[table["main"]].reset_index(drop=True)

@@ -1,0 +1,59 @@
+"""Result tables for the eye: the main measure of every comparison, each number with its interval."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+ABOUT = ("model", "dataset", "split", "comparison", "correction", "metric")
+
+
+def main_results(table: pd.DataFrame) -> list[dict[str, str]]:
+    """The main rows of a study's table as words: what was compared, its value and its difference from the baseline.
+
+    Args:
+        table: from `Study.run()`, or several of them one below the other; columns that are missing are left out.
+
+    Returns:
+        One mapping from heading to text for each row. Scores are in [0, 1]; intervals are 95 %; the difference is
+        paired, from the comparison that `vs` names; "transductive" marks a correction fitted on what is judged.
+    """
+    main = table[table["main"].astype(bool)] if "main" in table else table
+    found = [name for name in ABOUT if name in main]
+    rows = []
+    for row in main.to_dict("records"):
+        words = {name: str(row[name]) for name in found}
+        if row.get("transductive") is True and "correction" in words:
+            words["correction"] += " (transductive)"
+        words["value"] = _interval(row, "value", "low", "high")
+        words["difference"] = _interval(row, "difference", "difference_low", "difference_high", sign="+")
+        words["vs"] = str(row.get("baseline", "")) if words["difference"] else ""
+        verdict = row.get("verdict")
+        words["verdict"] = verdict if isinstance(verdict, str) else ""
+        words["queries"] = str(row.get("n_queries", ""))
+        rows.append(words)
+    return rows
+
+
+def as_text(rows: Sequence[Mapping[str, object]]) -> str:
+    """Rows as aligned columns under their headings; the headings are those of the first row."""
+    if not rows:
+        return "(nothing)"
+    lines = [list(rows[0]), *([_cell(row[name]) for name in rows[0]] for row in rows)]
+    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
+    padded = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+    return "\n".join(line.rstrip() for line in padded)
+
+
+def _interval(row: Mapping[str, object], middle: str, low: str, high: str, sign: str = "") -> str:
+    numbers = [row.get(name) for name in (middle, low, high)]
+    if any(x is None or pd.isna(x) for x in numbers):
+        return "" if numbers[0] is None or pd.isna(numbers[0]) else f"{numbers[0]:{sign}.3f}"
+    return "{0:{3}.3f} [{1:{3}.3f}, {2:{3}.3f}]".format(*numbers, sign)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " ".join(str(value).split())
