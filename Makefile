@@ -12,7 +12,7 @@ NOTEBOOK := notebooks/00_quickstart.ipynb
 export UV_HTTP_TIMEOUT ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test report lint format lock clean
+.PHONY: help lab test report figures lint format lock clean
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test: lint ## check style and types, then run every test (fewer: PYTEST_ARGS="-m
 
 report: .venv/installed ## run the notebooks on the embedded default and write results/report/index.html
 	$(VENV)/xgap report
+
+figures: .venv/installed ## draw the README's pictures
+	$(VENV)/python docs/figures.py
 
 lint: .venv/installed ## check style and types
 	$(VENV)/ruff check

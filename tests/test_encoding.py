@@ -161,7 +161,7 @@ def test_a_mixed_list_an_id_given_twice_and_an_unknown_way_with_errors_are_refus
         encode(model, ["a cat", Path("cat.png")], progress=False)
     with pytest.raises(XgapError, match="id 'a' stands for more than one item"):
         encode(model, Texts(("a", "b", "a"), ("x", "y", "z")), progress=False)
-    with pytest.raises(XgapError, match="on_error is \"raise\" or \"skip\", not 'ignore'"):
+    with pytest.raises(XgapError, match='on_error is "raise" or "skip", not \'ignore\''):
         encode(model, ["a"], on_error="ignore", progress=False)
 
 
@@ -325,9 +325,7 @@ encoding.encode(replace(model, image=Slow(model.image)), images.select(images.id
 """
 
 
-def test_a_run_killed_in_the_middle_resumes_to_the_same_bits(
-    xgap_home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_killed_in_the_middle_resumes_to_the_same_bits(xgap_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from xgap_analysis.datasets import load_dataset
     from xgap_analysis.models import load_model
 

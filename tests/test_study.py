@@ -105,11 +105,11 @@ def expected_scores(
     left, right = {"I": "image", "OTI": "oti", "T": "text", "OVI": "ovi"}, None
     data, label = bench.data, bench.data.labels[bench.level]
     if name in ("zero-shot", "OTI-T", "I-OVI"):
-        query = planted(bench, "oti" if name == "OTI-T" else "image", "items", seed)
+        query = planted(bench, "oti" if name == "OTI-T" else "image", "all", seed)
         right = planted(bench, "ovi" if name == "I-OVI" else "text", "classes", seed)
         return top_one(correct(query), correct(right), label)
     query_view, gallery_view = (left[x] for x in name.split("-"))
-    query, right = planted(bench, query_view, "items", seed), planted(bench, gallery_view, "items", seed)
+    query, right = planted(bench, query_view, "all", seed), planted(bench, gallery_view, "items", seed)
     asking = data.image_queries if SIDE[query_view] == "image" else data.text_queries
     if SIDE[query_view] == SIDE[gallery_view]:
         right = right.select(i for i in right.ids if i not in asking)
@@ -176,7 +176,9 @@ def test_a_correction_is_fitted_on_the_other_split_and_applied_to_both_sides(mod
     study = Study([model], [animals()], ["I-I", "OTI-I", "zero-shot"], ["center"], seeds=SEEDS[:2], progress=False)
     main, bench = main_rows(study.run()).set_index("comparison"), bench_of(study)
     train = animals("train")
-    mean = {s: encode(model, x, progress=False).vectors.mean(0) for s, x in (("image", train.images), ("text", train.texts))}
+    mean = {
+        s: encode(model, x, progress=False).vectors.mean(0) for s, x in (("image", train.images), ("text", train.texts))
+    }
 
     def centred(features: Features) -> Features:
         return replace(features, vectors=features.vectors - mean[features.space])
@@ -383,7 +385,9 @@ def test_a_data_set_without_class_names_or_labels_says_so(model: DualEncoder) ->
 
 
 def test_a_correction_without_a_split_to_be_fitted_on_says_so(model: DualEncoder) -> None:
-    with pytest.raises(XgapError, match="'center' is fitted on the split 'train', which data set 'animals' does not have"):
+    with pytest.raises(
+        XgapError, match="'center' is fitted on the split 'train', which data set 'animals' does not have"
+    ):
         Study([model], [animals(splits={})], ["I-I"], ["center"], progress=False).run()
     silent = {"train": lambda: animals("train", texts=Texts((), ()), text_queries=())}
     with pytest.raises(XgapError, match="fitted on images and texts, and split 'train' has no texts"):
@@ -399,17 +403,17 @@ def test_the_views_are_the_encoded_and_the_inverted_items(model: DualEncoder) ->
     bench = bench_of(study)
     images, texts = encode(model, data.images, progress=False), encode(model, data.texts, progress=False)
     classes = encode(model, [f"a photo of the {kind}" for kind in KINDS], progress=False)
-    assert torch.equal(bench.view("image", "items", 5).vectors, images.vectors)
-    assert torch.equal(bench.view("text", "items", 5).vectors, texts.vectors)
+    assert torch.equal(bench.view("image", "all", 5).vectors, images.vectors)
+    assert torch.equal(bench.view("text", "all", 5).vectors, texts.vectors)
     assert torch.equal(bench.view("text", "classes", 5).vectors, classes.vectors)
     assert bench.view("text", "classes", 5).ids == KINDS
     for seed in (5, 6):
         oti = invert(model, images, steps=2, seed=seed, store=None, progress=False).features
         ovi = invert(model, texts, steps=2, tokens=1, seed=seed, store=None, progress=False).features
-        assert torch.equal(bench.view("oti", "items", seed).vectors, oti.vectors)
-        assert torch.equal(bench.view("ovi", "items", seed).vectors, ovi.vectors)
+        assert torch.equal(bench.view("oti", "all", seed).vectors, oti.vectors)
+        assert torch.equal(bench.view("ovi", "all", seed).vectors, ovi.vectors)
         assert (bench.view("ovi", "classes", seed).ids, bench.view("ovi", "classes", seed).space) == (KINDS, "image")
-    assert not torch.equal(bench.view("oti", "items", 5).vectors, bench.view("oti", "items", 6).vectors)
+    assert not torch.equal(bench.view("oti", "all", 5).vectors, bench.view("oti", "items", 6).vectors)
 
 
 def test_a_second_run_finds_everything_in_the_store_and_gives_the_same_table(
@@ -454,7 +458,7 @@ def test_the_gaps_are_those_of_each_image_with_the_first_caption_of_its_label(mo
     study = Study([model], [animals()], ["I-I"], progress=False)
     (row,), bench = study.gaps().to_dict("records"), bench_of(study)
     assert (row["model"], row["dataset"], row["split"], row["level"]) == ("random-0", "animals", "test", "kind")
-    images, texts = planted(bench, "image", "items", 0), planted(bench, "text", "items", 0)
+    images, texts = planted(bench, "image", "all", 0), planted(bench, "text", "items", 0)
     named = texts.select(f"test/{i.split('/')[1]}/name" for i in images.ids[::4])
     pairs = torch.cat([named.vectors[k].expand(4, -1) for k in range(len(KINDS))])
     expected = gap_report(images, Features(pairs, images.ids, "text", "text")).iloc[0]

@@ -12,7 +12,7 @@ Figures are in `xgap_analysis.plots`.
 """
 
 from xgap_analysis.corrections import Calibration as Calibration
-from xgap_analysis.corrections import register as register_correction
+from xgap_analysis.corrections import register as register_correction  # noqa: F401  its public name says what
 from xgap_analysis.datasets import Dataset as Dataset
 from xgap_analysis.datasets import Images as Images
 from xgap_analysis.datasets import Relevance as Relevance
@@ -39,5 +39,6 @@ from xgap_analysis.store import Store as Store
 from xgap_analysis.study import COMPARISONS as COMPARISONS
 from xgap_analysis.study import Comparison as Comparison
 from xgap_analysis.study import Study as Study
+from xgap_analysis.study import embedded_study as embedded_study
 from xgap_analysis.study import main_rows as main_rows
 from xgap_analysis.study import save_table as save_table

@@ -7,6 +7,7 @@
 | `.parquet` | column `vector`, lists of length d | column `id` | schema metadata, as JSON text under `features` |
 """
 
+import contextlib
 import json
 import os
 import uuid
@@ -47,7 +48,8 @@ def save_features(features: Features, path: Path | str) -> Path:
     except (TypeError, UnicodeError) as error:
         raise XgapError(f"the ids or the provenance of these features cannot be put in {path.name}: {error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
     return path
 
 

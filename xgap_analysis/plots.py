@@ -36,7 +36,6 @@ def differences(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     if rows.empty:
         raise XgapError("the table holds no comparison with a baseline")
     ax = ax or plt.subplots(figsize=(7, 0.5 * len(rows) + 1.2), layout="constrained")[1]
-    several = rows["model"].nunique() > 1, rows["correction"].nunique() > 1
     for height, row in enumerate(rows.to_dict("records")):
         colour, marker = VERDICT_STYLE[row["verdict"]]
         ax.plot([row["difference_low"], row["difference_high"]], [height, height], color=colour, lw=2)
@@ -45,9 +44,13 @@ def differences(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
             row["verdict"], (1.02, height), xycoords=("axes fraction", "data"), va="center", fontsize=9, color=colour
         )
     ax.axvline(0, color="black", lw=1)
+    many_models, many_corrections = rows["model"].nunique() > 1, rows["correction"].nunique() > 1
     names = [
-        " · ".join([f"{r['comparison']} − {r['baseline']}"] + [r["model"]] * several[0] + [r["correction"]] * several[1])
-        for r in rows.to_dict("records")
+        f"{row['comparison']} − {row['baseline']}"
+        + f" · {row['model']}" * many_models
+        + f" · {row['correction']}" * many_corrections
+        + f"\n{row['split']}" * (rows["split"].nunique() > 1)
+        for row in rows.to_dict("records")
     ]
     ax.set_yticks(range(len(rows)), names)
     ax.set_ylim(-0.6, len(rows) - 0.4)

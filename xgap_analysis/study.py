@@ -4,8 +4,8 @@ A comparison says how the query is represented, how the gallery is represented, 
 package knows about experiments.
 """
 
-import hashlib
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,7 +16,8 @@ import pandas as pd
 
 from xgap_analysis.corrections import Calibration, Correct, correction
 from xgap_analysis.datasets import load_dataset
-from xgap_analysis.datasets.records import Dataset, Texts
+from xgap_analysis.datasets.records import Dataset, Images, Texts
+from xgap_analysis.embedded import data_root
 from xgap_analysis.encoding import encode, provenance_of
 from xgap_analysis.errors import XgapError, unknown_name
 from xgap_analysis.features import Features
@@ -36,6 +37,7 @@ from xgap_analysis.models.tower import DualEncoder
 from xgap_analysis.store import Store
 
 NOT_SCORES = ("n_relevant", "rank")  # columns of a comparison's scores that are counts
+INVERTED = {"oti", "ovi"}
 MODALITY = {"image": "image", "oti": "image", "text": "text", "ovi": "text"}  # view -> the items it is made from
 
 
@@ -208,24 +210,37 @@ class Bench:
         """Where features are kept."""
         return self.study.store or Store()
 
-    def view(self, name: str, part: str, seed: int) -> Features:
-        """Features of a view: `part` is `"items"`, or `"classes"` for the class names (texts only)."""
-        key = (name, part, seed if name in ("oti", "ovi") else 0)
+    def view(self, name: str, part: str, seed: int = 42) -> Features:
+        """Features of a view: of the `"queries"`, the `"gallery"`, `"all"` items, or the `"classes"` (names; texts)."""
+        if part != "classes" and not self.data.has_queries(MODALITY[name]):
+            part = "all"  # every item asks and is searched
+        key = (name, part, seed if name in INVERTED else 0)
         if key not in self._views:
-            if name in ("oti", "ovi"):
-                self._views[key] = self.inversion(name, part, seed).features
-            else:
-                items = self.data.images if name == "image" else self.classes if part == "classes" else self.data.texts
-                if not len(items):
-                    raise XgapError(f"data set {self.data.name!r} ({self.data.split_name}) has no {name}s")
-                self._views[key] = encode(self.model, items, store=self.store, progress=self.study.progress)
+            native = self._native(MODALITY[name], part)
+            self._views[key] = self.inversion(native, seed).features if name in INVERTED else native
         return self._views[key]
 
-    def inversion(self, name: str, part: str, seed: int, snapshots: Sequence[int] = ()) -> Inversion:
-        """The inversion behind a view, `"oti"` or `"ovi"`."""
+    def _native(self, space: str, part: str) -> Features:
+        if part == "classes":
+            return self._encode(self.classes)
+        items = self.data.images if space == "image" else self.data.texts
+        if not len(items):
+            raise XgapError(f"data set {self.data.name!r} ({self.data.split_name}) has no {space}s")
+        features = self._encode(items)
+        present = set(features.ids)  # an unreadable image may have been skipped
+        if part == "all":
+            return features
+        wanted = self.data.queries(space) if part == "queries" else self.data.gallery(space)
+        return features.select(i for i in wanted if i in present)
+
+    def _encode(self, items: Images | Texts) -> Features:
+        return encode(self.model, items, store=self.store, progress=self.study.progress)
+
+    def inversion(self, native: Features, seed: int = 42, snapshots: Sequence[int] = ()) -> Inversion:
+        """The inversion of native features with the study's parameters."""
         return invert(
             self.model,
-            self.view(MODALITY[name], part, seed),
+            native,
             steps=self.study.steps,
             tokens=self.study.tokens,
             seed=seed,
@@ -255,7 +270,7 @@ class Bench:
                 if not len(items):
                     what = f"correction {name!r} is fitted on images and texts"
                     raise XgapError(f"{what}, and split {self.study.fit_split!r} has no {space}s")
-                sides.append(encode(self.model, items, store=self.store, progress=self.study.progress))
+                sides.append(self._encode(items))
             self._corrected[name] = correction(name).fit(Calibration(sides[0], sides[1], self.fit_data.split_name))
         return self._corrected[name](features)
 
@@ -265,23 +280,18 @@ class Bench:
         Raises:
             XgapError: a data set that has not the items or the labels that the comparison asks for.
         """
-        query = self.view(comparison.query, "items", seed)
+        query = self.view(comparison.query, "queries", seed)
         asking, searched = MODALITY[comparison.query], MODALITY[comparison.gallery]
         if comparison.task == "zero-shot":
             gallery = self.view(comparison.gallery, "classes", seed)
             named = set(gallery.ids)
-            wanted = [i for i in query.ids if self.labels.get(i) in named]
+            query = query.select(i for i in query.ids if self.labels.get(i) in named)
         else:
-            gallery = self.view(comparison.gallery, "items", seed)
-            if asking == searched:
-                there = set(gallery.ids)
-                gallery = gallery.select(i for i in self.data.gallery(searched) if i in there)
-            there = set(query.ids)
-            wanted = [i for i in self.data.queries(asking) if i in there]
-        if not wanted:
+            gallery = self.view(comparison.gallery, "gallery" if asking == searched else "all", seed)
+        if not len(query):
             what = f"data set {self.data.name!r} ({self.data.split_name})"
             raise XgapError(f"{what} has no {asking} that {comparison.name} can ask with at level {self.level!r}")
-        return self.corrected(query.select(wanted), correction_name), self.corrected(gallery, correction_name)
+        return self.corrected(query, correction_name), self.corrected(gallery, correction_name)
 
     def scores(self, comparison: Comparison, correction_name: str = "none", seed: int = 42) -> pd.DataFrame:
         """One row per query of a comparison: the columns of `retrieval` or of `zero_shot`."""
@@ -302,7 +312,7 @@ class Bench:
         """The scores of a comparison for each seed, or once where nothing in it is inverted."""
         key = (comparison, correction_name)
         if key not in self._frames:
-            inverted = {comparison.query, comparison.gallery} & {"oti", "ovi"}
+            inverted = {comparison.query, comparison.gallery} & INVERTED
             seeds = self.study.seeds if inverted else self.study.seeds[:1]
             self._frames[key] = [self.scores(comparison, correction_name, seed) for seed in seeds]
         return self._frames[key]
@@ -314,7 +324,7 @@ class Bench:
         base = None if is_baseline else _mean_of(self._by_seed(baseline, "none"))
         values = _mean_of(frames)
         groups = [self.labels[i] for i in values.index]
-        asking = self.view(MODALITY[comparison.query], "items", 0)
+        asking = self.view(MODALITY[comparison.query], "queries")
         about = {
             "model": self.model.name,
             "dataset": self.data.name,
@@ -375,7 +385,7 @@ class Bench:
 
     def gaps(self) -> pd.DataFrame:
         """One row of gap metrics: image-caption pairs, one caption (the first) per image."""
-        images, texts = self.view("image", "items", 0), self.view("text", "items", 0)
+        images, texts = self.view("image", "all"), self.view("text", "all")
         labels = self.labels
         first: dict[str, str] = {}
         for i in texts.ids:
@@ -383,7 +393,8 @@ class Bench:
                 first.setdefault(labels[i], i)
         paired = [i for i in images.ids if labels.get(i) in first]
         x = images.select(paired)
-        y = replace(texts, vectors=texts.select([first[labels[i]] for i in paired]).vectors, ids=paired)
+        row_of = {i: k for k, i in enumerate(texts.ids)}  # a caption may stand beside several images
+        y = replace(texts, vectors=texts.vectors[[row_of[first[labels[i]]] for i in paired]], ids=paired)
         row = gap_report(x, y)
         relevance = self.data.relevance(self.level)
         for side, features in (("image", images), ("text", texts)):
@@ -427,6 +438,18 @@ def save_table(table: pd.DataFrame, path: Path | str) -> Path:
     table.to_parquet(temporary)
     temporary.replace(path)
     return path
+
+
+def embedded_study() -> pd.DataFrame:
+    """The table of the embedded models on all held-out concepts, as `data/models/judge.py` wrote it (columns of `run`).
+
+    Raises:
+        XgapError: an installation without it.
+    """
+    path = data_root() / "models" / "study.parquet"
+    if not path.exists():
+        raise XgapError(f"{path} is missing; restore it from the repository, or run data/models/judge.py")
+    return pd.read_parquet(path)
 
 
 def main_rows(table: pd.DataFrame) -> pd.DataFrame:

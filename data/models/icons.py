@@ -35,7 +35,21 @@ SETS = {  # package -> (version, licence, pattern of the names to take)
     "temaki": ("1.2.6", "CC0-1.0", r".*"),
     "maki": ("1.2.5", "CC0-1.0", r"(?!.*-\d+$).*"),
 }
-VARIANTS = {"fill", "filled", "duotone", "duo", "color", "one", "two", "three", "four", "alt", "solid", "thin", "outline"}
+VARIANTS = {
+    "fill",
+    "filled",
+    "duotone",
+    "duo",
+    "color",
+    "one",
+    "two",
+    "three",
+    "four",
+    "alt",
+    "solid",
+    "thin",
+    "outline",
+}
 
 
 def words_of(name: str) -> str:

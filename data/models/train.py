@@ -142,7 +142,9 @@ class Corpus:
             rows.append(draw.choice(own))
             first.append(caption)
             second.append(caption)
-        in_template = [[draw.choice(TEMPLATES).format(c) if draw.random() < 0.75 else c for c in s] for s in (first, second)]
+        in_template = [
+            [draw.choice(TEMPLATES).format(c) if draw.random() < 0.75 else c for c in s] for s in (first, second)
+        ]
         return torch.tensor(rows), in_template[0], in_template[1]
 
     def captions(self) -> list[str]:
@@ -268,8 +270,11 @@ def new_model(seed: int, patch_dropout: float = 0.0) -> CLIP:
 
 def train(name: str, recipe: Recipe, cache: Path, log_every: int = 25) -> None:
     corpus = Corpus(cache)
-    print(f"{len(corpus.emoji)} concepts, {len(corpus.icons)} icon names, {len(corpus.pictures)} pictures, "
-          f"{corpus.left_out} icons left out for their names", flush=True)
+    print(
+        f"{len(corpus.emoji)} concepts, {len(corpus.icons)} icon names, {len(corpus.pictures)} pictures, "
+        f"{corpus.left_out} icons left out for their names",
+        flush=True,
+    )
     tokenizer = make_tokenizer(corpus.captions())
     tokenizer.enable_truncation(CONTEXT)
     model = new_model(recipe.seed, recipe.patch_dropout)
@@ -325,8 +330,13 @@ def train(name: str, recipe: Recipe, cache: Path, log_every: int = 25) -> None:
         running.append(inter.item())
         if (step + 1) % log_every == 0 or step + 1 == recipe.steps:
             gap = (torch.cat([image_a, image_b]).mean(0) - torch.cat([text_a, text_b]).mean(0)).norm().item()
-            row = {"step": step + 1, "clip_loss": sum(running) / len(running), "scale": float(scale.detach()), "gap": gap,
-                   "seconds": time.time() - began}
+            row = {
+                "step": step + 1,
+                "clip_loss": sum(running) / len(running),
+                "scale": float(scale.detach()),
+                "gap": gap,
+                "seconds": time.time() - began,
+            }
             curve.append({k: round(v, 4) for k, v in row.items()})
             running = []
             print(name, curve[-1], flush=True)
@@ -335,7 +345,12 @@ def train(name: str, recipe: Recipe, cache: Path, log_every: int = 25) -> None:
             model.logit_scale.fill_(math.log(1 / recipe.fixed_temperature))
     model.eval()
     save(model, tokenizer, HERE / name)
-    card = {"recipe": asdict(recipe), "curve": curve, "pictures": len(corpus.pictures), "icons_left_out": corpus.left_out}
+    card = {
+        "recipe": asdict(recipe),
+        "curve": curve,
+        "pictures": len(corpus.pictures),
+        "icons_left_out": corpus.left_out,
+    }
     (HERE / name / "training.json").write_text(json.dumps(card, indent=1) + "\n")
 
 

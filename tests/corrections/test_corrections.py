@@ -65,7 +65,7 @@ def test_center_refuses_a_side_or_a_dimension_it_was_not_fitted_on() -> None:
     center = correction("center").fit(calibration(6))
     with pytest.raises(XgapError, match="no mean for space 'audio'; fitted on: image, text"):
         center(features(3, 6, "audio", 0))
-    with pytest.raises(XgapError, match="7 dimensions.* 6"):
+    with pytest.raises(XgapError, match=r"7 dimensions.* 6"):
         center(features(3, 7, "image", 0))
 
 

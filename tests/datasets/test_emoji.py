@@ -55,9 +55,7 @@ def test_the_data_set_is_under_twelve_megabytes() -> None:
 
 @pytest.mark.parametrize("file", ["concepts.json", "pictures.json"])
 @pytest.mark.parametrize("damage", ["change", "remove"])
-def test_a_damaged_file_is_named(
-    file: str, damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_damaged_file_is_named(file: str, damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("concepts.json", "pictures.json", "SHA256SUMS"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "emoji").symlink_to(tmp_path)
@@ -77,7 +75,7 @@ def test_a_damaged_sheet_is_named_when_a_picture_is_opened(tmp_path: Path, monke
     sheet.write_bytes(sheet.read_bytes()[:-100] + bytes(100))
     monkeypatch.setattr(emoji, "data_root", lambda: tmp_path)
     images = load_dataset("emoji").images
-    with pytest.raises(XgapError, match="noto.webp is not the file that SHA256SUMS records"):
+    with pytest.raises(XgapError, match=r"noto\.webp is not the file that SHA256SUMS records"):
         images[0]
     assert images.select(i for i in images.ids if i.startswith("twemoji/"))[0].size == (64, 64)
 

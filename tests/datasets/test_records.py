@@ -205,7 +205,9 @@ def test_a_data_set_without_labels_says_so() -> None:
 
 def test_splits_are_made_by_name_and_an_empty_one_is_refused() -> None:
     none = Images((), blank)
-    data = pets(splits={"test": lambda: pets(split_name="test"), "none": lambda: pets(images=none, texts=Texts((), ()))})
+    data = pets(
+        splits={"test": lambda: pets(split_name="test"), "none": lambda: pets(images=none, texts=Texts((), ()))}
+    )
     assert data.split("test").split_name == "test"
     with pytest.raises(XgapError, match="'pets' has no split 'val'; it has: test, none"):
         data.split("val")

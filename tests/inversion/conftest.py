@@ -11,10 +11,12 @@ from torch import Tensor
 from xgap_analysis.models import DualEncoder, from_open_clip
 
 SIZE, LENGTH, VOCABULARY, WIDTH, DIM = 32, 12, 200, 32, 24
+END = VOCABULARY - 1
 VIT = {"image_size": SIZE, "patch_size": 8, "width": WIDTH, "layers": 2, "head_width": 8}
 TEXT = {"context_length": LENGTH, "vocab_size": VOCABULARY, "width": WIDTH, "heads": 4, "layers": 3}
 SIGLIP_TEXT = {**TEXT, "no_causal_mask": True, "pool_type": "last", "proj_bias": True}
 TIMM = {"image_size": SIZE, "timm_model_name": "vit_tiny_patch16_224", "timm_proj": "linear", "timm_pool": "token"}
+SIGLIP_VISION = {**TIMM, "timm_pool": "map", "timm_proj": "none"}
 KINDS: dict[str, dict[str, Any]] = {
     "native": {"vision_cfg": VIT, "text_cfg": TEXT},
     "quickgelu": {"vision_cfg": VIT, "text_cfg": TEXT, "quick_gelu": True},
@@ -43,8 +45,9 @@ def tokenizer(start: int | None, end: int, padding: int) -> Callable[[Sequence[s
         rows = []
         for caption in captions:
             words = [5 + zlib.crc32(word.encode()) % (VOCABULARY - 10) for word in caption.split()]
-            ids = [*([] if start is None else [start]), *words][: LENGTH - 1] + [end]
-            rows.append(ids + [padding] * (LENGTH - len(ids)))
+            framed = words if start is None else [start, *words]
+            kept = framed[: LENGTH - 1]
+            rows.append([*kept, end, *[padding] * (LENGTH - 1 - len(kept))])
         return torch.tensor(rows)
 
     return tokenize
@@ -70,6 +73,7 @@ def build(kind: str, seed: int = 0) -> Any:
         model = CustomTextCLIP(embed_dim=192, **settings)  # its image tower has no projection to another dimension
     if hasattr(model.visual, "set_input_size"):
         model.visual.set_input_size(SIZE)
+        model.visual.trunk.blocks = model.visual.trunk.blocks[:2]  # twelve would only be slower
     if kind == "hugging-face":
         bert = BertConfig(
             vocab_size=VOCABULARY, hidden_size=WIDTH, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64

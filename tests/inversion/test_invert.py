@@ -16,7 +16,7 @@ SIDES = [("image", 1), ("image", 2), ("text", 1), ("text", 4)]
 QUIET = {"store": None, "progress": False}
 
 
-def given_features(model: DualEncoder, space: str, n: int = 64) -> Features:
+def given_features(model: DualEncoder, space: str, n: int) -> Features:
     dim = model.image.encode(torch.zeros(1, 3, 32, 32)).shape[1]
     vectors = torch.randn(n, dim, generator=torch.Generator().manual_seed(9))
     return Features(vectors, [f"item {i}" for i in range(n)], space, space, {"split": "test", "digest": "d"})
@@ -26,15 +26,13 @@ def given_features(model: DualEncoder, space: str, n: int = 64) -> Features:
 @pytest.mark.parametrize("kind_", ["native", "siglip"])
 def test_the_result_does_not_depend_on_company_or_order(kind_: str, space: str, tokens: int, make_model: Make) -> None:
     model = make_model(kind_)
-    whole = given_features(model, space)
+    whole = given_features(model, space, 64)
     some = whole.select([whole.ids[i] for i in (40, 3, 17, 63, 0, 22, 8)])
     settings = {**QUIET, "tokens": tokens, "steps": 150 if space == "image" else 60}
     together, alone = invert(model, whole, **settings), invert(model, some, **settings)
     cosines = (together.features.select(some.ids).vectors * alone.features.vectors).sum(dim=1)
     assert cosines.min() > 0.9999
     assert alone.features.ids == some.ids
-    odd = invert(model, whole, batch_size=13, **settings)
-    assert (odd.features.vectors * together.features.vectors).sum(dim=1).min() > 0.9999
 
 
 @pytest.mark.parametrize(("space", "tokens"), SIDES)

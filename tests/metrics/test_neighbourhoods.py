@@ -55,7 +55,7 @@ def test_a_planted_hub_is_seen():
     without = hubness(features(cone), features(cone), 5).iloc[0]
     cone[0] = 1  # the axis of the cone is near to all
     row = hubness(features(cone), features(cone), 5).iloc[0]
-    assert k_occurrence(features(cone), features(cone), 5)[0] == 39
+    assert k_occurrence(features(cone), features(cone), 5)[0] > 30
     assert row["skewness"] > without["skewness"] + 1
     assert row["orphan_share"] > 0
 

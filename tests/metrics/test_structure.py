@@ -133,9 +133,13 @@ def test_deviation_knows_its_range_and_silent_directions():
     x, y = features(draws(60, 5)), features(draws(50, 5, seed=1), "text", "t")
     opposite = features(-y.vectors, "text", "t")
     assert deviation(x, x, y, opposite) == pytest.approx(1, abs=1e-5)
-    flat_x, flat_y = np.zeros((30, 6)), np.zeros((30, 6))
-    flat_x[:, :2], flat_y[:, 3:] = draws(30, 2), draws(30, 3)
-    assert deviation(*[features(flat_x)] * 2, *[features(flat_y, "text")] * 2) == pytest.approx(0, abs=1e-6)
+    basis = turn(6, 3)  # x uses two of six dimensions and turns in them; y uses the other four and stays
+    flat_x, flat_y = torch.zeros(30, 6, dtype=torch.float64), torch.zeros(30, 6, dtype=torch.float64)
+    flat_x[:, :2], flat_y[:, 2:] = torch.from_numpy(draws(30, 2)), torch.from_numpy(draws(30, 4))
+    x, after_x = features(flat_x @ basis), features(flat_x @ plane(6, 30) @ basis)
+    y = features(flat_y @ basis, "text", "t")
+    expected = math.sqrt(2 / 6) * math.sin(math.radians(15))
+    assert deviation(x, after_x, y, y) == pytest.approx(expected, abs=1e-4)
 
 
 def test_items_must_match():

@@ -179,7 +179,7 @@ def test_an_unreachable_hub_is_told_at_once(name: str, tmp_path: Path, monkeypat
     monkeypatch.setattr(time, "sleep", slept.append)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     offline = constants.HF_HUB_OFFLINE
-    with pytest.raises(XgapError, match="hub cannot be reached.*local-dir"):
+    with pytest.raises(XgapError, match=r"hub cannot be reached.*local-dir"):
         load_model(name, cache_dir=tmp_path)
     assert asked
     assert slept == []  # nothing was retried

@@ -76,7 +76,7 @@ class Study:
         for name in self.models if len(self.models) > 1 else ():
             load_model(name)
         table = study.run()
-        save_table(table, self.out)
+        save_table(table, Path.cwd() / self.out)  # a bare name is meant as it stands
         if self.json:
             say(table.to_json(orient="records", double_precision=15))
         else:

@@ -232,6 +232,10 @@ class Dataset:
         left_out = set(asking)
         return tuple(i for i in items.ids if i not in left_out)
 
+    def has_queries(self, space: str) -> bool:
+        """Whether some items of a modality ask and others are searched; otherwise each item does both."""
+        return bool(self._side(space)[1])
+
     def _side(self, space: str) -> tuple[Images | Texts, Sequence[str]]:
         if space not in ("image", "text"):
             raise XgapError(f"data set {self.name!r} has images and texts, not {space!r}")
