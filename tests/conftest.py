@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from hypothesis import settings
 from torch import Tensor
 
 if TYPE_CHECKING:  # at run time a fixture imports it, when the type checker of the package's annotations is in place
     from xgap_analysis.models import DualEncoder
 
 CONTEXT, VOCABULARY = 16, 200
+
+settings.register_profile("any machine", deadline=None)  # a slow machine is no failure
+settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)

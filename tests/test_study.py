@@ -57,14 +57,17 @@ def animals(split: str = "test", **changed: Any) -> Dataset:
     return Dataset(**{**made, **changed})
 
 
-def planted(bench: Bench, name: str, part: str, seed: int) -> Features:
+def planted(bench: Bench, name: str, part: str, seed: int = 42) -> Features:
     """A view out of thin air: the same for the same arguments; the label shines through a little."""
     seed = seed if name in ("oti", "ovi") else 0
+    data, side = bench.data, SIDE[name]
     if part == "classes":
-        ids = list(bench.data.class_names[bench.level])
+        ids = list(data.class_names[bench.level])
         kinds = ids
     else:
-        ids = list((bench.data.images if SIDE[name] == "image" else bench.data.texts).ids)
+        asking = data.image_queries if side == "image" else data.text_queries
+        every = (data.images if side == "image" else data.texts).ids
+        ids = [i for i in every if part == "all" or (i in asking) == (part == "queries")]
         kinds = [i.split("/")[1] for i in ids]
     rng = np.random.default_rng(zlib.crc32(f"{name} {part} {seed}".encode()))
     centre = {kind: np.random.default_rng(zlib.crc32(kind.encode())).normal(size=16) for kind in set(kinds)}
@@ -102,18 +105,16 @@ def expected_scores(
     bench: Bench, name: str, seed: int, correct: Callable[[Features], Features] = lambda x: x
 ) -> dict[str, float]:
     """The main measure of a comparison for each query, from its name alone."""
-    left, right = {"I": "image", "OTI": "oti", "T": "text", "OVI": "ovi"}, None
-    data, label = bench.data, bench.data.labels[bench.level]
+    view = {"I": "image", "OTI": "oti", "T": "text", "OVI": "ovi"}
+    label = bench.data.labels[bench.level]
     if name in ("zero-shot", "OTI-T", "I-OVI"):
-        query = planted(bench, "oti" if name == "OTI-T" else "image", "all", seed)
-        right = planted(bench, "ovi" if name == "I-OVI" else "text", "classes", seed)
-        return top_one(correct(query), correct(right), label)
-    query_view, gallery_view = (left[x] for x in name.split("-"))
-    query, right = planted(bench, query_view, "all", seed), planted(bench, gallery_view, "items", seed)
-    asking = data.image_queries if SIDE[query_view] == "image" else data.text_queries
-    if SIDE[query_view] == SIDE[gallery_view]:
-        right = right.select(i for i in right.ids if i not in asking)
-    return average_precision(correct(query.select(asking)), correct(right), label)
+        query = planted(bench, "oti" if name == "OTI-T" else "image", "queries", seed)
+        classes = planted(bench, "ovi" if name == "I-OVI" else "text", "classes", seed)
+        return top_one(correct(query), correct(classes), label)
+    asked, searched = (view[x] for x in name.split("-"))
+    query = planted(bench, asked, "queries", seed)
+    gallery = planted(bench, searched, "gallery" if SIDE[asked] == SIDE[searched] else "all", seed)
+    return average_precision(correct(query), correct(gallery), label)
 
 
 def bench_of(study: Study) -> Bench:
@@ -378,7 +379,7 @@ def test_a_data_set_without_images_is_judged_by_its_texts(model: DualEncoder) ->
 def test_a_data_set_without_class_names_or_labels_says_so(model: DualEncoder) -> None:
     with pytest.raises(XgapError, match="'animals' names no classes of level 'kind'"):
         Study([model], [animals(class_names={})], ["zero-shot"], progress=False).run()
-    with pytest.raises(XgapError, match="'animals' has no image that zero-shot can ask with at level 'kind'"):
+    with pytest.raises(XgapError, match=r"'animals' \(test\) has no image that zero-shot can ask with at level 'kind'"):
         Study([model], [animals(class_names={"kind": {"yak": "yak"}})], ["zero-shot"], progress=False).run()
     with pytest.raises(XgapError, match="'animals' has no labels"):
         Study([model], [animals(labels={})], ["I-I"], progress=False).run()
@@ -403,17 +404,26 @@ def test_the_views_are_the_encoded_and_the_inverted_items(model: DualEncoder) ->
     bench = bench_of(study)
     images, texts = encode(model, data.images, progress=False), encode(model, data.texts, progress=False)
     classes = encode(model, [f"a photo of the {kind}" for kind in KINDS], progress=False)
-    assert torch.equal(bench.view("image", "all", 5).vectors, images.vectors)
-    assert torch.equal(bench.view("text", "all", 5).vectors, texts.vectors)
-    assert torch.equal(bench.view("text", "classes", 5).vectors, classes.vectors)
-    assert bench.view("text", "classes", 5).ids == KINDS
+    assert torch.equal(bench.view("image", "all").vectors, images.vectors)
+    assert torch.equal(bench.view("text", "all").vectors, texts.vectors)
+    assert torch.equal(bench.view("text", "classes").vectors, classes.vectors)
+    assert bench.view("text", "classes").ids == KINDS
+    assert bench.view("image", "queries").ids == data.image_queries
+    assert torch.equal(bench.view("text", "gallery").vectors, texts.select(data.gallery("text")).vectors)
     for seed in (5, 6):
-        oti = invert(model, images, steps=2, seed=seed, store=None, progress=False).features
-        ovi = invert(model, texts, steps=2, tokens=1, seed=seed, store=None, progress=False).features
-        assert torch.equal(bench.view("oti", "all", seed).vectors, oti.vectors)
-        assert torch.equal(bench.view("ovi", "all", seed).vectors, ovi.vectors)
+        asked, searched = images.select(data.image_queries), texts.select(data.gallery("text"))
+        oti = invert(model, asked, steps=2, seed=seed, store=None, progress=False).features
+        ovi = invert(model, searched, steps=2, tokens=1, seed=seed, store=None, progress=False).features
+        assert torch.equal(bench.view("oti", "queries", seed).vectors, oti.vectors)
+        assert torch.equal(bench.view("ovi", "gallery", seed).vectors, ovi.vectors)
         assert (bench.view("ovi", "classes", seed).ids, bench.view("ovi", "classes", seed).space) == (KINDS, "image")
-    assert not torch.equal(bench.view("oti", "all", 5).vectors, bench.view("oti", "items", 6).vectors)
+    assert not torch.equal(bench.view("oti", "queries", 5).vectors, bench.view("oti", "queries", 6).vectors)
+
+
+def test_without_named_queries_one_view_is_asked_and_searched(model: DualEncoder) -> None:
+    bench = bench_of(Study([model], [animals(image_queries=())], steps=2, progress=False))
+    assert bench.view("image", "queries").ids == bench.view("image", "gallery").ids == tuple(bench.data.images.ids)
+    assert bench.view("oti", "queries") is bench.view("oti", "gallery")
 
 
 def test_a_second_run_finds_everything_in_the_store_and_gives_the_same_table(
@@ -422,7 +432,7 @@ def test_a_second_run_finds_everything_in_the_store_and_gives_the_same_table(
     asked: dict[str, Any] = {"corrections": ["none", "center"], "steps": 2, "store": Store(tmp_path), "progress": False}
     first = Study([model], [animals()], **asked).run()
     stored = {entry.key for entry in Store(tmp_path).entries()}
-    assert len(stored) == 3 + 3 + 2  # images, texts, classes; their inversions; the two sides of the train split
+    assert len(stored) == 3 + 5 + 2  # images, texts, classes; what asks, is searched and names; the train split
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("it is computed again")
@@ -458,7 +468,7 @@ def test_the_gaps_are_those_of_each_image_with_the_first_caption_of_its_label(mo
     study = Study([model], [animals()], ["I-I"], progress=False)
     (row,), bench = study.gaps().to_dict("records"), bench_of(study)
     assert (row["model"], row["dataset"], row["split"], row["level"]) == ("random-0", "animals", "test", "kind")
-    images, texts = planted(bench, "image", "all", 0), planted(bench, "text", "items", 0)
+    images, texts = planted(bench, "image", "all"), planted(bench, "text", "all")
     named = texts.select(f"test/{i.split('/')[1]}/name" for i in images.ids[::4])
     pairs = torch.cat([named.vectors[k].expand(4, -1) for k in range(len(KINDS))])
     expected = gap_report(images, Features(pairs, images.ids, "text", "text")).iloc[0]

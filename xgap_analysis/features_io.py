@@ -95,10 +95,14 @@ def _about(features: Features) -> dict[str, Any]:
 def _write_npz(features: Features, path: Path) -> None:
     if any(i.endswith("\0") for i in features.ids):
         raise XgapError("an id ends in a NUL character, which .npz does not keep; write .safetensors")
-    ids = np.array(features.ids, dtype=str)
-    about = {"space": features.space, "origin": features.origin, "provenance": json.dumps(dict(features.provenance))}
-    texts = {name: np.array(text, dtype=str) for name, text in about.items()}
-    np.savez(path, vectors=features.vectors.cpu().numpy(), ids=ids, **texts)
+    np.savez(
+        path,
+        vectors=features.vectors.cpu().numpy(),
+        ids=np.array(features.ids, dtype=str),
+        space=np.array(features.space, dtype=str),
+        origin=np.array(features.origin, dtype=str),
+        provenance=np.array(json.dumps(dict(features.provenance)), dtype=str),
+    )
 
 
 def _read_npz(path: Path) -> tuple[torch.Tensor, dict[str, Any]]:

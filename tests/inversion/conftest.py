@@ -23,12 +23,12 @@ KINDS: dict[str, dict[str, Any]] = {
     "layer-scale": {"vision_cfg": {**VIT, "ls_init_value": 0.3}, "text_cfg": {**TEXT, "ls_init_value": 0.3}},
     "average-pool": {
         "vision_cfg": {**VIT, "pool_type": "avg"},
-        "text_cfg": {**TEXT, "pool_type": "eos", "eos_id": 199},
+        "text_cfg": {**TEXT, "pool_type": "eos", "eos_id": END},
     },
     "qk-norm": {"vision_cfg": {**VIT, "qk_norm": True}, "text_cfg": {**TEXT, "qk_norm": True}},
     "custom": {"vision_cfg": {**VIT, "no_ln_pre": True, "final_ln_after_pool": True}, "text_cfg": TEXT, "custom": True},
     "siglip": {
-        "vision_cfg": {**TIMM, "timm_pool": "map", "timm_proj": "none"},
+        "vision_cfg": SIGLIP_VISION,
         "text_cfg": SIGLIP_TEXT,
         "custom": True,
     },
@@ -54,8 +54,8 @@ def tokenizer(start: int | None, end: int, padding: int) -> Callable[[Sequence[s
 
 
 TOKENIZERS = {
-    "clip": tokenizer(198, 199, 0),
-    "clip-padded-with-end": tokenizer(198, 199, 199),
+    "clip": tokenizer(END - 1, END, 0),
+    "clip-padded-with-end": tokenizer(END - 1, END, END),
     "siglip": tokenizer(None, 1, 1),
 }
 

@@ -39,11 +39,15 @@ def test_k_occurrence_equals_a_naive_count(ties, exclude_self, k, block):
     assert int(counts.sum()) == k * len(query)
 
 
-def test_hubness_equals_scipy():
+@pytest.mark.parametrize(("n", "m"), [(70, 25), (30, 30)])
+def test_hubness_equals_scipy(n, m):
     from scipy.stats import skew
 
-    query, gallery = features(draws(70), "q"), features(draws(25, seed=1), "g")
+    query, gallery = features(draws(n), "q" if n != m else "g"), features(draws(m, seed=n != m), "g")
     counts = np.array(naive(query, gallery, 3, True))
+    if n == m:  # a set that asks itself: a hub starts at exactly 2k
+        assert 6 in counts
+        assert hubness(query, gallery, 3)["hub_share"].item() == (counts >= 6).mean()
     row = hubness(query, gallery, 3).iloc[0]
     assert row["skewness"] == pytest.approx(skew(counts))
     assert row["hub_share"] == pytest.approx((counts >= 2 * counts.mean()).mean())

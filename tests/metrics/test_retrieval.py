@@ -287,3 +287,15 @@ def test_no_warning_where_every_query_has_an_answer():
     assert frame.attrs["without_relevant"] == 0
     assert frame.index.name == "query"
     assert all(np.issubdtype(t, np.number) for t in frame.dtypes)
+
+
+def test_a_caption_with_its_images_id_is_not_taken_for_the_image_itself() -> None:
+    vectors = torch.eye(3)
+    ids = ["a", "b", "c"]
+    images = Features(vectors, ids, "image", "image")
+    texts = Features(vectors, ids, "text", "text")
+    inverted = Features(vectors, ids, "text", "image")
+    pairs = Relevance.from_qrels({i: {i: 1.0} for i in ids})
+    assert retrieval(images, texts, pairs)["hit_at_1"].tolist() == [1.0, 1.0, 1.0]
+    with pytest.raises(XgapError, match="relevant item"):
+        retrieval(inverted, images, pairs)

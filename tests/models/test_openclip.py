@@ -128,9 +128,8 @@ def test_a_resnet_encodes_but_has_no_patches() -> None:
 
     text = {"context_length": 6, "vocab_size": 50, "width": 16, "heads": 2, "layers": 1}
     vision = {"layers": [1, 1, 1, 1], "width": 8, "head_width": 8, "image_size": 32}
-    model = from_open_clip(
-        CLIP(16, vision, text), lambda c: torch.zeros(len(c), 6, dtype=torch.long), torch.ones, name="rn"
-    )
+    ids = torch.zeros(1, 6, dtype=torch.long)
+    model = from_open_clip(CLIP(16, vision, text), lambda captions: ids, torch.ones, name="resnet")
     assert model.image.encode(torch.zeros(2, 3, 32, 32)).shape == (2, 16)
     with pytest.raises(XgapError, match="no patch tokens"):
         _ = model.image.width

@@ -72,4 +72,5 @@ def _parse(args: Sequence[str]) -> Any:
         "Intra-modal misalignment, modality inversion and the modality gap in CLIP-like models.\n\n"
         "Example:\n    xgap study --comparisons I-I OTI-I --limit 50\n    xgap COMMAND --help"
     )
-    return tyro.cli(Union[tuple(each)], prog="xgap", description=about, args=args, config=config)  # noqa: UP007
+    any_of_them: Any = Union[tuple(each)]  # noqa: UP007  a union of what is in a list has no other form
+    return tyro.cli(any_of_them, prog="xgap", description=about, args=args, config=config)

@@ -29,8 +29,8 @@ def load_emoji(language: str = "en") -> Dataset:
 
     Splits, by concept and by artist:
         train: the concepts and artists the embedded models were trained on.
-        val: held-out concepts for choosing ranks and the like, by every artist.
-        test: other held-out concepts, by every artist.
+        val: held-out concepts for choosing ranks and the like, by every artist but `fluent-emoji` (a near duplicate).
+        test: other held-out concepts, by the same artists.
         seen: the training concepts drawn by the two held-out artists.
 
     Texts have ids `<concept>/name`, `<concept>/other-k` and `<concept>/keywords-k`. Names ask; the gallery of text

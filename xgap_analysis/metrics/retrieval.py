@@ -62,8 +62,8 @@ def retrieval(
         gallery: `[m, d]` what is ranked.
         relevance: which items answer which; a `Dataset` stands for its default level.
         ks: cut-offs of `hit_at_k` and `recall_at_k`.
-        exclude_self: take the gallery item with the query's id out of its ranking. Switch it off when the two sides
-            give the same id to different things (an image and its caption, say).
+        exclude_self: take the gallery item with the query's id out of its ranking, where both sides have the same
+            origin (an image and a caption of one id are two items; an image and its OTI feature are one).
         block: queries ranked at a time; memory grows with `block * m`, and no number depends on it.
         normalise: changes a block of similarities `[b, m]` before the ranking (a hubness correction, say); each row
             must depend on its own query only.
@@ -174,6 +174,7 @@ def blocks(
     if not isinstance(relevance, Relevance):
         relevance = relevance.relevance()
     bound = relevance.bind(query.ids, gallery.ids)
+    exclude_self = exclude_self and query.origin == gallery.origin  # an image and its caption may share an id
     for start, stop, scores in similarities(query, gallery, block=block):
         grades = bound.grades(start, stop).to(scores.device)
         yield scores, grades, bound.ignored(start, stop, exclude_self).to(scores.device)
