@@ -325,6 +325,7 @@ encoding.encode(replace(model, image=Slow(model.image)), images.select(images.id
 """
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_the_middle_resumes_to_the_same_bits(xgap_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from xgap_analysis.datasets import load_dataset
     from xgap_analysis.models import load_model

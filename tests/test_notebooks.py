@@ -33,12 +33,13 @@ def test_it_opens_with_a_question_and_ends_with_what_to_try_next(file: Path) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)
 def test_it_runs_top_to_bottom(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XGAP_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     notebook = nbformat.read(file, as_version=4)
     client = NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+        notebook, timeout=1200, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
     )
     client.execute()  # a cell that raises is a CellExecutionError with its traceback
     code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]

@@ -90,7 +90,7 @@ def test_from_a_name_to_the_numbers(model: Any, data: Any) -> None:
 def test_vectors_of_ones_own_need_no_model() -> None:
     sounds = xg.Features(vectors=torch.eye(4), ids=["a", "b", "c", "d"], space="audio", origin="audio")
     relevance = xg.Relevance.from_labels(["x", "x", "y", "y"], ["x", "x", "y", "y"])
-    assert xg.retrieval(sounds, sounds, relevance)["ap"].tolist() == pytest.approx([1, 1 / 2, 1 / 2, 1 / 3])
+    assert xg.retrieval(sounds, sounds, relevance)["ap"].tolist() == pytest.approx([1, 1, 1 / 3, 1 / 3])
     graded = xg.Relevance.from_qrels({"a": {"d": 2}, "b": {"a": 1}, "c": {"d": 1}, "d": {"a": 1}})
     assert xg.retrieval(sounds, sounds, graded)["ap"].tolist() == pytest.approx([1 / 3, 1, 1 / 3, 1])
 

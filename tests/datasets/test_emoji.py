@@ -97,11 +97,12 @@ def test_every_picture_opens_at_its_size_and_shows_something() -> None:
 @pytest.mark.parametrize("artist", sorted(ARTISTS))
 def test_a_picture_is_its_square_of_the_sheet_on_white(artist: str) -> None:
     with Image.open(ROOT / "sprites" / f"{artist}.webp") as sheet:
-        pixels = np.asarray(sheet.convert("RGBA"), dtype=np.float64)
+        pixels = np.asarray(sheet.convert("RGBA"))
     cells = pixels.reshape(pixels.shape[0] // 64, 64, -1, 64, 4).swapaxes(1, 2).reshape(-1, 64, 64, 4)
     for place in (0, 1, 41, len(DRAWN[artist]) - 1):
-        alpha = cells[place][..., 3:] / 255
-        expected = cells[place][..., :3] * alpha + 255 * (1 - alpha)
+        cell = cells[place].astype(np.float64)
+        alpha = cell[..., 3:] / 255
+        expected = cell[..., :3] * alpha + 255 * (1 - alpha)
         picture = DATA.images.select([f"{artist}/{DRAWN[artist][place]}"])[0]
         assert np.abs(np.asarray(picture, dtype=np.float64) - expected).max() <= 1
     unused = cells[len(DRAWN[artist]) :, ..., 3]

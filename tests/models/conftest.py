@@ -2,13 +2,14 @@
 
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from xgap_analysis.models import DualEncoder, from_open_clip
+if TYPE_CHECKING:  # at run time it is imported late, when the type checker of the package's annotations is in place
+    from xgap_analysis.models import DualEncoder
 
 SIZE, LENGTH, VOCABULARY, WIDTH, DIM = 32, 12, 200, 32, 24
 END = VOCABULARY - 1
@@ -85,14 +86,16 @@ def build(kind: str, seed: int = 0) -> Any:
     return model.eval()
 
 
-def wrap(kind: str, seed: int = 0, **options: Any) -> DualEncoder:
+def wrap(kind: str, seed: int = 0, **options: Any) -> "DualEncoder":
     """The same model as a dual encoder."""
+    from xgap_analysis.models import from_open_clip
+
     own = TOKENIZERS["siglip" if kind == "siglip" else "clip"]
     return from_open_clip(build(kind, seed), own, lambda image: torch.zeros(3, SIZE, SIZE), name=kind, **options)
 
 
 @pytest.fixture
-def make_model() -> Callable[..., DualEncoder]:
+def make_model() -> Callable[..., "DualEncoder"]:
     return wrap
 
 

@@ -1,5 +1,6 @@
 """Pseudo-tokens in a prompt: where they stand, and what the text tower makes of them (OTI)."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -35,10 +36,12 @@ def make_prompt(tokenize: Tokenize, template: str, count: int) -> Prompt:
     found for any tokenizer. What follows it moves right, into the padding.
 
     Raises:
-        XgapError: a template without exactly one `{}`, one that no single token fills, or no room for `count`.
+        XgapError: a template without exactly one `{}`, one inside a word, or no room for `count`.
     """
     if template.count("{}") != 1:
         raise XgapError(f"the template {template!r} must hold {{}} once, where the pseudo-tokens go")
+    if re.search(r"[A-Za-z0-9]\{\}|\{\}[A-Za-z0-9]", template):  # "{}s" would be one token with its "s"
+        raise XgapError(f"the template {template!r} has {{}} inside a word; a pseudo-token stands for a whole one")
     if count < 1:
         raise XgapError(f"at least one pseudo-token is needed, not {count}")
     empty, overlong = tokenize(["", "cat " * 500])[:, -1].tolist()  # padding stands last, or the end token
@@ -47,7 +50,7 @@ def make_prompt(tokenize: Tokenize, template: str, count: int) -> Prompt:
     rows = filled[padded == padded.max()].unique(dim=0)  # the shortest prompts: those of one token
     varied = (rows != rows[0]).any(dim=0).nonzero()[:, 0].tolist()
     if len(varied) != 1 or len(rows) < 3:  # two words may share a first piece; three that differ in one place do not
-        raise XgapError(f"the template {template!r} fills the context, or has {{}} inside a word of this tokenizer")
+        raise XgapError(f"the template {template!r} fills the context, or no single token of this model fills its {{}}")
     start, ids = varied[0], rows[0]
     room = int(padded.max()) - (empty == overlong)  # a tokenizer may pad with its end token: one of them must stay
     if count - 1 > room:
