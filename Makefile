@@ -2,7 +2,7 @@
 PYTHON ?= python3
 LAB_ARGS ?=
 PYTEST_ARGS ?=
-# Two workers with one thread each are the fastest on two cores, and no slower on more.
+# Two workers with one thread each: towers this small gain nothing from a second thread.
 JOBS ?= 2
 LOCK_PYTHON := 3.10
 VENV := .venv/bin

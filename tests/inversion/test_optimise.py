@@ -1,7 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -32,6 +32,7 @@ def problem(n: int) -> tuple[Tensor, Tensor]:
     return starts([str(i) for i in range(n)], 2, 6, seed=0, std=0.02), targets
 
 
+@settings(deadline=None, max_examples=25)
 @given(st.integers(0, 1000), st.floats(1e-4, 0.5), st.floats(0, 0.5), st.integers(1, 30))
 def test_adamw_is_torchs(seed: int, lr: float, decay: float, steps: int) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -21,7 +21,10 @@ from xgap_analysis.models.tower import DualEncoder
 CONFIG = "open_clip_config.json"
 LOCAL, HUB, RANDOM = "local-dir:", "hf-hub:", "random"
 CHECKPOINTS = (".safetensors", ".bin", ".pt", ".pth")
-LIBRARY_ERRORS = (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError, pickle.UnpicklingError)
+LIBRARY_ERRORS = (
+    *(OSError, RuntimeError, ValueError, KeyError, TypeError, AssertionError),
+    *(SafetensorError, pickle.UnpicklingError),
+)
 PATIENCE = 5.0  # seconds for a first answer of the hub; without one only its cache is read, and nothing is retried
 OVI_TOKENS = {  # pseudo-patches P by which OVI was published: Mistretta et al. (ICLR 2025), its public configurations
     "ViT-B-32/openai": 1,
@@ -182,6 +185,7 @@ def _create(source: _Source, device: torch.device, cache_dir: str | Path | None)
     import open_clip
 
     cache = None if cache_dir is None else str(cache_dir)
+    tokenize = open_clip.get_tokenizer(source.architecture, cache_dir=cache)  # small, so it is the first to fail
     common = {"device": device, "force_quick_gelu": source.quick_gelu, "cache_dir": cache}
     if source.random:
         with torch.random.fork_rng():
@@ -193,7 +197,7 @@ def _create(source: _Source, device: torch.device, cache_dir: str | Path | None)
         model, preprocess = open_clip.create_model_from_pretrained(
             source.architecture, pretrained=source.weights, weights_only=True, **common
         )
-    return model, preprocess, open_clip.get_tokenizer(source.architecture, cache_dir=cache)
+    return model, preprocess, tokenize
 
 
 @contextlib.contextmanager

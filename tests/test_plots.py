@@ -1,0 +1,97 @@
+"""Figures: what is drawn is what the numbers say."""
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+mpl.use("agg")
+
+from xgap_analysis import plots
+from xgap_analysis.datasets import Images, Relevance
+from xgap_analysis.errors import XgapError
+from xgap_analysis.features import Features
+from xgap_analysis.metrics import retrieval, similarity_histograms
+
+LABELS = {f"i{k}": "ab"[k % 2] for k in range(8)}
+
+
+@pytest.fixture(autouse=True)
+def _close() -> object:
+    yield
+    plots.plt.close("all")
+
+
+def items(seed: int, space: str = "image") -> Features:
+    vectors = torch.randn(8, 5, generator=torch.Generator().manual_seed(seed))
+    return Features(vectors, list(LABELS), space, "image")
+
+
+def relevance() -> Relevance:
+    return Relevance.from_labels(LABELS, LABELS)
+
+
+def table() -> pd.DataFrame:
+    rows = []
+    for name, middle, verdict in (("OTI-I", 0.1, "supported"), ("OTI-OTI", -0.2, "lower"), ("I-I", np.nan, None)):
+        rows.append(
+            {
+                "model": "m",
+                "split": "test",
+                "correction": "none",
+                "comparison": name,
+                "baseline": "I-I",
+                "main": True,
+                "difference": middle,
+                "difference_low": middle - 0.05,
+                "difference_high": middle + 0.05,
+                "verdict": verdict,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def test_differences_draws_each_comparison_at_its_value_with_its_interval_and_verdict() -> None:
+    ax = plots.differences(table())
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["OTI-OTI − I-I", "OTI-I − I-I"]
+    spans = [line.get_xdata() for line in ax.lines if len(line.get_xdata()) == 2][:2]
+    assert np.allclose(spans, [[-0.25, -0.15], [0.05, 0.15]])
+    assert [t.get_text() for t in ax.texts] == ["lower", "supported"]
+
+
+def test_a_table_without_differences_is_refused() -> None:
+    with pytest.raises(XgapError, match="no comparison with a baseline"):
+        plots.differences(table().query("comparison == 'I-I'"))
+
+
+def test_neighbours_are_the_most_similar_items_with_the_hits_marked() -> None:
+    features = items(0)
+    images = Images(list(LABELS), lambda _: Image.new("RGB", (4, 4)))
+    figure = plots.neighbours("i3", {"I-I": (features, features)}, images, relevance(), k=4)
+    cosines = (features.vectors @ features.vectors[3]).tolist()
+    expected = sorted((k for k in range(8) if k != 3), key=lambda k: -cosines[k])[:4]
+    titles = [ax.get_title() for ax in figure.axes][1:]
+    assert ["✓" in title for title in titles] == [k % 2 == 1 for k in expected]
+    assert [float(title.split()[-1]) for title in titles] == [pytest.approx(cosines[k], abs=0.006) for k in expected]
+
+
+def test_drift_draws_the_mean_of_each_snapshot_and_of_the_native_query() -> None:
+    native, snapshots = items(0), {0: items(1, "text"), 5: items(2, "text")}
+    left, right = plots.drift(snapshots, native, relevance(), native).axes
+    means = [retrieval(f, native, relevance())["ap"].mean() for f in (*snapshots.values(), native)]
+    assert left.lines[0].get_ydata() == pytest.approx(means[:2])
+    assert left.lines[1].get_ydata()[0] == pytest.approx(means[2])
+    cosine = [(f.vectors * native.vectors).sum(1).mean().item() for f in snapshots.values()]
+    assert right.lines[0].get_ydata() == pytest.approx(cosine)
+
+
+def test_densities_draws_both_curves_and_their_overlap() -> None:
+    features = items(0)
+    frame = similarity_histograms(features, features, relevance(), bins=20)
+    (ax,) = plots.densities({"I-I": frame}).axes
+    assert np.array_equal(ax.lines[0].get_ydata(), frame["same"])
+    assert np.array_equal(ax.lines[1].get_ydata(), frame["different"])
+    overlap = np.minimum(*frame.to_numpy().T).sum() / np.maximum(*frame.to_numpy().T).sum()
+    assert ax.get_title() == f"I-I   overlap {overlap:.2f}"
