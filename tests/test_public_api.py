@@ -1,5 +1,6 @@
 """The public names that others build on: there, with their signatures, and working together."""
 
+import ast
 import inspect
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,19 @@ def test_the_signatures_are_the_promised_ones(function: Any, first: list[str], k
     assert keywords.items() <= found.items()
     needed = [name for name, default in found.items() if default is EMPTY and name not in first]
     assert needed == []
+
+
+def test_the_table_of_names_is_that_of_the_imports_for_editors() -> None:
+    tree = ast.parse(Path(xg.__file__).read_text())
+    lines = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module != "typing"]
+    told = {
+        (alias.asname, node.module.removeprefix("xgap_analysis."), alias.name) for node in lines for alias in node.names
+    }
+    table = {(name, *(home if ":" in home else f"{home}:{name}").split(":")) for name, home in xg._HOME.items()}
+    assert table == told
+    assert all(getattr(xg, name) is not None for name in dir(xg))
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = xg.no_such_name
 
 
 def test_the_defaults_of_pseudo_token_features_are_the_papers() -> None:

@@ -38,6 +38,7 @@ import ipywidgets, os, sys
 from tqdm.auto import tqdm
 for _ in tqdm(range(3)): pass
 display(ipywidgets.IntSlider(description="a slider"))
+ipywidgets.interact(lambda x: print("moved to", x), x=3)  # prints into an output widget
 print("ran by", sys.executable, "in", os.getcwd())
 """
 

@@ -13,6 +13,7 @@ import os
 import platform
 import re
 import signal
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from urllib.parse import quote
 
 import nbformat
 import pandas as pd
+import zmq
 from ipykernel.kernelspec import get_kernel_dict
 from jinja2 import DictLoader
 from jupyter_client import AsyncKernelManager
@@ -170,6 +172,11 @@ class _ThisInterpreter(AsyncKernelManager):
     def _own_specs(self) -> KernelSpecManager:
         return _OwnSpecs(parent=self)
 
+    @default("transport_encryption")
+    def _encrypted(self) -> str:
+        # Other users of this machine can listen on a loopback port.
+        return "auto" if zmq.has("curve") else "disabled"
+
 
 class _OwnSpecs(KernelSpecManager):
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
@@ -205,7 +212,6 @@ def _execute(notebook: NotebookNode, file: Path, tables: Path, timeout: int, ste
         kernel_manager_class=_ThisInterpreter,
         kernel_name="python3",
         timeout=timeout,
-        store_widget_state=False,
         resources={"metadata": {"path": str(file.parent.resolve())}},
         on_cell_execute=lambda cell, cell_index: at.append(cell),
         on_cell_executed=lambda cell, cell_index, execute_reply: step(),
@@ -216,7 +222,7 @@ def _execute(notebook: NotebookNode, file: Path, tables: Path, timeout: int, ste
         # A profile of its own: no start-up files of the user, no history shared with other kernels.
         env |= {"XGAP_RESULTS": str(tables.resolve()), "IPYTHONDIR": own, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
         try:
-            client.execute(env=env)
+            client.execute(env=env, stderr=subprocess.DEVNULL)  # errors come as messages; the rest is the kernel's log
         except (CellExecutionError, CellTimeoutError, DeadKernelError, asyncio.CancelledError) as error:
             if client.interrupted:
                 raise KeyboardInterrupt from None
