@@ -25,10 +25,10 @@ test: lint ## check style and types, then run every test (fewer: PYTEST_ARGS="-m
 	OMP_NUM_THREADS=1 $(VENV)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 report: .venv/installed ## run the notebooks on the embedded default and write results/report/index.html
-	$(VENV)/xgap report
+	OMP_NUM_THREADS=1 $(VENV)/xgap report
 
 figures: .venv/installed ## draw the README's pictures
-	$(VENV)/python docs/figures.py
+	OMP_NUM_THREADS=1 $(VENV)/python docs/figures.py
 
 lint: .venv/installed ## check style and types
 	$(VENV)/ruff check

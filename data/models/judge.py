@@ -80,6 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
     parser.add_argument("--limit", type=int, default=LIMIT, help="concepts of the text side")
+    parser.add_argument("--image-side-only", action="store_true", help="leave out the text side, which is the slow one")
     parser.add_argument("--quality-only", action="store_true", help="results.parquet and gaps.parquet only")
     args = parser.parse_args()
     models, emoji = tuple(args.models), xg.load_dataset("emoji")
@@ -95,8 +96,9 @@ def main() -> None:
     studies = [
         xg.Study(models, ["emoji"], IMAGE_SIDE, seeds=SEEDS),
         xg.Study(models, ["emoji"], ("I-I", "OTI-I", "zero-shot", "OTI-T"), split="seen", limit=SEEN),
-        xg.Study(models, ["emoji"], TEXT_SIDE, limit=args.limit),
     ]
+    if not args.image_side_only:
+        studies.append(xg.Study(models, ["emoji"], TEXT_SIDE, limit=args.limit))
     update("study.parquet", pd.concat([study.run() for study in studies], ignore_index=True), models)
 
 
