@@ -45,7 +45,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 RESULTS = "results.parquet"
 VERSIONS = ("xgap-analysis", "torch", "open_clip_torch", "timm")
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 80rem; margin: 2rem auto; padding: 0 1rem; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 0.85rem; white-space: nowrap; }
 th, td { text-align: left; padding: 0.25rem 0.7rem; border-bottom: 1px solid #ddd; font-variant-numeric: tabular-nums; }
 figure { display: inline-block; margin: 0.5rem 1rem 0.5rem 0; vertical-align: top; max-width: 100%; }
