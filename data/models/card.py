@@ -20,7 +20,10 @@ WHAT = {
 
 def training_table() -> str:
     """Recipe and last losses of each trained model."""
-    lines = ["| model | what it is | steps | last CLIP loss | 1 / temperature | minutes |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| model | what it is | steps | last CLIP loss | 1 / temperature | minutes (one thread, shared machine) |",
+        "|---|---|---|---|---|---|",
+    ]
     for name in MODELS:
         record = HERE / name / "training.json"
         if not record.exists():
