@@ -14,10 +14,10 @@ ROOT = Path(__file__).parent.parent / PACKAGE
 FLOORS = [
     {"errors", "features", "embedded"},  # the ground: nouns that the first floor stands on
     {"models", "datasets", "features_io"},
-    {"metrics", "corrections", "store", "training", "tables"},
-    {"encoding", "inversion", "engines", "inventory"},
-    {"study", "plots", "report"},
-    {"cli", "widgets"},
+    {"metrics", "store", "training", "tables"},
+    {"corrections", "encoding", "inversion", "engines", "inventory"},
+    {"study", "grids", "plots", "report"},
+    {"cli", "widgets", "sweep"},
 ]
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 GROUND = 0  # its rooms may lean on each other

@@ -1,6 +1,7 @@
 """Figures: what is drawn is what the numbers say."""
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,7 +22,7 @@ LABELS = {f"i{k}": "ab"[k % 2] for k in range(8)}
 @pytest.fixture(autouse=True)
 def _close() -> object:
     yield
-    plots.plt.close("all")
+    plt.close("all")
 
 
 def items(seed: int, space: str = "image") -> Features:

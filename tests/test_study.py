@@ -111,10 +111,13 @@ def expected_scores(
         query = planted(bench, "oti" if name == "OTI-T" else "image", "queries", seed)
         classes = planted(bench, "ovi" if name == "I-OVI" else "text", "classes", seed)
         return top_one(correct(query), correct(classes), label)
-    asked, searched = (view[x] for x in name.split("-"))
-    query = planted(bench, asked, "queries", seed)
-    gallery = planted(bench, searched, "gallery" if SIDE[asked] == SIDE[searched] else "all", seed)
-    return average_precision(correct(query), correct(gallery), label)
+    asked, searched = ([view[x] for x in part.split("+")] for part in name.split("-"))
+    queries = [correct(planted(bench, x, "queries", seed)) for x in asked]
+    mixed = torch.stack([query.vectors for query in queries]).double().mean(dim=0)
+    query = replace(queries[0], vectors=mixed) if len(queries) > 1 else queries[0]
+    (of,) = searched
+    gallery = planted(bench, of, "gallery" if SIDE[asked[0]] == SIDE[of] else "all", seed)
+    return average_precision(query, correct(gallery), label)
 
 
 def bench_of(study: Study) -> Bench:
@@ -391,7 +394,7 @@ def test_a_correction_without_a_split_to_be_fitted_on_says_so(model: DualEncoder
     ):
         Study([model], [animals(splits={})], ["I-I"], ["center"], progress=False).run()
     silent = {"train": lambda: animals("train", texts=Texts((), ()), text_queries=())}
-    with pytest.raises(XgapError, match="fitted on images and texts, and split 'train' has no texts"):
+    with pytest.raises(XgapError, match="fitted on images and texts, and split 'train' of 'animals' has no texts"):
         Study([model], [animals(splits=silent)], ["I-I"], ["center"], progress=False).run()
 
 
@@ -449,7 +452,7 @@ def test_a_second_run_finds_everything_in_the_store_and_gives_the_same_table(
 def test_names_are_loaded_and_judged_on_the_split_and_the_limit(
     model: DualEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(study_module, "load_model", lambda name: {"small": model}[name])
+    monkeypatch.setattr(study_module, "load_model", lambda name, **_: {"small": model}[name])
     monkeypatch.setattr(study_module, "load_dataset", lambda name: {"animals": animals("all")}[name])
     study = Study(["small"], ["animals"], ["I-I"], limit=3, progress=False)
     (bench,) = study.benches()
@@ -486,3 +489,67 @@ def test_the_gaps_are_those_of_each_image_with_the_first_caption_of_its_label(mo
         assert 0 <= row[f"misalignment_{side}_pooled"] <= 1
     assert misalignment(images, images, bench.data)["misalignment"].mean() == row["misalignment_image"]
     assert any(name.startswith("hubness_") for name in row)
+
+
+# Corrections, controls and what cannot be computed
+
+
+@pytest.mark.usefixtures("world")
+def test_a_users_correction_appears_in_the_table_with_its_options(
+    model: DualEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xgap_analysis.corrections.protocol.CORRECTIONS", dict(CORRECTIONS))
+
+    @register("rolled", claims={"I-I": -1})
+    def rolled(calibration: Calibration, by: int = 1) -> Correct:
+        return lambda features: replace(features, vectors=features.vectors.roll(by, dims=1))
+
+    monkeypatch.setattr(Bench, "_calibrating", lambda bench, space: planted(bench, space, "all"))
+    study = Study([model], [animals()], ["I-I", "OTI-I"], ["none", "rolled(by=3)", "center"], progress=False)
+    main = main_rows(study.run()).set_index(["correction", "comparison"])
+    assert list(main.index.get_level_values(0).unique()) == ["none", "rolled(by=3)", "center"]
+    # Both sides turned alike: the same numbers, and a claim that they get worse finds no support.
+    assert main.loc[("rolled(by=3)", "I-I"), "value"] == pytest.approx(main.loc[("none", "I-I"), "value"])
+    assert main.loc[("rolled(by=3)", "I-I"), "claim"] == -1
+    assert main.loc[("rolled(by=3)", "I-I"), "fitted_on"] == "train"
+    assert main.loc[("none", "OTI-I"), "claim"] == 1
+    tested = main["p_value"].notna()
+    assert (main.loc[tested, "p_adjusted"] >= main.loc[tested, "p_value"]).all()
+    assert main.loc[("none", "I-I")].isna()["p_adjusted"]
+
+
+@pytest.mark.usefixtures("world")
+def test_a_cell_that_cannot_be_computed_says_why_and_spares_the_others(
+    model: DualEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Bench, "_calibrating", lambda bench, space: planted(bench, space, "all"))
+    study = Study([model], [animals()], ["I-I"], ["none", "random-subspace(rank=99)"], progress=False)
+    main = main_rows(study.run()).set_index("correction")
+    assert main["note"].tolist() == ["", "the rank of a subspace lies between 1 and the 16 dimensions, not 99"]
+    assert main["value"].isna().tolist() == [False, True]
+    with pytest.raises(XgapError, match="the rank of a subspace"):
+        Study([model], [animals()], ["I-I"], ["random-subspace(rank=99)"], progress=False).run()
+
+
+@pytest.mark.usefixtures("world")
+def test_the_ranking_of_a_query_is_that_of_the_scores(model: DualEncoder) -> None:
+    bench = bench_of(Study([model], [animals()], progress=False))
+    for name in ("I-I", "I-T", "zero-shot"):
+        comparison = COMPARISONS[name]
+        scores = bench.scores(comparison)
+        for query in scores.index:
+            found = bench.ranking(query, comparison, k=1)
+            column = "correct_at_1" if name == "zero-shot" else "hit_at_1"
+            assert float(found["hit"].iloc[0]) == scores.loc[query, column]
+
+
+@pytest.mark.usefixtures("world")
+def test_the_filtered_test_keeps_the_images_that_zero_shot_gets_right(model: DualEncoder) -> None:
+    whole = bench_of(Study([model], [animals(image_queries=())], progress=False))
+    right = whole.scores(COMPARISONS["zero-shot"])["correct_at_1"]
+    (bench,) = Study([model], [animals(image_queries=())], only="zero-shot-correct", progress=False).benches()
+    assert bench.data.images.ids == tuple(right.index[right == 1])
+    assert 0 < len(bench.data.images) < len(right)
+    assert bench.data.split_name == "test, zero-shot-correct"
+    with pytest.raises(XgapError, match="filter"):
+        Study([model], [animals()], only="right")

@@ -16,6 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xgap_analysis.corrections import Calibration as Calibration
+    from xgap_analysis.corrections import Correction as Correction
+    from xgap_analysis.corrections import Rule as Rule
+    from xgap_analysis.corrections import Sides as Sides
+    from xgap_analysis.corrections import correction as correction
+    from xgap_analysis.corrections import fuse as fuse
     from xgap_analysis.corrections import register as register_correction  # noqa: F401  its public name says what
     from xgap_analysis.datasets import Dataset as Dataset
     from xgap_analysis.datasets import Images as Images
@@ -46,6 +51,7 @@ if TYPE_CHECKING:
     from xgap_analysis.study import embedded_study as embedded_study
     from xgap_analysis.study import main_rows as main_rows
     from xgap_analysis.study import save_table as save_table
+    from xgap_analysis.sweep import sweep as sweep
 
 # Each name is fetched when it is first used, so that `xgap --help` waits for nothing. Tests hold this table to the
 # imports above, which are for type checkers and editors.
@@ -53,19 +59,24 @@ _HOME = {
     "COMPARISONS": "study",
     "Calibration": "corrections",
     "Comparison": "study",
+    "Correction": "corrections",
     "Dataset": "datasets",
     "Features": "features",
     "Images": "datasets",
     "Inversion": "inversion",
     "Relevance": "datasets",
+    "Rule": "corrections",
+    "Sides": "corrections",
     "Store": "store",
     "Study": "study",
     "Texts": "datasets",
     "XgapError": "errors",
     "bootstrap_interval": "metrics",
+    "correction": "corrections",
     "embedded_study": "study",
     "encode": "encoding",
     "encode_pseudo_tokens": "inversion",
+    "fuse": "corrections",
     "gap_report": "metrics",
     "hubness": "metrics",
     "invert": "inversion",
@@ -80,6 +91,7 @@ _HOME = {
     "save_features": "features_io",
     "save_table": "study",
     "similarity_histograms": "metrics",
+    "sweep": "sweep",
     "zero_shot": "metrics",
 }
 _ROOMS = ("corrections", "metrics", "plots")

@@ -15,7 +15,7 @@ from typing import Any
 from xgap_analysis.embedded import data_root
 from xgap_analysis.errors import XgapError
 
-DEFAULT_MODELS = ("tiny", "tiny-intra", "tiny-nogap", "tiny-untrained")
+DEFAULT_MODELS = ("tiny", "tiny-intra", "tiny-nogap", "tiny-image", "tiny-untrained")
 
 
 def models() -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ A comparison says how the query is represented, how the gallery is represented, 
 package knows about experiments.
 """
 
+import itertools
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,9 +15,9 @@ from typing import Any
 
 import pandas as pd
 
-from xgap_analysis.corrections import Calibration, Correct, correction
+from xgap_analysis.corrections import Calibration, Correction, Fitted, Sides, correction, fuse
 from xgap_analysis.datasets import load_dataset
-from xgap_analysis.datasets.records import Dataset, Images, Texts
+from xgap_analysis.datasets.records import Dataset, Images, Relevance, Texts
 from xgap_analysis.embedded import data_root
 from xgap_analysis.encoding import encode, provenance_of
 from xgap_analysis.errors import XgapError, unknown_name
@@ -24,9 +25,12 @@ from xgap_analysis.features import Features
 from xgap_analysis.inversion import Inversion, invert
 from xgap_analysis.metrics import (
     bootstrap_interval,
+    filtered_ids,
     gap_report,
+    holm,
     hubness,
     misalignment,
+    nearest_items,
     paired_test,
     pooled_misalignment,
     retrieval,
@@ -37,8 +41,12 @@ from xgap_analysis.models.tower import DualEncoder
 from xgap_analysis.store import Store
 
 NOT_SCORES = ("n_relevant", "rank")  # columns of a comparison's scores that are counts
-INVERTED = {"oti", "ovi"}
-MODALITY = {"image": "image", "oti": "image", "text": "text", "ovi": "text"}  # view -> the items it is made from
+INVERTED = {"oti", "ovi", "image+oti", "text+ovi"}
+MODALITY = {  # view -> the items it is made from
+    **{"image": "image", "oti": "image", "image+oti": "image"},
+    **{"text": "text", "ovi": "text", "text+ovi": "text"},
+}
+FILTERS = ("zero-shot-correct",)
 
 
 @dataclass(frozen=True)
@@ -47,10 +55,12 @@ class Comparison:
 
     Args:
         name: as in tables, for example `"OTI-I"`.
-        query, gallery: views: `"image"`, `"text"`, `"oti"` (an inverted image), `"ovi"` (an inverted text).
+        query, gallery: views: `"image"`, `"text"`, `"oti"` (an inverted image), `"ovi"` (an inverted text), or
+            `"image+oti"`, `"text+ovi"`, whose similarities are the mean of both (see `fuse`).
         task: `"retrieval"`, or `"zero-shot"` (the gallery is the class names).
         baseline: the comparison that its paired difference is taken from; its own name where it is the baseline.
         claim: the sign of that difference by "Cross the Gap" (ICLR 2025): 1 better, -1 worse, 0 none made.
+        weight: the share of the inverted side in a fused view.
 
     Raises:
         XgapError: an unknown view or task.
@@ -62,6 +72,7 @@ class Comparison:
     task: str
     baseline: str
     claim: int = 0
+    weight: float = 0.5
 
     def __post_init__(self) -> None:
         for view in (self.query, self.gallery):
@@ -82,9 +93,11 @@ COMPARISONS = {
         Comparison("I-I", "image", "image", "retrieval", "I-I"),
         Comparison("OTI-I", "oti", "image", "retrieval", "I-I", claim=1),
         Comparison("OTI-OTI", "oti", "oti", "retrieval", "I-I"),
+        Comparison("I+OTI-I", "image+oti", "image", "retrieval", "I-I"),
         Comparison("T-T", "text", "text", "retrieval", "T-T"),
         Comparison("OVI-T", "ovi", "text", "retrieval", "T-T", claim=1),
         Comparison("OVI-OVI", "ovi", "ovi", "retrieval", "T-T"),
+        Comparison("T+OVI-T", "text+ovi", "text", "retrieval", "T-T"),
         Comparison("I-T", "image", "text", "retrieval", "I-T"),
         Comparison("T-I", "text", "image", "retrieval", "T-I"),
         Comparison("zero-shot", "image", "text", "zero-shot", "zero-shot"),
@@ -102,12 +115,16 @@ class Study:
         models: names or loaded models.
         datasets: names, or `Dataset` splits as they are. A name is judged on its split `split`.
         comparisons: names from `COMPARISONS`, or `Comparison` objects of your own.
-        corrections: names of registered corrections, fitted on the split `fit_split` of the same data set.
+        corrections: names of registered corrections, with options or without (`"pca-text(rank=64)"`), or `Correction`
+            objects; fitted on the split `fit_split` of the same data set.
         level: the labels that define relevance; the data set's first by default.
         split, fit_split: the split that is judged, and the one corrections are fitted on.
         seeds: one inversion is run for each; tables average over them and report their spread.
         steps, tokens: of the inversion; None takes the paper's (150 / 1000 steps, and the model's token counts).
         limit: judge this many labels only (a smaller, fair task); None judges all.
+        only: `"zero-shot-correct"` keeps the images that zero-shot classification gets right (the filtered test).
+        on_error: `"raise"` on an unreadable image, or `"skip"` it.
+        device, precision: of models given by name; see `load_model`.
         store: where features are kept; None is the user's store.
 
     Raises:
@@ -117,7 +134,7 @@ class Study:
     models: Sequence[str | DualEncoder]
     datasets: Sequence[str | Dataset]
     comparisons: Sequence[str | Comparison] = tuple(COMPARISONS)
-    corrections: Sequence[str] = ("none",)
+    corrections: Sequence[str | Correction] = ("none",)
     level: str | None = None
     split: str = "test"
     fit_split: str = "train"
@@ -125,6 +142,10 @@ class Study:
     steps: int | None = None
     tokens: int | None = None
     limit: int | None = None
+    only: str | None = None
+    on_error: str = "raise"
+    device: str | None = None
+    precision: str = "fp32"
     store: Store | None = None
     progress: bool = True
 
@@ -135,6 +156,8 @@ class Study:
                 raise XgapError(f"{part} of a study is a list; write [{given!r}]")
             if not len(given):
                 raise XgapError(f"a study needs at least one of its {part}")
+        if self.only is not None and self.only not in FILTERS:
+            raise unknown_name("filter", self.only, FILTERS)
         for name in self.corrections:
             correction(name)
         for comparison in self.comparisons:
@@ -155,11 +178,13 @@ class Study:
     def run(self) -> pd.DataFrame:
         """The tidy table: one row for each model, data set, comparison, correction and metric.
 
-        Columns: model, dataset, split, level, comparison, correction, transductive, metric, value, low, high (95 %
-        paired bootstrap over groups of queries that share a label), baseline, difference, difference_low,
-        difference_high, p_value (sign-flip test), claim and verdict, seed_spread (standard deviation of the value over
-        inversion seeds), n_queries, n_unanswerable, n_gallery, n_groups, and where the features came from (`of_...`).
-        All scores are in [0, 1]. A baseline's own rows have no difference.
+        Columns: model, dataset, split, level, comparison, correction, fitted_on, transductive, metric, value, low, high
+        (95 % paired bootstrap over groups of queries that share a label), baseline, difference, difference_low,
+        difference_high, p_value (sign-flip test), p_adjusted (Holm's, over the main measures of one model on one data
+        set), claim and verdict, seed_spread (standard deviation of the value over inversion seeds), n_queries,
+        n_unanswerable, n_gallery, n_groups, note, and where the features came from (`of_...`). All scores are in
+        [0, 1]. The baseline is the comparison's own, uncorrected; its rows have no difference. A cell that cannot be
+        computed (a tower without a linear projection, say) has a `note` instead of a value.
 
         Features are kept in the store, so a killed run resumes where it stopped.
         """
@@ -175,12 +200,15 @@ class Study:
     def benches(self) -> Iterator["Bench"]:
         """One bench for each model and data set."""
         for model in self.models:
-            loaded = load_model(model) if isinstance(model, str) else model
+            loaded = (
+                load_model(model, device=self.device, precision=self.precision) if isinstance(model, str) else model
+            )
             for dataset in self.datasets:
                 named = load_dataset(dataset) if isinstance(dataset, str) else dataset
                 judged = named.split(self.split) if isinstance(dataset, str) else named
                 fitted = named.split(self.fit_split) if self.fit_split in named.splits else None
-                yield Bench(self, loaded, judged if self.limit is None else judged.limit(self.limit), fitted)
+                bench = Bench(self, loaded, judged if self.limit is None else judged.limit(self.limit), fitted)
+                yield bench if self.only is None else bench.filtered()
 
 
 @dataclass
@@ -192,7 +220,7 @@ class Bench:
     data: Dataset
     fit_data: Dataset | None
     _views: dict[tuple[str, str, int], Features] = field(default_factory=dict)
-    _corrected: dict[str, Correct] = field(default_factory=dict)
+    _fitted: dict[str, Fitted] = field(default_factory=dict)
     _frames: dict[tuple[Comparison, str], list[pd.DataFrame]] = field(default_factory=dict)
 
     @property
@@ -234,7 +262,7 @@ class Bench:
         return features.select(i for i in wanted if i in present)
 
     def _encode(self, items: Images | Texts) -> Features:
-        return encode(self.model, items, store=self.store, progress=self.study.progress)
+        return encode(self.model, items, on_error=self.study.on_error, store=self.store, progress=self.study.progress)
 
     def inversion(self, native: Features, seed: int = 42, snapshots: Sequence[int] = ()) -> Inversion:
         """The inversion of native features with the study's parameters."""
@@ -257,86 +285,161 @@ class Bench:
             raise XgapError(f"data set {self.data.name!r} names no classes of level {self.level!r}")
         return Texts(tuple(names), tuple(f"a photo of {words}" for words in names.values()))
 
-    def corrected(self, features: Features, name: str) -> Features:
-        """Features after a correction fitted on the calibration split."""
-        if name == "none":
-            return features
-        if name not in self._corrected:
+    def filtered(self) -> "Bench":
+        """The same bench on the images alone that zero-shot classification gets right."""
+        right = filtered_ids(*self._zero_shot_sides(), self.labels)
+        kept = {*right, *self.data.texts.ids}
+        data = replace(
+            self.data,
+            split_name=f"{self.data.split_name}, zero-shot-correct",
+            images=self.data.images.select(right),
+            image_queries=tuple(i for i in self.data.image_queries if i in kept),
+        )
+        return Bench(self.study, self.model, data, self.fit_data)
+
+    def _zero_shot_sides(self) -> tuple[Features, Features]:
+        sides = self.sides(COMPARISONS["zero-shot"])
+        return sides.query, sides.gallery
+
+    def fitted(self, by: str | Correction) -> Fitted:
+        """A correction, fitted on the calibration split.
+
+        Raises:
+            XgapError: a data set without that split, or what the correction itself refuses.
+        """
+        wanted = correction(by)
+        name = str(wanted)
+        if name not in self._fitted:
             if self.fit_data is None:
                 what = f"correction {name!r} is fitted on the split {self.study.fit_split!r}"
                 raise XgapError(f"{what}, which data set {self.data.name!r} does not have")
-            sides = []
-            for space, items in (("image", self.fit_data.images), ("text", self.fit_data.texts)):
-                if not len(items):
-                    what = f"correction {name!r} is fitted on images and texts"
-                    raise XgapError(f"{what}, and split {self.study.fit_split!r} has no {space}s")
-                sides.append(self._encode(items))
-            self._corrected[name] = correction(name).fit(Calibration(sides[0], sides[1], self.fit_data.split_name))
-        return self._corrected[name](features)
+            words = tuple(self.fit_data.class_names.get(self.level, {}).values())
+            images, texts = self._calibrating("image"), self._calibrating("text")
+            calibration = Calibration(images, texts, self.fit_data.split_name, self.model, words)
+            self._fitted[name] = wanted.fit(calibration)
+        return self._fitted[name]
 
-    def sides(self, comparison: Comparison, correction_name: str = "none", seed: int = 42) -> tuple[Features, Features]:
-        """Query and gallery of a comparison, corrected.
+    def _calibrating(self, space: str) -> Features:
+        assert self.fit_data is not None
+        items = self.fit_data.images if space == "image" else self.fit_data.texts
+        if not len(items):
+            what = "corrections are fitted on images and texts"
+            raise XgapError(f"{what}, and split {self.study.fit_split!r} of {self.data.name!r} has no {space}s")
+        return self._encode(items)
+
+    def sides(self, comparison: Comparison, by: str | Correction = "none", seed: int = 42) -> Sides:
+        """Query and gallery of a comparison, corrected, and what is done to their similarities.
 
         Raises:
             XgapError: a data set that has not the items or the labels that the comparison asks for.
         """
-        query = self.view(comparison.query, "queries", seed)
         asking, searched = MODALITY[comparison.query], MODALITY[comparison.gallery]
+        queries = [self.view(name, "queries", seed) for name in comparison.query.split("+")]
         if comparison.task == "zero-shot":
-            gallery = self.view(comparison.gallery, "classes", seed)
-            named = set(gallery.ids)
-            query = query.select(i for i in query.ids if self.labels.get(i) in named)
+            part = "classes"
+            named = set(self.classes.ids)
+            queries = [query.select(i for i in query.ids if self.labels.get(i) in named) for query in queries]
         else:
-            gallery = self.view(comparison.gallery, "gallery" if asking == searched else "all", seed)
-        if not len(query):
+            part = "gallery" if asking == searched else "all"
+        galleries = [self.view(name, part, seed) for name in comparison.gallery.split("+")]
+        if not len(queries[0]):
             what = f"data set {self.data.name!r} ({self.data.split_name})"
             raise XgapError(f"{what} has no {asking} that {comparison.name} can ask with at level {self.level!r}")
-        return self.corrected(query, correction_name), self.corrected(gallery, correction_name)
 
-    def scores(self, comparison: Comparison, correction_name: str = "none", seed: int = 42) -> pd.DataFrame:
+        def joined(parts: list[Features]) -> Features:
+            return parts[0] if len(parts) == 1 else fuse(parts[0], parts[1], comparison.weight)
+
+        if str(correction(by)) == "none":
+            return Sides(joined(queries), joined(galleries))
+        fitted = self.fitted(by)
+        if fitted.changes_features:  # a native and an inverted view lie on two sides: each is corrected on its own
+            return Sides(joined([fitted(x) for x in queries]), joined([fitted(x) for x in galleries]))
+        return fitted.meet(joined(queries), joined(galleries))
+
+    def ranking(
+        self, query_id: str, comparison: Comparison, by: str | Correction = "none", k: int = 8, seed: int = 42
+    ) -> pd.DataFrame:
+        """The k nearest gallery items of one query: columns `item`, `rank` (from 1), `score` and `hit`.
+
+        Raises:
+            XgapError: as `sides`, or an id that does not ask in this comparison.
+        """
+        sides = self.sides(comparison, by, seed)
+        return nearest_items(sides.query, sides.gallery, query_id, self._answers(comparison), k, sides.normalise)
+
+    def _answers(self, comparison: Comparison) -> Relevance:
+        if comparison.task == "zero-shot":  # a class answers the images that bear its label; its id is the label
+            return Relevance.from_labels(self.labels, {label: label for label in self.classes.ids})
+        return self.data.relevance(self.level)
+
+    def scores(self, comparison: Comparison, by: str | Correction = "none", seed: int = 42) -> pd.DataFrame:
         """One row per query of a comparison: the columns of `retrieval` or of `zero_shot`."""
-        query, gallery = self.sides(comparison, correction_name, seed)
+        sides = self.sides(comparison, by, seed)
         if comparison.task == "zero-shot":
-            return zero_shot(query, gallery, self.labels)
-        return retrieval(query, gallery, self.data.relevance(self.level))
+            return zero_shot(sides.query, sides.gallery, self.labels, normalise=sides.normalise)
+        relevance = self.data.relevance(self.level)
+        return retrieval(sides.query, sides.gallery, relevance, normalise=sides.normalise)
 
     def table(self) -> pd.DataFrame:
-        """The rows of this model and data set."""
-        rows: list[dict[str, Any]] = []
-        for name in self.study.corrections:
-            for given in self.study.comparisons:
-                rows += self._rows(self.study.comparison(given) if isinstance(given, str) else given, name)
-        return pd.DataFrame(rows)
+        """The rows of this model and data set.
 
-    def _by_seed(self, comparison: Comparison, correction_name: str) -> list[pd.DataFrame]:
+        Raises:
+            XgapError: not one cell can be computed.
+        """
+        rows: list[dict[str, Any]] = []
+        refused: list[XgapError] = []
+        cells = list(itertools.product(map(correction, self.study.corrections), self.study.comparisons))
+        for by, given in cells:
+            comparison = self.study.comparison(given) if isinstance(given, str) else given
+            try:
+                rows += self._rows(comparison, by)
+            except XgapError as error:
+                refused.append(error)
+                rows.append({**self._about(comparison, by), "metric": comparison.metric, "main": True, **_empty(error)})
+        if len(refused) == len(cells):
+            raise refused[0]
+        table = pd.DataFrame(rows)
+        tested = table["main"] & table["p_value"].notna()
+        table.loc[tested, "p_adjusted"] = holm(table.loc[tested, "p_value"].to_numpy()) if tested.any() else math.nan
+        return table
+
+    def _by_seed(self, comparison: Comparison, by: Correction) -> list[pd.DataFrame]:
         """The scores of a comparison for each seed, or once where nothing in it is inverted."""
-        key = (comparison, correction_name)
+        key = (comparison, str(by))
         if key not in self._frames:
             inverted = {comparison.query, comparison.gallery} & INVERTED
             seeds = self.study.seeds if inverted else self.study.seeds[:1]
-            self._frames[key] = [self.scores(comparison, correction_name, seed) for seed in seeds]
+            self._frames[key] = [self.scores(comparison, by, seed) for seed in seeds]
         return self._frames[key]
 
-    def _rows(self, comparison: Comparison, correction_name: str) -> list[dict[str, Any]]:
-        frames = self._by_seed(comparison, correction_name)
-        baseline = self.study.comparison(comparison.baseline)
-        is_baseline = comparison.name == baseline.name and correction_name == "none"
-        base = None if is_baseline else _mean_of(self._by_seed(baseline, "none"))
-        values = _mean_of(frames)
-        groups = [self.labels[i] for i in values.index]
-        asking = self.view(MODALITY[comparison.query], "queries")
-        about = {
+    def _about(self, comparison: Comparison, by: Correction) -> dict[str, Any]:
+        native = str(by) == "none"
+        return {
             "model": self.model.name,
             "dataset": self.data.name,
             "split": self.data.split_name,
             "level": self.level,
             "comparison": comparison.name,
-            "correction": correction_name,
-            "transductive": correction_name != "none" and self.is_transductive(correction_name),
+            "correction": str(by),
+            "fitted_on": "" if native or self.fit_data is None else self.fit_data.split_name,
+            "transductive": not native and self.is_transductive(by),
             "task": comparison.task,
+            "baseline": comparison.baseline,
+            "claim": comparison.claim if native else by.claims.get(comparison.name, 0),
+            "note": "",
         }
+
+    def _rows(self, comparison: Comparison, by: Correction) -> list[dict[str, Any]]:
+        frames = self._by_seed(comparison, by)
+        baseline = self.study.comparison(comparison.baseline)
+        is_baseline = comparison.name == baseline.name and str(by) == "none"
+        base = None if is_baseline else _mean_of(self._by_seed(baseline, correction("none")))
+        values = _mean_of(frames)
+        groups = [self.labels[i] for i in values.index]
+        asking = self.view(MODALITY[comparison.query], "queries")
+        about = self._about(comparison, by)
         where = {f"of_{key}": value for key, value in provenance_of(asking).items()}
-        n_gallery = len(self.sides(comparison, "none", self.study.seeds[0])[1])
+        n_gallery = len(self.sides(comparison, "none", self.study.seeds[0]).gallery)
         rows = []
         for metric in values.columns:
             if metric in NOT_SCORES:
@@ -350,12 +453,8 @@ class Bench:
                 "value": interval.mean,
                 "low": interval.low,
                 "high": interval.high,
-                "baseline": baseline.name,
-                "difference": math.nan,
-                "difference_low": math.nan,
-                "difference_high": math.nan,
-                "p_value": math.nan,
-                "claim": comparison.claim,
+                **dict.fromkeys(("difference", "difference_low", "difference_high", "p_value"), math.nan),
+                "p_adjusted": math.nan,
                 "verdict": None,
                 "seeds": len(frames),
                 "seed_spread": float(over_seeds.std()) if len(frames) > 1 else math.nan,
@@ -371,15 +470,15 @@ class Bench:
                     "difference_low": test.low,
                     "difference_high": test.high,
                     "p_value": test.p_value,
-                    "verdict": verdict(test.low, test.high, comparison.claim),
+                    "verdict": verdict(test.low, test.high, about["claim"]),
                 }
             rows.append(row | where)
         return rows
 
-    def is_transductive(self, correction_name: str) -> bool:
+    def is_transductive(self, by: str | Correction) -> bool:
         """Whether a correction sees what is judged: by its own nature, or because it is fitted on the same items."""
-        if correction(correction_name).transductive or self.fit_data is None:
-            return correction(correction_name).transductive
+        if correction(by).transductive or self.fit_data is None:
+            return correction(by).transductive
         judged = {*self.data.images.ids, *self.data.texts.ids}
         return not judged.isdisjoint((*self.fit_data.images.ids, *self.fit_data.texts.ids))
 
@@ -411,6 +510,19 @@ class Bench:
 def _mean_of(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The mean of tables of the same queries and columns, cell by cell."""
     return sum(frames[1:], frames[0]) / len(frames)
+
+
+def _empty(error: XgapError) -> dict[str, Any]:
+    """The numbers of a cell that could not be computed, and why."""
+    values = ("value", "low", "high", "difference", "difference_low", "difference_high", "p_value", "p_adjusted")
+    counts = ("seeds", "n_queries", "n_unanswerable", "n_gallery", "n_groups")
+    return {
+        **dict.fromkeys(values, math.nan),
+        **dict.fromkeys(counts, 0),
+        "verdict": None,
+        "seed_spread": math.nan,
+        "note": " ".join(str(error).split()),
+    }
 
 
 def verdict(low: float, high: float, claim: int) -> str:

@@ -15,7 +15,8 @@ def main_results(table: pd.DataFrame) -> list[dict[str, str]]:
 
     Returns:
         One mapping from heading to text for each row. Scores are in [0, 1]; intervals are 95 %; the difference is
-        paired, from the comparison that `vs` names; "transductive" marks a correction fitted on what is judged.
+        paired, from the comparison that `vs` names; "transductive" marks a correction fitted on what is judged. A
+        cell that could not be computed says why in place of a verdict.
     """
     main = table[table["main"].astype(bool)] if "main" in table else table
     found = [name for name in ABOUT if name in main]
@@ -28,7 +29,7 @@ def main_results(table: pd.DataFrame) -> list[dict[str, str]]:
         words["difference"] = _interval(row, "difference", "difference_low", "difference_high", sign="+")
         words["vs"] = str(row.get("baseline", "")) if words["difference"] else ""
         verdict = row.get("verdict")
-        words["verdict"] = verdict if isinstance(verdict, str) else ""
+        words["verdict"] = verdict if isinstance(verdict, str) else str(row.get("note", ""))
         words["queries"] = str(row.get("n_queries", ""))
         rows.append(words)
     return rows

@@ -4,6 +4,7 @@
     python data/models/train.py tiny          # learned temperature: ordinary CLIP
     python data/models/train.py tiny-intra    # the same data and steps, plus an image-image SimCLR term
     python data/models/train.py tiny-nogap    # the last 35 % of tiny's steps at a fixed, high temperature
+    python data/models/train.py tiny-image    # the SimCLR term alone: a control that has never seen a text
     python data/models/train.py tiny-untrained
 
 Each writes an open_clip local directory beside this script. Held-out concepts never appear: their pictures and captions
@@ -62,6 +63,7 @@ class Recipe:
     weight_decay: float = 0.05
     warmup: int = 50
     patch_dropout: float = 0.25  # for all but the last tenth of the steps
+    inter_weight: float = 1.0  # of the CLIP loss; 0 leaves the text tower out
     intra_weight: float = 0.0
     fixed_temperature: float = 0.0  # 0: learned
     branch_at: float = 0.65  # where tiny-nogap leaves tiny
@@ -72,6 +74,7 @@ RECIPES = {
     "tiny": Recipe(),
     "tiny-intra": Recipe(intra_weight=1.0),
     "tiny-nogap": Recipe(fixed_temperature=0.5),
+    "tiny-image": Recipe(inter_weight=0.0, intra_weight=1.0, steps=800),
 }
 
 
@@ -242,10 +245,12 @@ def tokenise(tokenizer: Tokenizer, captions: list[str]) -> Tensor:
     return torch.tensor([e.ids + [0] * (CONTEXT - len(e.ids)) for e in encoded])
 
 
-def save(model: CLIP, tokenizer: Tokenizer, target: Path) -> None:
+def save(model: CLIP, tokenizer: Tokenizer, target: Path, image_only: bool = False) -> None:
     """Write an open_clip local directory (weights in half precision) with its tokenizer."""
     target.mkdir(exist_ok=True)
     config = {"model_cfg": MODEL, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic"}}
+    if image_only:  # read by the toolkit: questions to the text tower are refused
+        config["xgap_analysis"] = {"image_only": True}
     (target / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
     half = {name: w.half().contiguous() if w.is_floating_point() else w for name, w in model.state_dict().items()}
     save_file(half, str(target / "open_clip_model.safetensors"))
@@ -279,9 +284,10 @@ def train(name: str, recipe: Recipe, cache: Path, log_every: int = 25) -> None:
     tokenizer.enable_truncation(CONTEXT)
     model = new_model(recipe.seed, recipe.patch_dropout)
     scale_is_learned = not recipe.fixed_temperature
-    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "resblocks" in n]
+    trained = model if recipe.inter_weight else model.visual
+    matrices = [p for n, p in trained.named_parameters() if p.ndim == 2 and "resblocks" in n]
     in_blocks = {id(p) for p in matrices}
-    others = [p for p in model.parameters() if id(p) not in in_blocks]
+    others = [p for p in trained.parameters() if id(p) not in in_blocks]
     optimisers: list[torch.optim.Optimizer] = [
         Muon(matrices, lr=recipe.matrix_rate, weight_decay=recipe.weight_decay),
         torch.optim.AdamW(others, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay),
@@ -314,12 +320,16 @@ def train(name: str, recipe: Recipe, cache: Path, log_every: int = 25) -> None:
         both = torch.cat([rows, rows])
         pixels = augment(corpus.pictures[both], corpus.coloured[both], rng)
         image_a, image_b = model.encode_image(pixels, normalize=True).chunk(2)
-        text_a, text_b = model.encode_text(tokenise(tokenizer, first + second), normalize=True).chunk(2)
         scale = model.logit_scale.exp() if scale_is_learned else torch.tensor(1 / recipe.fixed_temperature)
-        inter = (clip_loss(image_a, text_a, scale) + clip_loss(image_b, text_b, scale)) / 2
-        loss = inter
+        inter = intra = torch.zeros(())
+        gap = math.nan
+        if recipe.inter_weight:
+            text_a, text_b = model.encode_text(tokenise(tokenizer, first + second), normalize=True).chunk(2)
+            inter = (clip_loss(image_a, text_a, scale) + clip_loss(image_b, text_b, scale)) / 2
+            gap = (torch.cat([image_a, image_b]).mean(0) - torch.cat([text_a, text_b]).mean(0)).norm().item()
         if recipe.intra_weight:
-            loss = loss + recipe.intra_weight * simclr_loss(image_a, image_b)
+            intra = simclr_loss(image_a, image_b)
+        loss = recipe.inter_weight * inter + recipe.intra_weight * intra
         model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -327,12 +337,11 @@ def train(name: str, recipe: Recipe, cache: Path, log_every: int = 25) -> None:
             optimiser.step()
         with torch.no_grad():
             model.logit_scale.clamp_(0, math.log(100))
-        running.append(inter.item())
+        running.append((inter if recipe.inter_weight else intra).item())
         if (step + 1) % log_every == 0 or step + 1 == recipe.steps:
-            gap = (torch.cat([image_a, image_b]).mean(0) - torch.cat([text_a, text_b]).mean(0)).norm().item()
             row = {
                 "step": step + 1,
-                "clip_loss": sum(running) / len(running),
+                "clip_loss" if recipe.inter_weight else "simclr_loss": sum(running) / len(running),
                 "scale": float(scale.detach()),
                 "gap": gap,
                 "seconds": time.time() - began,
@@ -344,7 +353,7 @@ def train(name: str, recipe: Recipe, cache: Path, log_every: int = 25) -> None:
         with torch.no_grad():
             model.logit_scale.fill_(math.log(1 / recipe.fixed_temperature))
     model.eval()
-    save(model, tokenizer, HERE / name)
+    save(model, tokenizer, HERE / name, image_only=not recipe.inter_weight)
     card = {
         "recipe": asdict(recipe),
         "curve": curve,

@@ -1,6 +1,6 @@
 """`xgap study`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,17 +17,21 @@ class Study:
 
     Example:
         xgap study --models tiny tiny-intra --comparisons I-I OTI-I --limit 50
-        xgap study --corrections none center --seeds 1 2 3 --out results/study.parquet
+        xgap study --corrections none center "pca-text(rank=32)" --seeds 1 2 3 --out results/study.parquet
+        xgap study --table corrections
     """
 
-    models: tuple[str, ...] = ("tiny",)
+    table: Name = None
+    """A grid by name (corrections); what is given beside it replaces its part of the grid."""
+    models: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(default: tiny, or the table's)")] = ()
     """Models by name or path (see xgap models)."""
-    datasets: tuple[str, ...] = ("emoji",)
+    datasets: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(default: emoji, or the table's)")] = ()
     """Data sets by name (see xgap datasets)."""
-    comparisons: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(default: all)")] = ()
-    """Query view and gallery view: I-I, OTI-I, OTI-OTI, T-T, OVI-T, OVI-OVI, I-T, T-I, zero-shot, OTI-T, I-OVI."""
-    corrections: tuple[str, ...] = ("none",)
-    """What is done to the vectors before they meet."""
+    comparisons: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(default: all, or the table's)")] = ()
+    """Query view and gallery view: I-I, OTI-I, OTI-OTI, I+OTI-I, T-T, OVI-T, OVI-OVI, T+OVI-T, I-T, T-I, zero-shot,
+    OTI-T, I-OVI."""
+    corrections: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(default: none, or the table's)")] = ()
+    """What is done to the vectors before they meet, with options or without: center "isoclip(k_top=20, k_bottom=8)"."""
     split: str = "test"
     """The split that is judged."""
     level: Name = None
@@ -40,6 +44,14 @@ class Study:
     """Pseudo-tokens for each item; the paper's by default."""
     seeds: tuple[int, ...] = (42,)
     """One inversion is run for each."""
+    only: Name = None
+    """zero-shot-correct judges the images alone that zero-shot classification gets right."""
+    on_error: str = "raise"
+    """What an unreadable image does: raise, or skip it and say so."""
+    device: Name = None
+    """Where the models compute, cuda:1 say; the GPU by default, where there is one."""
+    precision: str = "fp32"
+    """fp32, or bf16 / fp16 for autocast."""
     out: Path = Path("results/study.parquet")
     """Where the whole table is written."""
     json: bool = False
@@ -48,33 +60,38 @@ class Study:
     def run(self) -> int:
         """Run, write, print."""
         from xgap_analysis.cli.features import check_writable, split_of
+        from xgap_analysis.grids import Grid, grid
         from xgap_analysis.models import load_model
         from xgap_analysis.study import COMPARISONS, Study, save_table
         from xgap_analysis.tables import as_text, main_results
 
-        for name in ("models", "datasets", "corrections"):
-            if not getattr(self, name):
-                raise XgapError(f"--{name} needs at least one name")
+        chosen = grid(self.table) if self.table else Grid(comparisons=tuple(COMPARISONS))
+        given = {name: getattr(self, name) for name in ("models", "datasets", "comparisons", "corrections", "limit")}
+        chosen = replace(chosen, **{name: value for name, value in given.items() if value})
         if self.out.suffix != ".parquet":
             raise XgapError(f"the table is written as .parquet, and {str(self.out)!r} is not")
         check_writable(self.out)
         # Every name is looked up before the first hour is spent on any.
-        for name in self.datasets:
-            split_of(name, self.split, self.limit).relevance(self.level)
+        for name in chosen.datasets:
+            split_of(name, self.split, chosen.limit).relevance(self.level)
         study = Study(
-            self.models,
-            self.datasets,
-            self.comparisons or tuple(COMPARISONS),
-            self.corrections,
+            chosen.models,
+            chosen.datasets,
+            chosen.comparisons,
+            chosen.corrections,
             level=self.level,
             split=self.split,
             seeds=self.seeds,
             steps=self.steps,
             tokens=self.tokens,
-            limit=self.limit,
+            limit=chosen.limit,
+            only=self.only,
+            on_error=self.on_error,
+            device=self.device,
+            precision=self.precision,
         )
-        for name in self.models if len(self.models) > 1 else ():
-            load_model(name)
+        for name in chosen.models if len(chosen.models) > 1 else ():
+            load_model(name, device=self.device, precision=self.precision)
         table = study.run()
         save_table(table, Path.cwd() / self.out)  # a bare name is meant as it stands
         if self.json:

@@ -1,10 +1,18 @@
-"""Corrections that move a whole side of the sphere."""
+"""Corrections that move a whole side of the sphere, or none."""
 
 from dataclasses import replace
 
-from xgap_analysis.corrections import Calibration, Correct, register
+from torch import Tensor
+
+from xgap_analysis.corrections.protocol import Calibration, Correct, register
 from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
+
+
+@register("none")
+def none(calibration: Calibration) -> Correct:
+    """Vectors as the model gives them."""
+    return lambda features: features
 
 
 @register("center")
@@ -16,15 +24,32 @@ def center(calibration: Calibration) -> Correct:
 
     Source: GR-CLIP (Li et al., 2025); I0T-post (An et al., ACL 2025) with means of a calibration set.
     """
-    means = {side.space: side.vectors.double().mean(dim=0) for side in (calibration.images, calibration.texts)}
+    return _shifted(calibration, {side.space: -_mean(side) for side in (calibration.images, calibration.texts)})
 
+
+@register("gap-shift")
+def gap_shift(calibration: Calibration, lambda_: float = 0.5) -> Correct:
+    """Move the two sides towards each other along the vector between their means, then scale to unit length.
+
+    Formula: x' = x - lambda g on the image side, y' = y + lambda g on the text side, g = mean(x) - mean(y). With 0
+    nothing moves, with 0.5 the means meet (before the scaling), beyond it the sides change places.
+
+    Source: Liang et al., Mind the Gap, NeurIPS 2022, section 4.2.
+    """
+    gap = _mean(calibration.images) - _mean(calibration.texts)
+    return _shifted(calibration, {calibration.images.space: -lambda_ * gap, calibration.texts.space: lambda_ * gap})
+
+
+def _mean(features: Features) -> Tensor:
+    return features.vectors.double().mean(dim=0)
+
+
+def _shifted(calibration: Calibration, by: dict[str, Tensor]) -> Correct:
     def apply(features: Features) -> Features:
-        if features.space not in means:
-            raise XgapError(f"there is no mean for space {features.space!r}; fitted on: {', '.join(means)}")
-        mean = means[features.space]
-        if features.dim != len(mean):
-            raise XgapError(f"the features have {features.dim} dimensions, those the mean was taken of {len(mean)}")
-        moved = features.vectors.double() - mean.to(features.vectors.device)
-        return replace(features, vectors=moved)
+        calibration.side(features.space)
+        shift = by[features.space]
+        if features.dim != len(shift):
+            raise XgapError(f"the features have {features.dim} dimensions, those it was fitted on {len(shift)}")
+        return replace(features, vectors=features.vectors.double() + shift.to(features.vectors.device))
 
     return apply

@@ -1,6 +1,7 @@
 """What a data set is: items with stable ids, images opened when needed, texts, labels, splits, and relevance."""
 
 import hashlib
+import random
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -305,3 +306,18 @@ class Dataset:
                 for name, of in self.class_names.items()
             },
         )
+
+    def shuffled(self, seed: int = 0) -> "Dataset":
+        """A null control: the default level's labels, permuted over the images and over the texts.
+
+        Class sizes stay, and nothing answers a query but by chance. The other levels are left out.
+        """
+        level, label = self.default_level, self.labels_of()
+        draw = random.Random(seed)
+        permuted: dict[str, str] = {}
+        for items in (self.images.ids, self.texts.ids):
+            labelled = [i for i in items if i in label]
+            given = [label[i] for i in labelled]
+            draw.shuffle(given)
+            permuted |= dict(zip(labelled, given, strict=True))
+        return replace(self, split_name=f"{self.split_name}, shuffled", labels={level: permuted})

@@ -11,6 +11,7 @@ from xgap_analysis.metrics.gap import modality_gap as modality_gap
 from xgap_analysis.metrics.gap import relative_modality_gap as relative_modality_gap
 from xgap_analysis.metrics.gap import separability as separability
 from xgap_analysis.metrics.gap import uniformity as uniformity
+from xgap_analysis.metrics.gap import variance_along_gap as variance_along_gap
 from xgap_analysis.metrics.misalignment import filtered_ids as filtered_ids
 from xgap_analysis.metrics.misalignment import misalignment as misalignment
 from xgap_analysis.metrics.misalignment import pooled_misalignment as pooled_misalignment
@@ -18,6 +19,7 @@ from xgap_analysis.metrics.misalignment import similarity_histograms as similari
 from xgap_analysis.metrics.misalignment import similarity_overlap as similarity_overlap
 from xgap_analysis.metrics.neighbourhoods import hubness as hubness
 from xgap_analysis.metrics.neighbourhoods import k_occurrence as k_occurrence
+from xgap_analysis.metrics.neighbourhoods import nearest_items as nearest_items
 from xgap_analysis.metrics.retrieval import HasRelevance as HasRelevance
 from xgap_analysis.metrics.retrieval import retrieval as retrieval
 from xgap_analysis.metrics.retrieval import revisited as revisited

@@ -7,7 +7,7 @@ import torch
 
 from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
-from xgap_analysis.metrics.retrieval import similarities
+from xgap_analysis.metrics.retrieval import ScoreNormaliser, similarities
 
 
 def zero_shot(
@@ -17,6 +17,7 @@ def zero_shot(
     *,
     topk: Sequence[int] = (1, 5),
     block: int = 256,
+    normalise: ScoreNormaliser | None = None,
 ) -> pd.DataFrame:
     """Whether each image's nearest class texts hold its class; one row an image.
 
@@ -30,6 +31,7 @@ def zero_shot(
         labels: the right label of each image: a mapping from image id, or a sequence in the images' order.
         topk: the k of `correct_at_k`.
         block: images classified at a time; memory grows with `block * c`.
+        normalise: changes a block of similarities `[b, c]` before the ranking; see `retrieval`.
 
     Returns:
         n rows, indexed by image id ("image"), all columns numeric.
@@ -53,6 +55,8 @@ def zero_shot(
     right = torch.tensor([column[str(labels[i])] for i in images.ids], device=images.vectors.device)
     ranks = []
     for start, stop, scores in similarities(images, class_texts, block=block):
+        if normalise is not None:
+            scores = normalise(scores).float()
         target = right[start:stop, None]
         score = scores.gather(1, target)
         earlier = torch.arange(scores.shape[1], device=scores.device) < target

@@ -200,3 +200,23 @@ def _check(x: Features, y: Features, *, paired: bool = False, least: int = 1) ->
         raise XgapError(f"a side has {min(len(x), len(y))} vectors; at least {least} are needed")
     if paired and len(x) != len(y):
         raise XgapError(f"pairs are by index, but x has {len(x)} vectors and y {len(y)}")
+
+
+def variance_along_gap(x: Features, y: Features) -> float:
+    """Share of the variance of both sides together that lies along the gap vector.
+
+    Formula: `var(z . g) / sum over dimensions of var(z)`, z the rows of x and y, g the unit vector from one mean to the
+    other. In [0, 1]: near 1 the gap is nearly all that tells vectors apart; 1 / d for a direction like any other.
+
+    Args:
+        x, y: `[n, d]` and `[m, d]`.
+
+    Raises:
+        XgapError: an empty side or different dimensions.
+
+    Source: the observation that few directions carry the gap, Schrodi et al., Two Effects, One Trigger, ICLR 2025.
+    """
+    gap = gap_vector(x, y).double()
+    z = torch.cat([x.vectors.double(), y.vectors.double()])
+    along = z @ (gap / gap.norm())
+    return float(along.var(correction=0) / z.var(dim=0, correction=0).sum())

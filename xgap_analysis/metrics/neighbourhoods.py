@@ -10,7 +10,7 @@ from torch import Tensor
 from xgap_analysis.datasets.records import Relevance
 from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
-from xgap_analysis.metrics.retrieval import blocks
+from xgap_analysis.metrics.retrieval import HasRelevance, ScoreNormaliser, blocks, descending
 
 
 def nearest(scores: Float[Tensor, "b m"], k: int) -> Bool[Tensor, "b m"]:
@@ -18,6 +18,40 @@ def nearest(scores: Float[Tensor, "b m"], k: int) -> Bool[Tensor, "b m"]:
     edge = scores.topk(k, dim=1).values[:, -1:]
     above, level = scores > edge, scores == edge
     return above | (level & (level.cumsum(dim=1) <= k - above.sum(dim=1, keepdim=True)))
+
+
+def nearest_items(
+    query: Features,
+    gallery: Features,
+    query_id: str,
+    relevance: Relevance | HasRelevance,
+    k: int = 8,
+    normalise: ScoreNormaliser | None = None,
+) -> pd.DataFrame:
+    """The k nearest gallery items of one query, as `retrieval` ranks them.
+
+    Returns:
+        at most k rows: `item`, `rank` (from 1), `score` (the cosine, or what `normalise` makes of it), `hit`.
+
+    Raises:
+        XgapError: an id that is no query, or k below 1.
+    """
+    if k < 1:
+        raise XgapError(f"a query has at least 1 neighbour, not {k}")
+    asked = query.select([query_id])
+    scores, grades, ignored = next(blocks(asked, gallery, relevance, exclude_self=True, block=1))
+    scores = scores.masked_fill(ignored, -math.inf)
+    if normalise is not None:
+        scores = normalise(scores).masked_fill(ignored, -math.inf)
+    order = [int(i) for i in descending(scores)[0, :k] if not ignored[0, i]]
+    return pd.DataFrame(
+        {
+            "item": [gallery.ids[i] for i in order],
+            "rank": range(1, len(order) + 1),
+            "score": [float(scores[0, i]) for i in order],
+            "hit": [bool(grades[0, i] > 0) for i in order],
+        }
+    )
 
 
 def k_occurrence(

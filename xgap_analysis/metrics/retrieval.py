@@ -65,8 +65,8 @@ def retrieval(
         exclude_self: take the gallery item with the query's id out of its ranking, where both sides have the same
             origin (an image and a caption of one id are two items; an image and its OTI feature are one).
         block: queries ranked at a time; memory grows with `block * m`, and no number depends on it.
-        normalise: changes a block of similarities `[b, m]` before the ranking (a hubness correction, say); each row
-            must depend on its own query only.
+        normalise: changes a block of similarities `[b, m]` before the ranking (a hubness correction, say); what is
+            left out of a row's ranking comes as minus infinity, and each row must depend on its own query only.
 
     Returns:
         n rows, indexed by query id ("query"), all columns numeric. A query without a relevant item has `n_relevant` 0
@@ -195,8 +195,8 @@ def _evaluate(
     parts = []
     for scores, grades, ignored in blocks(query, gallery, relevance, exclude_self=exclude_self, block=block):
         if normalise is not None:
-            shape, scores = scores.shape, normalise(scores).float()
-            if scores.shape != shape or not bool(torch.isfinite(scores).all()):
+            shape, scores = scores.shape, normalise(scores.masked_fill(ignored, -math.inf)).float()
+            if scores.shape != shape or not bool((torch.isfinite(scores) | ignored).all()):
                 raise XgapError(f"the score normaliser must give finite scores of shape {tuple(shape)}")
         parts.append(_measure(scores, grades, ignored, ks))
     columns = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from xgap_analysis.errors import XgapError
+from xgap_analysis.models.absent import AbsentTower
 from xgap_analysis.models.shortcut import causal_prompt, class_token_features
 from xgap_analysis.models.tower import DualEncoder
 
@@ -42,7 +43,7 @@ def from_open_clip(
         preprocess: its transform for evaluation.
         name: what tables call it.
         precision: `"fp32"`, `"bf16"` or `"fp16"` (autocast).
-        settings: see `DualEncoder`.
+        settings: see `DualEncoder`; with `image_only` the text tower, which was never trained, is left out.
         shortcuts: False takes the general way everywhere (to check the shortcuts, which give the same numbers).
 
     Raises:
@@ -52,11 +53,13 @@ def from_open_clip(
         raise XgapError(f"precision is one of {', '.join(AUTOCAST)}, not {precision!r}")
     model.eval().requires_grad_(False)
     bias = getattr(model, "logit_bias", None)
+    settings = dict(settings or {})
+    absent = AbsentTower(name, "text") if settings.get("image_only") else None
     return DualEncoder(
         name=name,
         image=ImageTower(model, precision, shortcuts),
-        text=TextTower(model, tokenize(["a"]).shape[1], precision, shortcuts),
-        tokenize=lambda captions: tokenize(list(captions)),
+        text=absent or TextTower(model, tokenize(["a"]).shape[1], precision, shortcuts),
+        tokenize=absent.refuse if absent else lambda captions: tokenize(list(captions)),
         preprocess=preprocess,
         logit_scale=math.exp(float(model.logit_scale)),
         logit_bias=0.0 if bias is None else float(bias),
@@ -64,7 +67,7 @@ def from_open_clip(
         device=next(model.parameters()).device,
         precision=precision,
         activation="quickgelu" if any(type(m).__name__ == "QuickGELU" for m in model.modules()) else "gelu",
-        settings=dict(settings or {}),
+        settings=settings,
     )
 
 

@@ -1,4 +1,4 @@
-"""The registry of corrections, and centring against numpy."""
+"""The registry of corrections, their options, and the two shifts against numpy."""
 
 from dataclasses import replace
 
@@ -63,7 +63,7 @@ def test_center_closes_the_gap_of_what_it_was_fitted_on() -> None:
 
 def test_center_refuses_a_side_or_a_dimension_it_was_not_fitted_on() -> None:
     center = correction("center").fit(calibration(6))
-    with pytest.raises(XgapError, match="no mean for space 'audio'; fitted on: image, text"):
+    with pytest.raises(XgapError, match="nothing was fitted for space 'audio'; the calibration set has: image, text"):
         center(features(3, 6, "audio", 0))
     with pytest.raises(XgapError, match=r"7 dimensions.* 6"):
         center(features(3, 7, "image", 0))
@@ -82,7 +82,7 @@ def test_none_gives_the_same_features_back() -> None:
 
 
 def test_a_registered_correction_is_known_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xgap_analysis.corrections.CORRECTIONS", dict(CORRECTIONS))
+    monkeypatch.setattr("xgap_analysis.corrections.protocol.CORRECTIONS", dict(CORRECTIONS))
     assert register("mine", transductive=True)(opposite) is opposite
     made = correction("mine").fit(calibration())(features(3, 6, "image", 0))
     assert torch.equal(made.vectors, -features(3, 6, "image", 0).vectors)
@@ -94,9 +94,76 @@ def test_a_name_is_given_once() -> None:
     before = correction("center")
     with pytest.raises(XgapError, match="there is a correction named 'center' already"):
         register("center")(opposite)
-    assert correction("center") is before
+    assert correction("center") == before
 
 
 def test_an_unknown_correction_offers_the_nearest_names() -> None:
     with pytest.raises(XgapError, match=r"unknown correction 'centre'; nearest names: .*center"):
         correction("centre")
+
+
+@settings(max_examples=20)
+@given(st.integers(2, 12), st.integers(0, 1000), st.floats(-1, 2))
+def test_gap_shift_moves_the_sides_along_the_vector_between_their_means(d: int, seed: int, by: float) -> None:
+    fitted = calibration(d, seed)
+    made = correction("gap-shift", lambda_=by).fit(fitted)
+    gap = np.subtract(*(side.vectors.numpy().astype(np.float64).mean(0) for side in (fitted.images, fitted.texts)))
+    for space, sign in (("image", -1), ("text", 1)):
+        given_features = features(5, d, space, seed + 2)
+        moved = given_features.vectors.numpy().astype(np.float64) + sign * by * gap
+        np.testing.assert_allclose(
+            made(given_features).vectors.numpy(), moved / np.linalg.norm(moved, axis=1, keepdims=True), atol=1e-6
+        )
+
+
+def test_options_are_read_from_a_name_as_from_keywords() -> None:
+    made = correction("pca-text(rank=64, words=classes, centred=False)")
+    assert made.options == {"rank": 64, "words": "classes", "centred": False}
+    assert str(made) == "pca-text(rank=64, words=classes, centred=False)"
+    assert made == correction("pca-text", rank=64, words="classes", centred=False) == correction(str(made))
+    assert correction("isoclip(k_top=2)", k_bottom=1).options == {"k_top": 2, "k_bottom": 1}
+    assert correction(correction("center")) == correction("center")
+    assert str(correction("center()")) == "center"
+
+
+@pytest.mark.parametrize("wrong", ["pca-text(rank=64", "pca-text(64)", "pca-text(rank=)", "pca-text(**x)"])
+def test_options_that_cannot_be_read_are_refused(wrong: str) -> None:
+    with pytest.raises(XgapError, match="is written like"):
+        correction(wrong)
+
+
+def test_an_option_that_a_correction_has_not_offers_the_nearest() -> None:
+    with pytest.raises(XgapError, match=r"option of pca-text.*rank"):
+        correction("pca-text", ranks=3)
+    with pytest.raises(XgapError, match="option of center"):
+        correction("center(rank=3)")
+
+
+def test_an_installed_package_brings_its_corrections_by_an_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xgap_analysis.corrections.protocol.CORRECTIONS", dict(CORRECTIONS))
+
+    class Entry:
+        def load(self) -> None:
+            register("theirs")(opposite)
+
+    found = {"xgap_analysis.corrections": [Entry()]}
+    monkeypatch.setattr("xgap_analysis.corrections.protocol.entry_points", lambda group: found[group])
+    given_features = features(3, 6, "image", 0)
+    assert torch.equal(correction("theirs").fit(calibration())(given_features).vectors, -given_features.vectors)
+
+
+def test_a_correction_of_similarities_has_no_map_of_features() -> None:
+    fitted = correction("inverted-softmax").fit(calibration())
+    assert not fitted.changes_features
+    with pytest.raises(XgapError, match="changes the similarities of two sides"):
+        fitted(features(3, 6, "image", 0))
+
+
+def test_two_sides_meet_each_corrected_on_its_own() -> None:
+    fitted = correction("center").fit(calibration())
+    query, gallery = features(3, 6, "image", 7), features(4, 6, "text", 8)
+    sides = fitted.meet(query, gallery)
+    assert torch.equal(sides.query.vectors, fitted(query).vectors)
+    assert torch.equal(sides.gallery.vectors, fitted(gallery).vectors)
+    assert sides.normalise is None
+    assert sides.gallery.provenance["correction"] == "center"

@@ -1,0 +1,45 @@
+"""The texts that a correction stands on: class names through the text tower, or the captions it is calibrated with."""
+
+import torch
+from torch import Tensor
+
+from xgap_analysis.corrections.protocol import Calibration
+from xgap_analysis.errors import XgapError
+
+BATCH = 64  # prompts encoded together
+WORDS = ("classes", "imagenet", "captions")
+
+
+def anchor_texts(calibration: Calibration, words: str, template: str) -> Tensor:
+    """Text features `[c, d]` of the anchors, not normalised where the model makes them, in double precision.
+
+    Args:
+        calibration: what is known of the split and the model.
+        words: `"classes"`, the names of the split's classes; `"imagenet"`, the thousand of ImageNet (as open_clip
+            lists them); or `"captions"`, the calibration texts as they are (unit rows, and no model is needed).
+        template: a prompt with `{}`; `"{}"` for the bare names.
+
+    Raises:
+        XgapError: an unknown choice, no model or no class names where they are needed, or a template without `{}`.
+    """
+    if words not in WORDS:
+        raise XgapError(f"words is one of {', '.join(WORDS)}, not {words!r}")
+    if words == "captions":
+        return calibration.texts.vectors.double()
+    model = calibration.model
+    if model is None:
+        raise XgapError(f'words="{words}" needs a model to encode them, and there is none; use words="captions"')
+    if "{}" not in template:
+        raise XgapError(f"a template has {{}} where the class name goes, and {template!r} has not")
+    if words == "imagenet":
+        from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
+
+        names = list(IMAGENET_CLASSNAMES)
+    else:
+        names = list(calibration.class_words)
+    if not names:
+        raise XgapError(f'split {calibration.split!r} names no classes; use words="imagenet" or "captions"')
+    tokens = model.tokenize([template.replace("{}", name) for name in names])
+    with torch.inference_mode():
+        parts = [model.text.encode(batch.to(model.device)).double().cpu() for batch in tokens.split(BATCH)]
+    return torch.cat(parts)

@@ -1,0 +1,109 @@
+"""IsoCLIP: the projections of the two towers, without the anisotropic directions of what they have in common."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from xgap_analysis.corrections.protocol import Calibration, Correct, register
+from xgap_analysis.errors import XgapError
+from xgap_analysis.features import Features
+from xgap_analysis.models.tower import DualEncoder
+
+# Where nothing is published for a model: the shares of the spectrum removed from CLIP ViT-B/32 (k_top, k_bottom).
+SHARES = {"image": (150 / 512, 50 / 512), "text": (20 / 512, 100 / 512)}
+
+
+@dataclass(frozen=True)
+class InterModalOperator:
+    """Psi = W_i^T W_t of a model and its singular value decomposition, U diag(S) V^T.
+
+    Args:
+        singular_values: S `[r]`, descending, r the rank that two projections of p and q inputs can have.
+        left, right: U `[p, r]` and V `[q, r]`, orthonormal columns, on the image and the text side.
+        image_projection, text_projection: W_i `[d, p]` and W_t `[d, q]`.
+    """
+
+    singular_values: Tensor
+    left: Tensor
+    right: Tensor
+    image_projection: Tensor
+    text_projection: Tensor
+
+    def directions(self, space: str) -> tuple[Tensor, Tensor]:
+        """The projection and the singular directions of one side."""
+        return (self.image_projection, self.left) if space == "image" else (self.text_projection, self.right)
+
+
+def inter_modal_operator(model: DualEncoder) -> InterModalOperator:
+    """The inter-modal operator of a model, in double precision.
+
+    Raises:
+        XgapError: a tower without a linear projection.
+
+    Source: Magistri et al., IsoCLIP, CVPR 2026, the inter-modal operator Psi.
+    """
+    w_image, w_text = (tower.projection.detach().double().cpu().T for tower in (model.image, model.text))
+    left, values, right = torch.linalg.svd(w_image.T @ w_text, full_matrices=False)
+    rank = min(*w_image.shape, *w_text.shape)
+    return InterModalOperator(values[:rank], left[:, :rank], right[:rank].T, w_image, w_text)
+
+
+@register("isoclip", claims={"I-I": 1, "T-T": 1})
+def isoclip(calibration: Calibration, k_top: int | None = None, k_bottom: int | None = None) -> Correct:
+    """Leave out the first and the last singular directions of the inter-modal operator, on each side.
+
+    Formula: W' = W U_S U_S^T, U_S the columns k_top to r - k_bottom of U (images) or V (texts); the feature is W' f of
+    the feature f before the projection. Every column of U_S lies in the row space of W, so W' f = W U_S U_S^T W^+ x
+    with x = W f: the correction acts on the features themselves, and inverted ones too. With k_top = k_bottom = 0
+    nothing changes.
+
+    The authors keep the model's own projections for comparisons across modalities.
+
+    Args:
+        calibration: of which only the model is used.
+        k_top, k_bottom: directions left out, on both sides alike. By default those published for the model, side by
+            side; where there are none, the shares of the spectrum that were published for CLIP ViT-B/32.
+
+    Raises:
+        XgapError: no model, a tower without a linear projection, or nothing left.
+
+    Source: Magistri et al., IsoCLIP, CVPR 2026.
+    """
+    model = calibration.model
+    if model is None:
+        raise XgapError("isoclip reads the projections of a model, and these features came without one")
+    operator = inter_modal_operator(model)
+    rank = len(operator.singular_values)
+    maps = {}
+    for space in ("image", "text"):
+        top, bottom = _ranks(model, space, rank)
+        top, bottom = top if k_top is None else k_top, bottom if k_bottom is None else k_bottom
+        if min(top, bottom) < 0 or top + bottom >= rank:
+            raise XgapError(f"isoclip: k_top {top} and k_bottom {bottom} leave nothing of {rank} directions")
+        projection, directions = operator.directions(space)
+        maps[space] = _restriction(projection, directions[:, top : rank - bottom])
+
+    def apply(features: Features) -> Features:
+        if features.space not in maps:
+            raise XgapError(f'isoclip corrects features of space "image" or "text", not {features.space!r}')
+        matrix = maps[features.space].to(features.vectors.device)
+        if features.dim != len(matrix):
+            raise XgapError(f"the features have {features.dim} dimensions, the model's projections give {len(matrix)}")
+        return replace(features, vectors=features.vectors.double() @ matrix.T)
+
+    return apply
+
+
+def _ranks(model: DualEncoder, space: str, rank: int) -> tuple[int, int]:
+    published = model.settings.get("isoclip", {}).get(space)
+    if published is not None:
+        return int(published[0]), int(published[1])
+    top, bottom = SHARES[space]
+    return round(top * rank), round(bottom * rank)
+
+
+def _restriction(projection: Float[Tensor, "d p"], kept: Float[Tensor, "p k"]) -> Float[Tensor, "d d"]:
+    """The map of features x = W f to W U_S U_S^T f."""
+    return projection @ kept @ kept.T @ torch.linalg.pinv(projection)

@@ -1,0 +1,66 @@
+"""A vector described by its similarities to anchor texts, and compared by that description."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from xgap_analysis.corrections.anchors import anchor_texts
+from xgap_analysis.corrections.protocol import Calibration, Correct, Rule, Sides, register
+from xgap_analysis.errors import XgapError
+from xgap_analysis.features import Features
+
+
+@register("text-signature")
+def text_signature(
+    calibration: Calibration,
+    words: str = "classes",
+    template: str = "a photo of {}",
+    compare: str = "cosine",
+    beta: float = 20.0,
+) -> Correct | Rule:
+    """Compare the profiles of similarities to anchor texts instead of the vectors.
+
+    Formula: the signature of x is its similarities to the anchors, z = A x. With `compare="cosine"` two signatures are
+    compared by their cosine (CODER). With `"kl"` they become p = softmax(beta z) and a pair's similarity is
+    -KL(p(query) || p(gallery)) (TIP-X), of which, row by row, an increasing function is ranked.
+
+    Args:
+        calibration: whose class names or captions are the anchors.
+        words, template: which texts; see `anchor_texts`.
+        compare: `"cosine"` or `"kl"`.
+        beta: inverse temperature of the softmax, for `"kl"`.
+
+    Raises:
+        XgapError: as `anchor_texts`, an unknown comparison, or a beta that is not positive.
+
+    Source: Yi et al., CODER, CVPR 2024; Udandarao et al., SuS-X (TIP-X), ICCV 2023, section 3.2.
+    """
+    anchors = anchor_texts(calibration, words, template)
+    anchors = anchors / anchors.norm(dim=1, keepdim=True)
+
+    def profile(features: Features) -> Tensor:
+        if features.dim != anchors.shape[1]:
+            raise XgapError(f"the features have {features.dim} dimensions, the anchor texts {anchors.shape[1]}")
+        return features.vectors.double() @ anchors.T.to(features.vectors.device)
+
+    if compare == "cosine":
+        return lambda features: replace(features, vectors=profile(features))
+    if compare != "kl":
+        raise XgapError(f'signatures are compared by "cosine" or "kl", not {compare!r}')
+    if not beta > 0:
+        raise XgapError(f"beta, the inverse temperature of a signature, is positive, not {beta}")
+
+    def meet(query: Features, gallery: Features) -> Sides:
+        # -KL = sum p log q - sum p log p: of one query, only the first term differs from item to item. It is the
+        # cosine of p and log q times their lengths, and p's length is a positive factor of the whole row.
+        log_q = torch.log_softmax(beta * profile(gallery), dim=1)
+        lengths = log_q.norm(dim=1)
+        asked = replace(query, vectors=torch.softmax(beta * profile(query), dim=1))
+
+        def normalise(scores: Tensor) -> Tensor:
+            return (scores.double() * lengths).float()
+
+        return Sides(asked, replace(gallery, vectors=log_q), normalise)
+
+    return Rule(meet)

@@ -1,0 +1,137 @@
+"""Corrections that keep a subspace, or stretch it: principal directions of texts, the controls of that, whitening."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from xgap_analysis.corrections.anchors import anchor_texts
+from xgap_analysis.corrections.protocol import Calibration, Correct, register
+from xgap_analysis.errors import XgapError
+from xgap_analysis.features import Features
+
+
+@register("pca-text", claims={"I-I": 1})
+def pca_text(
+    calibration: Calibration,
+    rank: int | None = None,
+    words: str = "classes",
+    template: str = "a photo of {}",
+    centred: bool = True,
+    normalised: bool = True,
+) -> Correct:
+    """Keep the part of a vector that lies in the leading principal directions of class-name texts.
+
+    Formula: x' = Q Q^T x, Q `[d, rank]` the leading eigenvectors of the texts' covariance (or of their second moments,
+    not centred); the vectors themselves are not centred. At full rank nothing changes.
+
+    The paper describes prompts and a PCA. Its demonstration uses `template="{}", centred=False`, and its experiments
+    `template="{}", normalised=False`, both with `words="imagenet"`.
+
+    Args:
+        calibration: whose class names or captions are used.
+        rank: directions kept; half of the dimensions by default, as in the paper.
+        words, template: which texts; see `anchor_texts`.
+        centred: subtract the texts' mean before the directions are found.
+        normalised: scale the texts to unit length first.
+
+    Raises:
+        XgapError: as `anchor_texts`, or a rank out of range.
+
+    Source: Herzog and Wang, Reevaluating the Intra-Modal Misalignment Hypothesis in CLIP, CVPR 2026, PCA on text.
+    """
+    texts = anchor_texts(calibration, words, template)
+    if not normalised and words == "captions":
+        raise XgapError("the length of calibration captions is not known any more; normalised=False needs class names")
+    if normalised:
+        texts = texts / texts.norm(dim=1, keepdim=True)
+    return _keeping(_leading(texts, rank, centred))
+
+
+@register("pca-image")
+def pca_image(calibration: Calibration, rank: int | None = None, centred: bool = True) -> Correct:
+    """The control of `pca-text` with the principal directions of the calibration images instead; same rank.
+
+    Raises:
+        XgapError: a rank out of range.
+    """
+    return _keeping(_leading(calibration.images.vectors.double(), rank, centred))
+
+
+@register("random-subspace")
+def random_subspace(calibration: Calibration, rank: int | None = None, seed: int = 0) -> Correct:
+    """The control of `pca-text` with random directions (uniform over all subspaces of this rank).
+
+    Raises:
+        XgapError: a rank out of range.
+    """
+    d = calibration.images.dim
+    normal = torch.randn(d, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return _keeping(torch.linalg.qr(normal).Q[:, : _checked(rank, d)])
+
+
+@register("whiten")
+def whiten(calibration: Calibration, shrinkage: float = 0.1) -> Correct:
+    """Centre each side and give it the same spread in every direction, then scale to unit length.
+
+    Formula: x' = C^(-1/2) (x - m), m and C the mean and covariance of the calibration vectors of x's space, C shrunk
+    towards a multiple of the identity: (1 - s) C + s trace(C) / d I. The symmetric root turns a side least.
+
+    Args:
+        calibration: its images and texts give each side's mean and covariance.
+        shrinkage: s in (0, 1]; with 1 only the mean is taken away.
+
+    Raises:
+        XgapError: a shrinkage out of range.
+
+    Source: Kessy, Lewin, Strimmer, Optimal whitening and decorrelation, The American Statistician 2018 (ZCA).
+    """
+    if not 0 < shrinkage <= 1:
+        raise XgapError(f"the shrinkage of whitening lies in (0, 1], not {shrinkage}")
+    maps = {}
+    for side in (calibration.images, calibration.texts):
+        vectors = side.vectors.double()
+        mean = vectors.mean(dim=0)
+        covariance = (vectors - mean).T @ (vectors - mean) / len(vectors)
+        values, directions = torch.linalg.eigh(covariance)
+        shrunk = (1 - shrinkage) * values.clamp(min=0) + shrinkage * values.clamp(min=0).mean()
+        maps[side.space] = mean, directions * shrunk.rsqrt() @ directions.T
+
+    def apply(features: Features) -> Features:
+        calibration.side(features.space)
+        mean, root = (part.to(features.vectors.device) for part in maps[features.space])
+        _check_dimensions(features, len(mean))
+        return replace(features, vectors=(features.vectors.double() - mean) @ root)
+
+    return apply
+
+
+def _leading(vectors: Float[Tensor, "n d"], rank: int | None, centred: bool) -> Float[Tensor, "d rank"]:
+    """The leading principal directions."""
+    if centred:
+        vectors = vectors - vectors.mean(dim=0)
+    values, directions = torch.linalg.eigh(vectors.T @ vectors)
+    return directions.flip(dims=(1,))[:, : _checked(rank, len(values))]
+
+
+def _checked(rank: int | None, d: int) -> int:
+    rank = d // 2 if rank is None else rank
+    if not 1 <= rank <= d:
+        raise XgapError(f"the rank of a subspace lies between 1 and the {d} dimensions, not {rank}")
+    return rank
+
+
+def _keeping(basis: Float[Tensor, "d rank"]) -> Callable[[Features], Features]:
+    def apply(features: Features) -> Features:
+        _check_dimensions(features, len(basis))
+        kept = basis.to(features.vectors.device)
+        return replace(features, vectors=features.vectors.double() @ kept @ kept.T)
+
+    return apply
+
+
+def _check_dimensions(features: Features, d: int) -> None:
+    if features.dim != d:
+        raise XgapError(f"the features have {features.dim} dimensions, those it was fitted on {d}")

@@ -1,0 +1,11 @@
+"""Figures from tables and Features. Each function draws on Axes (or makes a Figure), returns it, and shows nothing."""
+
+from xgap_analysis.plots.comparisons import differences as differences
+from xgap_analysis.plots.comparisons import grid as grid
+from xgap_analysis.plots.dynamics import drift as drift
+from xgap_analysis.plots.geometry import gap_share as gap_share
+from xgap_analysis.plots.geometry import occurrences as occurrences
+from xgap_analysis.plots.geometry import spectrum as spectrum
+from xgap_analysis.plots.geometry import sweep_curve as sweep_curve
+from xgap_analysis.plots.ranking import neighbours as neighbours
+from xgap_analysis.plots.similarity import densities as densities
