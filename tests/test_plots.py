@@ -14,7 +14,7 @@ from xgap_analysis import plots
 from xgap_analysis.datasets import Images, Relevance
 from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
-from xgap_analysis.metrics import retrieval, similarity_histograms
+from xgap_analysis.metrics import retrieval, similarity_histograms, variance_along_gap
 
 LABELS = {f"i{k}": "ab"[k % 2] for k in range(8)}
 
@@ -96,3 +96,21 @@ def test_densities_draws_both_curves_and_their_overlap() -> None:
     assert np.array_equal(ax.lines[1].get_ydata(), frame["different"])
     overlap = np.minimum(*frame.to_numpy().T).sum() / np.maximum(*frame.to_numpy().T).sum()
     assert ax.get_title() == f"I-I   overlap {overlap:.2f}"
+
+
+def test_the_curve_of_a_sweep_marks_what_was_chosen() -> None:
+    part = {"rank": [1, 2], "difference": [0.1, 0.2], "difference_low": [0.0, 0.1], "difference_high": [0.2, 0.3]}
+    frame = pd.concat([pd.DataFrame({**part, "split": name, "chosen": [False, True]}) for name in ("val", "test")])
+    frame.attrs["option"] = "rank"
+    ax = plots.sweep_curve(frame.reset_index(drop=True))
+    assert ax.get_legend_handles_labels()[1] == ["val", "test", "chosen on val"]
+    assert ax.get_xlabel() == "rank"
+
+
+def test_shares_and_occurrences_are_those_of_the_metrics() -> None:
+    x = Features(torch.randn(8, 5, generator=torch.Generator().manual_seed(0)), list(LABELS), "image", "image")
+    y = Features(x.vectors + 3, list(LABELS), "text", "text")
+    (bar,) = plots.gap_share({"both": (x, y)}).patches
+    assert bar.get_width() == pytest.approx(variance_along_gap(x, y))
+    (line,) = plots.occurrences({"T-I": (y, x)}, k=2).lines
+    assert sum(line.get_ydata()) == 2 * len(x)

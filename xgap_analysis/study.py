@@ -287,7 +287,10 @@ class Bench:
 
     def filtered(self) -> "Bench":
         """The same bench on the images alone that zero-shot classification gets right."""
-        right = filtered_ids(*self._zero_shot_sides(), self.labels)
+        images, classes = self.view("image", "all"), self.view("text", "classes")
+        named = set(classes.ids)
+        labelled = images.select(i for i in images.ids if self.labels.get(i) in named)
+        right = filtered_ids(labelled, classes, self.labels)
         kept = {*right, *self.data.texts.ids}
         data = replace(
             self.data,
@@ -296,10 +299,6 @@ class Bench:
             image_queries=tuple(i for i in self.data.image_queries if i in kept),
         )
         return Bench(self.study, self.model, data, self.fit_data)
-
-    def _zero_shot_sides(self) -> tuple[Features, Features]:
-        sides = self.sides(COMPARISONS["zero-shot"])
-        return sides.query, sides.gallery
 
     def fitted(self, by: str | Correction) -> Fitted:
         """A correction, fitted on the calibration split.
