@@ -424,7 +424,7 @@ def test_the_views_are_the_encoded_and_the_inverted_items(model: DualEncoder) ->
 
 
 def test_without_named_queries_one_view_is_asked_and_searched(model: DualEncoder) -> None:
-    bench = bench_of(Study([model], [animals()], steps=2, progress=False))
+    bench = bench_of(Study([model], [animals(image_queries=())], steps=2, progress=False))
     assert bench.view("image", "queries").ids == bench.view("image", "gallery").ids == tuple(bench.data.images.ids)
     assert bench.view("oti", "queries") is bench.view("oti", "gallery")
 

@@ -23,14 +23,20 @@ class Study:
 
     table: Name = None
     """A grid by name (corrections); what is given beside it replaces its part of the grid."""
-    models: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(default: tiny, or the table's)")] = ()
+    models: Annotated[tuple[str, ...] | None, tyro.conf.arg(help_behavior_hint="(default: tiny, or the table's)")] = (
+        None
+    )
     """Models by name or path (see xgap models)."""
-    datasets: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(default: emoji, or the table's)")] = ()
+    datasets: Annotated[
+        tuple[str, ...] | None, tyro.conf.arg(help_behavior_hint="(default: emoji, or the table's)")
+    ] = None
     """Data sets by name (see xgap datasets)."""
     comparisons: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(default: all, or the table's)")] = ()
     """Query view and gallery view: I-I, OTI-I, OTI-OTI, I+OTI-I, T-T, OVI-T, OVI-OVI, T+OVI-T, I-T, T-I, zero-shot,
     OTI-T, I-OVI."""
-    corrections: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(default: none, or the table's)")] = ()
+    corrections: Annotated[
+        tuple[str, ...] | None, tyro.conf.arg(help_behavior_hint="(default: none, or the table's)")
+    ] = None
     """What is done to the vectors before they meet, with options or without: center "isoclip(k_top=20, k_bottom=8)"."""
     split: str = "test"
     """The split that is judged."""
@@ -65,6 +71,9 @@ class Study:
         from xgap_analysis.study import COMPARISONS, Study, save_table
         from xgap_analysis.tables import as_text, main_results
 
+        for name in ("models", "datasets", "corrections"):
+            if getattr(self, name) == ():
+                raise XgapError(f"--{name} needs at least one name")
         chosen = grid(self.table) if self.table else Grid(comparisons=tuple(COMPARISONS))
         given = {name: getattr(self, name) for name in ("models", "datasets", "comparisons", "corrections", "limit")}
         chosen = replace(chosen, **{name: value for name, value in given.items() if value})
