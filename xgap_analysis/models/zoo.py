@@ -1,49 +1,37 @@
-"""Models by name: the embedded ones, open_clip's pretrained ones, the hub's, and directories of one's own."""
+"""Models by name: embedded ones, open_clip's pretrained ones, the hub's, timm's, one's own files and directories."""
 
-import contextlib
 import json
-import logging
-import pickle
-import re
-import socket
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from xgap_analysis.embedded import data_root
 from xgap_analysis.errors import XgapError, unknown_name
+from xgap_analysis.models import huggingface, images, longclip, slip
+from xgap_analysis.models.backbones import BACKBONES, HUB, TIMM, WEIGHTS_VARIABLE, published
+from xgap_analysis.models.checkpoint import existing_checkpoint
+from xgap_analysis.models.hub import network, quiet, told
 from xgap_analysis.models.tower import DualEncoder
 
-CONFIG = "open_clip_config.json"
-LOCAL, HUB, RANDOM = "local-dir:", "hf-hub:", "random"
-CHECKPOINTS = (".safetensors", ".bin", ".pt", ".pth")
-LIBRARY_ERRORS = (
-    *(OSError, RuntimeError, ValueError, KeyError, TypeError, AssertionError),
-    *(SafetensorError, pickle.UnpicklingError),
-)
-PATIENCE = 5.0  # seconds for a first answer of the hub; without one only its cache is read, and nothing is retried
-OVI_TOKENS = {  # pseudo-patches P by which OVI was published: Mistretta et al. (ICLR 2025), its public configurations
-    "ViT-B-32/openai": 1,
-    "ViT-L-14/openai": 4,
-    "ViT-B-32/datacomp_xl_s13b_b90k": 1,
-    "ViT-L-14/datacomp_xl_s13b_b90k": 2,
-    "ViT-B-16-SigLIP/webli": 4,
+CONFIG, OTHER_CONFIG = "open_clip_config.json", "config.json"
+LOCAL, RANDOM = "local-dir:", "random"
+OWN_FORMATS = {  # architectures whose checkpoints are files of their own format
+    **dict.fromkeys(slip.ARCHITECTURES, slip.load),
+    **dict.fromkeys(longclip.ARCHITECTURES, longclip.load),
 }
+Loaded = tuple[Any, Any, Any]  # model, preprocess, tokenize
 
 
 @dataclass(frozen=True)
 class _Source:
-    """Where a model comes from, in open_clip's terms."""
+    """How a model is made, from a device and the folder of downloads, and what goes with it."""
 
-    architecture: str  # open_clip's name of it, with its prefix
-    weights: str | None = None  # a tag or a file; None when the architecture's place holds them
-    random: bool = False
-    quick_gelu: bool = False  # to be forced
-    needs_hub: bool = True
+    create: Callable[[torch.device, str | None], Loaded]
+    needs_hub: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -62,9 +50,17 @@ def load_model(
             `"tiny"` or another embedded model (see `embedded_models`);
             `"ViT-B-32/openai"`, an open_clip architecture and its pretrained tag;
             `"hf-hub:org/repo"`, an open_clip model on the Hugging Face hub;
-            `"local-dir:/path"` or the path of a directory with `open_clip_config.json`, weights and tokenizer;
+            `"local-dir:/path"` or the path of a directory: open_clip's (`open_clip_config.json`, weights, tokenizer), a
+            CLIP or SigLIP of transformers (`config.json`, `model.safetensors`, tokenizer, `preprocessor_config.json`),
+            or a timm model (`config.json`, `model.safetensors`);
             `"ViT-B-32//path/to/weights.safetensors"`, an architecture and a checkpoint (with `activation`);
-            `"ViT-B-32/random"`, seeded random weights, as a control.
+            `"SLIP-ViT-B-16//path/to/slip_base_100ep.pt"`, SLIP or a CLIP trained beside it (`CLIP-ViT-B-16`);
+            `"LongCLIP-ViT-B-16//path/to/longclip-B.pt"`, Long-CLIP;
+            `"timm:vit_base_patch14_dinov2.lvd142m"`, an image model of timm's without a text side; also
+            `"timm:NAME//path/to/weights"`;
+            `"ViT-B-32/random"` or `"timm:NAME/random"`, seeded random weights, as a control.
+            `models.backbones.BACKBONES` lists the published ones. Those that come as files of their own are looked for
+            in the folder that the environment variable XGAP_WEIGHTS names (`"SLIP-ViT-B-16/yfcc15m"`).
         device: where it computes; CUDA where there is one, else the CPU.
         precision: `"fp32"`, or `"bf16"` / `"fp16"` for autocast with weights in float32.
         cache_dir: where downloads are kept, instead of the libraries' own place.
@@ -81,11 +77,13 @@ def load_model(
         raise XgapError(f"precision is one of {', '.join(AUTOCAST)}, not {precision!r}")
     if activation not in (None, "quickgelu", "gelu"):
         raise XgapError(f'activation is "quickgelu" or "gelu", not {activation!r}')
-    source = _find(name, activation)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    with _network(source.needs_hub) as reachable, _told(name, source, reachable):
-        model, preprocess, tokenize = _create(source, where, cache_dir)
-    loaded = from_open_clip(model, tokenize, preprocess, name=name, precision=precision, settings=source.settings)
+    source = _find(name, activation)
+    with network(source.needs_hub) as reachable, quiet(), told(name, unreachable=_local(source, reachable)):
+        model, preprocess, tokenize = source.create(where, None if cache_dir is None else str(cache_dir))
+    loaded = from_open_clip(
+        model.to(where), tokenize, preprocess, name=name, precision=precision, settings=source.settings
+    )
     if activation and loaded.activation != activation:
         raise XgapError(f"model {name!r} is built with {loaded.activation}; {activation} would change its features")
     return loaded
@@ -98,20 +96,37 @@ def embedded_models() -> list[str]:
 
 def _find(name: str, activation: str | None) -> _Source:
     if name.startswith(HUB):
-        return _Source(name)
+        return _Source(partial(_open_clip, name), needs_hub=True, settings=_published(name))
+    if name.startswith(TIMM):
+        return _image_model(name)
     if name.startswith(LOCAL):
         return _directory(Path(name.removeprefix(LOCAL)))
     if name in embedded_models():
         return _directory(data_root() / "models" / name)
-    if name.startswith(("/", ".", "~")) or (Path(name) / CONFIG).is_file():
+    if name.startswith(("/", ".", "~")) or any((Path(name) / config).is_file() for config in (CONFIG, OTHER_CONFIG)):
         return _directory(Path(name))
+    if name.partition("/")[0] in OWN_FORMATS:
+        return _own_format(name)
     return _architecture(name, activation)
+
+
+def _published(name: str) -> dict[str, Any]:
+    backbone = published(name)
+    return {} if backbone is None else backbone.settings
+
+
+def _local(source: _Source, reachable: bool) -> str | None:
+    """The names that need no network, where the source would have needed one."""
+    if reachable or not source.needs_hub:
+        return None
+    own = ", ".join(embedded_models()) or "none"
+    return f"an embedded model ({own}), 'local-dir:/path' or 'ARCHITECTURE//path/to/file.safetensors'"
 
 
 def _directory(path: Path) -> _Source:
     path = path.expanduser()
     if not (path / CONFIG).is_file():
-        raise XgapError(f"{path} holds no {CONFIG}; an open_clip directory has it beside its weights and tokenizer")
+        return _other_directory(path)
     try:
         config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
         text = config["model_cfg"]["text_cfg"]
@@ -120,7 +135,63 @@ def _directory(path: Path) -> _Source:
         raise XgapError(f"{path / CONFIG} is not an open_clip configuration ({error!r})") from error
     if not any(file.suffix in (".safetensors", ".bin", ".pth") for file in path.iterdir()):
         raise XgapError(f"{path} holds no weights; open_clip looks for open_clip_model.safetensors there")
-    return _Source(f"{LOCAL}{path}", needs_hub="hf_model_name" in text, settings=settings)
+    return _Source(partial(_open_clip, f"{LOCAL}{path}"), needs_hub="hf_model_name" in text, settings=settings)
+
+
+def _other_directory(path: Path) -> _Source:
+    """A directory of transformers or of timm."""
+    if not (path / OTHER_CONFIG).is_file():
+        raise XgapError(
+            f"{path} holds no {CONFIG}; an open_clip directory has it beside its weights and tokenizer, one of "
+            f"transformers or timm has {OTHER_CONFIG}"
+        )
+    try:
+        config = dict(json.loads((path / OTHER_CONFIG).read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise XgapError(f"{path / OTHER_CONFIG} is not a configuration ({error!r})") from error
+    if "architecture" in config:
+        return _Source(lambda _, cache: images.load(f"{LOCAL}{path}"), settings={"image_only": True})
+    kind = config.get("model_type")
+    if kind not in huggingface.MODEL_TYPES:
+        known = f"one of {', '.join(huggingface.MODEL_TYPES)}; SigLIP2 of a fixed size is siglip, NaFlex is not read"
+        raise XgapError(f"{path / OTHER_CONFIG} is of model_type {kind!r}, not {known}")
+    return _Source(lambda *_: huggingface.load(path))
+
+
+def _image_model(name: str) -> _Source:
+    own, _, file = name.removeprefix(TIMM).partition("//")
+    own = own if file else own.removesuffix(f"/{RANDOM}")
+    images.check_name(own)
+    settings = {"image_only": True, **_published(name)}
+    if file:
+        path = existing_checkpoint(f"/{file}")
+        return _Source(lambda _, cache: images.load(own, file=path), settings=settings)
+    random = name.endswith(f"/{RANDOM}")
+    return _Source(
+        lambda _, cache: images.load(own, random=random, cache_dir=cache), needs_hub=not random, settings=settings
+    )
+
+
+def _own_format(name: str) -> _Source:
+    architecture, _, weights = name.partition("/")
+    path = existing_checkpoint(weights) if weights.startswith("/") else _own_file(architecture, weights)
+    load = OWN_FORMATS[architecture]
+    return _Source(lambda *_: load(architecture, path), settings=_published(name))
+
+
+def _own_file(architecture: str, tag: str) -> Path:
+    """The checkpoint of a tag, in the folder of such files."""
+    tags = {b.name.rpartition("/")[2]: b for b in BACKBONES if b.architecture == architecture}
+    if tag and tags and tag not in tags:
+        raise unknown_name(f"weights of {architecture}", tag, tags)
+    found = tags[tag].local_file() if tag in tags else None
+    if found is None:
+        files = ", ".join(f"{b.file} of {b.repository}" for b in tags.values()) or "a file of facebookresearch/SLIP"
+        raise XgapError(
+            f"the weights of {architecture} are {files}: name that file, {architecture}//path/to/file.pt, or the "
+            f"folder that it lies in, in the environment variable {WEIGHTS_VARIABLE}"
+        )
+    return found
 
 
 def _architecture(name: str, activation: str | None) -> _Source:
@@ -134,13 +205,19 @@ def _architecture(name: str, activation: str | None) -> _Source:
         _refuse_without_weights(name.replace("/", "-"))
     if architecture not in known:
         pretrained = [f"{a}/{t}" for a, t in list_pretrained()]
-        raise unknown_name("model", name, [*embedded_models(), *pretrained, *known])
+        others = [backbone.name for backbone in BACKBONES]
+        raise unknown_name("model", name, {*embedded_models(), *pretrained, *known, *others, *OWN_FORMATS})
     config = get_model_config(architecture)
     tokenizer_from_hub = any(key in config["text_cfg"] for key in ("hf_tokenizer_name", "hf_model_name"))
+    quick = activation == "quickgelu"
     if tag == RANDOM:
-        return _Source(architecture, random=True, quick_gelu=activation == "quickgelu", needs_hub=tokenizer_from_hub)
+        create = partial(_open_clip, architecture, random=True, quick_gelu=quick)
+        return _Source(create, needs_hub=tokenizer_from_hub)
     if file:
-        return _checkpoint(architecture, tag, activation, bool(config.get("quick_gelu")), tokenizer_from_hub)
+        path = existing_checkpoint(tag)
+        _refuse_unsaid_activation(path, activation, bool(config.get("quick_gelu")))
+        create = partial(_open_clip, architecture, weights=str(path), quick_gelu=quick)
+        return _Source(create, needs_hub=tokenizer_from_hub)
     return _pretrained(architecture, tag, activation, bool(config.get("quick_gelu")))
 
 
@@ -154,15 +231,12 @@ def _refuse_without_weights(architecture: str) -> None:
     )
 
 
-def _checkpoint(architecture: str, file: str, activation: str | None, built_quick: bool, needs_hub: bool) -> _Source:
-    if Path(file).suffix not in CHECKPOINTS or not Path(file).is_file():
-        raise XgapError(f"there is no checkpoint {file} (one of {', '.join(CHECKPOINTS)} is read)")
+def _refuse_unsaid_activation(path: Path, activation: str | None, built_quick: bool) -> None:
     if activation is None and not built_quick:
         raise XgapError(
-            f'{file} does not say what it was trained with: pass activation="quickgelu" (OpenAI\'s weights and those '
+            f'{path} does not say what it was trained with: pass activation="quickgelu" (OpenAI\'s weights and those '
             'tuned from them) or activation="gelu"'
         )
-    return _Source(architecture, file, quick_gelu=activation == "quickgelu", needs_hub=needs_hub)
 
 
 def _pretrained(architecture: str, tag: str, activation: str | None, built_quick: bool) -> _Source:
@@ -177,62 +251,38 @@ def _pretrained(architecture: str, tag: str, activation: str | None, built_quick
             f"{architecture}/{tag} was trained with {'QuickGELU' if quick else 'GELU'}; with another activation its "
             "features would be wrong, so it is not loaded"
         )
-    tokens = OVI_TOKENS.get(f"{architecture.removesuffix('-quickgelu')}/{tag}")
-    return _Source(architecture, tag, quick_gelu=quick, settings={} if tokens is None else {"ovi_tokens": tokens})
+    create = partial(_open_clip, architecture, weights=tag, quick_gelu=quick)
+    return _Source(create, needs_hub=True, settings=_published(f"{architecture}/{tag}"))
 
 
-def _create(source: _Source, device: torch.device, cache_dir: str | Path | None) -> tuple[Any, Any, Any]:
+def _open_clip(
+    architecture: str,
+    device: torch.device,
+    cache: str | None,
+    *,
+    weights: str | None = None,
+    random: bool = False,
+    quick_gelu: bool = False,
+) -> Loaded:
+    """A model by open_clip's name for its architecture, prefix included.
+
+    Args:
+        architecture, device, cache: see `load_model`.
+        weights: a tag or a file; None when the architecture's place holds them.
+        random: seeded random weights.
+        quick_gelu: to be forced.
+    """
     import open_clip
 
-    cache = None if cache_dir is None else str(cache_dir)
-    tokenize = open_clip.get_tokenizer(source.architecture, cache_dir=cache)  # small, so it is the first to fail
-    common = {"device": device, "force_quick_gelu": source.quick_gelu, "cache_dir": cache}
-    if source.random:
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            model, _, preprocess = open_clip.create_model_and_transforms(
-                source.architecture, pretrained_text=False, **common
-            )
+    from xgap_analysis.models.assembled import seeded
+
+    tokenize = open_clip.get_tokenizer(architecture, cache_dir=cache)  # small, so it is the first to fail
+    common = {"device": device, "force_quick_gelu": quick_gelu, "cache_dir": cache}
+    if random:
+        with seeded():
+            model, _, preprocess = open_clip.create_model_and_transforms(architecture, pretrained_text=False, **common)
     else:
         model, preprocess = open_clip.create_model_from_pretrained(
-            source.architecture, pretrained=source.weights, weights_only=True, **common
+            architecture, pretrained=weights, weights_only=True, **common
         )
     return model, preprocess, tokenize
-
-
-@contextlib.contextmanager
-def _network(needed: bool) -> Iterator[bool]:
-    """Says whether the hub answers; where it does not, its libraries read their cache, without minutes of retries."""
-    from huggingface_hub import constants, get_session
-
-    before, patience = constants.HF_HUB_OFFLINE, socket.getdefaulttimeout()
-    reachable = False
-    if needed and not before:
-        try:
-            get_session().head(constants.ENDPOINT, timeout=PATIENCE)
-            reachable = True
-        except Exception as error:  # whichever HTTP library the hub's client stands on has errors of its own
-            logging.getLogger(__name__).info("the hub does not answer (%r); only its cache is read", error)
-    constants.HF_HUB_OFFLINE = not reachable
-    socket.setdefaulttimeout(patience or PATIENCE)
-    try:
-        yield reachable
-    finally:
-        constants.HF_HUB_OFFLINE = before
-        socket.setdefaulttimeout(patience)
-
-
-@contextlib.contextmanager
-def _told(name: str, source: _Source, reachable: bool) -> Iterator[None]:
-    """Turns what open_clip and its libraries raise into one sentence."""
-    try:
-        yield
-    except LIBRARY_ERRORS as error:
-        reason = re.sub(r"\s+", " ", str(error))[:300]
-        if source.needs_hub and not reachable:
-            own = ", ".join(embedded_models()) or "none"
-            raise XgapError(
-                f"the Hugging Face hub cannot be reached, and its cache does not hold all of {name!r}; without a "
-                f"network load an embedded model ({own}), 'local-dir:/path' or 'ARCHITECTURE//path/to/file.safetensors'"
-            ) from error
-        raise XgapError(f"model {name!r} cannot be loaded: {reason}") from error

@@ -1,0 +1,92 @@
+"""The model hubs, that may be out of reach: asked once, told of in one sentence, quiet otherwise."""
+
+import contextlib
+import logging
+import pickle
+import re
+import socket
+from collections.abc import Iterator
+
+from safetensors import SafetensorError
+
+from xgap_analysis.errors import XgapError
+
+LIBRARY_ERRORS = (
+    *(OSError, RuntimeError, ValueError, KeyError, TypeError, AssertionError, AttributeError, ImportError),
+    *(SafetensorError, pickle.UnpicklingError, EOFError),
+)
+PATIENCE = 5.0  # seconds for a first answer of the hub; without one only its cache is read, and nothing is retried
+TALKATIVE = ("open_clip", "timm")  # libraries that report on the way to an error, partly through the root logger
+
+
+@contextlib.contextmanager
+def network(needed: bool) -> Iterator[bool]:
+    """Says whether the hub answers; where it does not, its libraries read their cache, without minutes of retries."""
+    from huggingface_hub import constants, get_session
+
+    before, patience = constants.HF_HUB_OFFLINE, socket.getdefaulttimeout()
+    reachable = False
+    if needed and not before:
+        try:
+            get_session().head(constants.ENDPOINT, timeout=PATIENCE)
+            reachable = True
+        except Exception as error:  # whichever HTTP library the hub's client stands on has errors of its own
+            logging.getLogger(__name__).info("the hub does not answer (%r); only its cache is read", error)
+    constants.HF_HUB_OFFLINE = not reachable
+    socket.setdefaulttimeout(patience or PATIENCE)
+    try:
+        yield reachable
+    finally:
+        constants.HF_HUB_OFFLINE = before
+        socket.setdefaulttimeout(patience)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Within, what open_clip and timm log is dropped: an error of theirs is raised too, and told then."""
+    root = logging.getLogger()
+
+    def keep(record: logging.LogRecord) -> bool:
+        return not any(f"/{library}/" in record.pathname.replace("\\", "/") for library in TALKATIVE)
+
+    silent = logging.NullHandler()  # without any handler, the first message through the root logger installs one
+    root.addHandler(silent)
+    root.addFilter(keep)
+    try:
+        yield
+    finally:
+        root.removeFilter(keep)
+        root.removeHandler(silent)
+
+
+@contextlib.contextmanager
+def told(name: str, *, unreachable: str | None) -> Iterator[None]:
+    """Turns what the model libraries raise into one sentence.
+
+    Args:
+        name: of the model.
+        unreachable: the names that need no network, where a hub was needed and did not answer; else None.
+    """
+    try:
+        yield
+    except XgapError:
+        raise
+    except LIBRARY_ERRORS as error:
+        if unreachable is not None:
+            raise XgapError(
+                f"the Hugging Face hub cannot be reached, and its cache does not hold all of {name!r}; without a "
+                f"network load {unreachable}"
+            ) from error
+        reason = re.sub(r"\s+", " ", str(error))[:300]
+        raise XgapError(f"model {name!r} cannot be loaded: {reason}{_hint(reason)}") from error
+
+
+def _hint(reason: str) -> str:
+    if "positional_embedding_res" in reason:
+        return "; a Long-CLIP file is loaded as LongCLIP-ViT-B-16//path/to/file.pt (or LongCLIP-ViT-L-14)"
+    if "argparse.Namespace" in reason:
+        return "; a SLIP checkpoint is loaded as SLIP-ViT-B-16//path/to/file.pt"
+    return ""
+
+
+__all__ = ["network", "quiet", "told"]
