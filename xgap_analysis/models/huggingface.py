@@ -214,9 +214,14 @@ def _preprocess(path: Path, config: Any) -> Callable[[Image.Image], Tensor]:
 
 
 def _tokenize(path: Path, config: Any) -> Callable[[Sequence[str]], Tensor]:
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    tokenizer = AutoTokenizer.from_pretrained(path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    except ImportError:  # SigLIP's class wants the SentencePiece library, though its tokenizer.json is there too
+        if not (path / "tokenizer.json").is_file():
+            raise
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(path)
     length = config.text_config.max_position_embeddings
 
     def tokenize(captions: Sequence[str]) -> Tensor:

@@ -215,10 +215,18 @@ class _Head:
     Args:
         owner, attribute: where it stands; owner None where the tower ends in something else than one linear map.
         absent: what the library accepts in its place.
+        end: how the tower ends, where that is no linear map.
     """
 
-    def __init__(self, owner: Module, attribute: str = "", absent: nn.Module | None = None) -> None:
-        self._owner, self._attribute, self._absent = owner, attribute, absent
+    def __init__(
+        self,
+        owner: Module,
+        attribute: str = "",
+        absent: nn.Module | None = None,
+        *,
+        end: str = "without",
+    ) -> None:
+        self._owner, self._attribute, self._absent, self._end = owner, attribute, absent, end
 
     def weight(self) -> Tensor:
         """The matrix `[p, d]`.
@@ -230,7 +238,7 @@ class _Head:
         if isinstance(head, Tensor):
             return head
         if not isinstance(head, nn.Linear):
-            raise XgapError("this tower does not end in a linear projection, so there are no features before it")
+            raise XgapError(f"this tower ends {self._end} a linear projection, so there are no features before it")
         if "bias" in dict(head.named_parameters()):
             raise XgapError("this tower's projection has a bias, so it is not a linear map that can be split off")
         return head.weight.T
@@ -254,11 +262,13 @@ def _image_head(visual: Module) -> _Head:
     if len(visual.head):
         return _Head(visual.head, "proj", nn.Identity()) if hasattr(visual.head, "proj") else _Head(None)
     classifier = visual.trunk.get_classifier()
+    pooled = getattr(visual.trunk, "attn_pool", None) is not None
+    end = "in an attention pool, whose last map adds an MLP to its input, and not in" if pooled else "without"
     for name, module in visual.trunk.named_modules():
         if module is classifier and name:
             parent, _, attribute = name.rpartition(".")
-            return _Head(visual.trunk.get_submodule(parent), attribute, nn.Identity())
-    return _Head(None)
+            return _Head(visual.trunk.get_submodule(parent), attribute, nn.Identity(), end=end)
+    return _Head(None, end=end)
 
 
 def _text_head(text: Module) -> _Head:
