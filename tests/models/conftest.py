@@ -1,12 +1,15 @@
-"""Small open_clip models of every kind with random weights, and a tokenizer that needs no file."""
+"""Small open_clip models of every kind with random weights, a tokenizer that needs no file, and the laws of a tower."""
 
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from torch import Tensor
+
+from xgap_analysis.errors import XgapError
 
 if TYPE_CHECKING:  # at run time it is imported late, when the type checker of the package's annotations is in place
     from xgap_analysis.models import DualEncoder
@@ -122,3 +125,119 @@ def pixels() -> Tensor:
 @pytest.fixture
 def captions() -> list[str]:
     return ["a photo of cat", "dog", "", "a b c d e f g h i j k l m n o p", "two red cars in the rain"]
+
+
+@dataclass(frozen=True)
+class Own:
+    """A model as its own library has it, without anything of ours.
+
+    Args:
+        image, text: features of pixels and of token ids.
+        patching: what holds the `weight` `[width, 3, p, p]` and the `bias` of its patch embedding.
+        table: its token table `[vocabulary, width]`, which is changed in place.
+    """
+
+    image: Callable[[Tensor], Tensor]
+    text: Callable[[Tensor], Tensor] | None = None
+    patching: Any = None
+    table: Tensor | None = None
+
+
+def through_the_table(own: Own, ids: Tensor, start: int, pseudo: Tensor) -> Tensor:
+    """The library's own features of a prompt in which unused words stand for pseudo-tokens `[count, width]`."""
+    unused = [i for i in range(5, 200) if i not in ids][: len(pseudo)]
+    before = own.table[unused].clone()
+    own.table[unused] = pseudo
+    changed = ids.clone()
+    changed[:, start : start + len(pseudo)] = torch.tensor(unused)
+    features = own.text(changed)
+    own.table[unused] = before
+    return features
+
+
+def through_a_picture(own: Own, size: tuple[int, int], patches: Tensor) -> tuple[Tensor, Tensor]:
+    """The library's own features of a picture of which every patch is one of three `[3, width]`, and those patches.
+
+    The patch embedding is made to read one pixel of a patch, whose red, green or blue says which of the three it is.
+    """
+    patch = own.patching.weight.shape[-1]
+    rows, columns = size[0] // patch, size[1] // patch
+    which = torch.arange(rows * columns) * 3 // (rows * columns)
+    colours = torch.eye(3)[which].T.reshape(1, 3, rows, columns)
+    picture = torch.zeros(1, 3, *size)
+    picture[..., : rows * patch, : columns * patch] = colours.repeat_interleave(patch, 2).repeat_interleave(patch, 3)
+    weight, bias = own.patching.weight, own.patching.bias
+    kept = weight.clone(), None if bias is None else bias.clone()
+    weight.zero_()
+    weight[:, :, 0, 0] = patches.T
+    if bias is not None:
+        bias.zero_()
+    features = own.image(picture)
+    weight.copy_(kept[0])
+    if bias is not None:
+        bias.copy_(kept[1])
+    return features, patches[which][None]
+
+
+@torch.no_grad()
+def check_laws(
+    model: "DualEncoder",
+    own: Own,
+    size: tuple[int, int],
+    ids: Tensor | None,
+    headless: Sequence[str] = (),
+    tolerance: float = 1e-5,
+) -> None:
+    """The laws of both towers against the library's own model.
+
+    Args:
+        size: of its pixels.
+        ids: a prompt and another text `[2, length]`; no end token and no padding at positions 1 to 3. None for an
+            image model.
+        headless: the spaces that say that they have no linear projection.
+    """
+    exact = {"atol": tolerance, "rtol": 1e-5}
+    generator = torch.Generator().manual_seed(1)
+    sides = [("image", torch.randn(2, 3, *size, generator=generator), own.image)]
+    sides += [] if ids is None else [("text", ids, own.text)]
+    for space, batch, plain in sides:
+        tower = model.tower(space)
+        features = tower.encode(batch)
+        expected = plain(batch)
+        torch.testing.assert_close(features, expected, **exact)
+        assert (features - expected).abs().max() < features.std(0).mean() / 100  # or all would be near in vain
+        tokens = tower.embed(batch)
+        assert tokens.shape == (2, tower.length, tower.width)
+        torch.testing.assert_close(tower.encode_tokens(tokens, batch), features, **exact)
+        if space in headless:
+            with pytest.raises(XgapError, match="projection"):
+                _ = tower.projection
+            with pytest.raises(XgapError, match="projection"):
+                tower.encode(batch, project=False)
+        else:
+            before = tower.encode(batch, project=False)
+            assert before.shape[1:] == tower.projection.shape[:1]
+            torch.testing.assert_close(before @ tower.projection, features, **exact)
+    if own.patching is not None:
+        patches = 0.02 * torch.randn(3, model.image.width, generator=generator)
+        expected, tokens = through_a_picture(own, size, patches)
+        torch.testing.assert_close(model.image.encode_tokens(tokens), expected, **exact)
+    if own.table is not None and ids is not None:
+        pseudo = 0.02 * torch.randn(2, model.text.width, generator=generator)
+        tokens = model.text.embed(ids).clone()
+        tokens[:, 1:3] = pseudo
+        found = model.text.encode_tokens(tokens, ids)
+        torch.testing.assert_close(found, through_the_table(own, ids, 1, pseudo), **exact)
+        quick = model.text.shortcut(ids[0], 1, 2)
+        if quick is not None:
+            torch.testing.assert_close(quick(pseudo[None]), found[:1], **exact)
+
+
+@pytest.fixture(scope="session")
+def laws() -> Callable[..., None]:
+    return check_laws
+
+
+@pytest.fixture(scope="session")
+def own_model() -> type[Own]:
+    return Own

@@ -77,16 +77,21 @@ def told(name: str, *, unreachable: str | None) -> Iterator[None]:
                 f"the Hugging Face hub cannot be reached, and its cache does not hold all of {name!r}; without a "
                 f"network load {unreachable}"
             ) from error
-        reason = re.sub(r"\s+", " ", str(error))[:300]
-        raise XgapError(f"model {name!r} cannot be loaded: {reason}{_hint(reason)}") from error
+        raise XgapError(f"model {name!r} cannot be loaded: {_reason(error)}") from error
 
 
-def _hint(reason: str) -> str:
-    if "positional_embedding_res" in reason:
-        return "; a Long-CLIP file is loaded as LongCLIP-ViT-B-16//path/to/file.pt (or LongCLIP-ViT-L-14)"
-    if "argparse.Namespace" in reason:
-        return "; a SLIP checkpoint is loaded as SLIP-ViT-B-16//path/to/file.pt"
-    return ""
+def _reason(error: Exception) -> str:
+    said = re.sub(r"\s+", " ", str(error))
+    if isinstance(error, pickle.UnpicklingError):  # torch's own message shows how to run the code of the file
+        foreign = re.search(r"GLOBAL (\S+)", said)
+        what = f"it holds {foreign[1]}" if foreign else "it is damaged, or no checkpoint"
+        said = f"{what}, and from a pickled file tensors and plain containers alone are read"
+    if "positional_embedding_res" in said:
+        return "it is a Long-CLIP file, to be named LongCLIP-ViT-B-16//path/to/file.pt (or LongCLIP-ViT-L-14)"
+    hint = (
+        "; if it is a SLIP checkpoint, name it SLIP-ViT-B-16//path/to/file.pt" if "argparse.Namespace" in said else ""
+    )
+    return said[:300] + hint
 
 
 __all__ = ["network", "quiet", "told"]

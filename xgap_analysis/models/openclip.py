@@ -102,7 +102,7 @@ class ImageTower:
         """See `Tower.encode`."""
         pixels = batch.to(_device(self._model))
         with _autocast(pixels.device, self._precision), contextlib.nullcontext() if project else self._head.removed():
-            return self._model.encode_image(pixels).float()
+            return self._model.encode_image(pixels, normalize=False).float()
 
     def embed(self, batch: Tensor) -> Tensor:
         """See `Tower.embed`."""
@@ -120,7 +120,7 @@ class ImageTower:
             if features is None:
                 blank = torch.zeros((), device=tokens.device).expand(len(tokens), 3, *self._size)
                 with _emitting(self._patching, self._as_emitted(tokens)):
-                    features = self._model.encode_image(blank)
+                    features = self._model.encode_image(blank, normalize=False)
         return features.float()
 
     @property
@@ -239,7 +239,8 @@ class _Head:
             return head
         if not isinstance(head, nn.Linear):
             raise XgapError(f"this tower ends {self._end} a linear projection, so there are no features before it")
-        if "bias" in dict(head.named_parameters()):
+        bias = dict(head.named_parameters()).get("bias")
+        if bias is not None and bias.any():  # timm gives PE's head one, which its weights set to zero
             raise XgapError("this tower's projection has a bias, so it is not a linear map that can be split off")
         return head.weight.T
 

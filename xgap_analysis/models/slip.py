@@ -33,7 +33,8 @@ def load(architecture: str, path: Path) -> Loaded:
     Raises:
         XgapError: the file is no such checkpoint, or one of another kind.
     """
-    from open_clip import IMAGENET_MEAN, IMAGENET_STD, SimpleTokenizer, image_transform
+    from open_clip import SimpleTokenizer, image_transform
+    from open_clip.constants import IMAGENET_MEAN, IMAGENET_STD
 
     weights = state_dict(read_checkpoint(path), path)
     found = _architecture(weights, path)
