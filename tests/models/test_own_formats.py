@@ -282,6 +282,8 @@ def test_names_that_lead_nowhere(name: str, message: str, monkeypatch: pytest.Mo
 
 
 def test_a_file_of_another_kind_is_told(tmp_path: Path) -> None:
+    import open_clip
+
     slip = save_slip(tmp_path / "slip.pt", slip_weights(384, True), "SLIP_VITS16")
     simclr = {n: t for n, t in slip_weights(384, True).items() if n.startswith(("visual.", "image_mlp."))}
     torch.save(simclr, tmp_path / "simclr.pt")
@@ -301,8 +303,11 @@ def test_a_file_of_another_kind_is_told(tmp_path: Path) -> None:
             load_model(name)
     with pytest.raises(XgapError, match=r"holds argparse.Namespace.*name it SLIP-ViT-B-16//"):
         load_model(f"ViT-S-32-alt/{slip}", activation="quickgelu")
+    stretched = torch.nn.Embedding(248, 256).weight.detach()
+    weights = {**open_clip.create_model("ViT-S-32-alt").state_dict(), "positional_embedding": stretched}
+    torch.save({**weights, "positional_embedding_res": stretched}, tmp_path / "plain.pt")
     with pytest.raises(XgapError, match="is a Long-CLIP file, to be named LongCLIP-ViT-B-16//"):
-        load_model(f"ViT-B-16/{tmp_path}/long.pt", activation="quickgelu")
+        load_model(f"ViT-S-32-alt/{tmp_path}/plain.pt", activation="quickgelu")
     with pytest.raises(XgapError, match="is built with quickgelu; gelu would change"):
         load_model(f"SLIP-ViT-S-16/{slip}", activation="gelu")
 

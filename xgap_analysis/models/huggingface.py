@@ -229,6 +229,9 @@ def _tokenize(path: Path, config: Any) -> Callable[[Sequence[str]], Tensor]:
             list(captions), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
         ).input_ids
 
+    highest, known = int(tokenize(["a"]).max()), config.text_config.vocab_size
+    if highest >= known:
+        raise XgapError(f"the tokenizer in {path} gives ids up to {highest}, but its model knows {known} words")
     return tokenize
 
 
