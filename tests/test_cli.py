@@ -95,9 +95,35 @@ def test_models_are_listed_with_their_size(xgap: Xgap) -> None:
     row = rows[UNTRAINED]
     weights = safetensors.torch.load_file(data_root() / "models" / UNTRAINED / "open_clip_model.safetensors")
     assert row["parameters"] == sum(tensor.numel() for tensor in weights.values())
+    assert row["image_parameters"] == sum(t.numel() for name, t in weights.items() if name.startswith("visual."))
     assert row["at_hand"] is True
+    assert rows["tiny-image"]["text_parameters"] is None
     words = xgap("models").out
     assert all(name in words for name in (*rows, "hf-hub:", "local-dir:", "ViT-B-32/openai"))
+
+
+def test_backbones_are_listed_with_the_papers_settings_and_whether_they_are_at_hand(
+    xgap: Xgap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("XGAP_WEIGHTS", str(tmp_path))
+    (tmp_path / "slip_large_100ep.pt").touch()
+    snapshot = tmp_path / "models--timm--vit_large_patch14_clip_224.openai" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "open_clip_model.safetensors").touch()
+    (snapshot.parent.parent / "refs").mkdir()
+    (snapshot.parent.parent / "refs" / "main").write_text("abc")
+    rows = {row["model"]: row for row in json.loads(xgap("models", "--json").out)}
+    assert all(row.keys() == rows[UNTRAINED].keys() for row in rows.values())
+    there = {name for name, row in rows.items() if row["at_hand"] and row["weights"] != "embedded"}
+    assert there == {"SLIP-ViT-L-16/yfcc15m", "ViT-L-14/openai"}
+    row = rows["ViT-L-14/openai"]
+    assert (row["ovi_tokens"], row["isoclip_image"], row["isoclip_text"]) == (4, [250, 200], [10, 300])
+    assert row["parameters"] == row["image_parameters"] + row["text_parameters"] == 427_616_512
+    assert rows["SLIP-ViT-L-16/yfcc15m"]["weights"] == "slip_large_100ep.pt of facebookresearch/SLIP"
+    assert rows["timm:vit_large_patch16_dinov3.lvd1689m"]["text_parameters"] is None
 
 
 def test_pretrained_models_are_named_as_they_are_loaded(xgap: Xgap) -> None:

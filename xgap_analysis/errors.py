@@ -11,5 +11,6 @@ class XgapError(ValueError):
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> XgapError:
     """An error for a name that is not in a table, with the nearest names that are."""
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known[:5]
+    within = [one for one in known if name and name.lower() in one.lower()]
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or within[:5] or known[:5]
     return XgapError(f"unknown {kind} {name!r}; nearest names: {', '.join(near)}")

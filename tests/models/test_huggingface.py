@@ -226,6 +226,7 @@ def test_incomplete_and_foreign_directories_are_told(tmp_path: Path) -> None:
         ({"config.json": b"{"}, "is not a configuration"),
         ({"config.json": b"[1]"}, "is not a configuration"),
         ({"config.json": None}, "holds no open_clip_config.json"),
+        ({"config.json": changed(text_config=3)}, "cannot be loaded"),
         ({"config.json": changed(model_type="bert")}, "model_type 'bert', not one of clip, siglip"),
         ({"config.json": changed(model_type="siglip2")}, "NaFlex is not read"),
         ({"config.json": changed(text_config=odd)}, "activation 'relu' is none of"),

@@ -312,6 +312,17 @@ def test_a_file_of_another_kind_is_told(tmp_path: Path) -> None:
         load_model(f"SLIP-ViT-S-16/{slip}", activation="gelu")
 
 
+def test_an_archive_of_code_is_refused(tmp_path: Path) -> None:
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "ViT-B-32.pt", "w") as archive:  # the layout of OpenAI's files
+        for name in ("data.pkl", "constants.pkl", "code/__torch__/model.py", "version"):
+            archive.writestr(f"ViT-B-32/{name}", b"")
+    for name in ("ViT-B-32", "SLIP-ViT-B-16"):
+        with pytest.raises(XgapError, match=r"TorchScript archive.*by name"):
+            load_model(f"{name}/{tmp_path}/ViT-B-32.pt", activation="quickgelu")
+
+
 class Malice:
     """What a hostile file would have run."""
 

@@ -1,7 +1,17 @@
-"""Models as two frozen towers: protocols, adapters over open_clip, and loading by name."""
+"""Models as two frozen towers: protocols, adapters over open_clip, the published backbones, and loading by name."""
 
+from xgap_analysis.models.backbones import BACKBONES, Backbone, published
 from xgap_analysis.models.openclip import from_open_clip
 from xgap_analysis.models.tower import DualEncoder, Tower
 from xgap_analysis.models.zoo import embedded_models, load_model
 
-__all__ = ["DualEncoder", "Tower", "embedded_models", "from_open_clip", "load_model"]
+__all__ = [
+    "BACKBONES",
+    "Backbone",
+    "DualEncoder",
+    "Tower",
+    "embedded_models",
+    "from_open_clip",
+    "load_model",
+    "published",
+]

@@ -130,8 +130,9 @@ def published(name: str) -> Backbone | None:
             and a file of the published name (`"SLIP-ViT-B-16//path/slip_base_100ep.pt"`).
     """
     if name.startswith(HUB):
-        repository = name.removeprefix(HUB)
-        return next((b for b in BACKBONES if b.repository == repository and not b.name.startswith(TIMM)), None)
+        repository = name.removeprefix(HUB)  # open_clip's, as the prefix says, so neither timm's nor a file's
+        theirs = (b for b in BACKBONES if not b.file and not b.name.startswith(TIMM))
+        return next((b for b in theirs if b.repository == repository), None)
     before, _, file = name.partition("//")
     if file:
         return next((b for b in BACKBONES if b.file == Path(file).name and b.architecture == before), None)

@@ -24,6 +24,9 @@ def existing_checkpoint(file: str | Path) -> Path:
     path = Path(file).expanduser()
     if path.suffix not in CHECKPOINTS or not path.is_file():
         raise XgapError(f"there is no checkpoint {file} (one of {', '.join(CHECKPOINTS)} is read)")
+    if zipfile.is_zipfile(path) and any(name.endswith("/constants.pkl") for name in zipfile.ZipFile(path).namelist()):
+        what = f"{path} is a TorchScript archive, as OpenAI's own files are: it holds code, so it is not read"
+        raise XgapError(f"{what}; load the weights by name (ViT-B-32/openai), or from a state dict saved from it")
     return path
 
 

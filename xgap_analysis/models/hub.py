@@ -6,17 +6,11 @@ import pickle
 import re
 import socket
 from collections.abc import Iterator
-
-from safetensors import SafetensorError
+from pathlib import Path
 
 from xgap_analysis.errors import XgapError
 
-LIBRARY_ERRORS = (
-    *(OSError, RuntimeError, ValueError, KeyError, TypeError, AssertionError, AttributeError, ImportError),
-    *(SafetensorError, pickle.UnpicklingError, EOFError),
-)
 PATIENCE = 5.0  # seconds for a first answer of the hub; without one only its cache is read, and nothing is retried
-TALKATIVE = ("open_clip", "timm")  # libraries that report on the way to an error, partly through the root logger
 
 
 @contextlib.contextmanager
@@ -43,11 +37,11 @@ def network(needed: bool) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Within, what open_clip and timm log is dropped: an error of theirs is raised too, and told then."""
+    """Within, what open_clip says through the root logger is dropped: its errors are raised too, and told then."""
     root = logging.getLogger()
 
     def keep(record: logging.LogRecord) -> bool:
-        return not any(f"/{library}/" in record.pathname.replace("\\", "/") for library in TALKATIVE)
+        return Path(record.pathname).parent.name != "open_clip"
 
     silent = logging.NullHandler()  # without any handler, the first message through the root logger installs one
     root.addHandler(silent)
@@ -71,7 +65,7 @@ def told(name: str, *, unreachable: str | None) -> Iterator[None]:
         yield
     except XgapError:
         raise
-    except LIBRARY_ERRORS as error:
+    except Exception as error:  # the libraries' checks of files and configurations raise kinds of their own
         if unreachable is not None:
             raise XgapError(
                 f"the Hugging Face hub cannot be reached, and its cache does not hold all of {name!r}; without a "

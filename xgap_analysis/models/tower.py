@@ -84,7 +84,8 @@ class DualEncoder:
         device: where the towers compute.
         precision: `"fp32"`, or `"bf16"` / `"fp16"` for autocast (the weights stay in float32).
         activation: `"quickgelu"` or `"gelu"`.
-        settings: what the field uses this model with; `ovi_tokens` is the number of pseudo-patches of OVI.
+        settings: what the field uses this model with: `oti_tokens` and `ovi_tokens`, the numbers of pseudo-tokens and
+            pseudo-patches, and `isoclip`, `(k_top, k_bottom)` by space; `image_only` where there is no text tower.
     """
 
     name: str

@@ -245,8 +245,8 @@ def _pretrained(architecture: str, tag: str, activation: str | None, built_quick
     trained = get_pretrained_cfg(architecture, tag)
     if not trained:
         raise unknown_name(f"weights of {architecture}", tag, [*list_pretrained_tags_by_model(architecture), RANDOM])
-    quick = bool(trained.get("quick_gelu"))
-    if (built_quick and not quick) or (activation is not None and (activation == "quickgelu") != quick):
+    quick = bool(trained.get("quick_gelu")) or built_quick  # an architecture made for its weights says it instead
+    if activation is not None and (activation == "quickgelu") != quick:
         raise XgapError(
             f"{architecture}/{tag} was trained with {'QuickGELU' if quick else 'GELU'}; with another activation its "
             "features would be wrong, so it is not loaded"
