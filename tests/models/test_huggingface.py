@@ -134,11 +134,12 @@ def test_clip_gives_transformers_own_features(
     assert (model.image.length, model.text.length) == (16, 16)
 
 
-@pytest.mark.parametrize("end", [2, 49407])
+@pytest.mark.parametrize("end", [2, 49407, 300])
 def test_clip_pools_where_transformers_pools(end: int, tmp_path: Path) -> None:
     bare = clip_directory(tmp_path, end)
     model = load_model(tmp_path, device="cpu")
-    ids = torch.tensor([[49406, 7, 49407, 8, 9, *[1] * 11], [49406, 7, 8, *[1] * 13]])  # an early end, and none
+    early, none = [49406, 7, 300, 8, 49407, 9, *[1] * 10], [49406, 7, 8, *[1] * 13]  # ends that come early, and none
+    ids = torch.tensor([early, none])
     with torch.no_grad():
         expected = bare.get_text_features(ids).pooler_output
         torch.testing.assert_close(model.text.encode(ids), expected, atol=1e-5, rtol=1e-5)
