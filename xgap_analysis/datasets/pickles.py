@@ -37,6 +37,7 @@ class _Named:
             ("numpy", "dtype"): "dtype",
             ("numpy", "ndarray"): "ndarray",
             ("_codecs", "encode"): "encode",
+            ("__builtin__", "bytes"): "bytes",  # how protocols 0 to 2 write no bytes at all
         }.get((module, name), name if module in _NUMPY and name in ("_reconstruct", "scalar", "_frombuffer") else "")
         if not self.does:
             raise _Refused(f"it names {module}.{name}, and only plain data is read")
@@ -124,8 +125,8 @@ def _interpreted(content: bytes) -> Any:
             _build(stack[-1], state)
         elif name not in _NOTHING:
             raise _Refused(f"it has the instruction {name}, and only plain data is read")
-    if len(stack) != 1 or stack[0] is _MARK:
-        raise ValueError("its instructions do not end in one object")
+    if len(stack) != 1 or stack[0] is _MARK or isinstance(stack[0], _Named | _Type):
+        raise ValueError("its instructions do not end in one object of plain data")
     return stack[0]
 
 
@@ -154,6 +155,8 @@ def _reduced(does: str, given: tuple[Any, ...]) -> Any:
         return _Type(_of(str, given[0]))
     if does == "_reconstruct":
         return []  # filled by BUILD
+    if does == "bytes" and not given:
+        return b""
     if does == "encode":
         return _of(str, given[0]).encode("latin-1")
     if does == "scalar":
