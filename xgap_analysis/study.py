@@ -120,7 +120,8 @@ class Study:
         corrections: names of registered corrections, with options or without (`"pca-text(rank=64)"`), or `Correction`
             objects; fitted on the split `fit_split` of the same data set.
         level: the labels that define relevance; the data set's first by default.
-        split, fit_split: the split that is judged, and the one corrections are fitted on.
+        split, fit_split: the split that is judged (of a published data set, "test" is the paper's protocol), and the
+            one that corrections are fitted on.
         seeds: one inversion is run for each; tables average over them and report their spread.
         steps, tokens: of the inversion; None takes the paper's (150 / 1000 steps, and the model's token counts).
         limit: judge this many labels only (a smaller, fair task); None judges all.
