@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from xgap_analysis.corrections import Calibration, Correction, Fitted, Sides, correction, fuse
 from xgap_analysis.datasets import load_dataset
@@ -47,6 +48,7 @@ MODALITY = {  # view -> the items it is made from
     **{"text": "text", "ovi": "text", "text+ovi": "text"},
 }
 FILTERS = ("zero-shot-correct",)
+MODEL = "the model"  # what a correction that reads no items is fitted on
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,8 @@ class Study:
         corrections: names of registered corrections, with options or without (`"pca-text(rank=64)"`), or `Correction`
             objects; fitted on the split `fit_split` of the same data set.
         level: the labels that define relevance; the data set's first by default.
-        split, fit_split: the split that is judged, and the one corrections are fitted on.
+        split, fit_split: the split that is judged (of a published data set, "test" is the paper's protocol), and the
+            one that corrections are fitted on.
         seeds: one inversion is run for each; tables average over them and report their spread.
         steps, tokens: of the inversion; None takes the paper's (150 / 1000 steps, and the model's token counts).
         limit: judge this many labels only (a smaller, fair task); None judges all.
@@ -199,14 +202,15 @@ class Study:
 
     def benches(self) -> Iterator["Bench"]:
         """One bench for each model and data set."""
+        named = {name: load_dataset(name) for name in self.datasets if isinstance(name, str)}  # read once
         for model in self.models:
             loaded = (
                 load_model(model, device=self.device, precision=self.precision) if isinstance(model, str) else model
             )
             for dataset in self.datasets:
-                named = load_dataset(dataset) if isinstance(dataset, str) else dataset
-                judged = named.split(self.split) if isinstance(dataset, str) else named
-                fitted = named.split(self.fit_split) if self.fit_split in named.splits else None
+                whole = named[dataset] if isinstance(dataset, str) else dataset
+                judged = whole.split(self.split) if isinstance(dataset, str) else whole
+                fitted = whole.split(self.fit_split) if self.fit_split in whole.splits else None
                 bench = Bench(self, loaded, judged if self.limit is None else judged.limit(self.limit), fitted)
                 yield bench if self.only is None else bench.filtered()
 
@@ -254,12 +258,17 @@ class Bench:
         items = self.data.images if space == "image" else self.data.texts
         if not len(items):
             raise XgapError(f"data set {self.data.name!r} ({self.data.split_name}) has no {space}s")
+        wanted = self.data.queries(space) if part == "queries" else self.data.gallery(space)
+        if part == "queries" and isinstance(items, Images) and not self._searched(space):
+            return self._encode(items.select(wanted))  # a large gallery that no comparison searches is not encoded
         features = self._encode(items)
         present = set(features.ids)  # an unreadable image may have been skipped
-        if part == "all":
-            return features
-        wanted = self.data.queries(space) if part == "queries" else self.data.gallery(space)
-        return features.select(i for i in wanted if i in present)
+        return features if part == "all" else features.select(i for i in wanted if i in present)
+
+    def _searched(self, space: str) -> bool:
+        named = (self.study.comparison(c) if isinstance(c, str) else c for c in self.study.comparisons)
+        every = [c for asked in named for c in (asked, self.study.comparison(asked.baseline))]
+        return any(MODALITY[c.gallery] == space and c.task == "retrieval" for c in every)
 
     def _encode(self, items: Images | Texts) -> Features:
         return encode(self.model, items, on_error=self.study.on_error, store=self.store, progress=self.study.progress)
@@ -279,11 +288,9 @@ class Bench:
 
     @property
     def classes(self) -> Texts:
-        """The class names of the level, in the paper's prompt; ids are the labels."""
-        names = self.data.class_names.get(self.level)
-        if not names:
-            raise XgapError(f"data set {self.data.name!r} names no classes of level {self.level!r}")
-        return Texts(tuple(names), tuple(f"a photo of {words}" for words in names.values()))
+        """The class names of the level, in the data set's prompt; ids are the labels."""
+        words = self.data.words_of(self.level)
+        return Texts(tuple(words), tuple(words.values()))
 
     def filtered(self) -> "Bench":
         """The same bench on the images alone that zero-shot classification gets right."""
@@ -309,14 +316,22 @@ class Bench:
         wanted = correction(by)
         name = str(wanted)
         if name not in self._fitted:
-            if self.fit_data is None:
-                what = f"correction {name!r} is fitted on the split {self.study.fit_split!r}"
-                raise XgapError(f"{what}, which data set {self.data.name!r} does not have")
-            words = tuple(self.fit_data.class_names.get(self.level, {}).values())
-            images, texts = self._calibrating("image"), self._calibrating("text")
-            calibration = Calibration(images, texts, self.fit_data.split_name, self.model, words)
-            self._fitted[name] = wanted.fit(calibration)
+            self._fitted[name] = wanted.fit(self._of_model() if wanted.from_model else self._of_split(name))
         return self._fitted[name]
+
+    def _of_model(self) -> Calibration:
+        """No items, but the model and the dimension of its features."""
+        dim = encode(self.model, "a photo", store=None, progress=False).dim
+        images, texts = (Features(torch.empty(0, dim), (), space, space) for space in ("image", "text"))
+        return Calibration(images, texts, MODEL, self.model)
+
+    def _of_split(self, name: str) -> Calibration:
+        if self.fit_data is None:
+            what = f"correction {name!r} is fitted on the split {self.study.fit_split!r}"
+            raise XgapError(f"{what}, which data set {self.data.name!r} does not have")
+        words = tuple(self.fit_data.class_names.get(self.level, {}).values())
+        images, texts = self._calibrating("image"), self._calibrating("text")
+        return Calibration(images, texts, self.fit_data.split_name, self.model, words)
 
     def _calibrating(self, space: str) -> Features:
         assert self.fit_data is not None
@@ -420,13 +435,18 @@ class Bench:
             "level": self.level,
             "comparison": comparison.name,
             "correction": str(by),
-            "fitted_on": "" if native or self.fit_data is None else self.fit_data.split_name,
-            "transductive": not native and self.is_transductive(by),
+            "fitted_on": "" if native else self._fitted_on(by),
+            "transductive": not native and self.is_transductive(by, comparison),
             "task": comparison.task,
             "baseline": comparison.baseline,
             "claim": comparison.claim if native else by.claims.get(comparison.name, 0),
             "note": "",
         }
+
+    def _fitted_on(self, by: Correction) -> str:
+        if by.from_model:
+            return MODEL
+        return "" if self.fit_data is None else self.fit_data.split_name
 
     def _rows(self, comparison: Comparison, by: Correction) -> list[dict[str, Any]]:
         frames = self._by_seed(comparison, by)
@@ -434,7 +454,7 @@ class Bench:
         is_baseline = comparison.name == baseline.name and str(by) == "none"
         base = None if is_baseline else _mean_of(self._by_seed(baseline, correction("none")))
         values = _mean_of(frames)
-        groups = [self.labels[i] for i in values.index]
+        groups = [self.labels.get(i, i) for i in values.index]  # without labels each query is its own group
         asking = self.view(MODALITY[comparison.query], "queries")
         about = self._about(comparison, by)
         where = {f"of_{key}": value for key, value in provenance_of(asking).items()}
@@ -474,11 +494,18 @@ class Bench:
             rows.append(row | where)
         return rows
 
-    def is_transductive(self, by: str | Correction) -> bool:
+    def is_transductive(self, by: str | Correction, comparison: Comparison) -> bool:
         """Whether a correction sees what is judged: by its own nature, or because it is fitted on the same items."""
-        if correction(by).transductive or self.fit_data is None:
-            return correction(by).transductive
-        judged = {*self.data.images.ids, *self.data.texts.ids}
+        wanted = correction(by)
+        if wanted.transductive or wanted.from_model or self.fit_data is None:
+            return wanted.transductive
+        judged = set(self.data.queries(MODALITY[comparison.query]))
+        if comparison.task == "zero-shot":
+            judged |= set(self.data.class_names.get(self.level, {}))  # the ids of class texts are the labels
+        elif MODALITY[comparison.query] == MODALITY[comparison.gallery]:
+            judged |= set(self.data.gallery(MODALITY[comparison.gallery]))
+        else:
+            judged |= {*self.data.images.ids, *self.data.texts.ids}
         return not judged.isdisjoint((*self.fit_data.images.ids, *self.fit_data.texts.ids))
 
     def gaps(self) -> pd.DataFrame:
@@ -490,12 +517,20 @@ class Bench:
             if i in labels:
                 first.setdefault(labels[i], i)
         paired = [i for i in images.ids if labels.get(i) in first]
+        if not paired:
+            raise XgapError(
+                f"no image of data set {self.data.name!r} shares a label of level {self.level!r} with a text"
+            )
         x = images.select(paired)
         row_of = {i: k for k, i in enumerate(texts.ids)}  # a caption may stand beside several images
         y = replace(texts, vectors=texts.vectors[[row_of[first[labels[i]]] for i in paired]], ids=paired)
         row = gap_report(x, y)
         relevance = self.data.relevance(self.level)
         for side, features in (("image", images), ("text", texts)):
+            classes = [labels[i] for i in features.ids if i in labels]
+            if len(set(classes)) == len(classes):  # one image a caption, say: no two share a class
+                row[[f"misalignment_{side}", f"misalignment_{side}_pooled"]] = math.nan
+                continue
             per_anchor = misalignment(features, features, relevance)["misalignment"]
             row[f"misalignment_{side}"] = per_anchor.mean()
             row[f"misalignment_{side}_pooled"] = pooled_misalignment(features, features, relevance)
