@@ -36,7 +36,7 @@ def open_picture(source: str | Path | bytes) -> Image.Image:
             what = f"{image.width} x {image.height} pixels are more than the {MAX_PIXELS} that are opened"
             raise Image.DecompressionBombError(what)
         image.load()
-        return _as_rgb(ImageOps.exif_transpose(image))
+        return as_rgb(image)
 
 
 def is_picture(name: str) -> bool:
@@ -44,7 +44,9 @@ def is_picture(name: str) -> bool:
     return Path(name).suffix.lower() in SUFFIXES
 
 
-def _as_rgb(image: Image.Image) -> Image.Image:
+def as_rgb(image: Image.Image) -> Image.Image:
+    """A decoded picture as `open_picture` gives it."""
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # Pillow would cut everything above 255 off
         image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
