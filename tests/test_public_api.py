@@ -24,6 +24,7 @@ def parameters(function: Any) -> dict[str, Any]:
     [
         (xg.load_model, ["name_or_path"], {}),
         (xg.load_dataset, ["name"], {}),
+        (xg.as_dataset, ["source", "name"], {}),
         (xg.encode, ["model", "items"], {}),
         (xg.invert, ["model", "features"], {"steps": None, "tokens": None, "snapshots": ()}),
         (xg.encode_pseudo_tokens, ["model", "tokens", "space", "template"], {}),

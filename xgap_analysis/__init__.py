@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from xgap_analysis.datasets import Images as Images
     from xgap_analysis.datasets import Relevance as Relevance
     from xgap_analysis.datasets import Texts as Texts
+    from xgap_analysis.datasets import as_dataset as as_dataset
     from xgap_analysis.datasets import load_dataset as load_dataset
     from xgap_analysis.encoding import encode as encode
     from xgap_analysis.errors import XgapError as XgapError
@@ -71,6 +72,7 @@ _HOME = {
     "Study": "study",
     "Texts": "datasets",
     "XgapError": "errors",
+    "as_dataset": "datasets",
     "bootstrap_interval": "metrics",
     "correction": "corrections",
     "embedded_study": "study",

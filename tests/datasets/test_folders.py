@@ -100,10 +100,10 @@ def test_links_are_followed_once(animals: Path) -> None:
 
 
 def test_mistakes_are_named(animals: Path, tmp_path: Path) -> None:
-    with pytest.raises(XgapError, match="there is no file or folder .*nowhere"):
+    with pytest.raises(XgapError, match=r"there is no file or folder .*nowhere"):
         load_dataset(str(tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(XgapError, match="there is no picture in .*empty: looked for .*jpg"):
+    with pytest.raises(XgapError, match=r"there is no picture in .*empty: looked for .*jpg"):
         load_dataset(str(tmp_path / "empty"))
     with pytest.raises(XgapError, match="unknown option of data read as folder: 'caption'"):
         load_dataset(str(animals), caption="x")

@@ -83,7 +83,7 @@ def test_columns_of_other_names_are_given(folder: Path) -> None:
     assert data.texts.captions == ("ja",)
     with pytest.raises(XgapError, match=r"no column 'titre' \(caption\); it has: bild, text, titel"):
         load_dataset(path, caption="titre")
-    with pytest.raises(XgapError, match="no column of .* looks like images or captions .*it has: a, b"):
+    with pytest.raises(XgapError, match=r"no column of .* looks like images or captions .*it has: a, b"):
         load_dataset(write(folder, "b.csv", "a,b\n1,2\n"))
 
 
@@ -96,7 +96,7 @@ def test_labels_without_captions_are_prompts_and_texts_without_images_are_texts(
 
 
 def test_missing_images_are_told_at_once_where_all_are_and_later_where_some_are(folder: Path) -> None:
-    with pytest.raises(XgapError, match="none of the 1 images .* looked for at .*x/0.png"):
+    with pytest.raises(XgapError, match=r"none of the 1 images .* looked for at .*x/0.png"):
         load_dataset(write(folder, "a.csv", "image,caption\nx/0.png,a\n"))
     data = load_dataset(write(folder, "b.csv", "image,caption\nx/0.png,a\nimg/1.png,b\n"))
     with pytest.raises(OSError, match=r"x/0.png"):

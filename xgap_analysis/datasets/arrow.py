@@ -74,8 +74,10 @@ def load_arrow(
     if not rows:
         raise XgapError(f"{path} has no rows")
     embedded = "image" in columns and not isinstance(rows[0][columns["image"]], str)
-    given = [row.get(columns.get("id", OWN_ID)) for row in rows]
-    if embedded and (None in given or len(set(map(str, given))) < len(rows)):
+    given = (
+        {str(row[columns["id"]]) for row in rows if row.get(columns["id"]) is not None} if "id" in columns else set()
+    )
+    if embedded and len(given) < len(rows):
         columns = {**columns, "id": OWN_ID}
     if "split" not in columns and any(s for s, _ in files):
         columns = {**columns, "split": OWN_SPLIT}

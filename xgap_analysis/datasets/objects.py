@@ -83,7 +83,7 @@ def _told(item: Any, name: str) -> tuple[Sequence[str], Any]:
     """Captions and label of an item."""
     if isinstance(item, Mapping):
         captions = next((item[key] for key in ("captions", "caption", "text") if key in item), ())
-        return ([captions] if isinstance(captions, str) else list(captions)), item.get("label")
+        return ([captions] if isinstance(captions, str) else list(captions)), _number(item.get("label"))
     if not isinstance(item, tuple | list) or len(item) < 2:
         raise XgapError(f"item {name!r} is a {type(item).__name__}, not (image, label), (image, captions) or a mapping")
     second = item[1]
@@ -91,7 +91,12 @@ def _told(item: Any, name: str) -> tuple[Sequence[str], Any]:
         return [second], None
     if isinstance(second, tuple | list) and all(isinstance(caption, str) for caption in second):
         return list(second), None
-    return (), second.item() if hasattr(second, "item") else second
+    return (), _number(second)
+
+
+def _number(label: Any) -> Any:
+    """A label as a plain value, where it is a tensor or one of NumPy's numbers."""
+    return label.item() if hasattr(label, "item") else label
 
 
 def _open(source: MapStyle, place: Mapping[str, int], item: str) -> Image.Image:
