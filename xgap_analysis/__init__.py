@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from xgap_analysis.datasets import load_dataset as load_dataset
     from xgap_analysis.encoding import encode as encode
     from xgap_analysis.errors import XgapError as XgapError
+    from xgap_analysis.feature_study import FeatureStudy as FeatureStudy
     from xgap_analysis.features import Features as Features
     from xgap_analysis.features_io import load_features as load_features
     from xgap_analysis.features_io import save_features as save_features
@@ -62,6 +63,7 @@ _HOME = {
     "Comparison": "study",
     "Correction": "corrections",
     "Dataset": "datasets",
+    "FeatureStudy": "feature_study",
     "Features": "features",
     "Images": "datasets",
     "Inversion": "inversion",

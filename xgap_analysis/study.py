@@ -238,6 +238,11 @@ class Bench:
         """Where features are kept."""
         return self.study.store or Store()
 
+    @property
+    def encoder(self) -> DualEncoder | None:
+        """The model that corrections may read; None where features were brought along."""
+        return self.model
+
     def view(self, name: str, part: str, seed: int = 42) -> Features:
         """Features of a view: of the `"queries"`, the `"gallery"`, `"all"` items, or the `"classes"` (names; texts)."""
         if part != "classes" and not self.data.has_queries(MODALITY[name]):
@@ -314,7 +319,7 @@ class Bench:
                 raise XgapError(f"{what}, which data set {self.data.name!r} does not have")
             words = tuple(self.fit_data.class_names.get(self.level, {}).values())
             images, texts = self._calibrating("image"), self._calibrating("text")
-            calibration = Calibration(images, texts, self.fit_data.split_name, self.model, words)
+            calibration = Calibration(images, texts, self.fit_data.split_name, self.encoder, words)
             self._fitted[name] = wanted.fit(calibration)
         return self._fitted[name]
 
@@ -484,7 +489,7 @@ class Bench:
     def gaps(self) -> pd.DataFrame:
         """One row of gap metrics: image-caption pairs, one caption (the first) per image."""
         images, texts = self.view("image", "all"), self.view("text", "all")
-        labels = self.labels
+        labels = self.data.labels.get("pair", self.labels)  # items of one class are no pairs, where pairs are known
         first: dict[str, str] = {}
         for i in texts.ids:
             if i in labels:

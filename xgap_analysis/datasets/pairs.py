@@ -226,3 +226,41 @@ def _captions(cell: Any) -> list[str]:
             return [cell]
     listed = cell if isinstance(cell, list | tuple) else [] if cell is None else [cell]
     return [str(caption).strip() for caption in listed if caption is not None and str(caption).strip()]
+
+
+def read_labels(path: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Labels and splits by id, from the columns `label`, `split` and `id` (or their usual names) of a table.
+
+    Without a column of ids, the rows have running numbers from 0, as those of a `.npy` file do.
+
+    Raises:
+        XgapError: a table that cannot be read, no column of labels, or an id with two labels.
+    """
+    rows = _parquet_rows(path) if path.suffix == ".parquet" else read_rows(path)
+    lower = {name.lower(): name for name in rows[0]}
+    columns = {
+        part: lower[name] for part in ("label", "split", "id") for name in reversed(USUAL[part]) if name in lower
+    }
+    if "label" not in columns:
+        raise XgapError(f"{path} has no column of labels; it has: {', '.join(rows[0])}; call one of them label")
+    told: dict[str, dict[str, str]] = {"label": {}, "split": {}}
+    for k, row in enumerate(rows):
+        item = str(_cell(row, columns, "id")) if "id" in columns else str(k)
+        for part, values in told.items():
+            value = _cell(row, columns, part)
+            if value is not None and values.setdefault(item, str(value)) != str(value):
+                raise XgapError(f"{path} gives {item!r} more than one {part}: {values[item]}, {value}")
+    return told["label"], {i: split_named(split) or split for i, split in told["split"].items()}
+
+
+def _parquet_rows(path: Path) -> list[Row]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        rows: list[Row] = pq.read_table(path).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise XgapError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    if not rows:
+        raise XgapError(f"{path} has no rows")
+    return rows
