@@ -217,7 +217,7 @@ class FeatureBench(Bench):
         """None: corrections that read a model refuse."""
         return None
 
-    def is_transductive(self, by: str | Correction) -> bool:
+    def is_transductive(self, by: str | Correction, comparison: Comparison) -> bool:
         """Whether a correction sees what is judged: ids may be running numbers, so that vectors are compared."""
         if correction(by).transductive or self.fit_data is None:
             return correction(by).transductive

@@ -199,14 +199,15 @@ class Study:
 
     def benches(self) -> Iterator["Bench"]:
         """One bench for each model and data set."""
+        named = {name: load_dataset(name) for name in self.datasets if isinstance(name, str)}  # read once
         for model in self.models:
             loaded = (
                 load_model(model, device=self.device, precision=self.precision) if isinstance(model, str) else model
             )
             for dataset in self.datasets:
-                named = load_dataset(dataset) if isinstance(dataset, str) else dataset
-                judged = named.split(self.split) if isinstance(dataset, str) else named
-                fitted = named.split(self.fit_split) if self.fit_split in named.splits else None
+                whole = named[dataset] if isinstance(dataset, str) else dataset
+                judged = whole.split(self.split) if isinstance(dataset, str) else whole
+                fitted = whole.split(self.fit_split) if self.fit_split in whole.splits else None
                 bench = Bench(self, loaded, judged if self.limit is None else judged.limit(self.limit), fitted)
                 yield bench if self.only is None else bench.filtered()
 
@@ -259,12 +260,17 @@ class Bench:
         items = self.data.images if space == "image" else self.data.texts
         if not len(items):
             raise XgapError(f"data set {self.data.name!r} ({self.data.split_name}) has no {space}s")
+        wanted = self.data.queries(space) if part == "queries" else self.data.gallery(space)
+        if part == "queries" and isinstance(items, Images) and not self._searched(space):
+            return self._encode(items.select(wanted))  # a large gallery that no comparison searches is not encoded
         features = self._encode(items)
         present = set(features.ids)  # an unreadable image may have been skipped
-        if part == "all":
-            return features
-        wanted = self.data.queries(space) if part == "queries" else self.data.gallery(space)
-        return features.select(i for i in wanted if i in present)
+        return features if part == "all" else features.select(i for i in wanted if i in present)
+
+    def _searched(self, space: str) -> bool:
+        named = (self.study.comparison(c) if isinstance(c, str) else c for c in self.study.comparisons)
+        every = [c for asked in named for c in (asked, self.study.comparison(asked.baseline))]
+        return any(MODALITY[c.gallery] == space and c.task == "retrieval" for c in every)
 
     def _encode(self, items: Images | Texts) -> Features:
         return encode(self.model, items, on_error=self.study.on_error, store=self.store, progress=self.study.progress)
@@ -284,11 +290,9 @@ class Bench:
 
     @property
     def classes(self) -> Texts:
-        """The class names of the level, in the paper's prompt; ids are the labels."""
-        names = self.data.class_names.get(self.level)
-        if not names:
-            raise XgapError(f"data set {self.data.name!r} names no classes of level {self.level!r}")
-        return Texts(tuple(names), tuple(f"a photo of {words}" for words in names.values()))
+        """The class names of the level, in the data set's prompt; ids are the labels."""
+        words = self.data.words_of(self.level)
+        return Texts(tuple(words), tuple(words.values()))
 
     def filtered(self) -> "Bench":
         """The same bench on the images alone that zero-shot classification gets right."""
@@ -426,7 +430,7 @@ class Bench:
             "comparison": comparison.name,
             "correction": str(by),
             "fitted_on": "" if native or self.fit_data is None else self.fit_data.split_name,
-            "transductive": not native and self.is_transductive(by),
+            "transductive": not native and self.is_transductive(by, comparison),
             "task": comparison.task,
             "baseline": comparison.baseline,
             "claim": comparison.claim if native else by.claims.get(comparison.name, 0),
@@ -439,7 +443,7 @@ class Bench:
         is_baseline = comparison.name == baseline.name and str(by) == "none"
         base = None if is_baseline else _mean_of(self._by_seed(baseline, correction("none")))
         values = _mean_of(frames)
-        groups = [self.labels[i] for i in values.index]
+        groups = [self.labels.get(i, i) for i in values.index]  # without labels each query is its own group
         asking = self.view(MODALITY[comparison.query], "queries")
         about = self._about(comparison, by)
         where = {f"of_{key}": value for key, value in provenance_of(asking).items()}
@@ -479,11 +483,17 @@ class Bench:
             rows.append(row | where)
         return rows
 
-    def is_transductive(self, by: str | Correction) -> bool:
+    def is_transductive(self, by: str | Correction, comparison: Comparison) -> bool:
         """Whether a correction sees what is judged: by its own nature, or because it is fitted on the same items."""
         if correction(by).transductive or self.fit_data is None:
             return correction(by).transductive
-        judged = {*self.data.images.ids, *self.data.texts.ids}
+        judged = set(self.data.queries(MODALITY[comparison.query]))
+        if comparison.task == "zero-shot":
+            judged |= set(self.data.class_names.get(self.level, {}))  # the ids of class texts are the labels
+        elif MODALITY[comparison.query] == MODALITY[comparison.gallery]:
+            judged |= set(self.data.gallery(MODALITY[comparison.gallery]))
+        else:
+            judged |= {*self.data.images.ids, *self.data.texts.ids}
         return not judged.isdisjoint((*self.fit_data.images.ids, *self.fit_data.texts.ids))
 
     def gaps(self) -> pd.DataFrame:

@@ -2,31 +2,49 @@
 
 from dataclasses import dataclass
 
+import tyro
+
 from xgap_analysis.cli.output import print_rows, say
 
 
 @dataclass(frozen=True)
 class Datasets:
-    """List the data sets with their splits and what each split holds.
+    """List the data sets: what is asked of them, what is on disk, and for each missing one what to put where.
+
+    Published data sets lie in their usual folders under the folder that the environment variable XGAP_DATA names.
+    With names, those are read, and what each of their splits holds is listed.
 
     Example:
         xgap datasets
+        xgap datasets emoji oxford-pets
         xgap datasets --json
     """
 
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Data sets whose splits are listed."""
     json: bool = False
     """Print JSON."""
 
     def run(self) -> int:
-        """Print one row for each split."""
+        """Print one row for each data set, or for each split."""
         from xgap_analysis import inventory
-        from xgap_analysis.datasets import DATASETS
 
-        rows = inventory.splits()
-        if not self.json:
-            for row in rows:
-                row["labels"] = ", ".join(f"{n} {level}s" for level, n in row["labels"].items())
-        print_rows(rows, self.json)
-        if not self.json:
-            say("\n" + "\n".join(f"{name}: {about}" for name, about in DATASETS.items()))
+        if self.names:
+            rows = inventory.splits(self.names)
+            if not self.json:
+                for row in rows:
+                    levels = {**row.pop("labels"), **row.pop("judged")}
+                    row["answers"] = ", ".join(f"{n} {level}" for level, n in levels.items())
+            print_rows(rows, self.json)
+            return 0
+        rows = inventory.datasets()
+        if self.json:
+            print_rows(rows, as_json=True)
+            return 0
+        shown = ("dataset", "at_hand", "queries", "gallery", "relevance")
+        print_rows([{name: row[name] for name in shown} for row in rows], as_json=False)
+        for row in rows:
+            if row["missing"]:
+                wanted = "".join(f"\n    {path}: {what}" for path, what in row["missing"].items())
+                say(f"\n{row['dataset']} ({row['about']}): put there{wanted}")
         return 0

@@ -4,9 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from xgap_analysis.datasets.captions import load_karpathy, load_nocaps
+from xgap_analysis.datasets.coop import load_aircraft, load_coop, load_imagenet
+from xgap_analysis.datasets.documents import load_documents
+from xgap_analysis.datasets.dogs_cats import load_dogs_cats
 from xgap_analysis.datasets.emoji import load_emoji
+from xgap_analysis.datasets.landmarks import load_landmarks
 from xgap_analysis.datasets.objects import as_dataset as as_dataset
 from xgap_analysis.datasets.own import is_own, load_own
+from xgap_analysis.datasets.posts import load_imdb, load_newsgroups
+from xgap_analysis.datasets.products import load_cub, load_sop
 from xgap_analysis.datasets.protocols import PROTOCOLS, Protocol, data_folder
 from xgap_analysis.datasets.records import Dataset as Dataset
 from xgap_analysis.datasets.records import Images as Images
@@ -16,7 +23,20 @@ from xgap_analysis.errors import XgapError, unknown_name
 
 EMBEDDED = {"emoji": "embedded: one emoji concept drawn by several artists, with names and keywords (emoji:de, ...)"}
 DATASETS = EMBEDDED | {name: protocol.about for name, protocol in PROTOCOLS.items()}
-LOADERS: dict[str, Callable[[str, Protocol, Path], Dataset]] = {}
+LOADERS: dict[str, Callable[[str, Protocol, Path], Dataset]] = {
+    "aircraft": load_aircraft,
+    "coop": load_coop,
+    "cub": load_cub,
+    "documents": load_documents,
+    "dogs-cats": load_dogs_cats,
+    "imagenet": load_imagenet,
+    "imdb": load_imdb,
+    "karpathy": load_karpathy,
+    "landmarks": load_landmarks,
+    "newsgroups": load_newsgroups,
+    "nocaps": load_nocaps,
+    "sop": load_sop,
+}
 
 
 def load_dataset(name: str, root: Path | str | None = None, **options: Any) -> Dataset:
@@ -50,12 +70,6 @@ def load_dataset(name: str, root: Path | str | None = None, **options: Any) -> D
         raise XgapError(f"{what}, which is named by its path; {name!r} is not one")
     if base == "emoji":
         return load_emoji(variant or "en")
-    if name not in PROTOCOLS and is_own(name):
-        return load_own(name, **options)
-    if options:
-        raise XgapError(
-            f"data set {name!r} takes no options, and {', '.join(options)} were given; they are for own data"
-        )
     if name not in PROTOCOLS:
         raise unknown_name("data set", name, DATASETS)
     folder = data_folder(root)

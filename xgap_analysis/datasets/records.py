@@ -4,6 +4,7 @@ import hashlib
 import random
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import torch
 from PIL import Image
@@ -81,6 +82,13 @@ def _check_known(chosen: Sequence[str], known: Sequence[str], what: str) -> None
     missing = [i for i in chosen if i not in there]
     if missing:
         raise XgapError(f"{len(missing)} ids have no {what} here, the first is {missing[0]!r}")
+
+
+def _no_image(item: str) -> Image.Image:
+    raise XgapError(f"there is no image {item!r}: this data set has texts alone")
+
+
+NO_IMAGES, NO_TEXTS = Images((), _no_image), Texts((), ())  # of a data set of one modality
 
 
 @dataclass(frozen=True)
@@ -210,6 +218,9 @@ class Dataset:
         image_queries, text_queries: ids of the items that ask in retrieval within their modality; the others are
             the gallery. Empty: every item asks, and all others are its gallery.
         splits: split name to a function that makes it.
+        judgements: level to relevance that is judged item by item (graded, with junk) where no label says it; the
+            first of these, if there are any, is the default relevance.
+        prompt: the text of a class, `{}` its name.
     """
 
     name: str
@@ -221,6 +232,8 @@ class Dataset:
     image_queries: Sequence[str] = ()
     text_queries: Sequence[str] = ()
     splits: Mapping[str, Callable[[], "Dataset"]] = field(default_factory=dict, repr=False)
+    judgements: Mapping[str, Relevance] = field(default_factory=dict, repr=False)
+    prompt: str = "a photo of {}"
 
     def queries(self, space: str) -> tuple[str, ...]:
         """Ids of the items of a modality (`"image"` or `"text"`) that ask in retrieval within it."""
@@ -257,40 +270,61 @@ class Dataset:
 
     @property
     def default_level(self) -> str:
-        """The first level of labels.
+        """The first level of judgements, or of labels where nothing is judged item by item.
 
         Raises:
-            XgapError: a data set without labels.
+            XgapError: a data set with neither.
         """
-        if not self.labels:
+        levels = (*self.judgements, *self.labels)
+        if not levels:
             raise XgapError(f"data set {self.name!r} has no labels, so nothing says which items answer each other")
-        return next(iter(self.labels))
+        return levels[0]
 
     def labels_of(self, level: str | None = None) -> Mapping[str, str]:
-        """Label by item id, of a level (the default one, if none is named).
+        """Label by item id, of a level (the default one, if none is named); none where a level is judged item by item.
 
         Raises:
             XgapError: no such level.
         """
         level = level or self.default_level
+        if level in self.judgements:
+            return {}
         if level not in self.labels:
-            raise XgapError(f"data set {self.name!r} has no labels {level!r}; it has: {', '.join(self.labels)}")
+            known = ", ".join((*self.judgements, *self.labels))
+            raise XgapError(f"data set {self.name!r} has no labels {level!r}; it has: {known}")
         return self.labels[level]
 
     def relevance(self, level: str | None = None) -> Relevance:
-        """Two items (of either modality) answer each other when they share the label of this level."""
+        """Two items (of either modality) answer each other when they share the label of this level, or as is judged."""
+        level = level or self.default_level
+        if level in self.judgements:
+            return self.judgements[level]
         of = self.labels_of(level)
         return Relevance.from_labels(of, of)
 
+    def words_of(self, level: str | None = None) -> dict[str, str]:
+        """Label to the text of the class, of a level: its name in the data set's prompt.
+
+        Raises:
+            XgapError: a level whose classes have no names.
+        """
+        level = level or self.default_level
+        names = self.class_names.get(level)
+        if not names:
+            raise XgapError(f"data set {self.name!r} names no classes of level {level!r}")
+        return {label: self.prompt.replace("{}", words) for label, words in names.items()}
+
     def limit(self, n_labels: int) -> "Dataset":
-        """The items of `n_labels` labels of the default level, chosen by a hash of the label (a smaller, fair task)."""
+        """The items of `n_labels` labels of the default level, chosen by a hash of the label (a smaller, fair task).
+
+        Where relevance is judged item by item, `n_labels` of the queries ask, and the gallery stays whole.
+        """
         if n_labels < 1:
             raise XgapError(f"a limit keeps at least 1 label, not {n_labels}")
         level, label = self.default_level, self.labels_of()
-        names = sorted(
-            {label[i] for i in (*self.images.ids, *self.texts.ids) if i in label},
-            key=lambda name: hashlib.sha256(name.encode()).digest(),
-        )
+        if level in self.judgements:
+            return self._limit_queries(n_labels)
+        names = _by_hash({label[i] for i in (*self.images.ids, *self.texts.ids) if i in label})
         keep = set(names[:n_labels])
         kept = {i for i, name in label.items() if name in keep}
         return replace(
@@ -307,12 +341,28 @@ class Dataset:
             },
         )
 
+    def _limit_queries(self, n: int) -> "Dataset":
+        asking = {*self.image_queries, *self.text_queries}
+        left_out = set(_by_hash(asking)[n:])
+        return replace(
+            self,
+            split_name=f"{self.split_name}[{n}]" if left_out else self.split_name,
+            images=self.images.select(i for i in self.images.ids if i not in left_out),
+            texts=self.texts.select(i for i in self.texts.ids if i not in left_out),
+            image_queries=tuple(i for i in self.image_queries if i not in left_out),
+            text_queries=tuple(i for i in self.text_queries if i not in left_out),
+        )
+
     def shuffled(self, seed: int = 0) -> "Dataset":
         """A null control: the default level's labels, permuted over the images and over the texts.
 
         Class sizes stay, and nothing answers a query but by chance. The other levels are left out.
         """
         level, label = self.default_level, self.labels_of()
+        if level in self.judgements:
+            raise XgapError(
+                f"level {level!r} of data set {self.name!r} is judged item by item; only labels can be permuted"
+            )
         draw = random.Random(seed)
         permuted: dict[str, str] = {}
         for items in (self.images.ids, self.texts.ids):
@@ -321,3 +371,18 @@ class Dataset:
             draw.shuffle(given)
             permuted |= dict(zip(labelled, given, strict=True))
         return replace(self, split_name=f"{self.split_name}, shuffled", labels={level: permuted})
+
+
+def _by_hash(names: Iterable[str]) -> list[str]:
+    return sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+
+
+def in_splits(makers: Mapping[str, Callable[[], Dataset]]) -> Dataset:
+    """The first of the splits, each made once and when it is asked for, and knowing all of them."""
+    splits: dict[str, Callable[[], Dataset]] = {}
+
+    def known(make: Callable[[], Dataset]) -> Callable[[], Dataset]:
+        return cache(lambda: replace(make(), splits=splits))
+
+    splits |= {name: known(make) for name, make in makers.items()}
+    return next(iter(splits.values()))()

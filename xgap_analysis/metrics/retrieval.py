@@ -69,14 +69,17 @@ def retrieval(
             left out of a row's ranking comes as minus infinity, and each row must depend on its own query only.
 
     Returns:
-        n rows, indexed by query id ("query"), all columns numeric. A query without a relevant item has `n_relevant` 0
+        n rows, indexed by query id ("query"), all columns numeric; with `ap_trapezoid` besides (see `revisited`) where
+        the relevance names junk. A query without a relevant item has `n_relevant` 0
         and NaN elsewhere, so that means leave it out; `attrs["without_relevant"]` counts them, and a warning tells.
 
     Raises:
         XgapError: an empty side, different dimensions, labels that do not fit, or no query with a relevant item.
     """
+    if not isinstance(relevance, Relevance):
+        relevance = relevance.relevance()
     frame = _evaluate(query, gallery, relevance, ks, exclude_self, block, normalise)
-    return frame.drop(columns="ap_trapezoid")
+    return frame if relevance.junk else frame.drop(columns="ap_trapezoid")
 
 
 def revisited(
