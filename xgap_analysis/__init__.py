@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from xgap_analysis.metrics import similarity_histograms as similarity_histograms
     from xgap_analysis.metrics import zero_shot as zero_shot
     from xgap_analysis.models import load_model as load_model
+    from xgap_analysis.reproduction import reproduce as reproduce
     from xgap_analysis.store import Store as Store
     from xgap_analysis.study import COMPARISONS as COMPARISONS
     from xgap_analysis.study import Comparison as Comparison
@@ -91,6 +92,7 @@ _HOME = {
     "misalignment": "metrics",
     "paired_test": "metrics",
     "register_correction": "corrections:register",
+    "reproduce": "reproduction",
     "retrieval": "metrics",
     "save_features": "features_io",
     "save_table": "study",
