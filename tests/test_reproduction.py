@@ -1,6 +1,7 @@
 """The papers' tables by name: which grid is run, what is averaged, and what is printed beside it."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def test_the_means_that_a_paper_prints_are_means_of_what_it_prints() -> None:
     figures = published_figures()
     figures = figures[figures["source"].str.contains("Table 3")]
     groups = figures.groupby(["model", "comparison", "correction"])
-    assert len(groups) == 15 + 1
+    assert len(groups) == 15
     for cell, part in groups:
         mean = part["dataset"].str.startswith("average")
         assert mean.sum() == 1
@@ -109,7 +110,9 @@ def test_a_published_figure_stands_beside_its_cell_alone_with_its_source() -> No
 
 
 def test_a_named_table_on_the_embedded_default(model: Any) -> None:
-    data = xg.load_dataset("emoji").split("test").limit(5)
+    emoji = xg.load_dataset("emoji")
+    train = emoji.split("train").limit(4)  # the whole of it takes its time
+    data = replace(emoji.split("test").limit(5), splits={"train": lambda: train})
     table = xg.reproduce("pca", [model], [data], steps=2, progress=False)
     main = xg.main_rows(table)
     names = [str(correction(c)) for c in GRIDS["pca"].corrections]
@@ -136,8 +139,10 @@ def test_the_drift_is_judged_at_its_steps_for_each_number_of_tokens(
     data = xg.load_dataset("emoji").split("test").limit(5)
     table = xg.reproduce("drift", [model], [data], steps=10, progress=False)
     at = [(row["tokens"], row["step"]) for row in table.to_dict("records")][1:]
-    assert at == [(tokens, step) for tokens in (1, 2, 4, 8, 16) for step in (1, 5, 10)]
-    assert table["comparison"].tolist() == ["I-I"] + ["OTI-I"] * 15
+    assert at[:-1] == [(tokens, step) for tokens in (1, 2, 4, 8) for step in (1, 5, 10)]
+    assert table["comparison"].tolist() == ["I-I"] + ["OTI-I"] * 13
+    assert "16 pseudo-tokens do not fit" in table["note"].iloc[-1]  # a small model still has the others
+    assert math.isnan(table["value"].iloc[-1])
     study = xg.Study([model], [data], ["I-I", "OTI-I"], steps=5, tokens=2, progress=False)
     usual = xg.main_rows(study.run()).set_index("comparison").loc["OTI-I"]
     mine = table[(table["tokens"] == 2) & (table["step"] == 5)].iloc[0]

@@ -74,10 +74,17 @@ def drift(study: Study, tokens: Sequence[int], at_steps: Sequence[int]) -> pd.Da
         query, gallery = bench.view("image", "queries"), bench.view("image", "gallery")
         relevance = bench.data.relevance(bench.level)
         base = retrieval(query, gallery, relevance)["ap"]
-        rows.append(_drift_row(bench, base, None))
+        native = _drift_row(bench, base, None)
+        rows.append(native)
         for count in (study.tokens,) if study.tokens else tokens:
             own = replace(bench, study=replace(study, steps=last, tokens=count))
-            inverted = own.inversion(query, study.seeds[0], [step for step in at_steps if step <= last])
+            try:
+                inverted = own.inversion(query, study.seeds[0], [step for step in at_steps if step <= last])
+            except XgapError as error:  # more tokens than the model's context has room for
+                empty = dict.fromkeys(("value", "low", "high"), math.nan)
+                about = {"comparison": "OTI-I", "tokens": count, "note": " ".join(str(error).split())}
+                rows.append({**native, **empty, "n_queries": 0, "n_groups": 0, **about})
+                continue
             for step, features in inverted.snapshots.items():
                 row = _drift_row(bench, retrieval(features, gallery, relevance)["ap"], base)
                 rows.append({**row, "tokens": count, "step": step})
