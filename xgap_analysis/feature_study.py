@@ -16,10 +16,10 @@ from xgap_analysis.datasets.records import Dataset, Images, Texts
 from xgap_analysis.errors import XgapError, unknown_name
 from xgap_analysis.features import Features
 from xgap_analysis.features_io import load_features
-from xgap_analysis.metrics import gap_report, hubness, misalignment, pooled_misalignment
+from xgap_analysis.metrics import gap_report, hubness
 from xgap_analysis.models.absent import AbsentTower
 from xgap_analysis.models.tower import DualEncoder
-from xgap_analysis.study import COMPARISONS, Bench, Comparison, Study
+from xgap_analysis.study import COMPARISONS, Bench, Comparison, Study, within
 
 LABEL, PAIR = "label", "pair"  # levels: what the labels say, and one item on both sides
 
@@ -84,9 +84,7 @@ class FeatureStudy:
         if self.labels is not None:
             relevance = self.bench.data.relevance()
             for side in (self.x, self.y):
-                per_anchor = misalignment(side, side, relevance)["misalignment"]
-                row[f"misalignment_{side.space}"] = per_anchor.mean()
-                row[f"misalignment_{side.space}_pooled"] = pooled_misalignment(side, side, relevance)
+                row[f"misalignment_{side.space}"], row[f"misalignment_{side.space}_pooled"] = within(side, relevance)
         hubs = hubness(self.x, self.x).add_prefix("hubness_")
         about = pd.DataFrame([{"model": self.bench.model.name, "dataset": self.name}])
         parts = (about, row.reset_index(drop=True), hubs.reset_index(drop=True))

@@ -511,14 +511,21 @@ class Bench:
         row = gap_report(x, y)
         relevance = self.data.relevance(self.level)
         for side, features in (("image", images), ("text", texts)):
-            per_anchor = misalignment(features, features, relevance)["misalignment"]
-            row[f"misalignment_{side}"] = per_anchor.mean()
-            row[f"misalignment_{side}_pooled"] = pooled_misalignment(features, features, relevance)
+            row[f"misalignment_{side}"], row[f"misalignment_{side}_pooled"] = within(features, relevance)
         hubs = hubness(images, images).add_prefix("hubness_")
         about = pd.DataFrame(
             [{"model": self.model.name, "dataset": self.data.name, "split": self.data.split_name, "level": self.level}]
         )
         return pd.concat([about, row.reset_index(drop=True), hubs.reset_index(drop=True)], axis=1)
+
+
+def within(side: Features, relevance: Relevance) -> tuple[float, float]:
+    """Misalignment within a side, per anchor and pooled; NaN where no two of it are of one class (prompts)."""
+    try:
+        per_anchor = misalignment(side, side, relevance)["misalignment"].mean()
+        return float(per_anchor), pooled_misalignment(side, side, relevance)
+    except XgapError:
+        return math.nan, math.nan
 
 
 def _mean_of(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
