@@ -17,7 +17,8 @@ FLOORS = [
     {"metrics", "store", "training", "tables"},
     {"corrections", "encoding", "inversion", "engines", "inventory"},
     {"study", "grids", "plots", "report"},
-    {"cli", "widgets", "sweep"},
+    {"sweep", "feature_study", "reproduction"},
+    {"cli", "widgets"},
 ]
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 GROUND = 0  # its rooms may lean on each other

@@ -145,3 +145,57 @@ def test_what_cannot_be_kept_is_said_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(XgapError, match="ids"):
         save_features(Features(torch.eye(1), ["a\ud800"], "text", "text"), tmp_path / "f.parquet")
     assert list(tmp_path.iterdir()) == [in_the_way]
+
+
+def test_two_plain_arrays_are_paired_row_by_row(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([[3, 4], [0, 2]], dtype=np.float16))
+    loaded = load_features(tmp_path / "a.npy", space="audio")
+    assert loaded.ids == ("0", "1")
+    assert torch.allclose(loaded.vectors, torch.tensor([[0.6, 0.8], [0.0, 1.0]]))
+    assert load_features(tmp_path / "a.npy", space="audio", ids=["p", "q"]).ids == ("p", "q")
+    with pytest.raises(XgapError, match="1 ids were given for 2 vectors"):
+        load_features(tmp_path / "a.npy", space="audio", ids=["p"])
+    np.save(tmp_path / "b.npy", np.array([{}, {}], dtype=object), allow_pickle=True)
+    with pytest.raises(XgapError, match="holds pickled Python objects, which are never read"):
+        load_features(tmp_path / "b.npy", space="audio")
+    (tmp_path / "c.npy").write_bytes(b"junk")
+    with pytest.raises(XgapError, match="cannot be read as features"):
+        load_features(tmp_path / "c.npy", space="audio")
+
+
+def test_vectors_under_another_name(tmp_path: Path) -> None:
+    np.savez(tmp_path / "f.npz", embeddings=np.eye(2))
+    pq.write_table(pa.table({"id": ["7", "8"], "emb": [[3.0, 4.0], [0.0, 2.0]]}), tmp_path / "f.parquet")
+    safetensors.numpy.save_file({"emb": np.eye(2)}, tmp_path / "f.safetensors")
+    assert load_features(tmp_path / "f.npz", space="x", key="embeddings", ids=range(2)).ids == ("0", "1")
+    assert load_features(tmp_path / "f.parquet", space="x", key="emb").ids == ("7", "8")
+    assert load_features(tmp_path / "f.safetensors", space="x", key="emb", ids="ab").vectors.tolist() == [
+        [1, 0],
+        [0, 1],
+    ]
+    with pytest.raises(XgapError, match=r"no array 'vectors', but: embeddings \(name it as key\)"):
+        load_features(tmp_path / "f.npz", space="x")
+
+
+def test_the_folders_of_clip_retrieval(tmp_path: Path) -> None:
+    (tmp_path / "metadata").mkdir()
+    everything = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float16)
+    for side in ("img_emb", "text_emb"):
+        (tmp_path / side).mkdir()
+        for k in range(12):  # of one row each: 10 comes after 9
+            np.save(tmp_path / side / f"{side}_{k}.npy", everything[[k]])
+    loaded = load_features(tmp_path / "img_emb")
+    assert (loaded.space, loaded.ids) == ("image", tuple(str(k) for k in range(12)))
+    expected = everything.astype(float) / np.linalg.norm(everything.astype(float), axis=1, keepdims=True)
+    assert np.allclose(loaded.vectors.numpy(), expected, atol=1e-6)
+    assert load_features(tmp_path / "text_emb").space == "text"
+    for k in range(12):
+        pq.write_table(
+            pa.table({"image_path": [f"{k}.jpg"], "caption": ["x"]}), tmp_path / "metadata" / f"metadata_{k}.parquet"
+        )
+    assert load_features(tmp_path / "img_emb").ids[10] == "10.jpg"
+    pq.write_table(pa.table({"image_path": []}), tmp_path / "metadata" / "metadata_3.parquet")
+    with pytest.raises(XgapError, match="do not have a row for each vector"):
+        load_features(tmp_path / "img_emb")
+    with pytest.raises(XgapError, match=r"name .*img_emb or .*text_emb"):
+        load_features(tmp_path)

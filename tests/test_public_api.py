@@ -16,7 +16,8 @@ EMPTY = inspect.Parameter.empty
 
 def parameters(function: Any) -> dict[str, Any]:
     """Name to default, in order."""
-    return {name: p.default for name, p in inspect.signature(function).parameters.items()}
+    found = inspect.signature(function).parameters
+    return {name: p.default for name, p in found.items() if p.kind is not inspect.Parameter.VAR_KEYWORD}
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,7 @@ def parameters(function: Any) -> dict[str, Any]:
     [
         (xg.load_model, ["name_or_path"], {}),
         (xg.load_dataset, ["name"], {}),
+        (xg.as_dataset, ["source", "name"], {}),
         (xg.encode, ["model", "items"], {}),
         (xg.invert, ["model", "features"], {"steps": None, "tokens": None, "snapshots": ()}),
         (xg.encode_pseudo_tokens, ["model", "tokens", "space", "template"], {}),

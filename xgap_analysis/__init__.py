@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from xgap_analysis.datasets import Images as Images
     from xgap_analysis.datasets import Relevance as Relevance
     from xgap_analysis.datasets import Texts as Texts
+    from xgap_analysis.datasets import as_dataset as as_dataset
     from xgap_analysis.datasets import load_dataset as load_dataset
     from xgap_analysis.encoding import encode as encode
     from xgap_analysis.errors import XgapError as XgapError
+    from xgap_analysis.feature_study import FeatureStudy as FeatureStudy
     from xgap_analysis.features import Features as Features
     from xgap_analysis.features_io import load_features as load_features
     from xgap_analysis.features_io import save_features as save_features
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from xgap_analysis.metrics import similarity_histograms as similarity_histograms
     from xgap_analysis.metrics import zero_shot as zero_shot
     from xgap_analysis.models import load_model as load_model
+    from xgap_analysis.reproduction import reproduce as reproduce
     from xgap_analysis.store import Store as Store
     from xgap_analysis.study import COMPARISONS as COMPARISONS
     from xgap_analysis.study import Comparison as Comparison
@@ -61,6 +64,7 @@ _HOME = {
     "Comparison": "study",
     "Correction": "corrections",
     "Dataset": "datasets",
+    "FeatureStudy": "feature_study",
     "Features": "features",
     "Images": "datasets",
     "Inversion": "inversion",
@@ -71,6 +75,7 @@ _HOME = {
     "Study": "study",
     "Texts": "datasets",
     "XgapError": "errors",
+    "as_dataset": "datasets",
     "bootstrap_interval": "metrics",
     "correction": "corrections",
     "embedded_study": "study",
@@ -87,6 +92,7 @@ _HOME = {
     "misalignment": "metrics",
     "paired_test": "metrics",
     "register_correction": "corrections:register",
+    "reproduce": "reproduction",
     "retrieval": "metrics",
     "save_features": "features_io",
     "save_table": "study",

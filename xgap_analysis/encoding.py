@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import struct
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from xgap_analysis.datasets.pictures import UNREADABLE, open_picture
 from xgap_analysis.datasets.records import Images, Texts
 from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
@@ -23,9 +23,6 @@ from xgap_analysis.store import Store, key_of, run_shards
 
 SHARD = 1024  # items; a killed run loses at most this much work
 BATCH = 64  # batch boundaries are fixed inside a shard, so that a rerun gives the same bits
-
-# What decoders of damaged files raise (an UnidentifiedImageError is an OSError).
-UNREADABLE = (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 
 Items = Images | Texts | Sequence[str] | Sequence[Image.Image] | Sequence[Path] | str | Image.Image | Path
 
@@ -131,16 +128,11 @@ def as_items(items: Items) -> Images | Texts:
     paths = [x for x in listed if isinstance(x, Path)]
     if len(paths) == len(listed):
         stamps = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) if p.exists() else str(p) for p in paths]
-        return Images([str(p) for p in paths], _open_path, hashlib.sha256(repr(stamps).encode()).hexdigest())
+        return Images([str(p) for p in paths], open_picture, hashlib.sha256(repr(stamps).encode()).hexdigest())
     by_id = {str(i): x for i, x in enumerate(listed) if isinstance(x, Image.Image)}
     if len(by_id) == len(listed):
         return Images(list(by_id), lambda item: by_id[item].convert("RGB"))
     raise XgapError("items must be Images, Texts, or a list of captions (str), of PIL images, or of paths (Path)")
-
-
-def _open_path(item: str) -> Image.Image:
-    with Image.open(item) as image:
-        return image.convert("RGB")
 
 
 def _preprocess_digest(model: DualEncoder) -> str:

@@ -1,18 +1,21 @@
-"""Features in files: `.npz`, `.safetensors` and `.parquet`, ours or made elsewhere by any tool. No pickle is read.
+"""Features in files: `.npz`, `.safetensors`, `.parquet` and `.npy`, ours or made elsewhere. No pickle is read.
 
 | suffix | vectors | ids | space, origin, provenance |
 |---|---|---|---|
 | `.npz` | array `vectors` `[n, d]` | array `ids` of n strings | arrays `space`, `origin`; `provenance` as JSON text |
 | `.safetensors` | tensor `vectors` `[n, d]` | all in the metadata entry `features`, one JSON object | |
 | `.parquet` | column `vector`, lists of length d | column `id` | schema metadata, as JSON text under `features` |
+| `.npy` (read only) | the array `[n, d]` | running numbers | |
+| a folder (read only) | `img_emb_<k>.npy`, `text_emb_<k>.npy`, as of clip-retrieval | see `load_features` | |
 """
 
 import contextlib
 import json
 import os
+import re
 import uuid
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +56,25 @@ def save_features(features: Features, path: Path | str) -> Path:
     return path
 
 
-def load_features(path: Path | str, *, space: str | None = None, origin: str | None = None) -> Features:
+def load_features(
+    path: Path | str,
+    *,
+    space: str | None = None,
+    origin: str | None = None,
+    ids: Iterable[object] | None = None,
+    key: str | None = None,
+) -> Features:
     """Features from a file that `save_features` or another tool has written (see the module for the layouts).
 
+    Rows of a `.npy` file have running numbers as ids, so that two such files are paired row by row. A folder that
+    clip-retrieval wrote, `img_emb` or `text_emb`, is read as one; its ids are the keys or the paths of the images in
+    `../metadata/metadata_<k>.parquet` where they tell the rows apart, and running numbers elsewhere.
+
     Args:
-        path: a `.npz`, `.safetensors` or `.parquet` file.
+        path: a `.npz`, `.safetensors`, `.parquet` or `.npy` file, or a folder of `.npy` files.
         space, origin: what the file does not say itself, or says wrongly; origin is the space by default.
+        ids: one a row, where the file has none or others are wanted.
+        key: the array, tensor or column that holds the vectors, where it has another name.
 
     Returns:
         Features `[n, d]`; rows that are not of unit length are scaled to it.
@@ -67,23 +83,26 @@ def load_features(path: Path | str, *, space: str | None = None, origin: str | N
         XgapError: no such file, another suffix, another layout, or vectors that `Features` refuses.
     """
     path = Path(path)
-    _, read = _format(path)
-    if not path.is_file():
+    read = _read_folder if path.is_dir() else _reader(path)
+    if not path.exists():
         raise XgapError(f"there is no file {path}")
     try:
-        vectors, about = read(path)
+        vectors, about = read(path, key)
     except XgapError:
         raise
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, SafetensorError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        if "pickle" in reason:  # NumPy's own words say how to read it unsafely
+        if "pickle" in reason or "Object arrays" in reason:  # NumPy's own words say how to read it unsafely
             reason = "it holds pickled Python objects, which are never read"
         raise XgapError(f"{path} cannot be read as features: {reason}") from error
     space = space or about.get("space")
     if not space:
         raise XgapError(f'{path} does not say which space its vectors lie in; pass space="image" or space="text"')
+    if ids is not None:
+        about["ids"] = list(ids)
     if "ids" not in about:
-        raise XgapError(f"{path} has no ids; add one string a row, since pairs and self-matches are found by id")
+        what = f"{path} has no ids; add one string a row, or pass ids"
+        raise XgapError(f"{what}, since pairs and self-matches are found by id")
     provenance = about.get("provenance") or {}
     return Features(vectors, about["ids"], space, origin or about.get("origin") or space, provenance)
 
@@ -105,17 +124,17 @@ def _write_npz(features: Features, path: Path) -> None:
     )
 
 
-def _read_npz(path: Path) -> tuple[torch.Tensor, dict[str, Any]]:
+def _read_npz(path: Path, key: str | None) -> tuple[torch.Tensor, dict[str, Any]]:
     if not zipfile.is_zipfile(path):
         raise ValueError("it is not a .npz archive")
     with np.load(path, allow_pickle=False) as arrays:
-        _need(arrays.files, "vectors", "array")
+        key = _need(arrays.files, key or "vectors", "array")
         about: dict[str, Any] = {name: str(arrays[name]) for name in ("space", "origin") if name in arrays.files}
         if "ids" in arrays.files:
             about["ids"] = [str(i) for i in arrays["ids"].tolist()]
         if "provenance" in arrays.files:
             about["provenance"] = json.loads(str(arrays["provenance"]))
-        return _tensor(arrays["vectors"]), about
+        return _tensor(arrays[key]), about
 
 
 def _write_safetensors(features: Features, path: Path) -> None:
@@ -124,10 +143,10 @@ def _write_safetensors(features: Features, path: Path) -> None:
     safetensors.torch.save_file({"vectors": features.vectors.cpu().contiguous()}, path, metadata={"features": about})
 
 
-def _read_safetensors(path: Path) -> tuple[torch.Tensor, dict[str, Any]]:
+def _read_safetensors(path: Path, key: str | None) -> tuple[torch.Tensor, dict[str, Any]]:
     with safe_open(path, framework="pt") as file:
-        _need(file.keys(), "vectors", "tensor")
-        return file.get_tensor("vectors"), dict(json.loads((file.metadata() or {}).get("features", "{}")))
+        key = _need(list(file.keys()), key or "vectors", "tensor")
+        return file.get_tensor(key), dict(json.loads((file.metadata() or {}).get("features", "{}")))
 
 
 def _write_parquet(features: Features, path: Path) -> None:
@@ -140,17 +159,17 @@ def _write_parquet(features: Features, path: Path) -> None:
     pq.write_table(table.replace_schema_metadata({"features": json.dumps(_about(features))}), path)
 
 
-def _read_parquet(path: Path) -> tuple[torch.Tensor, dict[str, Any]]:
+def _read_parquet(path: Path, key: str | None) -> tuple[torch.Tensor, dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        _need(file.schema_arrow.names, "vector", "column")
-        columns = [name for name in ("id", "vector") if name in file.schema_arrow.names]
+        key = _need(file.schema_arrow.names, key or "vector", "column")
+        columns = [name for name in ("id", key) if name in file.schema_arrow.names]
         table = file.read(columns)
-    column = table["vector"].combine_chunks()
+    column = table[key].combine_chunks()
     if not pa.types.is_nested(column.type) or column.null_count or table[columns[0]].null_count:
-        raise ValueError("every row needs an id and, in the column vector, a list of numbers")
+        raise ValueError(f"every row needs an id and, in the column {key}, a list of numbers")
     lengths = set(column.value_lengths().to_pylist())
     if len(lengths) > 1:
         raise ValueError(f"its vectors differ in length: {', '.join(map(str, sorted(lengths)))}")
@@ -162,21 +181,66 @@ def _read_parquet(path: Path) -> tuple[torch.Tensor, dict[str, Any]]:
     return _tensor(vectors), about
 
 
-def _need(names: list[str], name: str, kind: str) -> None:
+def _read_npy(path: Path, key: str | None) -> tuple[torch.Tensor, dict[str, Any]]:
+    if key is not None:
+        raise ValueError("a .npy file holds one array, without a name")
+    vectors = _tensor(np.load(path, allow_pickle=False))
+    return vectors, {"ids": [str(i) for i in range(len(vectors))]}
+
+
+def _read_folder(path: Path, key: str | None) -> tuple[torch.Tensor, dict[str, Any]]:
+    files = _numbered(path, ".npy")
+    if not files:
+        inside = [f"{side}_emb" for side in ("img", "text") if (path / f"{side}_emb").is_dir()]
+        hint = f"; name {' or '.join(str(path / name) for name in inside)}" if inside else ""
+        raise ValueError(f"it is a folder without numbered .npy files{hint}")
+    parts = [_read_npy(file, key)[0] for file in files]
+    if len({part.shape[1:] for part in parts}) > 1:
+        raise ValueError("its files hold vectors of different dimensions")
+    vectors = torch.cat(parts)
+    space = {"img_emb": "image", "text_emb": "text"}.get(path.name)
+    return vectors, {"ids": _listed_ids(path.parent / "metadata", parts), **({"space": space} if space else {})}
+
+
+def _listed_ids(folder: Path, parts: Sequence[torch.Tensor]) -> list[str]:
+    """What the metadata call the rows; running numbers where they do not tell them apart."""
+    import pyarrow.parquet as pq
+
+    n = sum(map(len, parts))
+    files = _numbered(folder, ".parquet")
+    tables = [pq.read_table(file) for file in files]
+    if files and [len(table) for table in tables] != [len(part) for part in parts]:
+        raise ValueError(f"the files in {folder} do not have a row for each vector")
+    for column in ("key", "image_path"):
+        if files and all(column in table.column_names for table in tables):
+            ids = [str(i) for table in tables for i in table[column].to_pylist()]
+            if len(set(ids)) == n:
+                return ids
+    return [str(i) for i in range(n)]
+
+
+def _numbered(folder: Path, suffix: str) -> list[Path]:
+    """Files like `img_emb_0.npy`, in the order of their numbers: 10 comes after 2."""
+    matches = ((re.search(r"(\d+)$", path.stem), path) for path in folder.glob(f"*{suffix}"))
+    return [path for _, path in sorted((int(match.group(1)), path) for match, path in matches if match)]
+
+
+def _need(names: Sequence[str], name: str, kind: str) -> str:
     if name not in names:
-        raise ValueError(f"it has no {kind} {name!r}, but: {', '.join(sorted(names)) or 'nothing'}")
+        raise ValueError(f"it has no {kind} {name!r}, but: {', '.join(sorted(names)) or 'nothing'} (name it as key)")
+    return name
 
 
 def _tensor(array: NDArray[Any]) -> torch.Tensor:
     if array.dtype.kind not in "fiu":
         raise ValueError(f"its vectors are of type {array.dtype}, not numbers")
-    # float64 where it is not float32 already: torch has no tensor for some of NumPy's types and byte orders.
-    number = np.float32 if array.dtype == np.float32 else np.float64
+    # float64 where float32 does not hold it exactly: torch has no tensor for some of NumPy's types and byte orders.
+    number = np.float32 if array.dtype in (np.float32, np.float16) else np.float64
     return torch.from_numpy(np.require(array, number, ["C", "W"]))
 
 
 _Write = Callable[[Features, Path], None]
-_Read = Callable[[Path], tuple[torch.Tensor, dict[str, Any]]]
+_Read = Callable[[Path, str | None], tuple[torch.Tensor, dict[str, Any]]]
 _FORMATS: Mapping[str, tuple[_Write, _Read]] = {
     ".npz": (_write_npz, _read_npz),
     ".parquet": (_write_parquet, _read_parquet),
@@ -187,6 +251,10 @@ _FORMATS: Mapping[str, tuple[_Write, _Read]] = {
 def check_suffix(path: Path | str) -> None:
     """Refuse a file name whose suffix names no format of features (before long work, rather than after it)."""
     _format(Path(path))
+
+
+def _reader(path: Path) -> _Read:
+    return _read_npy if path.suffix == ".npy" else _format(path)[1]
 
 
 def _format(path: Path) -> tuple[_Write, _Read]:

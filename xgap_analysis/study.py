@@ -242,6 +242,11 @@ class Bench:
         """Where features are kept."""
         return self.study.store or Store()
 
+    @property
+    def encoder(self) -> DualEncoder | None:
+        """The model that corrections may read; None where features were brought along."""
+        return self.model
+
     def view(self, name: str, part: str, seed: int = 42) -> Features:
         """Features of a view: of the `"queries"`, the `"gallery"`, `"all"` items, or the `"classes"` (names; texts)."""
         if part != "classes" and not self.data.has_queries(MODALITY[name]):
@@ -331,7 +336,7 @@ class Bench:
             raise XgapError(f"{what}, which data set {self.data.name!r} does not have")
         words = tuple(self.fit_data.class_names.get(self.level, {}).values())
         images, texts = self._calibrating("image"), self._calibrating("text")
-        return Calibration(images, texts, self.fit_data.split_name, self.model, words)
+        return Calibration(images, texts, self.fit_data.split_name, self.encoder, words)
 
     def _calibrating(self, space: str) -> Features:
         assert self.fit_data is not None
@@ -511,7 +516,7 @@ class Bench:
     def gaps(self) -> pd.DataFrame:
         """One row of gap metrics: image-caption pairs, one caption (the first) per image."""
         images, texts = self.view("image", "all"), self.view("text", "all")
-        labels = self.labels
+        labels = self.data.labels.get("pair", self.labels)  # items of one class are no pairs, where pairs are known
         first: dict[str, str] = {}
         for i in texts.ids:
             if i in labels:
@@ -527,18 +532,21 @@ class Bench:
         row = gap_report(x, y)
         relevance = self.data.relevance(self.level)
         for side, features in (("image", images), ("text", texts)):
-            classes = [labels[i] for i in features.ids if i in labels]
-            if len(set(classes)) == len(classes):  # one image a caption, say: no two share a class
-                row[[f"misalignment_{side}", f"misalignment_{side}_pooled"]] = math.nan
-                continue
-            per_anchor = misalignment(features, features, relevance)["misalignment"]
-            row[f"misalignment_{side}"] = per_anchor.mean()
-            row[f"misalignment_{side}_pooled"] = pooled_misalignment(features, features, relevance)
+            row[f"misalignment_{side}"], row[f"misalignment_{side}_pooled"] = within(features, relevance)
         hubs = hubness(images, images).add_prefix("hubness_")
         about = pd.DataFrame(
             [{"model": self.model.name, "dataset": self.data.name, "split": self.data.split_name, "level": self.level}]
         )
         return pd.concat([about, row.reset_index(drop=True), hubs.reset_index(drop=True)], axis=1)
+
+
+def within(side: Features, relevance: Relevance) -> tuple[float, float]:
+    """Misalignment within a side, per anchor and pooled; NaN where no two of it are of one class (prompts)."""
+    try:
+        per_anchor = misalignment(side, side, relevance)["misalignment"].mean()
+        return float(per_anchor), pooled_misalignment(side, side, relevance)
+    except XgapError:
+        return math.nan, math.nan
 
 
 def _mean_of(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:

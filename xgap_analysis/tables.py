@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-ABOUT = ("model", "dataset", "split", "comparison", "correction", "metric")
+ABOUT = ("model", "dataset", "split", "comparison", "correction", "tokens", "step", "metric")
 
 
 def main_results(table: pd.DataFrame) -> list[dict[str, str]]:
@@ -16,13 +16,15 @@ def main_results(table: pd.DataFrame) -> list[dict[str, str]]:
     Returns:
         One mapping from heading to text for each row. Scores are in [0, 1]; intervals are 95 %; the difference is
         paired, from the comparison that `vs` names; "transductive" marks a correction fitted on what is judged. A
-        cell that could not be computed says why in place of a verdict.
+        cell that could not be computed says why in place of a verdict. Where the table has figures of papers, they
+        stand under "published", with their source.
     """
     main = table[table["main"].astype(bool)] if "main" in table else table
     found = [name for name in ABOUT if name in main]
+    printed = "published" in main and bool(main["published"].notna().any())
     rows = []
     for row in main.to_dict("records"):
-        words = {name: str(row[name]) for name in found}
+        words = {name: _cell(row[name]) for name in found}
         if row.get("transductive") is True and "correction" in words:
             words["correction"] += " (transductive)"
         words["value"] = _interval(row, "value", "low", "high")
@@ -31,6 +33,9 @@ def main_results(table: pd.DataFrame) -> list[dict[str, str]]:
         verdict = row.get("verdict")
         words["verdict"] = verdict if isinstance(verdict, str) else str(row.get("note", ""))
         words["queries"] = str(row.get("n_queries", ""))
+        if printed:
+            words["published"] = _interval(row, "published", "", "")
+            words["source"] = str(row["published_source"])
         rows.append(words)
     return rows
 
@@ -53,8 +58,10 @@ def _interval(row: Mapping[str, object], middle: str, low: str, high: str, sign:
 
 
 def _cell(value: object) -> str:
-    if value is None:
+    if value is None or (isinstance(value, float) and pd.isna(value)):
         return ""
+    if isinstance(value, float) and value.is_integer():  # a count, in a column that lacks some
+        return str(int(value))
     if isinstance(value, bool):
         return "yes" if value else "no"
     return " ".join(str(value).split())

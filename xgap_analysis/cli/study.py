@@ -1,14 +1,17 @@
 """`xgap study`."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from xgap_analysis.cli.arguments import Name, Number
+from xgap_analysis.cli.arguments import File, Name, Number
 from xgap_analysis.cli.output import note, say
 from xgap_analysis.errors import XgapError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -18,11 +21,22 @@ class Study:
     Example:
         xgap study --models tiny tiny-intra --comparisons I-I OTI-I --limit 50
         xgap study --corrections none center "pca-text(rank=32)" --seeds 1 2 3 --out results/study.parquet
-        xgap study --table corrections
+        xgap study --table image-retrieval --models ViT-B-32/openai --datasets paper
+        xgap study --datasets ./my/folder --comparisons I-I OTI-I zero-shot --on-error skip
+        xgap study --features audio.npy video.npy --labels labels.csv --corrections none center
     """
 
     table: Name = None
-    """A grid by name (corrections); what is given beside it replaces its part of the grid."""
+    """A grid by name: image-retrieval, text-retrieval, zero-shot, slip, drift, isoclip, pca, dogs-vs-cats (published
+    figures beside ours), corrections. What is given beside it replaces its part; "paper" among the models or data sets
+    stands for those of its paper."""
+    features: tuple[Path, ...] = ()
+    """Two files of vectors in place of models and data sets: .npy, .npz, .parquet, .safetensors, or clip-retrieval's
+    folders."""
+    labels: File = None
+    """With --features: a table with the columns label, id (else the rows' numbers), split (train: for corrections)."""
+    spaces: tuple[str, ...] = ()
+    """With --features: what the two sides are (audio video); the files' word or names by default."""
     models: Annotated[tuple[str, ...] | None, tyro.conf.arg(help_behavior_hint="(default: tiny, or the table's)")] = (
         None
     )
@@ -30,7 +44,8 @@ class Study:
     datasets: Annotated[
         tuple[str, ...] | None, tyro.conf.arg(help_behavior_hint="(default: emoji, or the table's)")
     ] = None
-    """Data sets by name (see xgap datasets)."""
+    """Data sets by name (see xgap datasets), or yours by path: a folder of class folders, a .csv, .jsonl or .parquet
+    of images and captions, .tar shards, a saved Hugging Face data set."""
     comparisons: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(default: all, or the table's)")] = ()
     """Query view and gallery view: I-I, OTI-I, OTI-OTI, I+OTI-I, T-T, OVI-T, OVI-OVI, T+OVI-T, I-T, T-I, zero-shot,
     OTI-T, I-OVI."""
@@ -65,43 +80,17 @@ class Study:
 
     def run(self) -> int:
         """Run, write, print."""
-        from xgap_analysis.cli.features import check_writable, split_of
-        from xgap_analysis.grids import Grid, grid
-        from xgap_analysis.models import load_model
-        from xgap_analysis.study import COMPARISONS, Study, save_table
+        from xgap_analysis.cli.features import check_writable
+        from xgap_analysis.study import save_table
         from xgap_analysis.tables import as_text, main_results
 
         for name in ("models", "datasets", "corrections"):
             if getattr(self, name) == ():
                 raise XgapError(f"--{name} needs at least one name")
-        chosen = grid(self.table) if self.table else Grid(comparisons=tuple(COMPARISONS))
-        given = {name: getattr(self, name) for name in ("models", "datasets", "comparisons", "corrections", "limit")}
-        chosen = replace(chosen, **{name: value for name, value in given.items() if value})
         if self.out.suffix != ".parquet":
             raise XgapError(f"the table is written as .parquet, and {str(self.out)!r} is not")
         check_writable(self.out)
-        # Every name is looked up before the first hour is spent on any.
-        for name in chosen.datasets:
-            split_of(name, self.split, chosen.limit).relevance(self.level)
-        study = Study(
-            chosen.models,
-            chosen.datasets,
-            chosen.comparisons,
-            chosen.corrections,
-            level=self.level,
-            split=self.split,
-            seeds=self.seeds,
-            steps=self.steps,
-            tokens=self.tokens,
-            limit=chosen.limit,
-            only=self.only,
-            on_error=self.on_error,
-            device=self.device,
-            precision=self.precision,
-        )
-        for name in chosen.models if len(chosen.models) > 1 else ():
-            load_model(name, device=self.device, precision=self.precision)
-        table = study.run()
+        table = self._of_features() if self.features else self._of_models()
         save_table(table, Path.cwd() / self.out)  # a bare name is meant as it stands
         if self.json:
             say(table.to_json(orient="records", double_precision=15))
@@ -109,3 +98,55 @@ class Study:
             say(as_text(main_results(table)))
         note(f"{len(table)} rows are in {self.out}")
         return 0
+
+    def _of_features(self) -> "pd.DataFrame":
+        from xgap_analysis.feature_study import study_of_files
+        from xgap_analysis.tables import as_text
+
+        if self.table or self.models or self.datasets:
+            raise XgapError(
+                "--features stands in place of models and data sets: leave --table, --models, --datasets out"
+            )
+        study = study_of_files(
+            self.features, self.labels, self.spaces, self.comparisons or None, self.corrections or ("none",)
+        )
+        if not self.json:
+            gaps = study.gaps().iloc[0].drop(["model", "dataset"])
+            say(as_text([{"measure": name, "value": f"{value:.4g}"} for name, value in gaps.items()]) + "\n")
+        return study.run()
+
+    def _of_models(self) -> "pd.DataFrame":
+        from xgap_analysis.cli.features import split_of
+        from xgap_analysis.grids import Grid, expanded, grid
+        from xgap_analysis.models import load_model
+        from xgap_analysis.reproduction import run_grid
+        from xgap_analysis.study import COMPARISONS, Study
+
+        if self.labels or self.spaces:
+            raise XgapError("--labels and --spaces belong to --features")
+        chosen = grid(self.table) if self.table else Grid(comparisons=tuple(COMPARISONS))
+        models = expanded(self.models or chosen.models, chosen.paper_models)
+        datasets = expanded(self.datasets or chosen.datasets, chosen.paper_datasets)
+        limit = self.limit if self.limit is not None or self.datasets else chosen.limit
+        # Every name is looked up before the first hour is spent on any.
+        for name in datasets:
+            split_of(name, self.split, limit).relevance(self.level)
+        study = Study(
+            models,
+            datasets,
+            self.comparisons or chosen.comparisons,
+            self.corrections or chosen.corrections,
+            level=self.level,
+            split=self.split,
+            seeds=self.seeds,
+            steps=self.steps,
+            tokens=self.tokens,
+            limit=limit,
+            only=self.only,
+            on_error=self.on_error,
+            device=self.device,
+            precision=self.precision,
+        )
+        for name in models if len(models) > 1 else ():
+            load_model(name, device=self.device, precision=self.precision)
+        return run_grid(chosen, study) if self.table else study.run()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from xgap_analysis.datasets.captions import load_karpathy, load_nocaps
 from xgap_analysis.datasets.coop import load_aircraft, load_coop, load_imagenet
@@ -9,6 +10,8 @@ from xgap_analysis.datasets.documents import load_documents
 from xgap_analysis.datasets.dogs_cats import load_dogs_cats
 from xgap_analysis.datasets.emoji import load_emoji
 from xgap_analysis.datasets.landmarks import load_landmarks
+from xgap_analysis.datasets.objects import as_dataset as as_dataset
+from xgap_analysis.datasets.own import is_own, load_own
 from xgap_analysis.datasets.posts import load_imdb, load_newsgroups
 from xgap_analysis.datasets.products import load_cub, load_sop
 from xgap_analysis.datasets.protocols import PROTOCOLS, Protocol, data_folder
@@ -36,8 +39,8 @@ LOADERS: dict[str, Callable[[str, Protocol, Path], Dataset]] = {
 }
 
 
-def load_dataset(name: str, root: Path | str | None = None) -> Dataset:
-    """A data set by name (see `DATASETS`, or `xgap datasets`).
+def load_dataset(name: str, root: Path | str | None = None, **options: Any) -> Dataset:
+    """A data set by name (see `DATASETS` or `xgap datasets`), in the split that the paper judges; or your own by path.
 
     `"emoji"` is embedded; `"emoji:<language>"` has the names in another language as text queries. The published data
     sets are read as they lie in their usual folders under `root`, and come in their split `"test"`: the paper's
@@ -45,14 +48,28 @@ def load_dataset(name: str, root: Path | str | None = None) -> Dataset:
     parts come by `split("train")` and the like. Images are opened when they are needed, and their digest is that of
     the list of files and their sizes.
 
+    Your own data is named by a path with a slash in it, or one that exists: a folder of pictures, one folder a class
+    (`folder:`); a table of images and captions, `.csv`, `.tsv`, `.jsonl` or `.parquet` (`pairs:`); WebDataset shards
+    (`wds:`); a Hugging Face data set on disk (`hf:`). The prefix says which, where that is not plain. All of it is
+    split `all`; what is judged, `test`, is the part of that name, or else the part `val`, or else everything. For an
+    object of torchvision or the like, see `as_dataset`.
+
     Args:
-        name: of the data set.
-        root: the folder of data sets; by default the environment variable XGAP_DATA.
+        name: of the data set, or its path.
+        root: the folder of published data sets; by default the environment variable XGAP_DATA.
+        options: of own data: `train_share=0.5` cuts a split `train` off, by a hash of the ids, where there is none;
+            `image`, `caption`, `label`, `split` and `id` name the columns of a table.
 
     Raises:
         XgapError: an unknown name (the nearest names are offered), no root, or something missing in it.
     """
     base, _, variant = name.partition(":")
+    known = base in EMBEDDED or name in PROTOCOLS
+    if not known and is_own(name):
+        return load_own(name, **options)
+    if options:
+        what = f"options ({', '.join(options)}) are for own data"
+        raise XgapError(f"{what}, which is named by its path; {name!r} is not one")
     if base == "emoji":
         return load_emoji(variant or "en")
     if name not in PROTOCOLS:

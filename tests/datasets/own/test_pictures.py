@@ -1,0 +1,96 @@
+"""Opening pictures: whatever a camera or a web page wrote comes out upright and as RGB."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from xgap_analysis.datasets import pictures
+from xgap_analysis.datasets.pictures import UNREADABLE, is_picture, open_picture
+
+LEFT_RED = Image.new("RGB", (16, 8), "blue")
+LEFT_RED.paste("red", (0, 0, 8, 8))
+
+
+def colours(image: Image.Image) -> tuple[str, str]:
+    """What the first and the last pixel are nearest to."""
+    assert image.mode == "RGB"
+    names = {"red": (255, 0, 0), "blue": (0, 0, 255), "white": (255, 255, 255), "gray": (128, 128, 128)}
+    pixels = np.asarray(image).astype(int)
+    ends = (pixels[0, 0], pixels[-1, -1])
+    near = [min(names, key=lambda name: abs(np.array(names[name]) - pixel).sum()) for pixel in ends]
+    return near[0], near[1]
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.bmp", "a.gif", "a.tiff"])
+def test_every_format_gives_the_same_picture(name: str, tmp_path: Path) -> None:
+    LEFT_RED.save(tmp_path / name)
+    assert is_picture(name)
+    assert colours(open_picture(tmp_path / name)) == ("red", "blue")
+    assert colours(open_picture((tmp_path / name).read_bytes())) == ("red", "blue")
+
+
+def test_a_cmyk_photograph_keeps_its_colours(tmp_path: Path) -> None:
+    LEFT_RED.convert("CMYK").save(tmp_path / "a.jpg")
+    assert colours(open_picture(tmp_path / "a.jpg")) == ("red", "blue")
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_a_turned_photograph_stands_upright(turn: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    LEFT_RED.save(tmp_path / "a.png", exif=exif)
+    opened = open_picture(tmp_path / "a.png")
+    # Rows and columns of the EXIF standard: from 5 on, rows become columns; 2, 3, 7 and 8 begin at the other end.
+    assert opened.size == ((8, 16) if turn > 4 else (16, 8))
+    assert colours(opened) == (("blue", "red") if turn in (2, 3, 7, 8) else ("red", "blue"))
+
+
+def test_what_is_transparent_is_white(tmp_path: Path) -> None:
+    LEFT_RED.convert("RGBA").save(tmp_path / "opaque.png")
+    assert colours(open_picture(tmp_path / "opaque.png")) == ("red", "blue")
+    hidden = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
+    hidden.save(tmp_path / "hidden.png")
+    assert colours(open_picture(tmp_path / "hidden.png")) == ("white", "white")
+    palette = Image.new("P", (4, 4), 0)
+    palette.putpalette([0, 0, 255] * 256)
+    palette.save(tmp_path / "palette.png", transparency=0)
+    assert colours(open_picture(tmp_path / "palette.png")) == ("white", "white")
+
+
+def test_gray_of_sixteen_bits_is_scaled_and_not_cut_off(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 4), 128 * 257, dtype=np.uint16)).save(tmp_path / "deep.png")
+    assert np.asarray(open_picture(tmp_path / "deep.png")).tolist() == [[[128] * 3] * 4] * 4
+    Image.new("L", (4, 4), 128).save(tmp_path / "gray.jpg")
+    assert colours(open_picture(tmp_path / "gray.jpg")) == ("gray", "gray")
+
+
+def test_damaged_files_raise_what_encoding_knows_how_to_skip(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "whole.jpg")
+    content = (tmp_path / "whole.jpg").read_bytes()
+    for bad in (
+        content[: len(content) // 2],
+        b"",
+        b"not a picture",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+    ):
+        with pytest.raises(UNREADABLE):
+            open_picture(bad)
+    with pytest.raises(UNREADABLE):
+        open_picture(tmp_path / "missing.jpg")
+
+
+def test_a_small_file_that_claims_a_huge_picture_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 1, 0, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # as other libraries do
+    with pytest.raises(Image.DecompressionBombError, match="60000 x 60000"):
+        open_picture(bomb)
+    assert pictures.MAX_PIXELS < 60_000**2
