@@ -17,10 +17,8 @@ from xgap_analysis.features import Features
 
 GALLERY_CHUNK = 4096  # gallery rows in double precision at a time: what a processor's cache holds
 MOST_QUERIES = 256  # of a block: more gain no speed
-CELL, BUDGET = (
-    32,
-    2**29,
-)  # bytes that a similarity costs its reader at most (masks, grades, copies), and those of a block
+CELL = 48  # bytes of working memory that one similarity costs its reader at most: masks, grades, copies
+BUDGET = 2**29  # bytes of a block
 BINS = 2**14  # of a row's scores, where the ranks of its relevant items are counted
 CUTOFF = 10  # of nDCG and mP
 
