@@ -1,6 +1,8 @@
 """Retrieval against naive loops, scikit-learn and pytorch-metric-learning."""
 
 import math
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -14,7 +16,7 @@ from xgap_analysis.datasets.records import Dataset, Images, Relevance, Texts
 from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
 from xgap_analysis.metrics import retrieval, revisited
-from xgap_analysis.metrics.retrieval import descending, similarities
+from xgap_analysis.metrics.retrieval import _count, block_of, descending, similarities
 
 KS = (1, 3, 5, 10)
 
@@ -179,6 +181,61 @@ def test_descending_is_the_stable_order(rows):
     scores = torch.tensor(rows)
     scores = torch.cat([scores, -scores, scores[:, :2] * 0.0], dim=1).nan_to_num()  # ties, and both zeros
     assert torch.equal(descending(scores), scores.sort(dim=1, descending=True, stable=True).indices)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 400), st.sampled_from([1, 20, 10_000, 2**31]))
+def test_counted_ranks_are_those_of_the_stable_order(seed, n, levels):
+    rng = np.random.default_rng(seed)
+    scores = (rng.integers(0, levels, n) / levels * 2 - 1).astype(np.float32)  # few levels: many ties
+    relevant = np.sort(rng.choice(n, rng.integers(1, n + 1), replace=False))
+    junk = rng.random(n) < 0.2
+    junk[relevant] = False
+    scores[junk] = -np.inf
+    order = np.argsort(-scores, kind="stable")
+    ranks, columns = _count(scores.copy(), relevant)
+    place = np.flatnonzero(np.isin(order, relevant))
+    assert ranks.tolist() == place.tolist()
+    assert columns.tolist() == order[place].tolist()
+
+
+def test_a_block_fits_the_budget():
+    for m in (1, 999, 100_000, 1_280_000, 10_000_000):
+        assert 1 <= block_of(m) <= 256
+        assert block_of(m) * m * 48 <= 2**29 or block_of(m) == 1
+    assert block_of(1_280_000) == 8
+
+
+MEMORY = """
+import resource, sys, torch
+from xgap_analysis import metrics
+from xgap_analysis.datasets.records import Relevance
+from xgap_analysis.features import Features
+
+def side(n, of):
+    generator = torch.Generator().manual_seed(n)
+    return Features(torch.randn(n, 16, generator=generator), [f"{of}{i}" for i in range(n)], "image", "image")
+
+def measure_all(n, m):
+    query, gallery = side(n, "q"), side(m, "g")
+    relevance = Relevance.from_labels([i % 50 for i in range(n)], [i % 50 for i in range(m)])
+    for name in ("retrieval", "misalignment", "similarity_histograms", "pooled_misalignment"):
+        getattr(metrics, name)(query, gallery, relevance)
+    metrics.k_occurrence(query, gallery)
+    metrics.uniformity(gallery.select(gallery.ids[: m // 4]))
+
+sys.modules["xgap_analysis.metrics.retrieval"].BUDGET = 2**26
+measure_all(100, 500)  # what is imported and cached is no working memory
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+measure_all(300, 32_000)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the peak is in other units")
+def test_peak_memory_stays_near_the_budget_of_a_block():
+    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    # Twice a budget of 64 MiB, as one GiB is twice the budget; in one block 300 x 32,000 cells take more than that.
+    assert 2**20 < int(done.stdout) < 2**27
 
 
 @settings(max_examples=25, deadline=None)

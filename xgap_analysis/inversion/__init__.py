@@ -7,7 +7,7 @@ image tower.
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
 from xgap_analysis.inversion import textual, visual
+from xgap_analysis.inversion.closed_form import ClosedForm
 from xgap_analysis.inversion.optimise import DTYPES, check_stop, optimise, starts, unit_features
 from xgap_analysis.models.tower import DualEncoder
 from xgap_analysis.store import Store, key_of, run_shards
@@ -60,6 +61,7 @@ def invert(
     seed: int = 42,
     snapshots: Iterable[int] = (),
     stop: str | float = "fixed",
+    start: str = "normal",
     batch_size: int = 64,
     precision: str = "fp32",
     store: Store | str | None = "default",
@@ -83,6 +85,8 @@ def invert(
         snapshots: numbers of updates (0 to steps) after which features are kept too.
         stop: `"fixed"`; `"plateau"` (an item stops when 25 steps have not brought 0.001 of cosine); or the cosine at
             which an item stops. Each item is judged alone.
+        start: `"normal"`, the paper's, drawn from (seed, id); or `"closed-form"`, computed from the target by a linear
+            model of the tower (see `ClosedForm`), for fewer steps. Lower loss is not better retrieval.
         batch_size: items optimised together, at most 256.
         precision: `"bf16"` or `"fp16"` for autocast in the loop; the features are computed without it.
         store: where results are kept and found again; None keeps nothing. By default the user's store.
@@ -102,8 +106,8 @@ def invert(
         tokens = int(model.settings.get("ovi_tokens", 1)) if side == "image" else 1
     wanted = sorted(set(snapshots))
     stop = check_stop(stop)
-    _check(len(features), steps, wanted, batch_size, precision)
-    forward = _forward(model, side, template, tokens)
+    _check(len(features), steps, wanted, batch_size, precision, start)
+    forward = pseudo_forward(model, side, template, tokens)
     _check_dimensions(model, features, side, forward, tokens)
     provenance = {
         "view": NAMES[side],
@@ -122,19 +126,31 @@ def invert(
         "stop": stop,
         "loop_precision": precision,
         **({"template": template} if side == "text" else {}),
+        **({} if start == "normal" else {"start": start}),
     }
     row = {item: i for i, item in enumerate(features.ids)}
+    width = model.tower(side).width
+
+    @functools.cache  # the Jacobian is taken once, and only where something has to be computed
+    def computed() -> ClosedForm:
+        return ClosedForm(forward, tokens, width, model.device)
+
+    def first(batch: Sequence[str], targets: Tensor) -> Tensor:
+        if start == "closed-form":
+            return computed().starts(targets)
+        return starts(batch, tokens, width, seed=seed, std=init_std).to(model.device)
+
     bar = _Bar(f"{NAMES[side].upper()} with {model.name}", len(features), steps, progress)
 
     def worker(ids: tuple[str, ...]) -> dict[str, Tensor]:
         parts = []
-        for first in range(0, len(ids), batch_size):
-            batch = ids[first : first + batch_size]
+        for position in range(0, len(ids), batch_size):
+            batch = ids[position : position + batch_size]
             rows = [row[i] for i in batch]
             parts.append(
                 optimise(
                     forward,
-                    starts(batch, tokens, model.tower(side).width, seed=seed, std=init_std).to(model.device),
+                    first(batch, features.vectors[rows]),
                     features.vectors[rows],
                     steps=steps,
                     lr=lr,
@@ -201,12 +217,13 @@ def encode_pseudo_tokens(
     width = model.tower(space).width
     if tokens.ndim != 3 or tokens.shape[2] != width:
         raise XgapError(f"pseudo-tokens for this {space} tower are [n, r, {width}], not {list(tokens.shape)}")
-    forward = _forward(model, space, template, tokens.shape[1])
+    forward = pseudo_forward(model, space, template, tokens.shape[1])
     parts = [unit_features(forward, part.to(model.device, torch.float32)) for part in tokens.split(batch_size)]
     return torch.cat(parts).to(tokens.device)
 
 
-def _forward(model: DualEncoder, side: str, template: str, count: int) -> Callable[[Tensor], Tensor]:
+def pseudo_forward(model: DualEncoder, side: str, template: str, count: int) -> Callable[[Tensor], Tensor]:
+    """A function from pseudo-tokens `[n, count, width]` to features `[n, d]` of this side, not normalised."""
     if side == "image":
         return visual.pseudo_forward(model.image, count)
     return textual.pseudo_forward(model.text, textual.make_prompt(model.tokenize, template, count))
@@ -220,7 +237,7 @@ def _store(store: Store | str | None) -> Store | None:
     return store
 
 
-def _check(n: int, steps: int, snapshots: list[int], batch_size: int, precision: str) -> None:
+def _check(n: int, steps: int, snapshots: list[int], batch_size: int, precision: str, start: str) -> None:
     if not n:
         raise XgapError("there is nothing to invert: the features are empty")
     if steps < 1:
@@ -231,6 +248,8 @@ def _check(n: int, steps: int, snapshots: list[int], batch_size: int, precision:
         raise XgapError(f"batch_size is between 1 and {SHARD}, not {batch_size}")
     if precision not in DTYPES:
         raise XgapError(f"precision is one of {', '.join(DTYPES)}, not {precision!r}")
+    if start not in ("normal", "closed-form"):
+        raise XgapError(f'start is "normal" or "closed-form", not {start!r}')
 
 
 def _check_dimensions(

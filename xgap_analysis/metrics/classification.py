@@ -16,7 +16,7 @@ def zero_shot(
     labels: Mapping[str, str] | Sequence[str],
     *,
     topk: Sequence[int] = (1, 5),
-    block: int = 256,
+    block: int | None = None,
     normalise: ScoreNormaliser | None = None,
 ) -> pd.DataFrame:
     """Whether each image's nearest class texts hold its class; one row an image.
@@ -30,7 +30,7 @@ def zero_shot(
         class_texts: `[c, d]`, one row a class; its ids are the labels.
         labels: the right label of each image: a mapping from image id, or a sequence in the images' order.
         topk: the k of `correct_at_k`.
-        block: images classified at a time; memory grows with `block * c`.
+        block: images classified at a time; memory grows with `block * c` (see `retrieval`).
         normalise: changes a block of similarities `[b, c]` before the ranking; see `retrieval`.
 
     Returns:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
+from xgap_analysis.metrics.retrieval import block_of
 
 
 def gap_vector(x: Features, y: Features) -> Float[Tensor, " d"]:
@@ -95,7 +96,7 @@ def cross_cosine(x: Features, y: Features) -> float:
     return float((x.vectors.double() * y.vectors.double()).sum(dim=1).mean())
 
 
-def uniformity(x: Features, *, block: int = 1024) -> float:
+def uniformity(x: Features, *, block: int | None = None) -> float:
     """How evenly one side covers the sphere: `log E exp(-2 ||u - v||^2)` over its pairs of distinct items.
 
     In [-8, 0]: 0 where all vectors are the same, about -4 for many even directions in high dimension. Lower is more
@@ -103,11 +104,12 @@ def uniformity(x: Features, *, block: int = 1024) -> float:
 
     Args:
         x: `[n, d]`, n at least 2.
-        block: rows at a time; memory grows with `block * n`.
+        block: rows at a time; memory grows with `block * n`, and by default it stays within half a GiB.
 
     Source: Wang and Isola, Understanding contrastive representation learning, ICML 2020, section 4 (t = 2).
     """
     _check(x, x, least=2)
+    block = block_of(len(x), cell=24, most=1024) if block is None else block
     vectors, total = x.vectors.double(), 0.0
     norms = vectors.square().sum(dim=1)
     for start in range(0, len(x), block):  # the upper triangle, a band of rows at a time

@@ -22,7 +22,7 @@ def misalignment(
     relevance: Relevance | HasRelevance,
     *,
     exclude_self: bool = True,
-    block: int = 256,
+    block: int | None = None,
 ) -> pd.DataFrame:
     """Probability, for each query, that an item of its class is less similar to it than one of another class.
 
@@ -78,7 +78,7 @@ def pooled_misalignment(
     relevance: Relevance | HasRelevance,
     *,
     exclude_self: bool = True,
-    block: int = 256,
+    block: int | None = None,
 ) -> float:
     """Probability that a same-class pair is less similar than a different-class pair, over all pairs of all queries.
 
@@ -117,7 +117,7 @@ def similarity_histograms(
     *,
     bins: int = 200,
     exclude_self: bool = True,
-    block: int = 256,
+    block: int | None = None,
 ) -> pd.DataFrame:
     """Densities of the cosine similarities of same-class and of different-class pairs.
 
@@ -136,7 +136,7 @@ def similarity_histograms(
         raise XgapError(f"bins must be at least 1, not {bins}")
     counts = np.zeros((2, bins), dtype=np.int64)
     for scores, grades, ignored in blocks(query, gallery, relevance, exclude_self=exclude_self, block=block):
-        cell = ((scores.double() + 1) * (bins / 2)).long().clamp(0, bins - 1)  # rounding may leave [-1, 1]
+        cell = scores.double().add_(1).mul_(bins / 2).long().clamp_(0, bins - 1)  # rounding may leave [-1, 1]
         for side, of in zip(counts, (grades > 0, grades <= 0), strict=True):
             side += torch.bincount(cell[of & ~ignored], minlength=bins).cpu().numpy()
     totals = counts.sum(axis=1)
@@ -156,7 +156,7 @@ def similarity_overlap(
     *,
     bins: int = 200,
     exclude_self: bool = True,
-    block: int = 256,
+    block: int | None = None,
 ) -> float:
     """Overlap (intersection over union) of the densities of same-class and different-class similarities.
 

@@ -55,7 +55,7 @@ def nearest_items(
 
 
 def k_occurrence(
-    query: Features, gallery: Features, k: int = 10, exclude_self: bool = True, *, block: int = 256
+    query: Features, gallery: Features, k: int = 10, exclude_self: bool = True, *, block: int | None = None
 ) -> Int[Tensor, " m"]:
     """N_k: for each gallery item, the number of queries that have it among their k nearest items.
 
@@ -63,7 +63,7 @@ def k_occurrence(
         query, gallery: `[n, d]` and `[m, d]`.
         k: size of a neighbourhood.
         exclude_self: an item is no neighbour of the query with its id.
-        block: queries at a time; memory grows with `block * m`.
+        block: queries at a time; memory grows with `block * m` (see `retrieval`).
 
     Returns:
         counts `[m]`, each in 0 .. n; they add up to `k * n`.
@@ -84,7 +84,7 @@ def k_occurrence(
 
 
 def hubness(
-    query: Features, gallery: Features, k: int = 10, exclude_self: bool = True, *, block: int = 256
+    query: Features, gallery: Features, k: int = 10, exclude_self: bool = True, *, block: int | None = None
 ) -> pd.DataFrame:
     """How unevenly the gallery's items are chosen as neighbours; one row.
 

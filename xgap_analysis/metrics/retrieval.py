@@ -15,7 +15,11 @@ from xgap_analysis.datasets.records import Relevance
 from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
 
-GALLERY_CHUNK = 16_384  # gallery rows held in double precision at a time
+GALLERY_CHUNK = 4096  # gallery rows in double precision at a time: what a processor's cache holds
+MOST_QUERIES = 256  # of a block: more gain no speed
+CELL = 48  # bytes of working memory that one similarity costs its reader at most: masks, grades, copies
+BUDGET = 2**29  # bytes of a block
+BINS = 2**14  # of a row's scores, where the ranks of its relevant items are counted
 CUTOFF = 10  # of nDCG and mP
 
 ScoreNormaliser = Callable[[Tensor], Tensor]
@@ -37,7 +41,7 @@ def retrieval(
     *,
     ks: Sequence[int] = (1, 5, 10),
     exclude_self: bool = True,
-    block: int = 256,
+    block: int | None = None,
     normalise: ScoreNormaliser | None = None,
 ) -> pd.DataFrame:
     """How well the gallery's items that answer a query are ranked by cosine similarity; one row a query.
@@ -64,7 +68,8 @@ def retrieval(
         ks: cut-offs of `hit_at_k` and `recall_at_k`.
         exclude_self: take the gallery item with the query's id out of its ranking, where both sides have the same
             origin (an image and a caption of one id are two items; an image and its OTI feature are one).
-        block: queries ranked at a time; memory grows with `block * m`, and no number depends on it.
+        block: queries ranked at a time, and no number depends on it. By default as many as fit half a GiB (memory
+            grows with `block * m`; see `block_of`).
         normalise: changes a block of similarities `[b, m]` before the ranking (a hubness correction, say); what is
             left out of a row's ranking comes as minus infinity, and each row must depend on its own query only.
 
@@ -90,7 +95,7 @@ def revisited(
     junk: Mapping[str, Collection[str]],
     *,
     ks: Sequence[int] = (1, 5, 10),
-    block: int = 256,
+    block: int | None = None,
 ) -> pd.DataFrame:
     """The easy, medium and hard protocols of the revisited Oxford and Paris sets; one row a query.
 
@@ -131,7 +136,7 @@ def revisited(
 
 
 def similarities(
-    query: Features, gallery: Features, *, block: int = 256
+    query: Features, gallery: Features, *, block: int | None = None
 ) -> Iterator[tuple[int, int, Float[Tensor, "b m"]]]:
     """Cosine similarities `[b, m]` of the queries `start` to `stop` to the whole gallery, one block at a time.
 
@@ -146,12 +151,24 @@ def similarities(
         raise XgapError(f"the {'query' if not len(query) else 'gallery'} side is empty")
     if query.dim != gallery.dim:
         raise XgapError(f"the query has {query.dim} dimensions and the gallery {gallery.dim}; they must be the same")
+    block = block_of(len(gallery)) if block is None else block
     if block < 1:
         raise XgapError(f"block must be at least 1, not {block}")
     for start in range(0, len(query), block):
         rows = query.vectors[start : start + block].double()
-        chunks = gallery.vectors.to(rows.device).split(GALLERY_CHUNK)
-        yield start, start + len(rows), torch.cat([(rows @ chunk.double().T).float() for chunk in chunks], dim=1)
+        scores = torch.empty(len(rows), len(gallery), device=rows.device)
+        for first in range(0, len(gallery), GALLERY_CHUNK):
+            chunk = gallery.vectors[first : first + GALLERY_CHUNK].to(rows.device).double()
+            scores[:, first : first + len(chunk)] = rows @ chunk.T
+        yield start, start + len(rows), scores
+
+
+def block_of(columns: int, cell: int = CELL, most: int = MOST_QUERIES) -> int:
+    """The rows of a block that its `cell` bytes a number keep within half a GiB, and a gallery chunk of a block beside.
+
+    A gallery of 1,280,000 leaves 8 rows a block; a gallery of more than 11 million, one row, which then takes more.
+    """
+    return max(1, min(most, BUDGET // (cell * max(1, columns))))
 
 
 def descending(scores: Float[Tensor, "b m"]) -> Int[Tensor, "b m"]:
@@ -171,7 +188,7 @@ def descending(scores: Float[Tensor, "b m"]) -> Int[Tensor, "b m"]:
 
 
 def blocks(
-    query: Features, gallery: Features, relevance: Relevance | HasRelevance, *, exclude_self: bool, block: int
+    query: Features, gallery: Features, relevance: Relevance | HasRelevance, *, exclude_self: bool, block: int | None
 ) -> Iterator[tuple[Float[Tensor, "b m"], Float[Tensor, "b m"], Bool[Tensor, "b m"]]]:
     """Similarities, grades, and what is left out of the ranking, one block of queries at a time."""
     if not isinstance(relevance, Relevance):
@@ -189,7 +206,7 @@ def _evaluate(
     relevance: Relevance | HasRelevance,
     ks: Sequence[int],
     exclude_self: bool,
-    block: int,
+    block: int | None,
     normalise: ScoreNormaliser | None,
     where: str = "",
 ) -> pd.DataFrame:
@@ -197,11 +214,13 @@ def _evaluate(
         raise XgapError(f"the cut-offs ks must be 1 or more, not {tuple(ks)}")
     parts = []
     for scores, grades, ignored in blocks(query, gallery, relevance, exclude_self=exclude_self, block=block):
+        scores, grades = scores.masked_fill_(ignored, -math.inf), grades.masked_fill_(ignored, 0)
         if normalise is not None:
-            shape, scores = scores.shape, normalise(scores.masked_fill(ignored, -math.inf)).float()
+            shape, scores = scores.shape, normalise(scores).float()
             if scores.shape != shape or not bool((torch.isfinite(scores) | ignored).all()):
                 raise XgapError(f"the score normaliser must give finite scores of shape {tuple(shape)}")
-        parts.append(_measure(scores, grades, ignored, ks))
+            scores = scores.masked_fill(ignored, -math.inf)
+        parts.append(_measure(scores, grades, ks))
     columns = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
     frame = pd.DataFrame(columns, index=pd.Index(query.ids, name="query"))
     without = int((frame["n_relevant"] == 0).sum())
@@ -215,15 +234,13 @@ def _evaluate(
     return frame
 
 
-def _measure(
-    scores: Float[Tensor, "b m"], grades: Float[Tensor, "b m"], ignored: Bool[Tensor, "b m"], ks: Sequence[int]
-) -> dict[str, Tensor]:
-    """The columns of `retrieval` for one block, from the ranks of the relevant items alone."""
-    grades = grades.masked_fill(ignored, 0)
-    order = descending(scores.masked_fill(ignored, -math.inf))
-    gains = grades.gather(1, order)
-    row, rank = (gains > 0).nonzero(as_tuple=True)  # by row, then by rank (from 0)
-    n = (grades > 0).sum(dim=1)
+def _measure(scores: Float[Tensor, "b m"], grades: Float[Tensor, "b m"], ks: Sequence[int]) -> dict[str, Tensor]:
+    """The columns of `retrieval` for one block, from the ranks of the relevant items alone.
+
+    What is left out of a ranking has a score of minus infinity and no grade.
+    """
+    row, rank, grade = _ranks(scores, grades)
+    n = torch.bincount(row, minlength=len(scores))
     nth = torch.arange(len(row), device=row.device) - (n.cumsum(0) - n)[row]  # relevant items before it in its row
 
     def total(values: Tensor) -> Tensor:
@@ -232,9 +249,8 @@ def _measure(
     precision = (nth + 1).double() / (rank + 1)
     before = torch.where(rank == 0, 1.0, nth.double() / rank)
     last = torch.zeros_like(n).scatter_reduce_(0, row, rank + 1, "amax").clamp(max=CUTOFF)
-    first = gains[:, :CUTOFF].double()
-    best = grades.topk(first.shape[1], dim=1).values.double()
-    discount = 1 / torch.arange(2, first.shape[1] + 2, device=row.device, dtype=torch.float64).log2()
+    ideal = grade.argsort(descending=True)
+    ideal = ideal[row[ideal].argsort(stable=True)]  # each row's relevant items, the highest grade first
     # A query without relevant items divides 0 by 0 everywhere below: NaN, as it should be.
     return {
         "n_relevant": n,
@@ -243,7 +259,56 @@ def _measure(
         "r_precision": total(rank < n[row]) / n,
         **{f"hit_at_{k}": total((rank < k) & (nth == 0)) / (n > 0) for k in ks},
         **{f"recall_at_{k}": total(rank < k) / n for k in ks},
-        "ndcg_at_10": (first * discount).sum(dim=1) / (best * discount).sum(dim=1),
+        "ndcg_at_10": total(_gain(grade, rank)) / total(_gain(grade[ideal], nth)),
         "mp_at_10": total(rank < last[row]) / last,
         "ap_trapezoid": total((before + precision) / 2) / n,
     }
+
+
+def _gain(grade: Float[Tensor, " r"], rank: Int[Tensor, " r"]) -> Float[Tensor, " r"]:
+    """What items of these grades add to the DCG at these ranks (from 0)."""
+    return (rank < CUTOFF) * grade.double() / (rank + 2).double().log2()
+
+
+def _ranks(scores: Float[Tensor, "b m"], grades: Float[Tensor, "b m"]) -> tuple[Tensor, Tensor, Tensor]:
+    """Row, rank (from 0) and grade of each relevant item, by row and then by rank; the order is `descending`'s."""
+    if scores.device.type != "cpu":
+        order = descending(scores)
+        gains = grades.gather(1, order)
+        row, rank = (gains > 0).nonzero(as_tuple=True)
+        return row, rank, gains[row, rank]
+    rows, columns = (grades > 0).nonzero(as_tuple=True)
+    ends = torch.bincount(rows, minlength=len(scores)).cumsum(0)[:-1].tolist()
+    parts = zip(scores.numpy(), np.split(columns.numpy(), ends), strict=True)
+    counted = [_count(own, relevant) for own, relevant in parts if len(relevant)]
+    if not counted:
+        return rows, columns, grades[rows, columns]
+    rank, columns = (torch.from_numpy(np.concatenate(part)) for part in zip(*counted, strict=True))
+    return rows, rank, grades[rows, columns]
+
+
+def _count(scores: np.ndarray, relevant: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ranks (from 0, ascending) of the columns `relevant` by descending score, and those columns in that order.
+
+    The scores are counted in bins that keep their order, and only what shares a bin with a relevant one is sorted:
+    where few items are relevant, a tenth of the time of sorting all.
+    """
+    low, high = scores[relevant].min(), scores.max()
+    scale = np.float32(BINS - 2) / max(high - low, np.float32(1e-30))
+    bins = scores - low
+    bins *= scale
+    np.maximum(bins, -1, out=bins)  # bin 0 is for what no relevant item can be below
+    bins += 1
+    cell = bins.astype(np.intp)
+    size = np.bincount(cell, minlength=BINS)
+    shared = np.zeros(len(size), dtype=bool)
+    shared[cell[relevant]] = True
+    near = np.flatnonzero(shared[cell])
+    near = near[descending(torch.from_numpy(scores[near])[None])[0].numpy()]
+    size[shared] = 0
+    missed = np.cumsum(size[::-1])[::-1]  # scores in higher bins that are not in `near`
+    is_relevant = np.zeros(len(scores), dtype=bool)
+    is_relevant[relevant] = True
+    place = np.flatnonzero(is_relevant[near])
+    found = near[place]
+    return place + missed[cell[found]], found

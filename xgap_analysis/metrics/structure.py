@@ -39,7 +39,7 @@ def linear_cka(x: Features, y: Features) -> float:
     return _ratio(float((b.T @ a).norm() ** 2), float((a.T @ a).norm() * (b.T @ b).norm()))
 
 
-def mutual_knn(x: Features, y: Features, k: int = 10, *, block: int = 256) -> float:
+def mutual_knn(x: Features, y: Features, k: int = 10, *, block: int | None = None) -> float:
     """Share of an item's k nearest neighbours that the two sets have in common, mean over the items.
 
     In [0, 1]: 1 where all neighbourhoods agree, `k / (n - 1)` by chance. An item is not its own neighbour; equal
@@ -48,7 +48,7 @@ def mutual_knn(x: Features, y: Features, k: int = 10, *, block: int = 256) -> fl
     Args:
         x, y: `[n, d]` and `[n, e]`, the same items.
         k: size of a neighbourhood, at most n - 1.
-        block: items at a time; memory grows with `block * n`.
+        block: items at a time; memory grows with `block * n` (see `retrieval`).
 
     Raises:
         XgapError: items that do not match, or k out of range.

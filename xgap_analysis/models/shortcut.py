@@ -69,8 +69,8 @@ def class_token_features(visual: Module, tokens: Tensor) -> Tensor | None:
     class_token = visual.class_embedding.expand(len(tokens), 1, -1)
     x = visual.ln_pre(torch.cat([class_token, tokens], dim=1) + visual.positional_embedding)
     *blocks, last = visual.transformer.resblocks
-    for block in blocks:
-        x = block(x)
+    for block in blocks:  # not the library's forward: its transposed input makes a slow batched product of a fast one
+        x, _ = _block(block, x)
     x, _ = _block(last, x, rows=slice(0, 1))
     return _project(visual.ln_post(x[:, 0]), visual.proj)
 
@@ -128,8 +128,11 @@ def _block(
         made = F.linear(of, weight[part], None if bias is None else bias[part])
         return made.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
 
-    query = heads(slice(0, width), normed[:, rows])
-    keys, values = heads(slice(width, 3 * width), normed).chunk(2, dim=1)
+    if rows == slice(None):
+        query, keys, values = heads(slice(None), normed).chunk(3, dim=1)
+    else:
+        query = heads(slice(0, width), normed[:, rows])
+        keys, values = heads(slice(width, 3 * width), normed).chunk(2, dim=1)
     cache, mask = (keys, values), None
     if past is not None:
         keys, values = (torch.cat([p.expand(n, -1, -1, -1), own], dim=2) for p, own in zip(past, cache, strict=True))
