@@ -268,6 +268,10 @@ def test_the_explorers_answer_in_jupyterlab(page: Page, lab: tuple[str, str, Pat
     # Sliders: the gap and the step.
     slide(gapmap, "gap shift", "ArrowRight")
     expect(gapmap.locator(".xgap-numbers")).to_contain_text("λ = 0.1")
+    gapmap.locator("select").nth(1).select_option("similarity")
+    gapmap.locator("select[size]").select_option(index=2)
+    expect(gapmap.locator(".xgap-about").last).to_contain_text("joined to")
+    expect(gapmap.locator(".xgap-about").first).to_contain_text("cosine to")
     slide(player, "step", "ArrowLeft")
     expect(player.locator(".xgap-about").last).to_contain_text("step 5")
 

@@ -81,8 +81,8 @@ class VariantBoard(Panel):
                 ipywidgets.HBox([self._run, self._plot]),
                 self._heat,
                 self._picture,
-                self._below,
             ],
+            [self._below],
         )
         show = Debounced(lambda _: self.guarded(self._show), 0.15)
         for picker in self._pick.values():
