@@ -7,5 +7,8 @@ from xgap_analysis.plots.geometry import gap_share as gap_share
 from xgap_analysis.plots.geometry import occurrences as occurrences
 from xgap_analysis.plots.geometry import spectrum as spectrum
 from xgap_analysis.plots.geometry import sweep_curve as sweep_curve
+from xgap_analysis.plots.inversion_step import inversion_step as inversion_step
+from xgap_analysis.plots.plane import plane as plane
+from xgap_analysis.plots.ranked import ranked as ranked
 from xgap_analysis.plots.ranking import neighbours as neighbours
 from xgap_analysis.plots.similarity import densities as densities
