@@ -14,9 +14,9 @@ ROOT = Path(__file__).parent.parent / PACKAGE
 FLOORS = [
     {"errors", "features", "embedded"},  # the ground: nouns that the first floor stands on
     {"models", "datasets", "features_io"},
-    {"metrics", "store", "training", "tables"},
+    {"metrics", "store", "tables"},
     {"corrections", "encoding", "inversion", "engines", "inventory"},
-    {"study", "grids", "plots", "report"},
+    {"study", "grids", "plots", "report", "training"},
     {"cli", "widgets", "sweep"},
 ]
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
