@@ -17,7 +17,7 @@ FLOORS = [
     {"metrics", "store", "tables"},
     {"corrections", "encoding", "inversion", "engines", "inventory"},
     {"study", "grids", "plots", "report", "training"},
-    {"cli", "widgets", "sweep"},
+    {"cli", "widgets", "sweep", "ablation"},
 ]
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 GROUND = 0  # its rooms may lean on each other

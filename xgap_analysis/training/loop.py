@@ -25,6 +25,7 @@ from xgap_analysis.models.trainable import load_trainable
 from xgap_analysis.training.pairs import Pairs, augmentation
 from xgap_analysis.training.recipe import Recipe
 from xgap_analysis.training.step import Learner
+from xgap_analysis.training.terms import active
 
 STATE, RUN, CURVE = "state.pt", "run.json", "curve.parquet"
 
@@ -233,7 +234,8 @@ class _Progress:
 def _run(module: Any, data: Dataset, recipe: Recipe) -> dict[str, Any]:
     """What a folder's run is made from; two runs that differ here are two runs."""
     items = hashlib.sha256("\n".join((*data.images.ids, data.images.digest, data.texts.digest)).encode()).hexdigest()
-    about = {"weights": weights_digest(module), "data": [data.name, data.split_name, items], "recipe": asdict(recipe)}
+    made = {**asdict(recipe), "objective": active(recipe.objective)}
+    about = {"weights": weights_digest(module), "data": [data.name, data.split_name, items], "recipe": made}
     plain: dict[str, Any] = json.loads(json.dumps(about))
     return plain
 
