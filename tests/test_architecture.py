@@ -14,10 +14,10 @@ ROOT = Path(__file__).parent.parent / PACKAGE
 FLOORS = [
     {"errors", "features", "embedded", "progress"},  # the ground: nouns that the first floor stands on
     {"models", "datasets", "features_io"},
-    {"metrics", "store", "training", "tables"},
+    {"metrics", "store", "tables"},
     {"corrections", "encoding", "inversion", "engines", "inventory"},
-    {"study", "grids", "plots", "report", "maps"},
-    {"sweep", "feature_study", "reproduction"},
+    {"study", "grids", "plots", "report", "maps", "training"},
+    {"sweep", "feature_study", "reproduction", "ablation"},
     {"cli", "widgets"},
 ]
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}

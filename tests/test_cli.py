@@ -221,6 +221,23 @@ def test_the_store_is_listed_verified_and_emptied(xgap: Xgap) -> None:
     assert Store().entries() == []
 
 
+def test_train_leaves_a_model_that_loads(xgap: Xgap, tmp_path: Path) -> None:
+    options = ["--batch", "8", "--objective", "clip=1", "image-image=0.5", "--temperature", "0.01", "0.5"]
+    said = xgap("train", "--model", UNTRAINED, "--out", "run", "--steps", "3", "--checkpoints", "1", *options, "--json")
+    assert said.code == 0
+    curve = json.loads(said.out)
+    assert curve[-1]["step"] == 3
+    assert curve[-1]["scale"] == pytest.approx(2)
+    assert curve[-1]["loss"] == pytest.approx(curve[-1]["clip"] + 0.5 * curve[-1]["image-image"], rel=1e-5)
+    assert 0 < curve[-1]["image_to_text"] < 1
+    digests = {load_model(tmp_path / "run" / name).weights_digest for name in ("last", "step-1")}
+    assert len(digests) == 2
+    assert load_model(tmp_path / "run" / "best").weights_digest in digests
+    again = xgap("train", "--model", UNTRAINED, "--out", "run", "--steps", "4", *options)
+    assert again.code == 2
+    assert "another run" in again.err
+
+
 MISTAKES = {
     "model": (["encode", "--model", "tiny-untraind"], "'tiny-untraind'; nearest names: tiny-untrained"),
     "directory": (["encode", "--model", "local-dir:/no/such"], "/no/such"),
@@ -240,6 +257,10 @@ MISTAKES = {
     "no key": (["store", "remove"], "by the first digits of its key"),
     "key": (["store", "remove", "abc"], "starts with 'abc'"),
     "notebook": (["report", "--notebooks", "no.ipynb"], "'no.ipynb' is no notebook"),
+    "term": (["train", "--out", "run", "--objective", "clap=1"], "nearest names: clip"),
+    "weight": (["train", "--out", "run", "--objective", "clip=much"], "name=weight"),
+    "temperature": (["train", "--out", "run", "--temperature", "hot"], "learned, a number or two"),
+    "batch": (["train", "--out", "run", "--model", UNTRAINED, "--batch", "5000"], "take a smaller batch"),
     "hub": (["encode", "--model", "hf-hub:no/such"], "hub cannot be reached"),
 }
 

@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from xgap_analysis.study import main_rows as main_rows
     from xgap_analysis.study import save_table as save_table
     from xgap_analysis.sweep import sweep as sweep
+    from xgap_analysis.training import Recipe as Recipe
+    from xgap_analysis.training import train as train
 
 # Each name is fetched when it is first used, so that `xgap --help` waits for nothing. Tests hold this table to the
 # imports above, which are for type checkers and editors.
@@ -68,6 +70,7 @@ _HOME = {
     "Features": "features",
     "Images": "datasets",
     "Inversion": "inversion",
+    "Recipe": "training",
     "Relevance": "datasets",
     "Rule": "corrections",
     "Sides": "corrections",
@@ -98,6 +101,7 @@ _HOME = {
     "save_table": "study",
     "similarity_histograms": "metrics",
     "sweep": "sweep",
+    "train": "training",
     "zero_shot": "metrics",
 }
 _ROOMS = ("corrections", "maps", "metrics", "plots", "widgets")

@@ -211,7 +211,8 @@ class FeatureBench(Bench):
         return self.brought.calibration[space == "text"]
 
     def _of_model(self) -> Calibration:
-        return Calibration(*(self._native(space, "all").select(()) for space in ("image", "text")), MODEL)
+        x, y = (self._native(space, "all").select(()) for space in ("image", "text"))
+        return Calibration(x, y, MODEL)
 
     @property
     def encoder(self) -> None:

@@ -22,10 +22,11 @@ from xgap_analysis.cli.output import note, show_warning
 from xgap_analysis.cli.report import Report
 from xgap_analysis.cli.store import Store
 from xgap_analysis.cli.study import Study
+from xgap_analysis.cli.train import Train
 from xgap_analysis.errors import XgapError
 
 COMMANDS: Mapping[str, Any] = {
-    c.__name__.lower(): c for c in (Models, Datasets, Encode, Invert, Study, Report, Store, Doctor)
+    c.__name__.lower(): c for c in (Models, Datasets, Encode, Invert, Study, Train, Report, Store, Doctor)
 }
 
 

@@ -20,6 +20,8 @@ from xgap_analysis.metrics.misalignment import similarity_overlap as similarity_
 from xgap_analysis.metrics.neighbourhoods import hubness as hubness
 from xgap_analysis.metrics.neighbourhoods import k_occurrence as k_occurrence
 from xgap_analysis.metrics.neighbourhoods import nearest_items as nearest_items
+from xgap_analysis.metrics.power import detectable_effect as detectable_effect
+from xgap_analysis.metrics.power import seed_interval as seed_interval
 from xgap_analysis.metrics.retrieval import HasRelevance as HasRelevance
 from xgap_analysis.metrics.retrieval import retrieval as retrieval
 from xgap_analysis.metrics.retrieval import revisited as revisited

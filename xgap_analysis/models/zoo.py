@@ -28,11 +28,16 @@ Loaded = tuple[Any, Any, Any]  # model, preprocess, tokenize
 
 @dataclass(frozen=True)
 class _Source:
-    """How a model is made, from a device and the folder of downloads, and what goes with it."""
+    """How a model is made, from a device and the folder of downloads, and what goes with it.
+
+    `architecture` is open_clip's name of it, prefix included, where it is a model of open_clip's.
+    """
 
     create: Callable[[torch.device, str | None], Loaded]
     needs_hub: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
+    architecture: str | None = None
+    quick_gelu: bool = False
 
 
 def load_model(
@@ -96,7 +101,7 @@ def embedded_models() -> list[str]:
 
 def _find(name: str, activation: str | None) -> _Source:
     if name.startswith(HUB):
-        return _Source(partial(_open_clip, name), needs_hub=True, settings=_published(name))
+        return _of_open_clip(name, needs_hub=True, settings=_published(name))
     if name.startswith(TIMM):
         return _image_model(name)
     if name.startswith(LOCAL):
@@ -135,7 +140,7 @@ def _directory(path: Path) -> _Source:
         raise XgapError(f"{path / CONFIG} is not an open_clip configuration ({error!r})") from error
     if not any(file.suffix in (".safetensors", ".bin", ".pth") for file in path.iterdir()):
         raise XgapError(f"{path} holds no weights; open_clip looks for open_clip_model.safetensors there")
-    return _Source(partial(_open_clip, f"{LOCAL}{path}"), needs_hub="hf_model_name" in text, settings=settings)
+    return _of_open_clip(f"{LOCAL}{path}", needs_hub="hf_model_name" in text, settings=settings)
 
 
 def _other_directory(path: Path) -> _Source:
@@ -211,13 +216,11 @@ def _architecture(name: str, activation: str | None) -> _Source:
     tokenizer_from_hub = any(key in config["text_cfg"] for key in ("hf_tokenizer_name", "hf_model_name"))
     quick = activation == "quickgelu"
     if tag == RANDOM:
-        create = partial(_open_clip, architecture, random=True, quick_gelu=quick)
-        return _Source(create, needs_hub=tokenizer_from_hub)
+        return _of_open_clip(architecture, needs_hub=tokenizer_from_hub, random=True, quick_gelu=quick)
     if file:
         path = existing_checkpoint(tag)
         _refuse_unsaid_activation(path, activation, bool(config.get("quick_gelu")))
-        create = partial(_open_clip, architecture, weights=str(path), quick_gelu=quick)
-        return _Source(create, needs_hub=tokenizer_from_hub)
+        return _of_open_clip(architecture, needs_hub=tokenizer_from_hub, weights=str(path), quick_gelu=quick)
     return _pretrained(architecture, tag, activation, bool(config.get("quick_gelu")))
 
 
@@ -251,8 +254,20 @@ def _pretrained(architecture: str, tag: str, activation: str | None, built_quick
             f"{architecture}/{tag} was trained with {'QuickGELU' if quick else 'GELU'}; with another activation its "
             "features would be wrong, so it is not loaded"
         )
-    create = partial(_open_clip, architecture, weights=tag, quick_gelu=quick)
-    return _Source(create, needs_hub=True, settings=_published(f"{architecture}/{tag}"))
+    settings = _published(f"{architecture}/{tag}")
+    return _of_open_clip(architecture, needs_hub=True, settings=settings, weights=tag, quick_gelu=quick)
+
+
+def _of_open_clip(
+    architecture: str,
+    *,
+    needs_hub: bool,
+    settings: dict[str, Any] | None = None,
+    quick_gelu: bool = False,
+    **how: Any,
+) -> _Source:
+    create = partial(_open_clip, architecture, quick_gelu=quick_gelu, **how)
+    return _Source(create, needs_hub, settings or {}, architecture, quick_gelu)
 
 
 def _open_clip(

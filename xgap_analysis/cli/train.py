@@ -1,0 +1,134 @@
+"""`xgap train`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from xgap_analysis.cli.arguments import Name, Number
+from xgap_analysis.cli.output import note, print_rows
+from xgap_analysis.errors import XgapError
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a model with a weighted sum of objectives; a killed run goes on with the same command.
+
+    Example:
+        xgap train --model tiny --out results/train/kept --temperature 0.01 --steps 100
+        xgap train --model tiny-untrained --scratch --objective clip=1 image-image=0.5 --out results/train/intra
+        xgap train --model ViT-B-32/openai --dataset /my/pairs.csv --micro-batch 64 --precision bf16 --out results/run
+    """
+
+    out: Path
+    """The run's folder: last and best (open_clip directories), step-N, curve.parquet."""
+    model: str = "tiny"
+    """Where training starts: a model by name or path (see xgap models)."""
+    dataset: str = "emoji"
+    """A data set by name or path (see xgap datasets); the labels say which captions belong to an image."""
+    split: str = "train"
+    """Its split that is trained on."""
+    judge_split: Name = "val"
+    """Its split that the best checkpoint is chosen on."""
+    objective: tuple[str, ...] = ("clip=1",)
+    """Terms and weights: clip, siglip, one-to-many, image-image, text-text, in-modal, cross-modal, alignment,
+    uniformity, arc-margin."""
+    steps: int = 1000
+    """Updates."""
+    batch: int = 128
+    """Items a step, each of another label."""
+    micro_batch: Number = None
+    """Items that go through the towers at once; the gradient is the whole batch's all the same."""
+    image_views: int = 1
+    """Augmentations of an image, where the objective does not ask for more."""
+    captions: int = 1
+    """Captions of an image, where the objective does not ask for more."""
+    augmentation: str = "crop"
+    """none, crop, or simclr (crops, colours, flips)."""
+    templates: tuple[str, ...] = ("{}",)
+    """One is drawn for each caption."""
+    learning_rate: float = 5e-4
+    """Of AdamW; it rises, then falls to zero along half a cosine."""
+    weight_decay: float = 0.1
+    """Of AdamW."""
+    warmup: int = 50
+    """Steps of the rise."""
+    temperature: tuple[str, ...] = ("learned",)
+    """learned, a number, or two: the way from the first to the second."""
+    towers: str = "both"
+    """both, image or text."""
+    token_dropout: float = 0.0
+    """Share of each token embedding that is dropped."""
+    scratch: bool = False
+    """Start from fresh weights."""
+    precision: str = "fp32"
+    """fp32, bf16 or fp16."""
+    seed: int = 0
+    """Of everything that is drawn."""
+    judge_every: Number = None
+    """Steps between two judgements; the last only by default."""
+    checkpoints: tuple[int, ...] = ()
+    """Numbers of updates after which the model is kept as step-N."""
+    save_every: int = 200
+    """Steps between two saved states; a killed run loses at most so many."""
+    device: Name = None
+    """Where to compute: CUDA where there is one, else the CPU."""
+    workers: int = 0
+    """Processes that load images."""
+    json: bool = False
+    """Print the curve as JSON."""
+
+    def run(self) -> int:
+        """Train, and say where the checkpoints are."""
+        from xgap_analysis.datasets import load_dataset
+        from xgap_analysis.training import Recipe, train
+
+        whole = load_dataset(self.dataset)
+        judged_on = None
+        if self.judge_split is not None and self.judge_split in whole.splits:
+            judged_on = whole.split(self.judge_split)
+        recipe = Recipe(
+            objective=self._terms(),
+            temperature=self._temperature(),
+            **{name: getattr(self, name) for name in Recipe.__dataclass_fields__ if name not in SPELT},
+        )
+        made = train(
+            self.model,
+            whole.split(self.split),
+            self.out,
+            recipe,
+            judged_on=judged_on,
+            judge_every=self.judge_every,
+            checkpoints=self.checkpoints,
+            save_every=self.save_every,
+            device=self.device,
+            workers=self.workers,
+        )
+        rows = made.curve.tail(len(made.curve) if self.json else 5).astype(object)
+        print_rows(rows.where(rows.notna(), None).to_dict("records"), self.json)
+        if judged_on is None:
+            note(f"data set {whole.name!r} has no split {self.judge_split!r}: nothing was judged, and best is last")
+        note(f"the best is {made.best}, the last {made.last}")
+        return 0
+
+    def _terms(self) -> dict[str, float]:
+        terms = {}
+        for text in self.objective:
+            name, _, weight = text.partition("=")
+            try:
+                terms[name] = float(weight or 1)
+            except ValueError:
+                raise XgapError(f"a term of the objective is written name=weight, not {text!r}") from None
+        return terms
+
+    def _temperature(self) -> str | float | tuple[float, float]:
+        if self.temperature == ("learned",):
+            return "learned"
+        try:
+            numbers = [float(text) for text in self.temperature]
+        except ValueError:
+            numbers = []
+        if len(numbers) not in (1, 2):
+            raise XgapError(f"--temperature is learned, a number or two, not {' '.join(self.temperature)!r}")
+        return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+
+
+SPELT = ("objective", "temperature", "clip_gradient")  # written in another way here, or left as it is

@@ -1,0 +1,106 @@
+"""Models whose weights are to change: open_clip modules by the names of `load_model`, and back into a folder."""
+
+import copy
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xgap_analysis.errors import XgapError
+from xgap_analysis.models.hub import network, quiet, told
+from xgap_analysis.models.openclip import from_open_clip
+from xgap_analysis.models.tower import DualEncoder
+from xgap_analysis.models.zoo import CONFIG, _find, _local
+
+WEIGHTS = "open_clip_model.safetensors"
+NOT_INHERITED = ("description", "image_only")  # what a folder says of itself and not of what is trained from it
+
+
+@dataclass(frozen=True, eq=False)
+class Trainable:
+    """An open_clip module with what stands before it.
+
+    Args:
+        name: what it was loaded by.
+        module: open_clip's model, weights in float32.
+        preprocess: its transform for evaluation.
+        tokenize: its tokenizer.
+        shape: its `model_cfg`.
+        settings: see `DualEncoder`.
+    """
+
+    name: str
+    module: Any
+    preprocess: Any
+    tokenize: Callable[[Sequence[str]], Tensor]
+    shape: dict[str, Any]
+    settings: dict[str, Any]
+
+    def frozen(self) -> DualEncoder:
+        """The model as it is now, for evaluation; later training does not reach it."""
+        module = copy.deepcopy(self.module)
+        return from_open_clip(module, self.tokenize, self.preprocess, name=self.name, settings=self.settings)
+
+    def save(self, folder: Path) -> Path:
+        """Write an open_clip directory: configuration, weights and tokenizer; the weights last, whole or not at all."""
+        from open_clip.push_to_hf_hub import save_config_for_hf
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        save_config_for_hf(self.module, folder / CONFIG, self.shape)
+        if self.settings:
+            config = json.loads((folder / CONFIG).read_text("utf-8"))
+            (folder / CONFIG).write_text(json.dumps({**config, "xgap_analysis": self.settings}, indent=2), "utf-8")
+        if hasattr(self.tokenize, "save_pretrained"):  # open_clip's own tokenizer needs no file
+            self.tokenize.save_pretrained(str(folder))
+        temporary = folder / f".{WEIGHTS}"
+        tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in self.module.state_dict().items()}
+        save_file(tensors, temporary)
+        temporary.replace(folder / WEIGHTS)
+        return folder
+
+
+def load_trainable(
+    name_or_path: str | Path, *, device: str | torch.device | None = None, scratch: bool = False, seed: int = 0
+) -> Trainable:
+    """An open_clip model to be trained.
+
+    Args:
+        name_or_path: as `load_model` takes it.
+        device: where it computes; CUDA where there is one, else the CPU.
+        scratch: start from fresh weights of the same architecture, drawn from `seed`.
+        seed: of the fresh weights.
+
+    Raises:
+        XgapError: as `load_model`.
+    """
+    from open_clip import create_model, get_model_config
+
+    name = str(name_or_path)
+    source = _find(name, None)
+    if source.architecture is None:
+        raise XgapError(f"{name!r} is no model of open_clip's, and only those are trained")
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    with network(source.needs_hub) as reachable, quiet(), told(name, unreachable=_local(source, reachable)):
+        module, preprocess, tokenize = source.create(where, None)
+        shape = get_model_config(source.architecture)
+        if scratch:
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                module = create_model(
+                    source.architecture,
+                    load_weights=False,
+                    pretrained_text=False,
+                    force_quick_gelu=source.quick_gelu,
+                    device=where,
+                )
+    if shape is None:
+        raise XgapError(f"open_clip has no configuration of {name!r}, so what is trained from it could not be saved")
+    if source.quick_gelu:
+        shape["quick_gelu"] = True
+    settings = {key: value for key, value in source.settings.items() if key not in NOT_INHERITED}
+    return Trainable(name, module.float(), preprocess, tokenize, shape, settings)

@@ -1,0 +1,102 @@
+"""How a model is trained: everything that two runs may differ in."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from xgap_analysis.errors import XgapError
+from xgap_analysis.training.terms import TERMS, active
+
+AUGMENTATIONS = ("none", "crop", "simclr")
+TOWERS = ("both", "image", "text")
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained.
+
+    Args:
+        objective: terms and their weights (see `terms.TERMS`); a weight of 0 changes nothing, to the bit.
+        steps: updates.
+        batch: items a step, each of another label, so that no two of them answer each other.
+        micro_batch: items that go through the towers at once; the gradient is that of the whole batch all the same
+            (features first, then their gradients part by part). None takes the batch at once.
+        image_views, captions: augmentations and captions of an item, where the objective does not ask for more. Runs
+            that are to be compared take the same numbers: then they see the same data.
+        augmentation: `"none"`, `"crop"` (random crops, as open_clip trains), or `"simclr"` (also colours and flips).
+        templates: one is drawn for each caption.
+        learning_rate, weight_decay, warmup: of AdamW; a rise over `warmup` steps, then half a cosine to zero.
+        clip_gradient: the gradient's norm is cut to this.
+        temperature: `"learned"`, a fixed number, or two numbers: the way from the first to the second.
+        towers: which are trained: `"both"`, `"image"` or `"text"` (re-alignment of one tower to the other).
+        token_dropout: share of a token embedding's dimensions that are zeroed, so that the same caption twice gives two
+            views (Gao et al., 2021, SimCSE, section 3).
+        scratch: start from fresh weights.
+        precision: `"fp32"`, or autocast with `"bf16"` / `"fp16"`.
+        seed: of the fresh weights, the batches, the augmentations and the dropout.
+
+    Raises:
+        XgapError: a value out of range.
+    """
+
+    objective: Mapping[str, float] = field(default_factory=lambda: {"clip": 1.0})
+    steps: int = 1000
+    batch: int = 128
+    micro_batch: int | None = None
+    image_views: int = 1
+    captions: int = 1
+    augmentation: str = "crop"
+    templates: Sequence[str] = ("{}",)
+    learning_rate: float = 5e-4
+    weight_decay: float = 0.1
+    warmup: int = 50
+    clip_gradient: float = 1.0
+    temperature: str | float | tuple[float, float] = "learned"
+    towers: str = "both"
+    token_dropout: float = 0.0
+    scratch: bool = False
+    precision: str = "fp32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        active(self.objective)
+        counts = {name: getattr(self, name) for name in ("steps", "image_views", "captions")}
+        for name, value in counts.items():
+            if value < 1:
+                raise XgapError(f"{name} is at least 1, not {value}")
+        if self.batch < 2 or (self.micro_batch is not None and self.micro_batch < 1):
+            raise XgapError("a batch has at least 2 items, and a part of it at least 1")
+        for name, known in (("augmentation", AUGMENTATIONS), ("towers", TOWERS), ("precision", PRECISIONS)):
+            if getattr(self, name) not in known:
+                raise XgapError(f"{name} is one of {', '.join(known)}, not {getattr(self, name)!r}")
+        if isinstance(self.temperature, str):
+            if self.temperature != "learned":
+                raise XgapError(f'temperature is "learned", a number or two, not {self.temperature!r}')
+        elif not all(t > 0 for t in self.way):
+            raise XgapError(f"a temperature is above 0, not {self.temperature}")
+        if not all("{}" in template for template in self.templates) or not self.templates:
+            raise XgapError("each template has {} where the caption goes")
+        if not 0 <= self.token_dropout < 1:
+            raise XgapError(f"token_dropout is from 0 to below 1, not {self.token_dropout}")
+        if self.towers != "image" and not self.n_captions:
+            raise XgapError('this objective looks at no caption; train with towers="image"')
+        if self.towers != "text" and not self.n_views:
+            raise XgapError('this objective looks at no image; train with towers="text"')
+
+    @property
+    def way(self) -> tuple[float, float]:
+        """First and last temperature, where it is not learned."""
+        assert not isinstance(self.temperature, str)
+        return self.temperature if isinstance(self.temperature, tuple) else (self.temperature, self.temperature)
+
+    @property
+    def n_views(self) -> int:
+        """Augmentations of an image that a step looks at; 0 where no term looks at images."""
+        needed = max(TERMS[name].images for name in active(self.objective))
+        return max(needed, self.image_views) if needed else 0
+
+    @property
+    def n_captions(self) -> int:
+        """Captions of an item that a step looks at; 0 where no term looks at texts."""
+        needed = max(TERMS[name].captions for name in active(self.objective))
+        return max(needed, self.captions) if needed else 0
