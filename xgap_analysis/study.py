@@ -242,6 +242,11 @@ class Bench:
         """Where features are kept."""
         return self.study.store or Store()
 
+    @property
+    def encoder(self) -> DualEncoder | None:
+        """The model that corrections may read; None where features were brought along."""
+        return self.model
+
     def view(self, name: str, part: str, seed: int = 42) -> Features:
         """Features of a view: of the `"queries"`, the `"gallery"`, `"all"` items, or the `"classes"` (names; texts)."""
         if part != "classes" and not self.data.has_queries(MODALITY[name]):
@@ -316,14 +321,15 @@ class Bench:
         wanted = correction(by)
         name = str(wanted)
         if name not in self._fitted:
-            self._fitted[name] = wanted.fit(self._of_model() if wanted.from_model else self._of_split(name))
+            alone = wanted.from_model and self.encoder is not None
+            self._fitted[name] = wanted.fit(self._of_model() if alone else self._of_split(name))
         return self._fitted[name]
 
     def _of_model(self) -> Calibration:
         """No items, but the model and the dimension of its features."""
         dim = encode(self.model, "a photo", store=None, progress=False).dim
         images, texts = (Features(torch.empty(0, dim), (), space, space) for space in ("image", "text"))
-        return Calibration(images, texts, MODEL, self.model)
+        return Calibration(images, texts, MODEL, self.encoder)
 
     def _of_split(self, name: str) -> Calibration:
         if self.fit_data is None:
@@ -331,7 +337,7 @@ class Bench:
             raise XgapError(f"{what}, which data set {self.data.name!r} does not have")
         words = tuple(self.fit_data.class_names.get(self.level, {}).values())
         images, texts = self._calibrating("image"), self._calibrating("text")
-        return Calibration(images, texts, self.fit_data.split_name, self.model, words)
+        return Calibration(images, texts, self.fit_data.split_name, self.encoder, words)
 
     def _calibrating(self, space: str) -> Features:
         assert self.fit_data is not None
@@ -444,7 +450,7 @@ class Bench:
         }
 
     def _fitted_on(self, by: Correction) -> str:
-        if by.from_model:
+        if by.from_model and self.encoder is not None:
             return MODEL
         return "" if self.fit_data is None else self.fit_data.split_name
 
@@ -527,18 +533,21 @@ class Bench:
         row = gap_report(x, y)
         relevance = self.data.relevance(self.level)
         for side, features in (("image", images), ("text", texts)):
-            classes = [labels[i] for i in features.ids if i in labels]
-            if len(set(classes)) == len(classes):  # one image a caption, say: no two share a class
-                row[[f"misalignment_{side}", f"misalignment_{side}_pooled"]] = math.nan
-                continue
-            per_anchor = misalignment(features, features, relevance)["misalignment"]
-            row[f"misalignment_{side}"] = per_anchor.mean()
-            row[f"misalignment_{side}_pooled"] = pooled_misalignment(features, features, relevance)
+            row[f"misalignment_{side}"], row[f"misalignment_{side}_pooled"] = within(features, relevance)
         hubs = hubness(images, images).add_prefix("hubness_")
         about = pd.DataFrame(
             [{"model": self.model.name, "dataset": self.data.name, "split": self.data.split_name, "level": self.level}]
         )
         return pd.concat([about, row.reset_index(drop=True), hubs.reset_index(drop=True)], axis=1)
+
+
+def within(side: Features, relevance: Relevance) -> tuple[float, float]:
+    """Misalignment within a side, per anchor and pooled; NaN where no two of it are of one class (prompts)."""
+    try:
+        per_anchor = misalignment(side, side, relevance)["misalignment"].mean()
+        return float(per_anchor), pooled_misalignment(side, side, relevance)
+    except XgapError:
+        return math.nan, math.nan
 
 
 def _mean_of(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
