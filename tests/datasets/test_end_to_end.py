@@ -88,6 +88,18 @@ def test_a_correction_fitted_on_the_searched_images_is_called_transductive(root:
     assert said == {"train": [True, True], "val": [False, True]}
 
 
+def test_what_the_model_alone_gives_needs_no_split(root: Path) -> None:
+    data = xg.load_dataset("roxford5k", root)
+    asked = ["pca-text(words=imagenet, rank=8)", "random-subspace(rank=8)", "center"]
+    table = main_of(Study(["tiny"], [data], ["I-I"], asked, progress=False).run())
+    for name in asked[:2]:
+        row = table.loc[("roxford5k", "I-I", name)]
+        assert (row["fitted_on"], row["note"]) == ("the model", "")
+        assert np.isfinite(row["value"])
+    refused = table.loc[("roxford5k", "I-I", "center"), "note"]
+    assert refused == "correction 'center' is fitted on the split 'train', which data set 'roxford5k' does not have"
+
+
 def test_gaps_of_images_with_captions_of_their_own(root: Path, tmp_path: Path) -> None:
     karpathy(tmp_path, 12)
     row = Study(["tiny"], [xg.load_dataset("coco", tmp_path)], progress=False).gaps().iloc[0]
