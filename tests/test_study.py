@@ -474,6 +474,10 @@ def test_the_gaps_are_those_of_each_image_with_the_first_caption_of_its_label(mo
     images, texts = planted(bench, "image", "all"), planted(bench, "text", "all")
     named = texts.select(f"test/{i.split('/')[1]}/name" for i in images.ids[::4])
     pairs = torch.cat([named.vectors[k].expand(4, -1) for k in range(len(KINDS))])
+    x, y = bench.pairs()
+    assert (x.ids, y.ids, y.space) == (images.ids, images.ids, "text")
+    assert torch.equal(x.vectors, images.vectors)
+    assert torch.equal(y.vectors, pairs)
     expected = gap_report(images, Features(pairs, images.ids, "text", "text")).iloc[0]
     for column, value in expected.items():
         assert row[column] == pytest.approx(value), column

@@ -481,8 +481,8 @@ class Bench:
         judged = {*self.data.images.ids, *self.data.texts.ids}
         return not judged.isdisjoint((*self.fit_data.images.ids, *self.fit_data.texts.ids))
 
-    def gaps(self) -> pd.DataFrame:
-        """One row of gap metrics: image-caption pairs, one caption (the first) per image."""
+    def pairs(self) -> tuple[Features, Features]:
+        """Images and their captions, pairs by index: each image with the first text of its label, under its own id."""
         images, texts = self.view("image", "all"), self.view("text", "all")
         labels = self.labels
         first: dict[str, str] = {}
@@ -490,9 +490,14 @@ class Bench:
             if i in labels:
                 first.setdefault(labels[i], i)
         paired = [i for i in images.ids if labels.get(i) in first]
-        x = images.select(paired)
         row_of = {i: k for k, i in enumerate(texts.ids)}  # a caption may stand beside several images
         y = replace(texts, vectors=texts.vectors[[row_of[first[labels[i]]] for i in paired]], ids=paired)
+        return images.select(paired), y
+
+    def gaps(self) -> pd.DataFrame:
+        """One row of gap metrics: image-caption pairs, one caption (the first) per image."""
+        images, texts = self.view("image", "all"), self.view("text", "all")
+        x, y = self.pairs()
         row = gap_report(x, y)
         relevance = self.data.relevance(self.level)
         for side, features in (("image", images), ("text", texts)):

@@ -1,49 +1,68 @@
 """What happens along an inversion, as figures."""
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from xgap_analysis.datasets.records import Relevance
+from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
 from xgap_analysis.metrics import bootstrap_interval, retrieval
 from xgap_analysis.metrics.retrieval import HasRelevance
-from xgap_analysis.plots.style import BLUE, GREY, ORANGE, open_axes
+from xgap_analysis.plots.style import GREY, line_styles, open_axes
+
+Snapshots = Mapping[int, Features]
 
 
 def drift(
-    snapshots: Mapping[int, Features],
+    snapshots: Snapshots | Mapping[str, Snapshots],
     gallery: Features,
     relevance: Relevance | HasRelevance,
     native: Features,
     metric: str = "ap",
     groups: Sequence[str] | None = None,
+    log: bool = False,
 ) -> Figure:
-    """Retrieval and cosine to the target along an inversion: what more steps do.
+    """Retrieval and cosine to the target along one inversion or several: what more steps do.
 
     Args:
-        snapshots: number of updates to inverted features (`Inversion.snapshots`).
+        snapshots: number of updates to inverted features (`Inversion.snapshots`), or a title to each of several such
+            mappings (numbers of tokens, seeds). Step 0, the random start, is drawn where it is there.
         gallery: native features that are searched.
         relevance: what counts as a hit.
         native: the features that were inverted; their own retrieval is the dashed line.
         metric: a column of `retrieval`.
         groups: a label for each query, resampled together in the interval (95 %).
+        log: a logarithmic axis of steps (linear below 1, so that step 0 has a place).
+
+    Raises:
+        XgapError: no snapshots.
     """
-    steps = sorted(snapshots)
-    ids = snapshots[steps[0]].ids
-    target = native.select(ids)
-    curve = [bootstrap_interval(retrieval(snapshots[s], gallery, relevance)[metric], groups=groups) for s in steps]
-    cosine = [float((snapshots[s].vectors * target.vectors).sum(dim=1).mean()) for s in steps]
-    base = bootstrap_interval(retrieval(target, gallery, relevance)[metric], groups=groups)
+    if not snapshots:
+        raise XgapError("there are no snapshots to draw; give invert(..., snapshots=[1, 10, 150])")
+    several = isinstance(next(iter(snapshots)), str)
+    runs = cast(Mapping[str, Snapshots], snapshots if several else {"inverted query": snapshots})
     fig, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.2), layout="constrained")
-    left.fill_between(steps, [c.low for c in curve], [c.high for c in curve], color=BLUE, alpha=0.2, lw=0)
-    left.plot(steps, [c.mean for c in curve], "o-", color=BLUE, label="inverted query")
-    left.axhspan(base.low, base.high, color=GREY, alpha=0.15, lw=0)
+    least = 0.0
+    for (colour, style, marker), (title, run) in zip(line_styles(), runs.items(), strict=False):
+        steps = sorted(run)
+        target = native.select(run[steps[0]].ids)
+        curve = [bootstrap_interval(retrieval(run[s], gallery, relevance)[metric], groups=groups) for s in steps]
+        cosine = [float((run[s].vectors * target.vectors).sum(dim=1).mean()) for s in steps]
+        left.fill_between(steps, [c.low for c in curve], [c.high for c in curve], color=colour, alpha=0.15, lw=0)
+        left.plot(steps, [c.mean for c in curve], marker=marker, ls=style, color=colour, ms=4, label=title)
+        right.plot(steps, cosine, marker=marker, ls=style, color=colour, ms=4, label=title)
+        least = min(least, *cosine)
+    base = bootstrap_interval(retrieval(target, gallery, relevance)[metric], groups=groups)
+    left.axhspan(base.low, base.high, color=GREY, alpha=0.12, lw=0)
     left.axhline(base.mean, color=GREY, ls="--", label="native query")
-    left.set(xlabel="inversion steps", ylabel=f"mean {metric}")
-    left.legend(frameon=False)
-    right.plot(steps, cosine, "o-", color=ORANGE)
-    right.set(xlabel="inversion steps", ylabel="cosine to the native feature", ylim=(min(0, *cosine) - 0.02, 1.02))
+    left.set(xlabel="inversion steps", ylabel=f"mean {metric}, 95 % interval")
+    right.set(xlabel="inversion steps", ylabel="cosine to the native feature", ylim=(least - 0.02, 1.02))
+    left.legend(frameon=False, fontsize=9)
+    for ax in (left, right):
+        if log:
+            ax.set_xscale("symlog", linthresh=1)
     open_axes([left, right])
     return fig

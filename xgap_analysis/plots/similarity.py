@@ -5,9 +5,11 @@ from collections.abc import Mapping
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from xgap_analysis.plots.style import BLUE, ORANGE
+from xgap_analysis.errors import unknown_name
+from xgap_analysis.plots.style import BLUE, ORANGE, line_styles, own_axes
 
 
 def densities(histograms: Mapping[str, pd.DataFrame], sharex: bool = True) -> Figure:
@@ -33,3 +35,36 @@ def densities(histograms: Mapping[str, pd.DataFrame], sharex: bool = True) -> Fi
     axes[0][0].set_ylabel("density of pairs")
     axes[0][0].legend(frameon=False, title="class")
     return fig
+
+
+def cosines(histograms: Mapping[str, pd.DataFrame], pairs: str = "all", ax: Axes | None = None) -> Axes:
+    """How similar the pairs of several comparisons are, on one axis: the density of each, and its mean in the legend.
+
+    Args:
+        histograms: a title to a frame of `similarity_histograms`.
+        pairs: `"same"` (of one class), `"different"`, or `"all"`.
+        ax: where to draw; a new figure by default.
+
+    Raises:
+        XgapError: another word for `pairs`.
+    """
+    if pairs not in ("all", "same", "different"):
+        raise unknown_name("kind of pairs", pairs, ["all", "same", "different"])
+    ax = own_axes(ax, 6, 2.8)
+    low, high = 1.0, -1.0
+    for (colour, style, _), (title, frame) in zip(line_styles(), histograms.items(), strict=False):
+        if pairs == "all":
+            n_same, n_different = frame.attrs["n_same"], frame.attrs["n_different"]
+            density = (frame["same"] * n_same + frame["different"] * n_different) / (n_same + n_different)
+        else:
+            density = frame[pairs]
+        mean = float((density.index * density).sum() / density.sum())
+        ax.fill_between(density.index, density, color=colour, alpha=0.15, lw=0)
+        ax.plot(density.index, density, color=colour, ls=style, lw=1.5, label=f"{title}: mean {mean:.2f}")
+        used = density.index[density > 0]
+        low, high = min(low, used[0]), max(high, used[-1])
+    ax.set(xlabel="cosine", yticks=[], xlim=(low - 0.02, high + 0.02))
+    ax.set_ylabel({"all": "density of pairs"}.get(pairs, f"density of {pairs}-class pairs"))
+    ax.legend(frameon=False)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    return ax
