@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from xgap_analysis.study import main_rows as main_rows
     from xgap_analysis.study import save_table as save_table
     from xgap_analysis.sweep import sweep as sweep
+    from xgap_analysis.tables import summary as summary
 
 # Each name is fetched when it is first used, so that `xgap --help` waits for nothing. Tests hold this table to the
 # imports above, which are for type checkers and editors.
@@ -91,6 +92,7 @@ _HOME = {
     "save_features": "features_io",
     "save_table": "study",
     "similarity_histograms": "metrics",
+    "summary": "tables",
     "sweep": "sweep",
     "zero_shot": "metrics",
 }

@@ -7,6 +7,8 @@ package knows about experiments.
 import itertools
 import math
 import os
+import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -408,7 +410,9 @@ class Bench:
         if key not in self._frames:
             inverted = {comparison.query, comparison.gallery} & INVERTED
             seeds = self.study.seeds if inverted else self.study.seeds[:1]
-            self._frames[key] = [self.scores(comparison, by, seed) for seed in seeds]
+            with warnings.catch_warnings():  # queries that nothing answers: the table counts them
+                warnings.filterwarnings("ignore", message=".* queries have no relevant item; they are NaN")
+                self._frames[key] = [self.scores(comparison, by, seed) for seed in seeds]
         return self._frames[key]
 
     def _about(self, comparison: Comparison, by: Correction) -> dict[str, Any]:
@@ -496,12 +500,14 @@ class Bench:
 
     def gaps(self) -> pd.DataFrame:
         """One row of gap metrics: image-caption pairs, one caption (the first) per image."""
-        images, texts = self.view("image", "all"), self.view("text", "all")
+        images, texts, labels = self.view("image", "all"), self.view("text", "all"), self.labels
         x, y = self.pairs()
         row = gap_report(x, y)
         relevance = self.data.relevance(self.level)
         for side, features in (("image", images), ("text", texts)):
-            per_anchor = misalignment(features, features, relevance)["misalignment"]
+            sizes = Counter(map(labels.get, features.ids))
+            anchors = features.select(i for i in features.ids if sizes[labels.get(i)] > 1)  # the others have no pair
+            per_anchor = misalignment(anchors, features, relevance)["misalignment"]
             row[f"misalignment_{side}"] = per_anchor.mean()
             row[f"misalignment_{side}_pooled"] = pooled_misalignment(features, features, relevance)
         hubs = hubness(images, images).add_prefix("hubness_")

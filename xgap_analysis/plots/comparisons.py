@@ -2,6 +2,7 @@
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from xgap_analysis.errors import XgapError
 from xgap_analysis.plots.style import VERDICT_STYLE, line_styles, open_axes, own_axes
@@ -17,7 +18,7 @@ def differences(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     rows = table[table["main"] & table["difference"].notna()].iloc[::-1]
     if rows.empty:
         raise XgapError("the table holds no comparison with a baseline")
-    ax = own_axes(ax, 7, 0.5 * len(rows) + 1.2)
+    ax = own_axes(ax, 7, 0.42 * len(rows) + 1)
     for height, row in enumerate(rows.to_dict("records")):
         colour, marker = VERDICT_STYLE[row["verdict"]]
         ax.plot([row["difference_low"], row["difference_high"]], [height, height], color=colour, lw=2)
@@ -36,6 +37,7 @@ def differences(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ]
     ax.set_yticks(range(len(rows)), names)
     ax.set_ylim(-0.6, len(rows) - 0.4)
+    ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.set_xlabel("paired difference (mAP or top-1 accuracy), 95 % interval")
     open_axes([ax])
     return ax
