@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import warnings
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -464,6 +465,18 @@ def test_names_are_loaded_and_judged_on_the_split_and_the_limit(
 
 
 # The gap metrics
+
+
+def test_queries_that_nothing_answers_are_counted_and_raise_no_warning(model: DualEncoder) -> None:
+    data = animals(image_queries=())
+    alone = data.images.select(i for i in data.images.ids if "/elk/" not in i or i.endswith("/0"))
+    study = Study([model], [replace(data, images=alone)], ["I-I"], progress=False)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        rows = study.run()
+    assert [str(w.message) for w in seen if "xgap_analysis" in w.filename] == []
+    assert set(rows["n_unanswerable"]) == {1}
+    assert set(rows["n_queries"]) == {len(alone) - 1}
 
 
 @pytest.mark.usefixtures("world")
