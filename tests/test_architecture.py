@@ -12,11 +12,11 @@ import pytest
 PACKAGE = "xgap_analysis"
 ROOT = Path(__file__).parent.parent / PACKAGE
 FLOORS = [
-    {"errors", "features", "embedded"},  # the ground: nouns that the first floor stands on
+    {"errors", "features", "embedded", "progress"},  # the ground: nouns that the first floor stands on
     {"models", "datasets", "features_io"},
     {"metrics", "store", "training", "tables"},
     {"corrections", "encoding", "inversion", "engines", "inventory"},
-    {"study", "grids", "plots", "report"},
+    {"study", "grids", "plots", "report", "maps"},
     {"cli", "widgets", "sweep"},
 ]
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}

@@ -8,7 +8,7 @@
     xg.retrieval(images, images, data).mean()        # I-I
     xg.retrieval(oti.features, images, data).mean()  # OTI-I
 
-Figures are in `xgap_analysis.plots`.
+Figures are in `xgap_analysis.plots`, explorers for notebooks in `xgap_analysis.widgets`.
 """
 
 import importlib
@@ -96,7 +96,7 @@ _HOME = {
     "sweep": "sweep",
     "zero_shot": "metrics",
 }
-_ROOMS = ("corrections", "metrics", "plots")
+_ROOMS = ("corrections", "maps", "metrics", "plots", "widgets")
 
 
 def __getattr__(name: str) -> Any:

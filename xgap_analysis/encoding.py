@@ -19,6 +19,7 @@ from xgap_analysis.datasets.records import Images, Texts
 from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
 from xgap_analysis.models.tower import DualEncoder
+from xgap_analysis.progress import tell
 from xgap_analysis.store import Store, key_of, run_shards
 
 SHARD = 1024  # items; a killed run loses at most this much work
@@ -160,6 +161,7 @@ def _encode_images(
         for pixels, readable in _batches(model, images, rows, on_error):
             done.append(model.image.encode(pixels.to(model.device, non_blocking=True), project=project).float().cpu())
             could.append(readable)
+            tell(f"encode images with {model.name}", sum(map(len, could)), len(rows))
     return {"vectors": torch.cat(done), "readable": torch.cat(could)}
 
 

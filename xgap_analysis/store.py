@@ -34,9 +34,9 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from xgap_analysis.errors import XgapError
+from xgap_analysis.progress import Bar
 
 FORMAT = 1  # enters every key: a change of the layout on disk never reads what another layout wrote
 STALE_SECONDS = 24 * 3600.0  # a temporary file this old belongs to no living process, on whatever host
@@ -88,7 +88,7 @@ def run_shards(
     """
     job = Job(store, provenance, ids, shard_size, notes or {})
     shards: list[dict[str, Tensor]] = []
-    with tqdm(total=len(job.ids), desc=description, unit="item", disable=not progress or job.has_all_files()) as bar:
+    with Bar(total=len(job.ids), desc=description, unit="item", disable=not progress or job.has_all_files()) as bar:
         for index, part in enumerate(job.parts):
             tensors = job.read(index)
             if tensors is None:

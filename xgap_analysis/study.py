@@ -40,6 +40,7 @@ from xgap_analysis.metrics import (
 )
 from xgap_analysis.models import load_model
 from xgap_analysis.models.tower import DualEncoder
+from xgap_analysis.progress import tell
 from xgap_analysis.store import Store
 
 NOT_SCORES = ("n_relevant", "rank")  # columns of a comparison's scores that are counts
@@ -390,8 +391,9 @@ class Bench:
         rows: list[dict[str, Any]] = []
         refused: list[XgapError] = []
         cells = list(itertools.product(map(correction, self.study.corrections), self.study.comparisons))
-        for by, given in cells:
+        for number, (by, given) in enumerate(cells):
             comparison = self.study.comparison(given) if isinstance(given, str) else given
+            tell(f"{comparison.name} · {by} · {self.model.name} on {self.data.name}", number, len(cells))
             try:
                 rows += self._rows(comparison, by)
             except XgapError as error:

@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
 from xgap_analysis.inversion import textual, visual
 from xgap_analysis.inversion.optimise import DTYPES, check_stop, optimise, starts, unit_features
 from xgap_analysis.models.tower import DualEncoder
+from xgap_analysis.progress import Bar
 from xgap_analysis.store import Store, key_of, run_shards
 
 SHARD = 256  # items; a killed run loses at most this much work
@@ -249,12 +249,12 @@ class _Bar:
 
     def __init__(self, description: str, n: int, steps: int, shown: bool) -> None:
         self._description, self._n, self._steps, self._shown = description, n, steps, shown
-        self._bar: tqdm | None = None
+        self._bar: Bar | None = None
 
     def at(self, first: int, count: int, done: int) -> None:
         """`done` steps of the batch whose items are `first` to `first + count` are over."""
         if self._bar is None:
-            self._bar = tqdm(total=self._n * self._steps, desc=self._description, unit="step", disable=not self._shown)
+            self._bar = Bar(total=self._n * self._steps, desc=self._description, unit="step", disable=not self._shown)
         self._bar.update(first * self._steps + count * done - self._bar.n)
 
     def close(self) -> None:

@@ -1,0 +1,40 @@
+"""Where an inversion stands after some steps, as a figure."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from xgap_analysis.inversion import Inversion
+from xgap_analysis.plots.style import BLUE, GREY, ORANGE, open_axes
+
+
+def inversion_step(inversion: Inversion, item: str, step: int, histogram: pd.DataFrame) -> Figure:
+    """Loss of one item along its inversion with the step marked, and the similarities of its kind after that step.
+
+    Args:
+        inversion: with the loss `[steps, n]`; the mean over its items is the dashed line.
+        item: id of the item.
+        step: number of updates that are over.
+        histogram: from `similarity_histograms` of the snapshot of that step against the gallery.
+    """
+    fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 2.5), layout="constrained")
+    loss = inversion.loss.cpu().numpy()
+    own = loss[:, list(inversion.features.ids).index(item)]
+    steps = np.arange(len(loss))
+    left.plot(steps, own, color=BLUE, label="this query")
+    left.plot(steps, loss.mean(axis=1), color=GREY, ls="--", label="mean of all")
+    left.axvline(step, color="black", lw=1)
+    if step < len(own):
+        left.plot(step, own[step], "o", color=BLUE)
+    left.set(xlabel="step", ylabel="loss = 1 − cosine to the target")
+    left.legend(frameon=False, fontsize=8)
+    for column, colour, style in (("same", BLUE, "-"), ("different", ORANGE, "--")):
+        right.fill_between(histogram.index, histogram[column], color=colour, alpha=0.25, lw=0)
+        right.plot(histogram.index, histogram[column], color=colour, ls=style, lw=1.5, label=f"{column} class")
+    used = np.flatnonzero(histogram.to_numpy().max(axis=1) > 0)
+    right.set_xlim(histogram.index[used[0]] - 0.02, histogram.index[used[-1]] + 0.02)
+    right.set(xlabel=f"cosine to the gallery, step {step}", ylabel="density of pairs", yticks=[])
+    right.legend(frameon=False, fontsize=8)
+    open_axes([left, right])
+    return fig

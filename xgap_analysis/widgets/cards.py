@@ -1,0 +1,80 @@
+"""Items as buttons: a picture or a caption each, so that a neighbour can be clicked or reached by keyboard."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import ipywidgets
+
+from xgap_analysis.widgets.items import Items, shortened
+
+_ROWS = itertools.count()
+SHORT = 34  # characters of a caption on a card; the whole is its tooltip
+
+
+@dataclass(frozen=True)
+class Card:
+    """One item of a row.
+
+    Args:
+        item: its id.
+        space: `"image"`, `"text"` or `"class"`.
+        words: what stands under the picture, plain text.
+        hit: it answers the query: framed, and the words hold a tick.
+        chosen: it is the query itself.
+    """
+
+    item: str
+    space: str
+    words: str = ""
+    hit: bool = False
+    chosen: bool = False
+
+
+class CardRow(ipywidgets.HBox):
+    """A row of cards. The buttons are made once and change what they show.
+
+    Args:
+        items: pictures and words.
+        on_click: called with the card that was clicked.
+        small: without a line of words.
+    """
+
+    def __init__(self, items: Items, on_click: Callable[[Card], None], small: bool = False) -> None:
+        self._items, self._on_click, self._small = items, on_click, small
+        self._name = f"xgap-{next(_ROWS)}"
+        self._pictures = ipywidgets.HTML(layout={"display": "none"})
+        self._buttons: list[ipywidgets.Button] = []
+        self.cards: Sequence[Card] = ()
+        super().__init__([self._pictures])
+        self.layout.flex_flow = "row wrap"
+
+    def show(self, cards: Sequence[Card]) -> None:
+        """Shows these cards instead."""
+        self.cards = tuple(cards)
+        for place in range(len(self._buttons), len(cards)):
+            self._buttons.append(self._button(place))
+        rules = []
+        for place, (button, card) in enumerate(zip(self._buttons, cards, strict=False)):
+            pictured = card.space == "image"
+            words = self._items.words(card.item, card.space)
+            below = card.words if pictured else "\n".join(filter(None, [card.words, shortened(words, SHORT)]))
+            classes = {"xgap-hit": card.hit, "xgap-chosen": card.chosen, "xgap-words": not pictured}
+            with button.hold_sync():  # one message a card
+                button.description = "" if self._small and pictured else below
+                button.tooltip = words
+                button._dom_classes = self._classes(place) + tuple(name for name, on in classes.items() if on)
+            if pictured:
+                rules.append(f".{self._name}-{place} {{ background-image: url({self._items.thumbnail(card.item)}); }}")
+        # The pictures of a row are one rule sheet: a button has no picture of its own.
+        self._pictures.value = f"<style>{' '.join(rules)}</style>"
+        self.children = [self._pictures, *self._buttons[: len(cards)]]
+
+    def _classes(self, place: int) -> tuple[str, ...]:
+        return ("xgap-card", f"{self._name}-{place}", *(["xgap-small"] if self._small else []))
+
+    def _button(self, place: int) -> ipywidgets.Button:
+        button = ipywidgets.Button()
+        button.layout = ipywidgets.Layout(width="auto", height="auto")
+        button.on_click(lambda _: self._on_click(self.cards[place]))
+        return button

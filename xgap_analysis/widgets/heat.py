@@ -1,0 +1,164 @@
+"""The main rows of a study as a heat map of buttons: headings sort, cells open what is behind them."""
+
+from collections.abc import Callable, Mapping
+from html import escape
+from typing import Any
+
+import ipywidgets
+import pandas as pd
+
+ROWS = 14  # lines on a page
+WIDTH, LABEL = "104px", "196px"
+STEPS = (-0.6, -0.2, 0.2, 0.6)  # of the largest difference on screen
+TINTS = ("#F1A340", "#FEE0B6", "#F7F7F7", "#D8DAEB", "#A79CCB")  # lower to higher; black text can be read on all
+BASELINE, MISSING = "#FFFFFF", "#DDDDDD"
+ABOUT = ["model", "dataset", "split", "correction"]
+
+
+class HeatTable(ipywidgets.VBox):
+    """One line for each model, data set and correction, one column for each comparison.
+
+    A cell says value and interval, then the paired difference from the baseline with ▲ or ▼ where its interval
+    excludes zero (all times 100); its tint repeats the difference.
+
+    Args:
+        on_open: called with the table's row when a cell is clicked.
+    """
+
+    def __init__(self, on_open: Callable[[Mapping[str, Any]], None]) -> None:
+        self._on_open = on_open
+        self._rows = pd.DataFrame()
+        self._page, self._sorted_by, self._descending = 0, "", True
+        self._styles = {
+            tint: ipywidgets.ButtonStyle(button_color=tint, text_color="#111") for tint in (*TINTS, BASELINE, MISSING)
+        }
+        self._cell_layout = ipywidgets.Layout(width=WIDTH, height="44px")
+        super().__init__(layout={"overflow": "auto"})
+
+    def show(self, rows: pd.DataFrame) -> None:
+        """Shows the main rows of a study."""
+        self._rows, self._page = rows, 0
+        self._draw()
+
+    @property
+    def order(self) -> list[tuple[str, ...]]:
+        """Model, data set, split and correction of each line, from top to bottom."""
+        return [key for key, _ in self._lines()]
+
+    def sort(self, comparison: str) -> None:
+        """Sorts the lines by a column, the highest first, at a second call the lowest; "" gives the table's order."""
+        self._descending = not self._descending if comparison == self._sorted_by else True
+        self._sorted_by = comparison
+        self._page = 0
+        self._draw()
+
+    def _lines(self) -> list[tuple[tuple[str, ...], dict[str, dict[str, Any]]]]:
+        lines: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
+        for row in self._rows.to_dict("records"):
+            lines.setdefault(tuple(str(row[name]) for name in ABOUT), {})[str(row["comparison"])] = row
+        listed = list(lines.items())
+        if not self._sorted_by:
+            return listed
+
+        def height(line: tuple[tuple[str, ...], dict[str, dict[str, Any]]]) -> float:
+            value = float(line[1].get(self._sorted_by, {}).get("value", float("nan")))
+            return float("inf") if pd.isna(value) else -value if self._descending else value
+
+        return sorted(listed, key=height)
+
+    def _draw(self) -> None:
+        if not len(self._rows):
+            self.children = [
+                ipywidgets.HTML("<div class='xgap-about'>Nothing computed yet: choose, then press run.</div>")
+            ]
+            return
+        comparisons = list(dict.fromkeys(self._rows["comparison"]))
+        bound = float(self._rows["difference"].abs().max()) if self._rows["difference"].notna().any() else 1.0
+        lines = self._lines()
+        first = self._page * ROWS
+        several = [name for name in ABOUT if self._rows[name].nunique() > 1] or ["model"]
+        header = [self._heading("" if self._sorted_by else "order of the table", "", LABEL)]
+        header[0].description = " · ".join(several)
+        header += [self._heading(self._marked(name), name, WIDTH) for name in comparisons]
+        drawn = [ipywidgets.HBox(header)]
+        for key, cells in lines[first : first + ROWS]:
+            words = [part for name, part in zip(ABOUT, key, strict=True) if name in several]
+            label = ipywidgets.HTML(
+                f"<div class='xgap-row'>{'<br>'.join(map(escape, words))}</div>",
+                layout={"width": LABEL, "min_width": LABEL},
+            )
+            drawn.append(ipywidgets.HBox([label, *(self._cell(cells.get(name), bound) for name in comparisons)]))
+        if len(lines) > ROWS:
+            drawn.append(self._pages(len(lines)))
+        said = (
+            "Times 100, with 95 % intervals. Δ: paired difference from the baseline; ▲ ▼ where its interval excludes 0."
+        )
+        self.children = [*drawn, ipywidgets.HTML(f"<div class='xgap-about'>{said} † fitted on what is judged.</div>")]
+
+    def _marked(self, name: str) -> str:
+        return f"{name} {'▼' if self._descending else '▲'}" if name == self._sorted_by else name
+
+    def _heading(self, text: str, sort_by: str, width: str) -> ipywidgets.Button:
+        what = f"sort by {sort_by}" if sort_by else "back to the table's order"
+        button = ipywidgets.Button(description=text, tooltip=what, layout={"width": width, "height": "34px"})
+        button.add_class("xgap-head")
+        button.on_click(lambda _: self.sort(sort_by))
+        return button
+
+    def _cell(self, row: dict[str, Any] | None, bound: float) -> ipywidgets.Button:
+        if row is None:
+            words, tint, told = "", MISSING, "not computed"
+        else:
+            words, tint, told = cell_words(row), _tint(row, bound), cell_tooltip(row)
+        button = ipywidgets.Button(
+            description=words, tooltip=told, style=self._styles[tint], layout=self._cell_layout, disabled=row is None
+        )
+        button.add_class("xgap-cell")
+        if row is not None:
+            button.on_click(lambda _: self._on_open(row))
+        return button
+
+    def _pages(self, n: int) -> ipywidgets.HBox:
+        last = (n - 1) // ROWS
+        earlier = ipywidgets.Button(icon="chevron-left", tooltip="earlier lines", disabled=not self._page)
+        later = ipywidgets.Button(icon="chevron-right", tooltip="later lines", disabled=self._page == last)
+        earlier.on_click(lambda _: self._turn(-1))
+        later.on_click(lambda _: self._turn(1))
+        return ipywidgets.HBox([earlier, later, ipywidgets.Label(f"page {self._page + 1} of {last + 1}")])
+
+    def _turn(self, by: int) -> None:
+        self._page += by
+        self._draw()
+
+
+def cell_words(row: Mapping[str, Any]) -> str:
+    """What a cell says in two lines."""
+    if pd.isna(row["value"]):
+        return "n/a"
+    seen = " †" if row.get("transductive") is True else ""
+    value = f"{100 * row['value']:.1f} [{100 * row['low']:.0f}, {100 * row['high']:.0f}]{seen}"
+    if pd.isna(row["difference"]):
+        return f"{value}\nbaseline"
+    mark = "▲" if row["difference_low"] > 0 else "▼" if row["difference_high"] < 0 else ""
+    return f"{value}\nΔ {100 * row['difference']:+.1f} {mark}".rstrip()
+
+
+def cell_tooltip(row: Mapping[str, Any]) -> str:
+    """All that is known of a cell, in plain text."""
+    if pd.isna(row["value"]):
+        return str(row.get("note", ""))
+    words = f"{row['comparison']} · {row['correction']} · {row['model']} on {row['dataset']} ({row['split']})\n"
+    words += f"{row['metric']} {row['value']:.4f} [{row['low']:.4f}, {row['high']:.4f}], {row['n_queries']} queries"
+    if not pd.isna(row["difference"]):
+        interval = f"[{row['difference_low']:+.4f}, {row['difference_high']:+.4f}]"
+        words += f"\nminus {row['baseline']}: {row['difference']:+.4f} {interval}, {row['verdict']}"
+    return f"{words}\nclick for the neighbours"
+
+
+def _tint(row: Mapping[str, Any], bound: float) -> str:
+    if pd.isna(row["value"]):
+        return MISSING
+    if pd.isna(row["difference"]):
+        return BASELINE
+    share = row["difference"] / bound if bound else 0.0
+    return TINTS[sum(share > step for step in STEPS)]

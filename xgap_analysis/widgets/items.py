@@ -1,0 +1,89 @@
+"""The pictures and words of a bench's items, ready for a page. Captions and names are data: they are never markup."""
+
+import base64
+import io
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+
+from PIL import Image, ImageOps
+
+from xgap_analysis.encoding import UNREADABLE
+from xgap_analysis.study import Bench
+from xgap_analysis.widgets.style import SHOWN
+
+KEPT = 4096  # thumbnails in memory, a few kilobytes each
+CAPTIONS = 3  # captions that an image is described with
+NOTHING = "data:image/gif;base64,R0lGODlhAQABAIAAAMzMzAAAACH5BAAAAAAALAAAAAABAAEAAAICRAEAOw=="  # one grey pixel
+
+
+class Items:
+    """What a bench's items look like and are called.
+
+    Args:
+        bench: the model on its data set.
+    """
+
+    def __init__(self, bench: Bench) -> None:
+        self._data = bench.data
+        self._class_words = {label: words for of in bench.data.class_names.values() for label, words in of.items()}
+        self.thumbnail = lru_cache(KEPT)(self._thumbnail)
+
+    @cached_property
+    def _label(self) -> dict[str, str]:
+        """Label by item id, of the first level; empty where the data set has none."""
+        return dict(next(iter(self._data.labels.values()), {}))
+
+    @cached_property
+    def _caption(self) -> dict[str, str]:
+        return dict(zip(self._data.texts.ids, self._data.texts.captions, strict=True))
+
+    @cached_property
+    def _captions_of_label(self) -> dict[str, list[str]]:
+        of: dict[str, list[str]] = {}
+        for item, caption in self._caption.items():
+            if item in self._label:
+                of.setdefault(self._label[item], []).append(caption)
+        return of
+
+    @cached_property
+    def _pictured(self) -> frozenset[str]:
+        return frozenset(self._data.images.ids)
+
+    def words(self, item: str, space: str) -> str:
+        """What is known of an item (of space `"image"`, `"text"`, or a `"class"`), in one line of plain text."""
+        if space == "class":
+            return self._class_words.get(item, item)
+        if space == "text":
+            return self._caption.get(item, item)
+        captions = self._captions_of_label.get(self._label.get(item, ""), [])[:CAPTIONS]
+        return " · ".join([item, *captions])
+
+    def _thumbnail(self, item: str) -> str:
+        """A picture as a data URI; one that cannot be read is grey."""
+        if item not in self._pictured:
+            return NOTHING
+        try:
+            picture = self._data.images.opener(item)
+        except UNREADABLE:
+            return NOTHING
+        square = ImageOps.pad(ImageOps.contain(picture, (SHOWN, SHOWN)), (SHOWN, SHOWN), color="white")
+        return data_uri(square)
+
+    def search(self, words: str, among: Sequence[str], space: str) -> list[str]:
+        """The items whose words contain each of the given ones, in order; all of them where nothing is given."""
+        wanted = words.lower().split()
+        if not wanted:
+            return list(among)
+        return [item for item in among if all(word in self.words(item, space).lower() for word in wanted)]
+
+
+def data_uri(picture: Image.Image) -> str:
+    """A picture as a PNG in a `data:` address."""
+    stream = io.BytesIO()
+    picture.save(stream, format="PNG")
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def shortened(words: str, length: int) -> str:
+    """Words cut to a length, with an ellipsis."""
+    return words if len(words) <= length else f"{words[: length - 1]}…"

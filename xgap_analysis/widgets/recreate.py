@@ -1,0 +1,70 @@
+"""Code that makes a bench or a study again, by names where names are enough."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+
+from xgap_analysis.corrections import Correction
+from xgap_analysis.datasets import Dataset, load_dataset
+from xgap_analysis.errors import XgapError
+from xgap_analysis.study import Bench, Comparison, Study
+
+PLAIN = ("level", "fit_split", "seeds", "steps", "tokens", "only", "on_error", "device")
+
+
+def comparison_code(comparison: str | Comparison) -> str:
+    """A comparison as it is written in a study: its name, or all of it where it is the user's own."""
+    return repr(comparison) if isinstance(comparison, str) else f"xg.{comparison!r}"
+
+
+def study_code(
+    study: Study,
+    models: Sequence[str],
+    datasets: Sequence[str],
+    comparisons: Iterable[str | Comparison],
+    corrections: Iterable[str | Correction],
+    split: str | None = None,
+    limit: int | None = None,
+) -> str:
+    """`xg.Study(...)` with the parameters of a study, those that are not the defaults."""
+    default = {f.name: f.default for f in fields(Study)}
+    given = {name: getattr(study, name) for name in PLAIN if getattr(study, name) != default[name]}
+    given |= {"split": split} if split not in (None, default["split"]) else {}
+    given |= {"limit": limit} if limit is not None else {}
+    given |= {"precision": study.precision} if study.precision != default["precision"] else {}
+    lines = [
+        f"{list(models)!r}",
+        f"{list(datasets)!r}",
+        f"[{', '.join(map(comparison_code, comparisons))}]",
+        f"{[str(by) for by in corrections]!r}",
+        *(f"{name}={value!r}" for name, value in given.items()),
+        *([f"store=xg.{study.store!r}"] if study.store is not None else []),
+    ]
+    return "xg.Study(\n" + "".join(f"    {line},\n" for line in lines) + ")"
+
+
+def bench_code(bench: Bench, comparisons: Iterable[str | Comparison], corrections: Iterable[str | Correction]) -> str:
+    """Code after which `bench` is a bench like this one."""
+    found = by_name(bench.data)
+    if found is None:
+        return f"# {bench.data.name!r} cannot be loaded by its name: `bench` is the one that the widget was made with."
+    split, limit = found
+    made = study_code(bench.study, [bench.model.name], [bench.data.name], comparisons, corrections, split, limit)
+    return f"(bench,) = {made}.benches()"
+
+
+def by_name(data: Dataset) -> tuple[str, int | None] | None:
+    """Split and limit by which the same items are loaded again, or None."""
+    whole = data.split_name.removesuffix(", zero-shot-correct")
+    found = re.fullmatch(r"(?P<split>[^\[\]]+)(\[(?P<limit>\d+)\])?", whole)
+    if found is None:
+        return None
+    split, limit = found["split"], int(found["limit"]) if found["limit"] else None
+    try:
+        again = load_dataset(data.name).split(split)
+    except XgapError:
+        return None
+    again = again if limit is None else again.limit(limit)
+    same = set(data.images.ids) <= set(again.images.ids) and tuple(data.texts.ids) == tuple(again.texts.ids)
+    same = same and (whole != data.split_name or tuple(data.images.ids) == tuple(again.images.ids))
+    return (split, limit) if same else None
