@@ -24,6 +24,7 @@ from xgap_analysis.metrics import (
     linear_cka,
     modality_gap,
     nearest_items,
+    paired_test,
     retrieval,
     similarity_histograms,
     structure_table,
@@ -132,9 +133,21 @@ def test_drift_draws_a_line_for_each_of_several_runs() -> None:
     assert left.get_xscale() == "symlog"
 
 
-def test_a_drift_without_snapshots_is_refused() -> None:
+def test_a_paired_drift_draws_differences_from_the_native_query() -> None:
+    native, snapshots = items(0), {1: items(1, "text")}
+    left, _ = plots.drift(snapshots, native, relevance(), native, groups=list(LABELS.values()), paired=True).axes
+    before, after = (retrieval(f, native, relevance())["ap"] for f in (native, snapshots[1]))
+    test = paired_test(before, after, groups=list(LABELS.values()))
+    assert left.lines[0].get_ydata() == pytest.approx([test.difference])
+    drawn = left.collections[0].get_paths()[0].vertices[:, 1]
+    assert (drawn.min(), drawn.max()) == pytest.approx((test.low, test.high))
+    assert left.lines[1].get_ydata()[0] == 0
+
+
+@pytest.mark.parametrize("nothing", [{}, {"R = 1": {}}])
+def test_a_drift_without_snapshots_is_refused(nothing: dict[Any, Any]) -> None:
     with pytest.raises(XgapError, match="no snapshots"):
-        plots.drift({}, items(0), relevance(), items(0))
+        plots.drift(nothing, items(0), relevance(), items(0))
 
 
 def test_densities_draws_both_curves_and_their_overlap() -> None:

@@ -60,7 +60,7 @@ def values(table: pd.DataFrame, by: str = "model", ax: Axes | None = None) -> Ax
     if rows.duplicated(["comparison", by]).any():
         raise XgapError(f"the table holds several values of one comparison and {by}; choose their rows first")
     comparisons, names = list(rows["comparison"].unique()), list(rows[by].unique())
-    ax = own_axes(ax, 7, 0.45 * len(comparisons) + 0.12 * len(names) * len(comparisons) + 1)
+    ax = own_axes(ax, 7, 0.3 * len(comparisons) + 0.1 * len(names) * len(comparisons) + 1)
     offset = 0.7 / len(names)
     for k, ((colour, _, marker), name) in enumerate(zip(line_styles(), names, strict=False)):
         part = rows[rows[by] == name]

@@ -24,6 +24,7 @@ def drift(
     metric: str = "ap",
     groups: Sequence[str] | None = None,
     log: bool = False,
+    paired: bool = False,
 ) -> Figure:
     """Retrieval and cosine to the target along one inversion or several: what more steps do.
 
@@ -36,33 +37,43 @@ def drift(
         metric: a column of `retrieval`.
         groups: a label for each query, resampled together in the interval (95 %).
         log: a logarithmic axis of steps (linear below 1, so that step 0 has a place).
+        paired: draw differences from the native query and their paired intervals, which are far narrower than those
+            of the means.
 
     Raises:
         XgapError: no snapshots.
     """
-    if not snapshots:
-        raise XgapError("there are no snapshots to draw; give invert(..., snapshots=[1, 10, 150])")
-    several = isinstance(next(iter(snapshots)), str)
+    several = isinstance(next(iter(snapshots), 0), str)
     runs = cast(Mapping[str, Snapshots], snapshots if several else {"inverted query": snapshots})
+    if not all(runs.values()):
+        raise XgapError("there are no snapshots to draw; give invert(..., snapshots=[1, 10, 150])")
+    ids = next(iter(next(iter(runs.values())).values())).ids
     fig, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.2), layout="constrained")
-    least = 0.0
+    target, least = native.select(ids), 0.0
+    base = retrieval(target, gallery, relevance)[metric]
     for (colour, style, marker), (title, run) in zip(line_styles(), runs.items(), strict=False):
         steps = sorted(run)
-        target = native.select(run[steps[0]].ids)
-        curve = [bootstrap_interval(retrieval(run[s], gallery, relevance)[metric], groups=groups) for s in steps]
+        scores = [retrieval(run[s], gallery, relevance)[metric] for s in steps]
+        moved = [score - base if paired else score for score in scores]
+        curve = [bootstrap_interval(values, groups=groups) for values in moved]
         cosine = [float((run[s].vectors * target.vectors).sum(dim=1).mean()) for s in steps]
         left.fill_between(steps, [c.low for c in curve], [c.high for c in curve], color=colour, alpha=0.15, lw=0)
         left.plot(steps, [c.mean for c in curve], marker=marker, ls=style, color=colour, ms=4, label=title)
         right.plot(steps, cosine, marker=marker, ls=style, color=colour, ms=4, label=title)
         least = min(least, *cosine)
-    base = bootstrap_interval(retrieval(target, gallery, relevance)[metric], groups=groups)
-    left.axhspan(base.low, base.high, color=GREY, alpha=0.12, lw=0)
-    left.axhline(base.mean, color=GREY, ls="--", label="native query")
-    left.set(xlabel="inversion steps", ylabel=f"mean {metric}, 95 % interval")
+    if paired:
+        left.axhline(0, color=GREY, ls="--", label="native query")
+    else:
+        level = bootstrap_interval(base, groups=groups)
+        left.axhspan(level.low, level.high, color=GREY, alpha=0.12, lw=0)
+        left.axhline(level.mean, color=GREY, ls="--", label="native query")
+    of = f"difference in {metric}" if paired else f"mean {metric}"
+    left.set(xlabel="inversion steps", ylabel=f"{of}, 95 % interval")
     right.set(xlabel="inversion steps", ylabel="cosine to the native feature", ylim=(least - 0.02, 1.02))
     left.legend(frameon=False, fontsize=9)
     for ax in (left, right):
         if log:
             ax.set_xscale("symlog", linthresh=1)
+            ax.set_xlim(left=min(steps) - 0.1)
     open_axes([left, right])
     return fig
