@@ -12,7 +12,6 @@ import xgap_analysis as xg
 from xgap_analysis import plots
 
 HERE = Path(__file__).parent
-SIBLINGS = ("tiny", "tiny-intra", "tiny-nogap", "tiny-untrained")
 STEPS = (0, 1, 2, 5, 10, 17, 25, 50, 75, 100, 150)
 REMEDIES = ("none", "center", "gap-shift", "isoclip", "pca-text", "pca-image", "random-subspace", "text-signature")
 
@@ -61,7 +60,7 @@ def drift() -> None:
 def variants() -> None:
     study = xg.main_rows(xg.embedded_study())
     wanted = ["I-I", "OTI-I", "I-T", "T-I", "zero-shot", "OTI-T"]
-    rows = study[(study["split"] == "test") & study["model"].isin(SIBLINGS) & study["comparison"].isin(wanted)]
+    rows = study[(study["split"] == "test") & study["comparison"].isin(wanted)]
     save(plots.values(rows).figure, "variants")
 
 
