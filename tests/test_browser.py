@@ -1,4 +1,4 @@
-"""What a reader does: open JupyterLab, run the quickstart, look at it."""
+"""What a reader does: open JupyterLab, run the quickstart and the explorers, look at them, and use them."""
 
 import contextlib
 import json
@@ -17,10 +17,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOK = "00_quickstart.ipynb"
+EXPLORERS = "explorers.ipynb"
 PICTURES = ROOT / "results" / "browser"
 FLAGS = [
     "--no-sandbox",  # Chromium's own sandbox does not start in most containers; the page is ours
@@ -38,6 +39,7 @@ OVERRIDES = {
 }
 START_SECONDS, RUN_SECONDS = 300, 1200  # a machine may be busy; a cell that raises ends the wait at once
 
+expect.set_options(timeout=90_000)
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(2400)]
 
 
@@ -54,10 +56,12 @@ def find_chromium() -> str:
     pytest.skip(reason)
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[tuple[str, str, Path]]:
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, Path]]:
     """JupyterLab on the loopback address over a copy of the notebooks: its address, token and folder."""
+    tmp_path = tmp_path_factory.mktemp("lab")
     folder = shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    nbformat.write(explorers(), folder / EXPLORERS)
     settings = tmp_path / "settings"
     settings.mkdir()
     (settings / "overrides.json").write_text(json.dumps(OVERRIDES))
@@ -99,25 +103,32 @@ def answers(address: str, token: str) -> bool:
     return False
 
 
-@pytest.fixture
-def page() -> Iterator[Page]:
-    """A tall page in this machine's Chromium."""
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """This machine's Chromium."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
-        page = browser.new_page(viewport={"width": 1400, "height": 3200})
-        page.set_default_timeout(START_SECONDS * 1000)
-        yield page
+        yield browser
         browser.close()
 
 
-def test_the_quickstart_runs_in_jupyterlab(page: Page, lab: tuple[str, str, Path]) -> None:
-    address, token, folder = lab
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A tall page, as wide as a small screen, that notes what its scripts do not catch."""
+    page = browser.new_page(viewport={"width": 1280, "height": 3400})
+    page.set_default_timeout(START_SECONDS * 1000)
+    yield page
+    page.close()
+
+
+def run_all(page: Page, lab: tuple[str, str, Path], notebook: str) -> list[str]:
+    """Opens a notebook and runs its cells; gives a list that fills with what the page's scripts do not catch."""
+    address, token, _ = lab
     uncaught: list[str] = []
     page.on("pageerror", lambda error: uncaught.append(str(error)))
-    page.goto(f"{address}/lab/tree/{NOTEBOOK}?token={token}")
+    page.goto(f"{address}/lab/tree/{notebook}?token={token}")
     idle = page.get_by_text(re.compile(r"\| Idle"))  # the status bar: before the kernel is there, it has no such word
     idle.wait_for()
-
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     # Run All marks every cell [*] at once; after an error the cells behind it lose their mark.
@@ -125,13 +136,24 @@ def test_the_quickstart_runs_in_jupyterlab(page: Page, lab: tuple[str, str, Path
     expect(prompts.first).to_have_text(re.compile(r"\[\d+\]:"), timeout=RUN_SECONDS * 1000)
     expect(prompts.filter(has_text="[*]")).to_have_count(0, timeout=RUN_SECONDS * 1000)
     idle.wait_for()
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    return uncaught
+
+
+def complaints(page: Page) -> list[str]:
+    """Errors that a reader would see."""
+    errors = page.locator("[data-mime-type='application/vnd.jupyter.error'], .xgap-error").all_inner_texts()
+    return errors + page.get_by_text("Error displaying widget").all_inner_texts()
+
+
+def test_the_quickstart_runs_in_jupyterlab(page: Page, lab: tuple[str, str, Path]) -> None:
+    folder = lab[2]
+    uncaught = run_all(page, lab, NOTEBOOK)
     page.keyboard.press("Control+s")
     page.wait_for_timeout(2000)  # thumbnails and widgets are drawn after the kernel has ended
 
-    PICTURES.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=PICTURES / "quickstart.png")
-    assert page.locator("[data-mime-type='application/vnd.jupyter.error']").all_inner_texts() == []
-    assert page.get_by_text("Error displaying widget").count() == 0
+    assert complaints(page) == []
     assert page.get_by_role("dialog").count() == 0
     assert uncaught == []
 
@@ -147,3 +169,121 @@ def test_a_visitor_without_the_token_sees_no_notebook(page: Page, lab: tuple[str
     response = page.goto(f"{address}/api/contents/{NOTEBOOK}")
     assert response is not None
     assert response.status == 403
+
+
+CELLS = [
+    """
+import xgap_analysis as xg
+from xgap_analysis import widgets
+
+study = xg.Study(["tiny"], ["emoji"], ["I-I", "OTI-I"], steps=10, limit=8, progress=False)
+(bench,) = study.benches()
+""",
+    "widgets.NeighbourExplorer(bench)",
+    "widgets.GapMap(bench)",
+    "widgets.InversionPlayer(bench, steps=(0, 2, 5, 10))",
+    "board = widgets.VariantBoard(study)\nboard",
+    """
+captions = ["<img src=x onerror='window.hacked=1'>", "</style><script>window.hacked=1</script>", "a cat", "two cats"]
+ids = ["a", "b", "c", "d"]
+texts = xg.Texts(ids, captions)
+label = dict(zip(ids, "xxyy"))
+hostile = xg.Dataset("mine", "all", xg.Images([], None), texts, {"kind": label})
+(mine,) = xg.Study(["tiny"], [hostile], ["T-T"]).benches()
+widgets.NeighbourExplorer(mine, ["T-T"])
+""",
+    "",
+]
+
+
+def explorers() -> nbformat.NotebookNode:
+    """A notebook of public names only, with one explorer a cell and an empty cell at the end."""
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    cells = [nbformat.v4.new_code_cell(source.strip()) for source in CELLS]
+    return nbformat.v4.new_notebook(cells=cells, metadata=kernel)
+
+
+def panel(page: Page, heading: str) -> Locator:
+    """The explorer of that heading."""
+    return page.locator(".xgap").filter(has=page.locator(".xgap-title", has_text=heading)).first
+
+
+def slide(panel: Locator, title: str, key: str) -> None:
+    """Moves a slider with the keyboard."""
+    slider = panel.locator(".widget-hslider, .jupyter-widget-hslider").filter(has_text=title)
+    handle = slider.locator(".noUi-handle").first
+    handle.focus()
+    handle.press(key)
+
+
+def test_the_explorers_answer_in_jupyterlab(page: Page, lab: tuple[str, str, Path]) -> None:
+    uncaught = run_all(page, lab, EXPLORERS)
+    neighbours, gapmap, player, board = (
+        panel(page, heading)
+        for heading in ("Neighbours · tiny on emoji", "Gap map", "Inversion player", "Variant board")
+    )
+    expect(neighbours.locator(".xgap-row")).to_have_count(2)
+    expect(gapmap.locator(".xgap-numbers")).to_be_visible()
+    expect(gapmap.locator("canvas").first).to_be_visible()
+    expect(player.locator(".xgap-about img")).to_be_visible()
+    page.wait_for_timeout(1500)
+    page.screenshot(path=PICTURES / "explorers-first.png")
+
+    # Another query, by the keyboard.
+    before = neighbours.locator(".xgap-about").inner_text()
+    other = neighbours.locator("button.xgap-small").nth(4)
+    other.focus()
+    other.press("Enter")
+    expect(neighbours.locator(".xgap-about")).not_to_have_text(before)
+    chosen = other.get_attribute("title") or ""
+    expect(neighbours.locator(".xgap-about")).to_contain_text(chosen)
+
+    # A neighbour becomes the query.
+    card = neighbours.locator("button.xgap-card:not(.xgap-small)").first
+    neighbour = card.get_attribute("title") or ""
+    card.click()
+    expect(neighbours.locator(".xgap-about")).to_contain_text(neighbour)
+
+    # A search narrows the strip.
+    neighbours.get_by_placeholder("words of a caption").fill("noto")
+    expect(neighbours.locator("button.xgap-small[title*='openmoji']")).to_have_count(0)
+
+    # The code for the view gives what is on screen.
+    neighbours.get_by_role("button", name="code for this view").click()
+    code = neighbours.locator(".xgap-code textarea").input_value()
+    shown = [
+        (title or "").split(" · ")[0]
+        for title in (
+            found.get_attribute("title") for found in neighbours.locator("button.xgap-card:not(.xgap-small)").all()
+        )
+    ]
+    last = page.locator(".jp-Notebook .jp-CodeCell").last
+    last.locator(".cm-content").click()
+    page.keyboard.insert_text(code)
+    page.keyboard.press("Control+Enter")
+    listed = last.locator("table.dataframe")
+    expect(listed).to_be_visible()
+    assert [cell for cell in listed.locator("td:first-of-type").all_inner_texts() if cell] == shown
+
+    # Sliders: the gap and the step.
+    slide(gapmap, "gap shift", "ArrowRight")
+    expect(gapmap.locator(".xgap-numbers")).to_contain_text("λ = 0.1")
+    slide(player, "step", "ArrowLeft")
+    expect(player.locator(".xgap-about")).to_contain_text("step 5")
+
+    # The board computes; a heading sorts; a cell opens the neighbours behind it; saving says where.
+    board.get_by_role("button", name="run").click()
+    expect(board.locator("button.xgap-cell")).to_have_count(2)
+    board.get_by_role("button", name="OTI-I", exact=True).click()
+    expect(board.get_by_role("button", name="OTI-I ▼")).to_be_visible()
+    board.locator("button.xgap-cell").nth(1).click()
+    expect(board.locator(".xgap .xgap-row").first).to_be_visible()
+    board.get_by_role("button", name="save").last.click()
+    expect(board.locator(".xgap-files")).to_contain_text(".parquet")
+
+    page.wait_for_timeout(1500)
+    page.screenshot(path=PICTURES / "explorers.png", full_page=True)
+    assert page.evaluate("window.hacked") is None
+    expect(panel(page, "Neighbours · tiny on mine")).to_contain_text("<img src=x onerror=")
+    assert complaints(page) == []
+    assert uncaught == []

@@ -1,0 +1,163 @@
+"""Neighbour explorer, in the kernel: without a running event loop everything is done at once."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+import pandas as pd
+import pytest
+
+import xgap_analysis as xg
+from xgap_analysis.study import Bench
+from xgap_analysis.widgets import NeighbourExplorer
+
+
+def all_html(widget: ipywidgets.Widget) -> str:
+    """Everything below a widget that a browser reads as markup."""
+    own = widget.value if isinstance(widget, ipywidgets.HTML) else ""
+    return own + "".join(all_html(child) for child in getattr(widget, "children", ()))
+
+
+def test_its_rows_are_the_benchs_rankings(bench: Bench) -> None:
+    explorer = NeighbourExplorer(bench, query="i3", k=4)
+    assert explorer.error == ""
+    assert list(explorer.rankings) == ["A · I-I · none", "B · OTI-I · none"]
+    for title, name in zip(explorer.rankings, ("I-I", "OTI-I"), strict=True):
+        expected = bench.ranking("i3", xg.COMPARISONS[name], k=4)
+        pd.testing.assert_frame_equal(explorer.rankings[title].drop(columns="space"), expected)
+
+
+def test_a_card_says_rank_tick_score_and_the_rank_in_the_other_row(bench: Bench) -> None:
+    explorer = NeighbourExplorer(bench, query="i3", k=12)
+    first, second = explorer.rankings.values()
+    elsewhere = dict(zip(second["item"], second["rank"], strict=True))
+    cards = explorer._lines[0][1].cards
+    assert [card.item for card in cards] == list(first["item"])
+    for card, row in zip(cards, first.to_dict("records"), strict=True):
+        tick = "✓ " if row["hit"] else ""
+        assert card.words == f"{row['rank']} {tick}{row['score']:.2f}\nB{elsewhere[row['item']]}"
+    hit = [card.hit for card in cards].index(True)
+    assert "xgap-hit" in explorer._lines[0][1]._buttons[hit]._dom_classes
+
+
+def test_a_click_on_a_neighbour_makes_it_the_query(bench: Bench) -> None:
+    explorer = NeighbourExplorer(bench, query="i3")
+    row = explorer._lines[0][1]
+    wanted = row.cards[2].item
+    row._buttons[2].click()
+    assert explorer.query == wanted
+    assert explorer.rankings["A · I-I · none"]["item"].tolist() == bench.ranking(wanted, xg.COMPARISONS["I-I"])[
+        "item"
+    ].tolist()
+    assert [card.item for card in explorer._strip.cards if card.chosen] in ([wanted], [])
+
+
+def test_a_search_finds_by_caption_and_the_strip_turns_pages(bench: Bench) -> None:
+    explorer = NeighbourExplorer(bench)
+    assert explorer._count.value == "1–9 of 12"
+    explorer._after.click()
+    assert explorer._count.value == "10–12 of 12"
+    explorer._search.value = "blue thing"
+    assert [card.item for card in explorer._strip.cards] == ["i2", "i8"]
+    explorer._search.value = "no such thing"
+    assert (explorer._count.value, len(explorer._strip.cards)) == ("nothing found", 0)
+
+
+def test_a_storm_of_events_is_one_answer(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    explorer = NeighbourExplorer(bench)
+    asked: list[int] = []
+    monkeypatch.setattr(explorer, "refresh", lambda: asked.append(explorer._k.value))
+
+    async def drag() -> None:
+        for k in (3, 4, 5, 6, 7, 9, 10, 11):
+            explorer._k.value = k
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.5)
+
+    asyncio.run(drag())
+    assert asked == [11]
+    assert not explorer._k.continuous_update
+
+
+def test_more_rows_and_the_limit_of_rows(bench: Bench) -> None:
+    explorer = NeighbourExplorer(bench, corrections=("none", "center"))
+    assert len(explorer.rankings) == 4
+    explorer._pick_comparisons.value = ("I-I",)
+    assert list(explorer.rankings) == ["A · I-I · none", "B · I-I · center"]
+    explorer._pick_comparisons.value = ()
+    assert "choose comparisons and corrections for 1 to 8" in explorer.error
+    explorer._pick_comparisons.value = ("I-I",)
+    assert explorer.error == ""
+
+
+def test_its_code_gives_the_same_rankings(bench: Bench, run_code: Any) -> None:
+    explorer = NeighbourExplorer(bench, corrections=("none", "center"), query="i5", k=3)
+    assert "cannot be loaded by its name" in explorer.code()
+    made = run_code(explorer.code(), bench=bench)
+    for title, ranking in explorer.rankings.items():
+        pd.testing.assert_frame_equal(made.loc[title], ranking.drop(columns="space"), check_names=False)
+
+
+def test_its_code_needs_names_only_where_names_are_enough(run_code: Any) -> None:
+    data = xg.load_dataset("emoji").split("val").limit(3)
+    (bench,) = xg.Study(["tiny-untrained"], [data], ["I-I", "OTI-I"], steps=2, seeds=(7,), progress=False).benches()
+    explorer = NeighbourExplorer(bench, k=3)
+    assert explorer.error == ""
+    explorer._code_button.click()
+    area = explorer._answer.children[1]
+    assert "split='val'" in area.value
+    assert "limit=3" in area.value
+    made = run_code(area.value)
+    for title, ranking in explorer.rankings.items():
+        pd.testing.assert_frame_equal(made.loc[title], ranking.drop(columns="space"), check_names=False)
+
+
+def test_save_writes_figure_and_table_and_says_where(bench: Bench, xgap_home: Path) -> None:
+    explorer = NeighbourExplorer(bench, query="i3")
+    explorer._save_button.click()
+    assert explorer.error == ""
+    files = sorted(file.name for file in (xgap_home / "results").iterdir())
+    assert files == [f"neighbours-random-0-small-i3.{suffix}" for suffix in ("csv", "parquet", "png", "svg")]
+    table = pd.read_parquet(xgap_home / "results" / files[1])
+    assert table["item"].tolist() == [item for frame in explorer.rankings.values() for item in frame["item"]]
+    assert set(table["query"]) == {"i3"}
+    assert all(name in explorer._answer.children[0].value for name in files)
+
+
+def test_captions_that_try_to_be_markup_stay_text(bench: Bench, hostile: str, xgap_home: Path) -> None:
+    (texts,) = xg.Study([bench.model], [bench.data], ["T-T"], progress=False).benches()
+    explorer = NeighbourExplorer(texts, ["T-T"], query="t0")
+    explorer._search.value = "onerror"
+    page = all_html(explorer)
+    assert hostile not in page
+    assert "&lt;img src=x onerror" in page
+    explorer.choose("t1")
+    tips = [button.tooltip for button in explorer._strip._buttons]  # attributes and text nodes, never markup
+    assert hostile in tips
+    assert hostile not in all_html(explorer)
+    assert len(explorer.save()) == 4  # captions are drawn as words, and are no formula
+
+
+def test_mistakes_are_one_sentence_in_place(bench: Bench) -> None:
+    explorer = NeighbourExplorer(bench, query="nobody")
+    assert "nobody" in explorer.error
+    assert "Traceback" not in explorer.error
+    explorer.choose("i1")
+    assert explorer.error == ""
+    explorer._save_button.click()
+    assert explorer.error == ""
+    with pytest.raises(xg.XgapError, match="same modality"):
+        NeighbourExplorer(bench, ["I-I", "T-T"])
+    with pytest.raises(xg.XgapError, match="unknown comparison 'I-X'"):
+        NeighbourExplorer(bench, ["I-X"])
+    with pytest.raises(xg.XgapError, match="unknown correction 'centre'"):
+        NeighbourExplorer(bench, corrections=["centre"])
+
+
+def test_the_classes_are_neighbours_too(bench: Bench) -> None:
+    explorer = NeighbourExplorer(bench, ["zero-shot", "OTI-T"], query="i2")
+    assert explorer.error == ""
+    assert set(explorer.rankings["A · zero-shot · none"]["item"]) == set(bench.classes.ids)
+    explorer._lines[0][1]._buttons[0].click()
+    assert "does not ask" in explorer.error
