@@ -224,6 +224,10 @@ def test_per_query_counts_gains_and_losses() -> None:
     assert ax.get_title() == "50% gain, 25% same, 25% lose"
     assert ax.get_legend_handles_labels()[1] == ["mean +0.0750"]
     assert ax.lines[0].get_ydata()[0] == pytest.approx(0.075)
+    gain, same, lose = (patch.get_data().values for patch in ax.patches)
+    assert gain + same + lose == pytest.approx([0.3, 0.1, 0, -0.1], abs=1e-9)
+    assert (gain >= 0).all()
+    assert (lose <= 0).all()
     with pytest.raises(XgapError, match="no scored query"):
         plots.per_query(before, pd.Series({"z": 1.0}))
 

@@ -35,7 +35,9 @@ def test_slow_work_shows_progress_and_its_result_arrives_on_the_loops_thread() -
 
     async def cell() -> None:
         here = threading.current_thread()
-        jobs.run(steps(10, GRACE / 4, []), lambda made: results.append((made, threading.current_thread())), results.append)
+        jobs.run(
+            steps(10, GRACE / 4, []), lambda made: results.append((made, threading.current_thread())), results.append
+        )
         assert jobs.running
         assert jobs.layout.visibility == "visible"
         await ended(jobs)

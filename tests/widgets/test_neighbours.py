@@ -47,9 +47,10 @@ def test_a_click_on_a_neighbour_makes_it_the_query(bench: Bench) -> None:
     wanted = row.cards[2].item
     row._buttons[2].click()
     assert explorer.query == wanted
-    assert explorer.rankings["A · I-I · none"]["item"].tolist() == bench.ranking(wanted, xg.COMPARISONS["I-I"])[
-        "item"
-    ].tolist()
+    assert (
+        explorer.rankings["A · I-I · none"]["item"].tolist()
+        == bench.ranking(wanted, xg.COMPARISONS["I-I"])["item"].tolist()
+    )
     assert [card.item for card in explorer._strip.cards if card.chosen] in ([wanted], [])
 
 

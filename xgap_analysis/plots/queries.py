@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from xgap_analysis.errors import XgapError
 from xgap_analysis.metrics import bootstrap_interval
@@ -28,15 +29,16 @@ def per_query(before: pd.Series, after: pd.Series, ax: Axes | None = None) -> Ax
     if not len(difference):
         raise XgapError("the two comparisons have no scored query in common")
     ax = own_axes(ax, 6, 2.8)
-    place = np.arange(len(difference))
+    place = np.arange(len(difference) + 1) - 0.5  # the edges of one bar a query
     shares = []
     for sign, colour, word in ((1, BLUE, "gain"), (0, "none", "same"), (-1, ORANGE, "lose")):
         of = np.where(np.abs(difference) < SAME, 0, np.sign(difference)) == sign
-        ax.fill_between(place, np.where(of, difference, 0), color=colour, lw=0, step="mid")
+        ax.stairs(np.where(of, difference, 0), place, color=colour, fill=True, lw=0)
         shares.append(f"{of.mean():.0%} {word}")
     ax.axhline(difference.mean(), color="black", ls="--", lw=1, label=f"mean {difference.mean():+.4f}")
     ax.axhline(0, color="black", lw=0.8)
-    ax.set(xlabel="queries, by difference", ylabel="difference", title=", ".join(shares), xlim=(0, len(place) - 1))
+    ax.set(xlabel="queries, by difference", ylabel="difference", title=", ".join(shares), xlim=(place[0], place[-1]))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(frameon=False)
     open_axes([ax])
     return ax
