@@ -27,7 +27,7 @@ def inversion_step(inversion: Inversion, item: str, step: int, histogram: pd.Dat
     left.axvline(step, color="black", lw=1)
     if step < len(own):
         left.plot(step, own[step], "o", color=BLUE)
-    left.set(xlabel="step", ylabel="loss = 1 − cosine to the target")
+    left.set(xlabel="step", ylabel="loss (1 − cosine)")
     left.legend(frameon=False, fontsize=8)
     for column, colour, style in (("same", BLUE, "-"), ("different", ORANGE, "--")):
         right.fill_between(histogram.index, histogram[column], color=colour, alpha=0.25, lw=0)

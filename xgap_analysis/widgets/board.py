@@ -230,7 +230,12 @@ def _assigned(made: str) -> list[str]:
 
 def _picker(title: str, options: Sequence[str], value: Sequence[str]) -> ipywidgets.SelectMultiple:
     return ipywidgets.SelectMultiple(
-        options=options, value=tuple(value), rows=6, description=title, layout={"width": "300px"}
+        options=options,
+        value=tuple(value),
+        rows=5,
+        description=title,
+        layout={"width": "330px"},
+        style={"description_width": "90px"},
     )
 
 

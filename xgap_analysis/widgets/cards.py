@@ -9,7 +9,13 @@ import ipywidgets
 from xgap_analysis.widgets.items import Items, shortened
 
 _ROWS = itertools.count()
-SHORT = 34  # characters of a caption on a card; the whole is its tooltip
+SHORT = 60  # characters of a caption on a card; the whole is its tooltip
+SIZES = {  # (small, a picture) -> width and height in pixels
+    (False, True): (84, 112),
+    (False, False): (124, 112),
+    (True, True): (76, 76),
+    (True, False): (124, 76),
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,11 @@ class CardRow(ipywidgets.HBox):
         self._name = f"xgap-{next(_ROWS)}"
         self._pictures = ipywidgets.HTML(layout={"display": "none"})
         self._buttons: list[ipywidgets.Button] = []
+        self._layouts = {
+            pictured: ipywidgets.Layout(width=f"{width}px", height=f"{height}px")
+            for (of_small, pictured), (width, height) in SIZES.items()
+            if of_small is small
+        }
         self.cards: Sequence[Card] = ()
         super().__init__([self._pictures])
         self.layout.flex_flow = "row wrap"
@@ -63,6 +74,7 @@ class CardRow(ipywidgets.HBox):
             with button.hold_sync():  # one message a card
                 button.description = "" if self._small and pictured else below
                 button.tooltip = words
+                button.layout = self._layouts[pictured]
                 button._dom_classes = self._classes(place) + tuple(name for name, on in classes.items() if on)
             if pictured:
                 rules.append(f".{self._name}-{place} {{ background-image: url({self._items.thumbnail(card.item)}); }}")
@@ -75,6 +87,5 @@ class CardRow(ipywidgets.HBox):
 
     def _button(self, place: int) -> ipywidgets.Button:
         button = ipywidgets.Button()
-        button.layout = ipywidgets.Layout(width="auto", height="auto")
         button.on_click(lambda _: self._on_click(self.cards[place]))
         return button

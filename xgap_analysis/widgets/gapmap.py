@@ -91,11 +91,11 @@ class GapMap(Panel):
         )
         self._lambda.layout.width = "330px"
         self._method.style.description_width = "40px"
-        self._search = ipywidgets.Text(placeholder="find an item: words or id", layout={"width": "250px"})
-        self._list = ipywidgets.Select(options=[], rows=6, layout={"width": "250px"})
-        self._about = ipywidgets.HTML(layout={"width": "250px"})
+        self._search = ipywidgets.Text(placeholder="find an item: words or id", layout={"width": "240px"})
+        self._list = ipywidgets.Select(options=[], rows=6, layout={"width": "240px"})
+        self._about = ipywidgets.HTML(layout={"width": "240px"})
         self._table = ipywidgets.HTML()
-        self._plot = ipywidgets.VBox(layout={"width": "610px"})
+        self._plot = ipywidgets.VBox(layout={"width": "570px"})
         side = ipywidgets.VBox([self._table, self._search, self._list, self._about], layout={"padding": "0 0 0 12px"})
         super().__init__(
             f"Gap map · {bench.model.name} on {bench.data.name} ({bench.data.split_name})",
@@ -177,20 +177,23 @@ class GapMap(Panel):
 
     def _show(self, scene: _Scene) -> None:
         images, texts = scene.images, scene.texts
-        if self._map is None or self._scene is None or self._scene.plane is not scene.plane:
+        fresh = self._map is None or self._scene is None or self._scene.plane is not scene.plane
+        if self._map is not None and not fresh:
+            self._map.move(scene.points)
+        else:
             extent = [scene.plane.images, scene.plane.texts]
             if scene.plane.method == "pca" and self._native is not None:
                 extent += [scene.plane.place(side) for at in FAR for side in move_sides(at, *self._native)]
             sides = ["image"] * len(images) + ["text"] * len(texts)
             self._map = EmbeddingMap(scene.points, sides, np.concatenate(extent), self._clicked, self._hover)
-            self._plot.children = [self._map]
             if not self._list.options:
                 self._find("")
-        else:
-            self._map.move(scene.points)
         self._scene, self.numbers = scene, scene.numbers
         self._paint()
         self._join()
+        if fresh:  # a plot that is on screen already would miss the colours of its first moment
+            self._map.select(self._index)
+            self._plot.children = [self._map]
         self._table.value = _numbers_table(self._first_numbers, self.numbers, scene.lambda_)
         self._tell(None)
 

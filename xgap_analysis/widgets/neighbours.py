@@ -88,7 +88,8 @@ class NeighbourExplorer(Panel):
         self._search = ipywidgets.Text(
             placeholder="words of a caption, a class or an id", description="find a query", layout={"width": "330px"}
         )
-        self._search.style.description_width = "90px"
+        for control in (self._search, self._pick_comparisons, self._pick_corrections):
+            control.style.description_width = "90px"
         self._before = ipywidgets.Button(icon="chevron-left", tooltip="earlier queries", layout={"width": "36px"})
         self._after = ipywidgets.Button(icon="chevron-right", tooltip="later queries", layout={"width": "36px"})
         self._count = ipywidgets.Label()
@@ -161,7 +162,7 @@ class NeighbourExplorer(Panel):
         self._body.children = [ipywidgets.HBox(line) for line in self._lines[: len(heads)]]
         words = escape(self.items.words(query, self.space))
         picture = f"<img src='{self.items.thumbnail(query)}' alt=''> " if self.space == "image" else ""
-        self._about.value = f"<div class='xgap-about'>{picture}<b>query</b> {words}</div>"
+        self._about.value = f"<div class='xgap-about xgap-beside'>{picture}<span><b>query</b> {words}</span></div>"
         self._show_strip()
 
     def _card(self, line: dict[str, Any], space: str, others: list[int], ranks: list[dict[str, int]]) -> Card:

@@ -27,7 +27,8 @@ from xgap_analysis.widgets.style import BLUE, GREY, LABEL_WIDTH, ORANGE, RED
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-OFFERED = 60
+OFFERED = 60  # search results in the list
+LINKED = 100  # ranks to which an item is followed into the other row
 PACE = 900  # milliseconds between the steps of the play button
 CROSS = 0.02  # half the size of the travelling mark, as a share of the map
 
@@ -84,16 +85,18 @@ class InversionPlayer(Panel):
         self._shown = (self.query, self.steps[-1])
         self._map: EmbeddingMap | None = None
 
-        self._play = ipywidgets.Play(min=0, max=len(self.steps) - 1, interval=PACE, description="play the steps")
+        self._play = ipywidgets.Play(
+            value=len(self.steps) - 1, min=0, max=len(self.steps) - 1, interval=PACE, description="play the steps"
+        )
         self._step = ipywidgets.SelectionSlider(
             options=self.steps, value=self.steps[-1], description="step", continuous_update=False
         )
         self._step.layout.width = "420px"
-        ipywidgets.jslink((self._play, "value"), (self._step, "index"))
-        self._search = ipywidgets.Text(placeholder="find a query: words or id", layout={"width": "250px"})
-        self._list = ipywidgets.Select(options=[], rows=5, layout={"width": "250px"})
-        self._about = ipywidgets.HTML(layout={"width": "250px"})
-        self._plot = ipywidgets.VBox(layout={"width": "610px"})
+        ipywidgets.jslink((self._step, "index"), (self._play, "value"))
+        self._search = ipywidgets.Text(placeholder="find a query: words or id", layout={"width": "240px"})
+        self._list = ipywidgets.Select(options=[], rows=5, layout={"width": "240px"})
+        self._about = ipywidgets.HTML(layout={"width": "240px"})
+        self._plot = ipywidgets.VBox(layout={"width": "570px"})
         self._chart = ipywidgets.HTML()
         self._lines = [
             (
@@ -143,7 +146,7 @@ class InversionPlayer(Panel):
                 run.histograms[step] = similarity_histograms(snapshot, run.gallery, relevance)
             sides = {"native": run.native, f"step {step}": snapshot}
             return run, {
-                title: nearest_items(side, run.gallery, query, relevance, self._k).assign(space=self.side)
+                title: nearest_items(side, run.gallery, query, relevance, max(self._k, LINKED)).assign(space=self.side)
                 for title, side in sides.items()
             }
 
@@ -160,7 +163,8 @@ class InversionPlayer(Panel):
         return _Run(native, gallery, inversion, plane, paths)
 
     def _show(self, query: str, step: int, run: _Run, rankings: dict[str, pd.DataFrame]) -> None:
-        self.rankings, self._shown = rankings, (query, step)
+        self.rankings = {title: frame.head(self._k) for title, frame in rankings.items()}
+        self._shown = (query, step)
         asked = run.native.ids.index(query)
         at = self.steps.index(step)
         snapshot = run.inversion.snapshots[step].vectors[asked]
@@ -183,7 +187,7 @@ class InversionPlayer(Panel):
         alt = f"loss along the inversion and similarities at step {step}; cosine {self.cosine:.3f}"
         self._chart.value = picture_html(self.figure(), alt)
         ranks = [dict(zip(frame["item"], frame["rank"], strict=True)) for frame in rankings.values()]
-        for number, ((label, row), (title, frame)) in enumerate(zip(self._lines, rankings.items(), strict=True)):
+        for number, ((label, row), (title, frame)) in enumerate(zip(self._lines, self.rankings.items(), strict=True)):
             found = f"{int(frame['hit'].sum())} of {len(frame)} hit"
             label.value = f"<div class='xgap-row'><b>{'AB'[number]} · {escape(title)}</b><br>{found}</div>"
             other = ranks[1 - number]
@@ -193,7 +197,7 @@ class InversionPlayer(Panel):
                         line["item"],
                         self.side,
                         f"{line['rank']} {'✓ ' if line['hit'] else ''}{line['score']:.2f}\n"
-                        f"{'BA'[number]}{other.get(line['item'], f'>{self._k}')}",
+                        f"{'BA'[number]}{other.get(line['item'], f'>{LINKED}')}",
                         line["hit"],
                     )
                     for line in frame.to_dict("records")

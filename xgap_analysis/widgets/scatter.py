@@ -51,6 +51,8 @@ class EmbeddingMap(ipywidgets.VBox):
             opacity_by=None,
             color_selected="#000000",
             axes=False,
+            tooltip=False,
+            legend=False,
             height=height,
             **self._scales,
         )

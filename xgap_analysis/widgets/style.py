@@ -17,17 +17,16 @@ STYLE = f"""<style>
   font-size: 12px; }}
 .xgap .xgap-row {{ line-height: 17px; font-size: 12px; overflow-wrap: anywhere; white-space: normal; }}
 .xgap .xgap-row b {{ font-size: 13px; }}
-.xgap .xgap-card {{ width: 84px; height: 112px; margin: 2px; padding: {SHOWN + 8}px 2px 2px; color: #111;
+.xgap .xgap-card {{ margin: 2px; padding: {SHOWN + 8}px 2px 2px; color: #111;
   background-color: #FFF; background-repeat: no-repeat; background-position: center 5px;
   background-size: {SHOWN}px {SHOWN}px; border: 1px solid #BBB; font-size: 12px; line-height: 15px;
   white-space: pre-line; overflow: hidden; }}
 .xgap .xgap-card.xgap-words {{ padding-top: 4px; overflow-wrap: anywhere; text-align: left; }}
 .xgap .xgap-card.xgap-hit {{ border: 3px solid {GREEN}; }}
-.xgap .xgap-card.xgap-small {{ height: 76px; width: 76px; padding-top: {SHOWN + 8}px; }}
-.xgap .xgap-card.xgap-small.xgap-words {{ padding-top: 4px; width: 112px; }}
 .xgap .xgap-card.xgap-chosen {{ border: 3px dashed {BLUE}; }}
 .xgap .xgap-about {{ font-size: 12px; line-height: 17px; white-space: normal; overflow-wrap: anywhere; }}
-.xgap .xgap-about img {{ width: 96px; height: 96px; object-fit: contain; background: #FFF; border: 1px solid #BBB; }}
+.xgap .xgap-about img {{ width: 80px; height: 80px; object-fit: contain; background: #FFF; border: 1px solid #BBB; }}
+.xgap .xgap-beside {{ display: flex; align-items: center; gap: 10px; }}
 .xgap .xgap-numbers {{ font-size: 12px; line-height: 18px; border-collapse: collapse; }}
 .xgap .xgap-numbers td {{ padding: 1px 8px 1px 0; }}
 .xgap .xgap-numbers td:last-child {{ text-align: right; font-variant-numeric: tabular-nums; }}

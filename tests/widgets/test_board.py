@@ -1,0 +1,142 @@
+"""Variant board, in the kernel."""
+
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+import pandas as pd
+import pytest
+
+import xgap_analysis as xg
+from xgap_analysis.progress import Cancelled
+from xgap_analysis.widgets import VariantBoard
+from xgap_analysis.widgets.heat import cell_tooltip, cell_words
+
+
+@pytest.fixture
+def study(
+    model: Any, other_model: Any, make_dataset: Any, xgap_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> xg.Study:
+    monkeypatch.setenv("XGAP_RESULTS", str(xgap_home / "results"))
+    return xg.Study(
+        [model, other_model], [make_dataset()], ["I-I", "OTI-I"], ["none", "center"], steps=3, progress=False
+    )
+
+
+def cells(board: VariantBoard) -> list[ipywidgets.Button]:
+    lines = [line for line in board._heat.children if isinstance(line, ipywidgets.HBox)]
+    return [cell for line in lines for cell in line.children if "xgap-cell" in cell._dom_classes]
+
+
+def heading(board: VariantBoard, name: str) -> ipywidgets.Button:
+    return next(b for b in board._heat.children[0].children if b.description.startswith(name))
+
+
+def test_run_shows_the_studys_table(study: xg.Study) -> None:
+    board = VariantBoard(study)
+    assert "press run" in board._heat.children[0].value
+    board._run.click()
+    assert board.error == ""
+    expected = xg.main_rows(study.run())
+    pd.testing.assert_frame_equal(board.table(), expected)
+    assert [cell.description for cell in cells(board)] == [
+        cell_words(row)
+        for line in board._heat.order
+        for row in expected.to_dict("records")
+        if (row["model"], row["correction"]) == (line[0], line[3])
+    ]
+    assert "<img src='data:image/png" in board._picture.value
+
+
+def test_headings_sort_up_down_and_back(study: xg.Study) -> None:
+    board = VariantBoard(study, study.run())
+    given = board._heat.order
+    rows = board.table()
+    value = {
+        (row["model"], row["correction"]): row["value"]
+        for row in rows[rows["comparison"] == "OTI-I"].to_dict("records")
+    }
+    heading(board, "OTI-I").click()
+    down = [value[line[0], line[3]] for line in board._heat.order]
+    assert down == sorted(down, reverse=True)
+    heading(board, "OTI-I").click()
+    up = [value[line[0], line[3]] for line in board._heat.order]
+    assert up == sorted(up)
+    board._heat.sort("")
+    assert board._heat.order == given
+
+
+def test_a_cell_opens_the_neighbours_behind_it(study: xg.Study) -> None:
+    board = VariantBoard(study, study.run())
+    cell = next(c for c in cells(board) if "OTI-I · center · random-1" in c.tooltip)
+    cell.click()
+    assert board.error == ""
+    assert board.explorer is not None
+    assert board.explorer.bench.model.name == "random-1"
+    assert [title.split(" · ", 1)[1] for title in board.explorer.rankings] == [
+        *("I-I · none", "I-I · center", "OTI-I · none", "OTI-I · center")
+    ]
+
+
+def test_the_choice_filters_and_names_that_lack_are_told(study: xg.Study) -> None:
+    board = VariantBoard(study, study.run())
+    board._pick["models"].value = ("random-1",)
+    assert set(board.table()["model"]) == {"random-1"}
+    board._pick["comparisons"].value = ("I-I",)
+    assert len(cells(board)) == 2
+    board._pick["models"].value = ()
+    board.run()
+    assert board.error == "choose at least one of the models"
+
+
+def test_what_is_finished_stays_when_it_is_cancelled(study: xg.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    board = VariantBoard(study)
+    bench = board._bench
+
+    def stop_at_the_second(model: str, *rest: Any) -> Any:
+        if model == "random-1":
+            raise Cancelled
+        return bench(model, *rest)
+
+    monkeypatch.setattr(board, "_bench", stop_at_the_second)
+    board.run()
+    assert board.error.startswith("cancelled")
+    assert set(board.table()["model"]) == {"random-0"}
+    assert len(cells(board)) == 4
+    monkeypatch.setattr(board, "_bench", bench)
+    board.run()
+    assert set(board.table()["model"]) == {"random-0", "random-1"}
+
+
+def test_one_model_that_fails_does_not_end_the_others(study: xg.Study) -> None:
+    import dataclasses
+
+    board = VariantBoard(dataclasses.replace(study, models=[study.models[0], "no-such-model"]))
+    board.run()
+    assert "no-such-model" in board.error
+    assert set(board.table()["model"]) == {"random-0"}
+
+
+def test_a_cell_that_cannot_be_computed_says_why() -> None:
+    row = {"value": float("nan"), "note": "the tower has no <linear> projection"}
+    assert cell_words(row) == "n/a"
+    assert cell_tooltip(row) == "the tower has no <linear> projection"
+
+
+def test_its_code_gives_the_same_table(study: xg.Study, run_code: Any) -> None:
+    board = VariantBoard(study, study.run())
+    board._pick["comparisons"].value = ("I-I",)
+    board.run()
+    made = run_code(board.code(), study=study)
+    pd.testing.assert_frame_equal(made, board.table())
+
+
+def test_save_writes_the_table_on_screen(study: xg.Study, xgap_home: Path) -> None:
+    board = VariantBoard(study, study.run())
+    board._save_button.click()
+    assert board.error == ""
+    (file,) = (xgap_home / "results").glob("*.parquet")
+    assert len(pd.read_parquet(file)) == 8
+    empty = VariantBoard(study)
+    empty._save_button.click()
+    assert empty.error == "there is nothing to show yet; press run first"
