@@ -340,3 +340,29 @@ def test_a_figure_is_drawn_where_it_is_told_and_exported_as_vectors(name: str) -
         written = io.BytesIO()
         figure.savefig(written, format=kind)
         assert written.getvalue().startswith(start)
+
+
+def whole_figures() -> dict[str, Callable[[], Any]]:
+    """Each function that makes a figure of its own."""
+    x, y = items(0), items(1, "text")
+    images = Images(list(LABELS), lambda _: Image.new("RGB", (4, 4)))
+    frame = similarity_histograms(x, x, relevance(), bins=20)
+    return {
+        "drift": lambda: plots.drift({0: y}, x, relevance(), x),
+        "densities": lambda: plots.densities({"I-I": frame}),
+        "shift_curve": lambda: plots.shift_curve(shifted_table(), {0.0: (x, y)}),
+        "neighbours": lambda: plots.neighbours("i3", {"I-I": (x, x)}, images, relevance(), k=3),
+    }
+
+
+@pytest.mark.parametrize("name", whole_figures())
+def test_a_whole_figure_is_exported_as_vectors(name: str) -> None:
+    for kind, start in (("svg", b"<?xml"), ("pdf", b"%PDF")):
+        written = io.BytesIO()
+        whole_figures()[name]().savefig(written, format=kind)
+        assert written.getvalue().startswith(start)
+
+
+def test_no_scores_are_refused() -> None:
+    with pytest.raises(XgapError, match="no scores"):
+        plots.by_class({}, LABELS)

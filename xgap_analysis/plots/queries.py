@@ -59,7 +59,12 @@ def by_class(
         metric: a column of the frames.
         groups: query id to a label; queries of one label are resampled together.
         ax: where to draw; a new figure by default.
+
+    Raises:
+        XgapError: no scores.
     """
+    if not scores:
+        raise XgapError("there are no scores to draw")
     first = next(iter(scores.values()))
     order = first[metric].groupby([labels[i] for i in first.index]).mean().sort_values(ascending=False).index
     ax = own_axes(ax, 7, 0.3 * len(order) * (0.6 + 0.4 * len(scores)) + 1)
