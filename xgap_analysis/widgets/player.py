@@ -119,7 +119,7 @@ class InversionPlayer(Panel):
         )
         self._find("")
         self._step.observe(Debounced(lambda _: self.refresh(), 0.1), "value")
-        self._search.observe(Debounced(lambda change: self._find(change["new"])), "value")
+        self._search.observe(Debounced(lambda change: self.guarded(lambda: self._find(change["new"]))), "value")
         self._list.observe(lambda change: self.choose(change["new"] or self.query), "value")
         self.refresh()
 
