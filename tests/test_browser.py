@@ -192,6 +192,10 @@ hostile = xg.Dataset("mine", "all", xg.Images([], None), texts, {"kind": label})
 (mine,) = xg.Study(["tiny"], [hostile], ["T-T"]).benches()
 widgets.NeighbourExplorer(mine, ["T-T"])
 """,
+    """
+(endless,) = xg.Study(["tiny"], ["emoji"], steps=100_000, limit=9, progress=False).benches()
+widgets.InversionPlayer(endless, steps=(0,))
+""",
     "",
 ]
 
@@ -222,6 +226,14 @@ def test_the_explorers_answer_in_jupyterlab(page: Page, lab: tuple[str, str, Pat
         panel(page, heading)
         for heading in ("Neighbours · tiny on emoji", "Gap map", "Inversion player", "Variant board")
     )
+    # Work without end says how far it is, and ends at the press of a button.
+    endless = page.locator(".xgap").last
+    expect(endless.get_by_text(re.compile(r"OTI with tiny +\d+ / \d+"))).to_be_visible()
+    endless.screenshot(path=PICTURES / "progress.png")
+    endless.get_by_role("button", name="cancel").click()
+    cancelled = endless.locator(".xgap-error")
+    expect(cancelled).to_contain_text("cancelled")
+
     expect(neighbours.locator(".xgap-row")).to_have_count(2)
     expect(gapmap.locator(".xgap-numbers")).to_be_visible()
     expect(gapmap.locator("canvas").first).to_be_visible()
@@ -268,6 +280,10 @@ def test_the_explorers_answer_in_jupyterlab(page: Page, lab: tuple[str, str, Pat
     # Sliders: the gap and the step.
     slide(gapmap, "gap shift", "ArrowRight")
     expect(gapmap.locator(".xgap-numbers")).to_contain_text("λ = 0.1")
+    gapmap.locator("select").nth(1).select_option("similarity")
+    gapmap.locator("select[size]").select_option(index=2)
+    expect(gapmap.locator(".xgap-about").last).to_contain_text("joined to")
+    expect(gapmap.locator(".xgap-about").first).to_contain_text("cosine to")
     slide(player, "step", "ArrowLeft")
     expect(player.locator(".xgap-about").last).to_contain_text("step 5")
 
@@ -282,8 +298,10 @@ def test_the_explorers_answer_in_jupyterlab(page: Page, lab: tuple[str, str, Pat
     expect(board.locator(".xgap-files")).to_contain_text(".parquet")
 
     page.wait_for_timeout(1500)
-    page.screenshot(path=PICTURES / "explorers.png", full_page=True)
+    page.screenshot(path=PICTURES / "explorers.png")
+    for name, shown_panel in (("neighbours", neighbours), ("gapmap", gapmap), ("player", player), ("board", board)):
+        shown_panel.screenshot(path=PICTURES / f"{name}.png")
     assert page.evaluate("window.hacked") is None
     expect(panel(page, "Neighbours · tiny on mine")).to_contain_text("<img src=x onerror=")
-    assert complaints(page) == []
+    assert complaints(page) == cancelled.all_inner_texts()
     assert uncaught == []

@@ -19,6 +19,7 @@ from xgap_analysis.corrections import Sides
 from xgap_analysis.datasets import Images, Relevance
 from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
+from xgap_analysis.inversion import Inversion
 from xgap_analysis.metrics import (
     bootstrap_interval,
     linear_cka,
@@ -366,3 +367,38 @@ def test_a_whole_figure_is_exported_as_vectors(name: str) -> None:
 def test_no_scores_are_refused() -> None:
     with pytest.raises(XgapError, match="no scores"):
         plots.by_class({}, LABELS)
+
+
+def test_ranked_ticks_hits_and_draws_captions_as_words() -> None:
+    ranking = pd.DataFrame({"item": ["i1", "i2"], "rank": [1, 2], "score": [0.9, 0.1], "hit": [True, False]})
+    texts = ranking.assign(item=["t1", "t2"], space="text")
+    images = Images(list(LABELS), lambda item: Image.new("RGB", (8, 8)))
+    fig = plots.ranked("i0", "image", {"I-I": ranking, "I-T": texts}, images, {"t1": "$\\frac{$ <b>", "t2": "a cat"})
+    titles = [ax.get_title() for ax in fig.axes]
+    assert titles == ["query", "1 ✓  0.90", "2   0.10"] * 2
+    assert [text.get_text() for ax in fig.axes[3:] for text in ax.texts] == ["$\\frac{$ <b>", "a cat"]
+    fig.canvas.draw()  # a dollar sign is no formula
+    with pytest.raises(XgapError, match="no ranking"):
+        plots.ranked("i0", "image", {}, images)
+
+
+def test_plane_draws_each_point_at_its_place_and_the_lines() -> None:
+    images, texts = np.arange(8.0).reshape(4, 2), -np.arange(6.0).reshape(3, 2)
+    ax = plots.plane(images, texts, [np.array([[0.0, 1.0], [2.0, 3.0]])])
+    np.testing.assert_allclose(ax.collections[0].get_offsets(), images)
+    np.testing.assert_allclose(ax.collections[1].get_offsets(), texts)
+    np.testing.assert_allclose(ax.lines[0].get_xydata(), [[0, 1], [2, 3]])
+    coloured = plots.plane(images, texts, images_colour=np.arange(4.0), texts_colour=-np.arange(3.0))
+    assert [c.get_clim() for c in coloured.collections] == [(-2.0, 3.0)] * 2
+
+
+def test_inversion_step_marks_the_step_on_the_items_own_loss() -> None:
+    loss = torch.rand(5, 8, generator=torch.Generator().manual_seed(0))
+    inversion = Inversion(items(0), torch.zeros(8, 1, 2), loss, {}, {})
+    histogram = similarity_histograms(items(0), items(1), relevance())
+    fig = plots.inversion_step(inversion, "i2", 3, histogram)
+    left = fig.axes[0]
+    np.testing.assert_allclose(left.lines[0].get_ydata(), loss[:, 2])
+    np.testing.assert_allclose(left.lines[1].get_ydata(), loss.mean(dim=1), rtol=1e-6)
+    assert left.lines[2].get_xdata() == [3, 3]
+    assert float(left.lines[3].get_ydata()[0]) == pytest.approx(float(loss[3, 2]))

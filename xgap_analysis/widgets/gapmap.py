@@ -108,7 +108,7 @@ class GapMap(Panel):
         for control in (self._method, self._lambda):
             control.observe(move, "value")
         self._colour.observe(lambda _: self.guarded(self._paint), "value")
-        self._search.observe(Debounced(lambda change: self._find(change["new"])), "value")
+        self._search.observe(Debounced(lambda change: self.guarded(lambda: self._find(change["new"]))), "value")
         self._list.observe(lambda change: self.guarded(lambda: self._chosen(change["new"])), "value")
         self._hover = Debounced(lambda index: self.guarded(lambda: self._tell(index)), 0.05)
         self.refresh()

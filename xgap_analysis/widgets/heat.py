@@ -161,4 +161,6 @@ def _tint(row: Mapping[str, Any], bound: float) -> str:
     if pd.isna(row["difference"]):
         return BASELINE
     share = row["difference"] / bound if bound else 0.0
-    return TINTS[sum(share > step for step in STEPS)]
+    tint = sum(share > step for step in STEPS)
+    certain = row["difference_low"] > 0 or row["difference_high"] < 0
+    return TINTS[tint if certain else min(max(tint, 1), 3)]  # no strong colour for what may be nothing

@@ -110,7 +110,7 @@ class NeighbourExplorer(Panel):
         refresh = Debounced(lambda _: self.refresh(), 0.15)
         for control in (self._pick_comparisons, self._pick_corrections, self._k):
             control.observe(refresh, "value")
-        self._search.observe(Debounced(lambda change: self._find(change["new"])), "value")
+        self._search.observe(Debounced(lambda change: self.guarded(lambda: self._find(change["new"]))), "value")
         self._before.on_click(lambda _: self._turn(-1))
         self._after.on_click(lambda _: self._turn(1))
         self._turn(self._ids.index(self.query) // STRIP if self.query in self._ids else 0)

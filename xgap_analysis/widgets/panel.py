@@ -28,9 +28,12 @@ class Panel(ipywidgets.VBox):
     Args:
         title: the heading (plain text).
         children: controls and body, from top to bottom.
+        below: what stands under the two buttons.
     """
 
-    def __init__(self, title: str, children: Sequence[ipywidgets.Widget]) -> None:
+    def __init__(
+        self, title: str, children: Sequence[ipywidgets.Widget], below: Sequence[ipywidgets.Widget] = ()
+    ) -> None:
         self._heading = ipywidgets.HTML(f"{STYLE}<div class='xgap-title'>{escape(title)}</div>")
         self._error = ipywidgets.HTML(layout={"display": "none"})
         self._jobs = Jobs()
@@ -46,7 +49,7 @@ class Panel(ipywidgets.VBox):
         self._save_button.on_click(lambda _: self.guarded(self._show_saved))
         self._answer = ipywidgets.VBox()
         tools = ipywidgets.HBox([self._code_button, self._save_button, self._jobs])
-        super().__init__([self._heading, *children, self._error, tools, self._answer])
+        super().__init__([self._heading, *children, self._error, tools, self._answer, *below])
         self.add_class("xgap")
 
     def __repr__(self) -> str:
@@ -108,6 +111,8 @@ class Panel(ipywidgets.VBox):
             self._say("cancelled; what was finished is kept, and the next gesture goes on from there")
         elif isinstance(error, XgapError):
             self._say(" ".join(str(error).split()))
+        elif isinstance(error, OSError):
+            self._say(f"the results cannot be written: {error.strerror or error}; XGAP_RESULTS names another folder")
         else:
             first = (str(error).strip() or "no message").splitlines()[0]
             self._say(f"this is a fault of the widget, please report it: {type(error).__name__}: {first}")

@@ -119,7 +119,7 @@ class InversionPlayer(Panel):
         )
         self._find("")
         self._step.observe(Debounced(lambda _: self.refresh(), 0.1), "value")
-        self._search.observe(Debounced(lambda change: self._find(change["new"])), "value")
+        self._search.observe(Debounced(lambda change: self.guarded(lambda: self._find(change["new"]))), "value")
         self._list.observe(lambda change: self.choose(change["new"] or self.query), "value")
         self.refresh()
 
@@ -170,14 +170,16 @@ class InversionPlayer(Panel):
         snapshot = run.inversion.snapshots[step].vectors[asked]
         self.cosine = float(snapshot @ run.native.vectors[asked])
         self.loss = 1 - self.cosine
+        fresh = self._map is None
         if self._map is None:
             sides = ["image"] * len(run.plane.images) + ["text"] * len(run.plane.texts)
             points = np.concatenate([run.plane.images, run.plane.texts])
             extent = np.concatenate([points, run.paths.reshape(-1, 2)])
             self._map = EmbeddingMap(points, sides, extent, self._pointed, height=300)
             self._map.colour_by_name(sides, {"image": BLUE, "text": ORANGE})
-            self._plot.children = [self._map]
         self._travel(run, asked, at)
+        if fresh:  # a plot that is on screen already would miss the lines of its first moment
+            self._plot.children = [self._map]
         picture = f"<img src='{self.items.thumbnail(query)}' alt=''><br>" if self.side == "image" else ""
         self._about.value = (
             f"<div class='xgap-about'>{picture}<b>query</b> {escape(self.items.words(query, self.side))}<br>"

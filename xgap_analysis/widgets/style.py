@@ -21,7 +21,7 @@ STYLE = f"""<style>
   background-color: #FFF; background-repeat: no-repeat; background-position: center 5px;
   background-size: {SHOWN}px {SHOWN}px; border: 1px solid #BBB; font-size: 12px; line-height: 15px;
   white-space: pre-line; overflow: hidden; }}
-.xgap .xgap-card.xgap-words {{ padding-top: 4px; overflow-wrap: anywhere; text-align: left; }}
+.xgap .xgap-card.xgap-words {{ padding-top: 4px; overflow-wrap: anywhere; text-align: left; align-items: flex-start; }}
 .xgap .xgap-card.xgap-hit {{ border: 3px solid {GREEN}; }}
 .xgap .xgap-card.xgap-chosen {{ border: 3px dashed {BLUE}; }}
 .xgap .xgap-about {{ font-size: 12px; line-height: 17px; white-space: normal; overflow-wrap: anywhere; }}

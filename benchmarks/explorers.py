@@ -1,0 +1,99 @@
+"""How fast explorers answer in the kernel: ten thousand points in the gap map, a selection at a time.
+
+    python benchmarks/explorers.py
+
+Nothing is sent to a browser here; what is timed is the kernel's own work for one gesture.
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from PIL import Image
+
+import xgap_analysis as xg
+from xgap_analysis.study import Bench
+from xgap_analysis.widgets import GapMap, NeighbourExplorer
+
+ITEMS, DIMENSIONS, LABELS, GESTURES = 5000, 512, 1000, 40  # items a side
+
+
+def world() -> Bench:
+    """Five thousand images and captions of a thousand labels, as clusters on two sides of a gap."""
+    draw = torch.Generator().manual_seed(0)
+    centres = torch.randn(LABELS, DIMENSIONS, generator=draw)
+    gap = torch.randn(DIMENSIONS, generator=draw)
+
+    def side(space: str, sign: int, count: int) -> xg.Features:
+        rows = torch.arange(count) % LABELS
+        vectors = centres[rows] + 0.7 * torch.randn(count, DIMENSIONS, generator=draw) + sign * gap
+        return xg.Features(vectors, [f"{space}/{k}" for k in range(count)], space, space)
+
+    images, texts = side("image", 1, ITEMS), side("text", -1, ITEMS)
+    label = {item: str(k % LABELS) for of in (images, texts) for k, item in enumerate(of.ids)}
+    classes = xg.Features(centres - gap, [str(k) for k in range(LABELS)], "text", "text")
+    data = xg.Dataset(
+        name="clusters",
+        split_name="test",
+        images=xg.Images(images.ids, lambda item: Image.new("RGB", (224, 224), "grey")),
+        texts=xg.Texts(texts.ids, [f"caption {k} of label {k % LABELS}" for k in range(ITEMS)]),
+        labels={"cluster": label},
+        class_names={"cluster": {str(k): f"cluster {k}" for k in range(LABELS)}},
+    )
+    model = xg.load_model("tiny-untrained", device="cpu")  # it encodes nothing: every view is there
+    (bench,) = xg.Study([model], [data], ["I-I"], progress=False).benches()
+    bench._views |= {("image", "all", 0): images, ("text", "all", 0): texts, ("text", "classes", 0): classes}
+    return bench
+
+
+def timed(name: str, gesture: Callable[[int], object], times: int = GESTURES) -> dict[str, object]:
+    """Median and worst of a gesture in milliseconds."""
+    took = []
+    for k in range(times):
+        start = time.perf_counter()
+        gesture(k)
+        took.append(1000 * (time.perf_counter() - start))
+    return {"gesture": name, "median_ms": round(statistics.median(took), 1), "worst_ms": round(max(took), 1)}
+
+
+def main() -> None:
+    """Prints one line of JSON for each gesture."""
+    bench = world()
+    points = np.random.default_rng(0).integers(0, 2 * ITEMS, 4 * GESTURES)
+
+    start = time.perf_counter()
+    gapmap = GapMap(bench)
+    print(json.dumps({"gesture": "make the map", "ms": round(1000 * (time.perf_counter() - start), 1)}))
+    assert gapmap._map is not None, gapmap.error
+    plot = gapmap._map._plot
+
+    def click(k: int) -> None:
+        plot.selection = np.array([points[k]], dtype="uint32")
+
+    def hover(k: int) -> None:
+        plot.hovering = int(points[k])
+
+    def slide(k: int) -> None:
+        gapmap._lambda.value = 0.1 * (1 + k % 10)
+
+    print(json.dumps(timed(f"select one of {2 * ITEMS} points", click)))
+    print(json.dumps(timed("point at one", hover)))
+    gapmap._colour.value = "similarity"
+    print(json.dumps(timed("select one, coloured by similarity", lambda k: click(GESTURES + k))))
+    gapmap._colour.value = "modality"
+    print(json.dumps(timed("move the sides (retrieval and zero-shot included)", slide, 10)))
+    explorer = NeighbourExplorer(bench, ["I-I"])
+    assert explorer.error == ""
+    print(
+        json.dumps(
+            timed(f"neighbours of one of {ITEMS} images", lambda k: explorer.choose(f"image/{points[k] % ITEMS}"))
+        )
+    )
+    assert gapmap.error == explorer.error == ""
+
+
+if __name__ == "__main__":
+    main()

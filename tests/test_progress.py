@@ -1,0 +1,48 @@
+"""Progress that is watched: it is told, it can be ended, and what is stored stays."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from xgap_analysis.progress import Bar, Cancelled, tell, watched
+from xgap_analysis.store import Store, run_shards
+
+
+def test_a_watched_bar_is_silent_and_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    told: list[tuple[str, int, int]] = []
+    with watched(lambda *what: told.append(what)), Bar(total=10, desc="work", unit="item") as bar:
+        bar.update(3)
+        bar.update(4)
+    assert told == [("work", 3, 10), ("work", 7, 10)]
+    assert capsys.readouterr().err == ""
+
+
+def test_without_a_watcher_a_bar_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+    with Bar(total=10, desc="work", unit="item") as bar:
+        bar.update(10)
+    assert "work" in capsys.readouterr().err
+    tell("nobody listens", 1, 2)
+    with Bar(total=10, desc="quiet", unit="item", disable=True) as bar:
+        bar.update(10)
+    assert capsys.readouterr().err == ""
+
+
+def test_ended_work_keeps_its_finished_shards(tmp_path: Path) -> None:
+    store, made = Store(tmp_path), list[tuple[str, ...]]()
+
+    def worker(ids: tuple[str, ...]) -> dict[str, torch.Tensor]:
+        made.append(ids)
+        return {"x": torch.ones(len(ids))}
+
+    def stop(what: str, done: int, total: int) -> None:
+        if done >= 4:
+            raise Cancelled
+
+    job = {"shard_size": 2, "store": store, "description": "ones"}
+    with watched(stop), pytest.raises(Cancelled):
+        run_shards({"a": 1}, list("abcdefgh"), worker, **job)
+    assert made == [("a", "b"), ("c", "d")]
+    found = run_shards({"a": 1}, list("abcdefgh"), worker, **job, progress=False)
+    assert made[2:] == [("e", "f"), ("g", "h")]
+    assert len(found["x"]) == 8
