@@ -218,6 +218,12 @@ def test_a_grid_by_model_has_a_row_for_each_and_gaps_where_nothing_was_run() -> 
         plots.grid(models_table())
 
 
+@pytest.mark.parametrize("draw", [plots.values, plots.grid])
+def test_an_unknown_column_is_told_with_the_nearest(draw: Callable[..., Any]) -> None:
+    with pytest.raises(XgapError, match="unknown column of the table 'models'; nearest names: model"):
+        draw(table(), by="models")
+
+
 def test_per_query_counts_gains_and_losses() -> None:
     before = pd.Series({"a": 0.1, "b": 0.5, "c": 0.5, "d": 0.2, "e": np.nan})
     after = pd.Series({"d": 0.1, "a": 0.4, "b": 0.5 + 1e-12, "c": 0.6, "e": 0.5})

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from xgap_analysis.errors import XgapError
+from xgap_analysis.errors import XgapError, unknown_name
 from xgap_analysis.plots.style import VERDICT_STYLE, line_styles, open_axes, own_axes
 
 
@@ -52,11 +52,12 @@ def values(table: pd.DataFrame, by: str = "model", ax: Axes | None = None) -> Ax
         ax: where to draw; a new figure by default.
 
     Raises:
-        XgapError: no values, or several in one place.
+        XgapError: no values, several in one place, or an unknown column.
     """
     rows = table[table["main"] & table["value"].notna()]
     if rows.empty:
         raise XgapError("the table holds no value to draw")
+    _check_column(rows, by)
     if rows.duplicated(["comparison", by]).any():
         raise XgapError(f"the table holds several values of one comparison and {by}; choose their rows first")
     comparisons, names = list(rows["comparison"].unique()), list(rows[by].unique())
@@ -90,9 +91,10 @@ def grid(table: pd.DataFrame, by: str = "correction", ax: Axes | None = None) ->
         ax: where to draw; a new figure by default.
 
     Raises:
-        XgapError: several values for one cell.
+        XgapError: several values for one cell, or an unknown column.
     """
     rows = table[table["main"]]
+    _check_column(rows, by)
     comparisons, lines = list(rows["comparison"].unique()), list(rows[by].unique())
     if rows.duplicated(["comparison", by]).any():
         raise XgapError(f"a grid by {by} shows one value a cell (one data set and split, say); choose its rows first")
@@ -114,3 +116,8 @@ def grid(table: pd.DataFrame, by: str = "correction", ax: Axes | None = None) ->
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     return ax
+
+
+def _check_column(rows: pd.DataFrame, name: str) -> None:
+    if name not in rows:
+        raise unknown_name("column of the table", name, list(rows.columns))
