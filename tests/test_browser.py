@@ -284,6 +284,20 @@ def test_the_explorers_answer_in_jupyterlab(page: Page, lab: tuple[str, str, Pat
     gapmap.locator("select[size]").select_option(index=2)
     expect(gapmap.locator(".xgap-about").last).to_contain_text("joined to")
     expect(gapmap.locator(".xgap-about").first).to_contain_text("cosine to")
+
+    # The pointer on a dot shows what it is: a sweep over the map meets an image.
+    box = gapmap.locator("canvas").first.bounding_box()
+    assert box is not None
+    picture = gapmap.locator(".xgap-about img")
+    for down in range(20, 400, 12):
+        page.mouse.move(box["x"], box["y"] + down)
+        page.mouse.move(box["x"] + box["width"], box["y"] + down, steps=50)
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + down, steps=25)
+        page.wait_for_timeout(100)
+        if picture.count():
+            break
+    else:
+        pytest.fail("the pointer met no image on the map")
     slide(player, "step", "ArrowLeft")
     expect(player.locator(".xgap-about").last).to_contain_text("step 5")
 

@@ -64,6 +64,12 @@ def test_errors_are_a_sentence_and_markup_in_them_is_text(bench: Any) -> None:
     assert panel.error == ""
 
 
+def test_a_study_is_not_a_bench(bench: Any) -> None:
+    for explorer in (widgets.NeighbourExplorer, widgets.GapMap, widgets.InversionPlayer):
+        with pytest.raises(xg.XgapError, match=r"\(bench,\) = study.benches\(\)"):
+            explorer(bench.study)
+
+
 def test_a_results_folder_that_cannot_be_written_is_told(bench: Any, xgap_home: Any, monkeypatch: Any) -> None:
     (xgap_home / "file").write_text("no folder")
     monkeypatch.setenv("XGAP_RESULTS", str(xgap_home / "file"))

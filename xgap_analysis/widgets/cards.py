@@ -15,6 +15,7 @@ SIZES = {  # (small, a picture) -> width and height in pixels
     (True, True): (76, 76),
     (True, False): (124, 76),
 }
+HINT = "<div class='xgap-hint'>✓ answers the query · B2 on a card: rank 2 in row B</div>"
 
 
 @dataclass(frozen=True)

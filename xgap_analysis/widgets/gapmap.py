@@ -67,6 +67,7 @@ class GapMap(Panel):
     """
 
     def __init__(self, bench: Bench, method: str = "pca", colour: str = "modality", lambda_: float = 0.0) -> None:
+        self.bench, self.items = bench, Items(bench)
         colours = ["modality", "similarity", *bench.data.labels]
         if method not in METHODS:
             raise unknown_name("map", method, METHODS)
@@ -74,7 +75,6 @@ class GapMap(Panel):
             raise unknown_name("colour", colour, colours)
         if not FAR[0] <= lambda_ <= FAR[1]:
             raise XgapError(f"lambda_ lies between {FAR[0]} and {FAR[1]} here, not at {lambda_}")
-        self.bench, self.items = bench, Items(bench)
         self.numbers: Mapping[str, float] = {}
         self._scene: _Scene | None = None
         self._native: tuple[Features, Features] | None = None
