@@ -192,6 +192,10 @@ hostile = xg.Dataset("mine", "all", xg.Images([], None), texts, {"kind": label})
 (mine,) = xg.Study(["tiny"], [hostile], ["T-T"]).benches()
 widgets.NeighbourExplorer(mine, ["T-T"])
 """,
+    """
+(endless,) = xg.Study(["tiny"], ["emoji"], steps=100_000, limit=9, progress=False).benches()
+widgets.InversionPlayer(endless, steps=(0,))
+""",
     "",
 ]
 
@@ -222,6 +226,14 @@ def test_the_explorers_answer_in_jupyterlab(page: Page, lab: tuple[str, str, Pat
         panel(page, heading)
         for heading in ("Neighbours · tiny on emoji", "Gap map", "Inversion player", "Variant board")
     )
+    # Work without end says how far it is, and ends at the press of a button.
+    endless = page.locator(".xgap").last
+    expect(endless.get_by_text(re.compile(r"OTI with tiny +\d+ / \d+"))).to_be_visible()
+    endless.screenshot(path=PICTURES / "progress.png")
+    endless.get_by_role("button", name="cancel").click()
+    cancelled = endless.locator(".xgap-error")
+    expect(cancelled).to_contain_text("cancelled")
+
     expect(neighbours.locator(".xgap-row")).to_have_count(2)
     expect(gapmap.locator(".xgap-numbers")).to_be_visible()
     expect(gapmap.locator("canvas").first).to_be_visible()
@@ -272,6 +284,20 @@ def test_the_explorers_answer_in_jupyterlab(page: Page, lab: tuple[str, str, Pat
     gapmap.locator("select[size]").select_option(index=2)
     expect(gapmap.locator(".xgap-about").last).to_contain_text("joined to")
     expect(gapmap.locator(".xgap-about").first).to_contain_text("cosine to")
+
+    # The pointer on a dot shows what it is: a sweep over the map meets an image.
+    box = gapmap.locator("canvas").first.bounding_box()
+    assert box is not None
+    picture = gapmap.locator(".xgap-about img")
+    for down in range(20, 400, 12):
+        page.mouse.move(box["x"], box["y"] + down)
+        page.mouse.move(box["x"] + box["width"], box["y"] + down, steps=50)
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + down, steps=25)
+        page.wait_for_timeout(100)
+        if picture.count():
+            break
+    else:
+        pytest.fail("the pointer met no image on the map")
     slide(player, "step", "ArrowLeft")
     expect(player.locator(".xgap-about").last).to_contain_text("step 5")
 
@@ -286,8 +312,10 @@ def test_the_explorers_answer_in_jupyterlab(page: Page, lab: tuple[str, str, Pat
     expect(board.locator(".xgap-files")).to_contain_text(".parquet")
 
     page.wait_for_timeout(1500)
-    page.screenshot(path=PICTURES / "explorers.png", full_page=True)
+    page.screenshot(path=PICTURES / "explorers.png")
+    for name, shown_panel in (("neighbours", neighbours), ("gapmap", gapmap), ("player", player), ("board", board)):
+        shown_panel.screenshot(path=PICTURES / f"{name}.png")
     assert page.evaluate("window.hacked") is None
     expect(panel(page, "Neighbours · tiny on mine")).to_contain_text("<img src=x onerror=")
-    assert complaints(page) == []
+    assert complaints(page) == cancelled.all_inner_texts()
     assert uncaught == []

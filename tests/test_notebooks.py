@@ -1,5 +1,6 @@
 """Every notebook is committed clean and runs top to bottom on the embedded default."""
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -24,6 +25,7 @@ def test_its_first_code_cell_holds_the_parameters(file: Path) -> None:
     notebook = nbformat.read(file, as_version=4)
     first = next(cell for cell in notebook.cells if cell.cell_type == "code")
     assert "parameters" in first.metadata.get("tags", [])
+    assert {"MODEL", "DATASET"} <= set(re.findall(r"^(\w+) = ", first.source, flags=re.MULTILINE))
 
 
 def test_it_opens_with_a_question_and_ends_with_what_to_try_next(file: Path) -> None:
@@ -41,3 +43,4 @@ def test_it_runs_top_to_bottom(file: Path, tmp_path: Path, monkeypatch: pytest.M
     made = make_report([file], tmp_path / "report", timeout=1200, progress=False)
     assert made.index.exists()
     assert made.pages[0].figures
+    assert re.findall(r"\w+Warning: .*", made.pages[0].file.read_text(encoding="utf-8")) == []

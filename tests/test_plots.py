@@ -1,5 +1,9 @@
 """Figures: what is drawn is what the numbers say."""
 
+import io
+from collections.abc import Callable
+from typing import Any
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,11 +15,22 @@ from PIL import Image
 mpl.use("agg")
 
 from xgap_analysis import plots
+from xgap_analysis.corrections import Sides
 from xgap_analysis.datasets import Images, Relevance
 from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
 from xgap_analysis.inversion import Inversion
-from xgap_analysis.metrics import retrieval, similarity_histograms, variance_along_gap
+from xgap_analysis.metrics import (
+    bootstrap_interval,
+    linear_cka,
+    modality_gap,
+    nearest_items,
+    paired_test,
+    retrieval,
+    similarity_histograms,
+    structure_table,
+    variance_along_gap,
+)
 
 LABELS = {f"i{k}": "ab"[k % 2] for k in range(8)}
 
@@ -46,6 +61,12 @@ def table() -> pd.DataFrame:
                 "comparison": name,
                 "baseline": "I-I",
                 "main": True,
+                "value": 0.5,
+                "low": 0.4,
+                "high": 0.6,
+                "p_adjusted": 0.01 if middle > 0 else 0.2,
+                "transductive": False,
+                "note": "",
                 "difference": middle,
                 "difference_low": middle - 0.05,
                 "difference_high": middle + 0.05,
@@ -79,6 +100,19 @@ def test_neighbours_are_the_most_similar_items_with_the_hits_marked() -> None:
     assert [float(title.split()[-1]) for title in titles] == [pytest.approx(cosines[k], abs=0.006) for k in expected]
 
 
+def test_neighbours_rank_as_retrieval_does_junk_ties_and_normalisers_included() -> None:
+    features = items(0)
+    images = Images(list(LABELS), lambda _: Image.new("RGB", (4, 4)))
+    junk = Relevance.from_qrels({"i3": {"i1": 1.0}}, {"i3": ["i5"]})
+    sides = Sides(features, features, lambda scores: -scores)  # the furthest first
+    figure = plots.neighbours("i3", {"I-I": sides}, images, junk, k=5)
+    expected = nearest_items(features, features, "i3", junk, 5, sides.normalise)
+    assert "i5" not in set(expected["item"])
+    titles = [ax.get_title() for ax in figure.axes][1:]
+    assert [float(title.split()[-1]) for title in titles] == pytest.approx(expected["score"].tolist(), abs=0.006)
+    assert ["✓" in title for title in titles] == expected["hit"].tolist()
+
+
 def test_drift_draws_the_mean_of_each_snapshot_and_of_the_native_query() -> None:
     native, snapshots = items(0), {0: items(1, "text"), 5: items(2, "text")}
     left, right = plots.drift(snapshots, native, relevance(), native).axes
@@ -87,6 +121,34 @@ def test_drift_draws_the_mean_of_each_snapshot_and_of_the_native_query() -> None
     assert left.lines[1].get_ydata()[0] == pytest.approx(means[2])
     cosine = [(f.vectors * native.vectors).sum(1).mean().item() for f in snapshots.values()]
     assert right.lines[0].get_ydata() == pytest.approx(cosine)
+
+
+def test_drift_draws_a_line_for_each_of_several_runs() -> None:
+    native = items(0)
+    runs = {"R = 1": {0: items(1, "text"), 9: items(2, "text")}, "R = 4": {3: items(3, "text")}}
+    left, _ = plots.drift(runs, native, relevance(), native, log=True).axes
+    assert left.get_legend_handles_labels()[1] == ["R = 1", "R = 4", "native query"]
+    assert [list(line.get_xdata()) for line in left.lines[:2]] == [[0, 9], [3]]
+    mean = retrieval(runs["R = 4"][3], native, relevance())["ap"].mean()
+    assert left.lines[1].get_ydata() == pytest.approx([mean])
+    assert left.get_xscale() == "symlog"
+
+
+def test_a_paired_drift_draws_differences_from_the_native_query() -> None:
+    native, snapshots = items(0), {1: items(1, "text")}
+    left, _ = plots.drift(snapshots, native, relevance(), native, groups=list(LABELS.values()), paired=True).axes
+    before, after = (retrieval(f, native, relevance())["ap"] for f in (native, snapshots[1]))
+    test = paired_test(before, after, groups=list(LABELS.values()))
+    assert left.lines[0].get_ydata() == pytest.approx([test.difference])
+    drawn = left.collections[0].get_paths()[0].vertices[:, 1]
+    assert (drawn.min(), drawn.max()) == pytest.approx((test.low, test.high))
+    assert left.lines[1].get_ydata()[0] == 0
+
+
+@pytest.mark.parametrize("nothing", [{}, {"R = 1": {}}])
+def test_a_drift_without_snapshots_is_refused(nothing: dict[Any, Any]) -> None:
+    with pytest.raises(XgapError, match="no snapshots"):
+        plots.drift(nothing, items(0), relevance(), items(0))
 
 
 def test_densities_draws_both_curves_and_their_overlap() -> None:
@@ -115,6 +177,202 @@ def test_shares_and_occurrences_are_those_of_the_metrics() -> None:
     assert bar.get_width() == pytest.approx(variance_along_gap(x, y))
     (line,) = plots.occurrences({"T-I": (y, x)}, k=2).lines
     assert sum(line.get_ydata()) == 2 * len(x)
+
+
+def models_table() -> pd.DataFrame:
+    other = table().assign(model="n", value=0.3, low=0.2, high=0.4, difference=[0.02, np.nan, np.nan])
+    return pd.concat([table(), other.iloc[[0, 2]]], ignore_index=True)
+
+
+def test_values_draws_each_model_at_its_value_with_its_interval() -> None:
+    ax = plots.values(models_table())
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["OTI-I", "OTI-OTI", "I-I"]
+    assert ax.get_legend_handles_labels()[1] == ["m", "n"]
+    assert [list(line.get_xdata()) for line in ax.lines] == [[0.5] * 3, [0.3] * 2]
+    heights = [list(line.get_ydata()) for line in ax.lines]
+    assert [round(h) for h in heights[1]] == [0, 2]  # the model without OTI-OTI has no mark there
+    spans = [segment[:, 0].tolist() for part in ax.collections for segment in part.get_segments()]
+    assert spans == [[0.4, 0.6]] * 3 + [[0.2, 0.4]] * 2
+
+
+def test_values_refuses_two_values_in_one_place() -> None:
+    with pytest.raises(XgapError, match="several values of one comparison and model"):
+        plots.values(pd.concat([table(), table()]))
+    with pytest.raises(XgapError, match="no value"):
+        plots.values(table().assign(value=np.nan))
+
+
+def test_a_grid_by_model_has_a_row_for_each_and_gaps_where_nothing_was_run() -> None:
+    ax = plots.grid(models_table(), by="model")
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["m", "n"]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["OTI-I", "OTI-OTI", "I-I"]
+    words = {tuple(t.get_position()): (t.get_text(), t.get_fontweight()) for t in ax.texts}
+    assert words == {
+        (0, 0): ("+10.0", "bold"),
+        (1, 0): ("-20.0", "normal"),
+        (2, 0): ("base", "normal"),
+        (0, 1): ("+2.0", "bold"),
+        (2, 1): ("base", "normal"),
+    }
+    with pytest.raises(XgapError, match="choose its rows first"):
+        plots.grid(models_table())
+
+
+@pytest.mark.parametrize("draw", [plots.values, plots.grid])
+def test_an_unknown_column_is_told_with_the_nearest(draw: Callable[..., Any]) -> None:
+    with pytest.raises(XgapError, match="unknown column of the table 'models'; nearest names: model"):
+        draw(table(), by="models")
+
+
+def test_per_query_counts_gains_and_losses() -> None:
+    before = pd.Series({"a": 0.1, "b": 0.5, "c": 0.5, "d": 0.2, "e": np.nan})
+    after = pd.Series({"d": 0.1, "a": 0.4, "b": 0.5 + 1e-12, "c": 0.6, "e": 0.5})
+    ax = plots.per_query(before, after)
+    assert ax.get_title() == "50% gain, 25% same, 25% lose"
+    assert ax.get_legend_handles_labels()[1] == ["mean +0.0750"]
+    assert ax.lines[0].get_ydata()[0] == pytest.approx(0.075)
+    gain, same, lose = (patch.get_data().values for patch in ax.patches)
+    assert gain + same + lose == pytest.approx([0.3, 0.1, 0, -0.1], abs=1e-9)
+    assert (gain >= 0).all()
+    assert (lose <= 0).all()
+    with pytest.raises(XgapError, match="no scored query"):
+        plots.per_query(before, pd.Series({"z": 1.0}))
+
+
+def test_by_class_draws_the_mean_of_each_class() -> None:
+    frames = {
+        name: pd.DataFrame({"correct_at_1": values}, index=list(LABELS))
+        for name, values in (("zero-shot", [0, 1, 0, 1, 0, 1, 1, 1.0]), ("OTI-T", [1, 0, 1, 0, 1, 0, 1, 0.0]))
+    }
+    ax = plots.by_class(frames, LABELS, groups=LABELS)
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["b (4)", "a (4)"]
+    assert [list(line.get_xdata()) for line in ax.lines] == [[1.0, 0.25], [0.0, 1.0]]
+    wide = plots.by_class(frames, LABELS)
+    spread = bootstrap_interval(frames["zero-shot"]["correct_at_1"].iloc[::2])
+    assert wide.collections[0].get_segments()[1][:, 0].tolist() == pytest.approx([spread.low, spread.high])
+
+
+@pytest.mark.parametrize("pairs", ["all", "same", "different"])
+def test_cosines_draws_the_density_of_the_pairs_asked_for(pairs: str) -> None:
+    features = items(0)
+    frame = similarity_histograms(features, features, relevance(), bins=40)
+    ax = plots.cosines({"I-I": frame}, pairs)
+    every = features.vectors.double() @ features.vectors.double().T
+    same = torch.tensor([[a == b for b in LABELS.values()] for a in LABELS.values()])
+    asked = ~torch.eye(8, dtype=torch.bool) & {"all": torch.ones(8, 8).bool(), "same": same, "different": ~same}[pairs]
+    counts, _ = np.histogram(every[asked].numpy(), bins=40, range=(-1, 1), density=True)
+    assert ax.lines[0].get_ydata() == pytest.approx(counts)
+    (label,) = ax.get_legend_handles_labels()[1]
+    assert float(label.split()[-1]) == pytest.approx(every[asked].mean().item(), abs=0.03)  # half a bin and rounding
+
+
+def test_cosines_of_other_pairs_are_refused() -> None:
+    with pytest.raises(XgapError, match="unknown kind of pairs 'sames'; nearest names: same"):
+        plots.cosines({}, "sames")
+
+
+def test_a_gap_map_keeps_the_distances_of_a_plane_and_joins_pairs() -> None:
+    angles = torch.linspace(0, 2, 6).double()
+    ring = torch.stack([angles.cos(), angles.sin(), 0 * angles], dim=1)
+    names = [f"i{k}" for k in range(6)]
+    x, y = Features(ring, names, "image", "image"), Features(-ring, names, "text", "text")
+    ax = plots.gap_map(x, y, pairs=3)
+    lines, images, texts = ax.collections
+    drawn = np.concatenate([images.get_offsets(), texts.get_offsets()])
+    both = torch.cat([x.vectors, y.vectors]).double()
+    apart = np.linalg.norm(drawn[:, None] - drawn[None], axis=-1)
+    assert apart == pytest.approx(torch.cdist(both, both).numpy(), abs=1e-5)
+    ends = np.array(list(lines.get_segments()))
+    assert ends == pytest.approx(np.stack([drawn[:6], drawn[6:]], axis=1)[[0, 2, 5]])
+    assert "of the variance" in ax.get_xlabel()
+    assert ax.get_legend_handles_labels()[1] == ["image", "text"]
+    with pytest.raises(XgapError, match="joins pairs by index"):
+        plots.gap_map(x, y.select(names[:2]))
+
+
+def shifted_table() -> pd.DataFrame:
+    parts = [table().assign(correction=f"gap-shift(lambda_={x})", value=x, low=x, high=x) for x in (0.5, 0.0)]
+    return pd.concat([table(), *parts])
+
+
+def test_a_shift_curve_draws_scores_and_the_gap_that_is_left() -> None:
+    x, y = items(0), items(1, "text")
+    left, right = plots.shift_curve(shifted_table(), {0.0: (x, y), 0.5: (x, x)}).axes
+    assert left.get_legend_handles_labels()[1] == ["OTI-I", "OTI-OTI", "I-I"]
+    assert [list(line.get_xdata()) for line in left.lines[:3]] == [[0.0, 0.5]] * 3
+    assert [list(line.get_ydata()) for line in left.lines[:3]] == [[0.0, 0.5]] * 3
+    assert right.lines[0].get_ydata() == pytest.approx([modality_gap(x, y), 0.0])
+    with pytest.raises(XgapError, match="no correction like"):
+        plots.shift_curve(table(), {})
+
+
+def test_agreement_writes_each_pair_twice_and_one_on_the_diagonal() -> None:
+    frame = structure_table({"m": items(0), "n": items(1), "o": items(2)}, k=3)
+    ax = plots.agreement(frame)
+    words = {tuple(t.get_position()): t.get_text() for t in ax.texts}
+    assert words[0, 1] == words[1, 0] == f"{linear_cka(items(0), items(1)):.2f}"
+    assert [words[k, k] for k in range(3)] == ["1.00"] * 3
+    assert ax.get_title() == "linear cka (n = 8)"
+    with pytest.raises(XgapError, match="unknown measure of agreement 'cka'"):
+        plots.agreement(frame, "cka")
+
+
+def figures() -> dict[str, Callable[[Any], Any]]:
+    """Each figure that takes axes."""
+    x, y = items(0), items(1, "text")
+    frame = similarity_histograms(x, x, relevance(), bins=20)
+    score = pd.DataFrame({"correct_at_1": [0.0, 1] * 4}, index=list(LABELS))
+    return {
+        "differences": lambda ax: plots.differences(table(), ax=ax),
+        "values": lambda ax: plots.values(table(), ax=ax),
+        "grid": lambda ax: plots.grid(table(), by="model", ax=ax),
+        "per_query": lambda ax: plots.per_query(score["correct_at_1"], score["correct_at_1"] / 2, ax=ax),
+        "by_class": lambda ax: plots.by_class({"a": score}, LABELS, ax=ax),
+        "cosines": lambda ax: plots.cosines({"I-I": frame}, ax=ax),
+        "gap_map": lambda ax: plots.gap_map(x, y, ax=ax),
+        "gap_share": lambda ax: plots.gap_share({"both": (x, y)}, ax=ax),
+        "occurrences": lambda ax: plots.occurrences({"T-I": (y, x)}, k=2, ax=ax),
+        "agreement": lambda ax: plots.agreement(structure_table({"m": x, "n": x}, k=3), ax=ax),
+    }
+
+
+@pytest.mark.parametrize("name", figures())
+def test_a_figure_is_drawn_where_it_is_told_and_exported_as_vectors(name: str) -> None:
+    figure, (left, right) = plt.subplots(1, 2)
+    assert figures()[name](right) is right
+    assert not left.has_data()
+    assert right.has_data() or right.texts
+    assert right.get_xlabel() or right.get_xticklabels()
+    for kind, start in (("svg", b"<?xml"), ("pdf", b"%PDF")):
+        written = io.BytesIO()
+        figure.savefig(written, format=kind)
+        assert written.getvalue().startswith(start)
+
+
+def whole_figures() -> dict[str, Callable[[], Any]]:
+    """Each function that makes a figure of its own."""
+    x, y = items(0), items(1, "text")
+    images = Images(list(LABELS), lambda _: Image.new("RGB", (4, 4)))
+    frame = similarity_histograms(x, x, relevance(), bins=20)
+    return {
+        "drift": lambda: plots.drift({0: y}, x, relevance(), x),
+        "densities": lambda: plots.densities({"I-I": frame}),
+        "shift_curve": lambda: plots.shift_curve(shifted_table(), {0.0: (x, y)}),
+        "neighbours": lambda: plots.neighbours("i3", {"I-I": (x, x)}, images, relevance(), k=3),
+    }
+
+
+@pytest.mark.parametrize("name", whole_figures())
+def test_a_whole_figure_is_exported_as_vectors(name: str) -> None:
+    for kind, start in (("svg", b"<?xml"), ("pdf", b"%PDF")):
+        written = io.BytesIO()
+        whole_figures()[name]().savefig(written, format=kind)
+        assert written.getvalue().startswith(start)
+
+
+def test_no_scores_are_refused() -> None:
+    with pytest.raises(XgapError, match="no scores"):
+        plots.by_class({}, LABELS)
 
 
 def test_ranked_ticks_hits_and_draws_captions_as_words() -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import warnings
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -466,6 +467,18 @@ def test_names_are_loaded_and_judged_on_the_split_and_the_limit(
 # The gap metrics
 
 
+def test_queries_that_nothing_answers_are_counted_and_raise_no_warning(model: DualEncoder) -> None:
+    data = animals(image_queries=())
+    alone = data.images.select(i for i in data.images.ids if "/elk/" not in i or i.endswith("/0"))
+    study = Study([model], [replace(data, images=alone)], ["I-I"], progress=False)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        rows = study.run()
+    assert [str(w.message) for w in seen if "xgap_analysis" in w.filename] == []
+    assert set(rows["n_unanswerable"]) == {1}
+    assert set(rows["n_queries"]) == {len(alone) - 1}
+
+
 @pytest.mark.usefixtures("world")
 def test_the_gaps_are_those_of_each_image_with_the_first_caption_of_its_label(model: DualEncoder) -> None:
     study = Study([model], [animals()], ["I-I"], progress=False)
@@ -474,6 +487,10 @@ def test_the_gaps_are_those_of_each_image_with_the_first_caption_of_its_label(mo
     images, texts = planted(bench, "image", "all"), planted(bench, "text", "all")
     named = texts.select(f"test/{i.split('/')[1]}/name" for i in images.ids[::4])
     pairs = torch.cat([named.vectors[k].expand(4, -1) for k in range(len(KINDS))])
+    x, y = bench.pairs()
+    assert (x.ids, y.ids, y.space) == (images.ids, images.ids, "text")
+    assert torch.equal(x.vectors, images.vectors)
+    assert torch.equal(y.vectors, pairs)
     expected = gap_report(images, Features(pairs, images.ids, "text", "text")).iloc[0]
     for column, value in expected.items():
         assert row[column] == pytest.approx(value), column

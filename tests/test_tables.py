@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from xgap_analysis.tables import as_text, main_results
+from xgap_analysis.tables import as_text, main_results, summary
 
 ROW = {"model": "m", "comparison": "I-I", "correction": "none", "metric": "ap", "main": True, "baseline": "I-I"}
 
@@ -29,6 +29,16 @@ def test_numbers_stand_with_their_intervals() -> None:
 def test_a_table_of_something_else_is_shown_as_far_as_it_goes() -> None:
     assert main_results(pd.DataFrame({"model": ["m"], "value": [0.5]}))[0]["value"] == "0.500"
     assert main_results(pd.DataFrame()) == []
+
+
+def test_a_summary_leaves_out_what_all_rows_share() -> None:
+    numbers = {"value": 0.5, "low": 0.41234, "high": 0.6, "n_queries": 7}
+    table = pd.DataFrame([{**ROW, **numbers}, {**ROW, **numbers, "comparison": "OTI-I", "metric": "other"}])
+    shown = summary(table, digits=4)
+    assert list(shown.index) == ["I-I", "OTI-I"]
+    assert list(shown.columns) == ["metric", "value", "difference", "vs", "verdict", "queries"]
+    assert shown.loc["I-I", "value"] == "0.5000 [0.4123, 0.6000]"
+    assert len(summary(pd.DataFrame())) == 0
 
 
 def test_columns_line_up() -> None:

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from xgap_analysis.study import main_rows as main_rows
     from xgap_analysis.study import save_table as save_table
     from xgap_analysis.sweep import sweep as sweep
+    from xgap_analysis.tables import summary as summary
     from xgap_analysis.training import Recipe as Recipe
     from xgap_analysis.training import train as train
 
@@ -100,6 +101,7 @@ _HOME = {
     "save_features": "features_io",
     "save_table": "study",
     "similarity_histograms": "metrics",
+    "summary": "tables",
     "sweep": "sweep",
     "train": "training",
     "zero_shot": "metrics",

@@ -84,7 +84,9 @@ class FeatureStudy:
         if self.labels is not None:
             relevance = self.bench.data.relevance()
             for side in (self.x, self.y):
-                row[f"misalignment_{side.space}"], row[f"misalignment_{side.space}_pooled"] = within(side, relevance)
+                row[f"misalignment_{side.space}"], row[f"misalignment_{side.space}_pooled"] = within(
+                    side, self.labels, relevance
+                )
         hubs = hubness(self.x, self.x).add_prefix("hubness_")
         about = pd.DataFrame([{"model": self.bench.model.name, "dataset": self.name}])
         parts = (about, row.reset_index(drop=True), hubs.reset_index(drop=True))

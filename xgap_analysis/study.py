@@ -7,6 +7,8 @@ package knows about experiments.
 import itertools
 import math
 import os
+import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -432,7 +434,9 @@ class Bench:
         if key not in self._frames:
             inverted = {comparison.query, comparison.gallery} & INVERTED
             seeds = self.study.seeds if inverted else self.study.seeds[:1]
-            self._frames[key] = [self.scores(comparison, by, seed) for seed in seeds]
+            with warnings.catch_warnings():  # queries that nothing answers: the table counts them
+                warnings.filterwarnings("ignore", message=".* queries have no relevant item; they are NaN")
+                self._frames[key] = [self.scores(comparison, by, seed) for seed in seeds]
         return self._frames[key]
 
     def _about(self, comparison: Comparison, by: Correction) -> dict[str, Any]:
@@ -519,8 +523,8 @@ class Bench:
             judged |= {*self.data.images.ids, *self.data.texts.ids}
         return not judged.isdisjoint((*self.fit_data.images.ids, *self.fit_data.texts.ids))
 
-    def gaps(self) -> pd.DataFrame:
-        """One row of gap metrics: image-caption pairs, one caption (the first) per image."""
+    def pairs(self) -> tuple[Features, Features]:
+        """Images and their captions, pairs by index: each image with the first text of its label, under its own id."""
         images, texts = self.view("image", "all"), self.view("text", "all")
         labels = self.data.labels.get("pair", self.labels)  # items of one class are no pairs, where pairs are known
         first: dict[str, str] = {}
@@ -532,13 +536,18 @@ class Bench:
             raise XgapError(
                 f"no image of data set {self.data.name!r} shares a label of level {self.level!r} with a text"
             )
-        x = images.select(paired)
         row_of = {i: k for k, i in enumerate(texts.ids)}  # a caption may stand beside several images
         y = replace(texts, vectors=texts.vectors[[row_of[first[labels[i]]] for i in paired]], ids=paired)
+        return images.select(paired), y
+
+    def gaps(self) -> pd.DataFrame:
+        """One row of gap metrics: image-caption pairs, one caption (the first) per image."""
+        images, texts, labels = self.view("image", "all"), self.view("text", "all"), self.labels
+        x, y = self.pairs()
         row = gap_report(x, y)
         relevance = self.data.relevance(self.level)
         for side, features in (("image", images), ("text", texts)):
-            row[f"misalignment_{side}"], row[f"misalignment_{side}_pooled"] = within(features, relevance)
+            row[f"misalignment_{side}"], row[f"misalignment_{side}_pooled"] = within(features, labels, relevance)
         hubs = hubness(images, images).add_prefix("hubness_")
         about = pd.DataFrame(
             [{"model": self.model.name, "dataset": self.data.name, "split": self.data.split_name, "level": self.level}]
@@ -546,13 +555,14 @@ class Bench:
         return pd.concat([about, row.reset_index(drop=True), hubs.reset_index(drop=True)], axis=1)
 
 
-def within(side: Features, relevance: Relevance) -> tuple[float, float]:
-    """Misalignment within a side, per anchor and pooled; NaN where no two of it are of one class (prompts)."""
-    try:
-        per_anchor = misalignment(side, side, relevance)["misalignment"].mean()
-        return float(per_anchor), pooled_misalignment(side, side, relevance)
-    except XgapError:
+def within(side: Features, labels: Mapping[str, str], relevance: Relevance) -> tuple[float, float]:
+    """Misalignment within a side, per anchor and pooled; NaN where no two of it share a label (one prompt a class)."""
+    sizes = Counter(labels[i] for i in side.ids if i in labels)
+    anchors = side.select(i for i in side.ids if i in labels and sizes[labels[i]] > 1)  # the others have no pair
+    if not len(anchors):
         return math.nan, math.nan
+    per_anchor = misalignment(anchors, side, relevance)["misalignment"].mean()
+    return float(per_anchor), pooled_misalignment(side, side, relevance)
 
 
 def _mean_of(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:

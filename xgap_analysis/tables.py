@@ -7,11 +7,12 @@ import pandas as pd
 ABOUT = ("model", "dataset", "split", "comparison", "correction", "tokens", "step", "metric")
 
 
-def main_results(table: pd.DataFrame) -> list[dict[str, str]]:
+def main_results(table: pd.DataFrame, digits: int = 3) -> list[dict[str, str]]:
     """The main rows of a study's table as words: what was compared, its value and its difference from the baseline.
 
     Args:
         table: from `Study.run()`, or several of them one below the other; columns that are missing are left out.
+        digits: behind the decimal point.
 
     Returns:
         One mapping from heading to text for each row. Scores are in [0, 1]; intervals are 95 %; the difference is
@@ -27,17 +28,34 @@ def main_results(table: pd.DataFrame) -> list[dict[str, str]]:
         words = {name: _cell(row[name]) for name in found}
         if row.get("transductive") is True and "correction" in words:
             words["correction"] += " (transductive)"
-        words["value"] = _interval(row, "value", "low", "high")
-        words["difference"] = _interval(row, "difference", "difference_low", "difference_high", sign="+")
+        words["value"] = _interval(row, "value", "low", "high", digits)
+        words["difference"] = _interval(row, "difference", "difference_low", "difference_high", digits, sign="+")
         words["vs"] = str(row.get("baseline", "")) if words["difference"] else ""
         verdict = row.get("verdict")
         words["verdict"] = verdict if isinstance(verdict, str) else str(row.get("note", ""))
         words["queries"] = str(row.get("n_queries", ""))
         if printed:
-            words["published"] = _interval(row, "published", "", "")
+            words["published"] = _interval(row, "published", "", "", digits)
             words["source"] = str(row["published_source"])
         rows.append(words)
     return rows
+
+
+def summary(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
+    """The main rows of a study's table for reading: one row a comparison, each number with its interval.
+
+    What is the same in all rows (the model, the data set, ...) is left out.
+
+    Args:
+        table: from `Study.run()`, or several of them one below the other.
+        digits: behind the decimal point.
+
+    Returns:
+        Words, indexed by comparison; see `main_results` for the columns.
+    """
+    rows = pd.DataFrame(main_results(table, digits))
+    told = [name for name in ABOUT if name in rows and name != "comparison" and rows[name].nunique() < 2]
+    return rows.drop(columns=told).set_index("comparison") if "comparison" in rows else rows.drop(columns=told)
 
 
 def as_text(rows: Sequence[Mapping[str, object]]) -> str:
@@ -50,11 +68,10 @@ def as_text(rows: Sequence[Mapping[str, object]]) -> str:
     return "\n".join(line.rstrip() for line in padded)
 
 
-def _interval(row: Mapping[str, object], middle: str, low: str, high: str, sign: str = "") -> str:
+def _interval(row: Mapping[str, object], middle: str, low: str, high: str, digits: int, sign: str = "") -> str:
     numbers = [row.get(name) for name in (middle, low, high)]
-    if any(x is None or pd.isna(x) for x in numbers):
-        return "" if numbers[0] is None or pd.isna(numbers[0]) else f"{numbers[0]:{sign}.3f}"
-    return "{0:{3}.3f} [{1:{3}.3f}, {2:{3}.3f}]".format(*numbers, sign)
+    words = ["" if x is None or pd.isna(x) else f"{x:{sign}.{digits}f}" for x in numbers]
+    return "{} [{}, {}]".format(*words) if all(words) else words[0]
 
 
 def _cell(value: object) -> str:

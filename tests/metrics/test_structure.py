@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
-from xgap_analysis.metrics import deviation, linear_cka, mutual_knn, rotation, similarity_spearman
+from xgap_analysis.metrics import deviation, linear_cka, mutual_knn, rotation, similarity_spearman, structure_table
 
 
 def features(vectors, side="image", prefix="i"):
@@ -163,3 +163,15 @@ def test_items_must_match():
         mutual_knn(x, x, 30)
     with pytest.raises(XgapError, match="at least 3"):
         similarity_spearman(x.select(x.ids[:2]), x.select(x.ids[:2]))
+
+
+def test_the_table_holds_each_pair_of_sets_once_with_the_three_measures():
+    sets = {name: features(draws(seed=k)) for k, name in enumerate("abc")}
+    rows = structure_table(sets, k=4).set_index(["a", "b"])
+    assert list(rows.index) == [("a", "b"), ("a", "c"), ("b", "c")]
+    for a, b in rows.index:
+        x, y = sets[a], sets[b]
+        expected = [linear_cka(x, y), mutual_knn(x, y, 4), similarity_spearman(x, y), 30]
+        assert rows.loc[(a, b)].tolist() == pytest.approx(expected)
+    with pytest.raises(XgapError, match="at least two sets"):
+        structure_table({"a": sets["a"]})

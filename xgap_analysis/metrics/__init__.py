@@ -38,3 +38,4 @@ from xgap_analysis.metrics.structure import linear_cka as linear_cka
 from xgap_analysis.metrics.structure import mutual_knn as mutual_knn
 from xgap_analysis.metrics.structure import rotation as rotation
 from xgap_analysis.metrics.structure import similarity_spearman as similarity_spearman
+from xgap_analysis.metrics.structure import structure_table as structure_table

@@ -4,10 +4,13 @@ Items are matched by index. Two sets of one modality (two models, two checkpoint
 order; two modalities (images and their captions) give their own ids to the two halves of a pair.
 """
 
+import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -98,6 +101,35 @@ def similarity_spearman(x: Features, y: Features, *, sample: int = 2000, seed: i
         rank = _mid_ranks((vectors @ vectors.T).float()[above])  # float32, so that ties stay ties
         ranks.append(rank - rank.mean())
     return _ratio(float(ranks[0] @ ranks[1]), math.sqrt(float(ranks[0] @ ranks[0]) * float(ranks[1] @ ranks[1])))
+
+
+def structure_table(features: Mapping[str, Features], *, k: int = 10) -> pd.DataFrame:
+    """How alike several sets of features (of several models, say) see the same items: one row for each pair of sets.
+
+    Columns: the names `a` and `b`, `linear_cka`, `mutual_knn`, `spearman` (of the similarities; see the functions of
+    these names) and the number of items `n`.
+
+    Args:
+        features: name to features of the same items, two sets at least.
+        k: size of a neighbourhood.
+
+    Raises:
+        XgapError: fewer than two sets, or what the functions refuse.
+    """
+    if len(features) < 2:
+        raise XgapError(f"at least two sets of features are compared, not {len(features)}")
+    rows = [
+        {
+            "a": a,
+            "b": b,
+            "linear_cka": linear_cka(x, y),
+            "mutual_knn": mutual_knn(x, y, k),
+            "spearman": similarity_spearman(x, y),
+            "n": len(x),
+        }
+        for (a, x), (b, y) in itertools.combinations(features.items(), 2)
+    ]
+    return pd.DataFrame(rows)
 
 
 def _mid_ranks(scores: Float[Tensor, " n"]) -> np.ndarray:

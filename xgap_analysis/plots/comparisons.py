@@ -1,11 +1,11 @@
 """What a study found, as a figure."""
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
-from xgap_analysis.errors import XgapError
-from xgap_analysis.plots.style import VERDICT_STYLE, open_axes
+from xgap_analysis.errors import XgapError, unknown_name
+from xgap_analysis.plots.style import VERDICT_STYLE, line_styles, open_axes, own_axes
 
 
 def differences(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -18,7 +18,7 @@ def differences(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     rows = table[table["main"] & table["difference"].notna()].iloc[::-1]
     if rows.empty:
         raise XgapError("the table holds no comparison with a baseline")
-    ax = ax or plt.subplots(figsize=(7, 0.5 * len(rows) + 1.2), layout="constrained")[1]
+    ax = own_axes(ax, 7, 0.42 * len(rows) + 1)
     for height, row in enumerate(rows.to_dict("records")):
         colour, marker = VERDICT_STYLE[row["verdict"]]
         ax.plot([row["difference_low"], row["difference_high"]], [height, height], color=colour, lw=2)
@@ -37,42 +37,87 @@ def differences(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ]
     ax.set_yticks(range(len(rows)), names)
     ax.set_ylim(-0.6, len(rows) - 0.4)
+    ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.set_xlabel("paired difference (mAP or top-1 accuracy), 95 % interval")
     open_axes([ax])
     return ax
 
 
-def grid(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Comparisons x corrections of one model: each cell's paired difference from the uncorrected baseline, times 100.
+def values(table: pd.DataFrame, by: str = "model", ax: Axes | None = None) -> Axes:
+    """The main measure of each comparison with its 95 % interval: one row a comparison, one mark for each of `by`.
+
+    Args:
+        table: rows of `Study.run()`; cells without a value are left out.
+        by: the column that marks tell apart: `"model"`, `"dataset"`, `"split"` or `"correction"`.
+        ax: where to draw; a new figure by default.
+
+    Raises:
+        XgapError: no values, several in one place, or an unknown column.
+    """
+    rows = table[table["main"] & table["value"].notna()]
+    if rows.empty:
+        raise XgapError("the table holds no value to draw")
+    _check_column(rows, by)
+    if rows.duplicated(["comparison", by]).any():
+        raise XgapError(f"the table holds several values of one comparison and {by}; choose their rows first")
+    comparisons, names = list(rows["comparison"].unique()), list(rows[by].unique())
+    ax = own_axes(ax, 7, 0.3 * len(comparisons) + 0.1 * len(names) * len(comparisons) + 1)
+    offset = 0.7 / len(names)
+    for k, ((colour, _, marker), name) in enumerate(zip(line_styles(), names, strict=False)):
+        part = rows[rows[by] == name]
+        heights = [comparisons.index(c) + offset * (k - (len(names) - 1) / 2) for c in part["comparison"]]
+        ax.hlines(heights, part["low"], part["high"], color=colour, lw=2)
+        ax.plot(part["value"], heights, marker, color=colour, ms=6, label=name)
+    ax.set_yticks(range(len(comparisons)), comparisons)
+    ax.set_ylim(len(comparisons) - 0.5, -0.5)
+    ax.grid(axis="x", color="#EEEEEE")
+    ax.set_axisbelow(True)
+    ax.set_xlabel("mAP or top-1 accuracy, 95 % interval")
+    if len(names) > 1:
+        ax.legend(frameon=False, title=by, loc="upper left", bbox_to_anchor=(1.01, 1))
+    open_axes([ax])
+    return ax
+
+
+def grid(table: pd.DataFrame, by: str = "correction", ax: Axes | None = None) -> Axes:
+    """Corrections (or models) x comparisons: each cell's paired difference from the uncorrected baseline, times 100.
 
     Bold where Holm's adjusted p-value is below 0.05; a dagger marks a correction fitted on what is judged, and "n/a" a
     cell that could not be computed.
 
     Args:
-        table: rows of `Study.run()` of one model, data set and split.
+        table: rows of `Study.run()`, of one model, data set and split, or of one correction of several models.
+        by: what the rows of the grid are: `"correction"`, `"model"`, or another column.
         ax: where to draw; a new figure by default.
+
+    Raises:
+        XgapError: several values for one cell, or an unknown column.
     """
     rows = table[table["main"]]
-    comparisons, corrections = list(rows["comparison"].unique()), list(rows["correction"].unique())
-    if rows.duplicated(["comparison", "correction"]).any():
-        raise XgapError("a grid shows one model, data set and split; choose the rows of one first")
-    cells = {(row["comparison"], row["correction"]): row for row in rows.to_dict("records")}
-    values = [[cells[c, k]["difference"] * 100 for c in comparisons] for k in corrections]
-    bound = max((abs(x) for line in values for x in line if x == x), default=1.0)
-    size = (0.85 * len(comparisons) + 2.5, 0.34 * len(corrections) + 1)
-    ax = ax or plt.subplots(figsize=size, layout="constrained")[1]
-    ax.imshow(values, cmap="PuOr_r", vmin=-bound, vmax=bound, aspect="auto", alpha=0.8)
-    for y, correction in enumerate(corrections):
-        for x, comparison in enumerate(comparisons):
-            row = cells[comparison, correction]
-            difference = row["difference"] * 100
-            words = f"{difference:+.1f}" if difference == difference else ("n/a" if row["note"] else "base")
-            weight = "bold" if row["p_adjusted"] < 0.05 else "normal"
-            dark = "white" if abs(difference) > 0.75 * bound else "black"
-            ax.text(x, y, words, ha="center", va="center", fontsize=8, fontweight=weight, color=dark)
-    seen = {row["correction"] for row in rows.to_dict("records") if row["transductive"]}
-    ax.set_yticks(range(len(corrections)), [f"{name} †" if name in seen else name for name in corrections], fontsize=8)
+    _check_column(rows, by)
+    comparisons, lines = list(rows["comparison"].unique()), list(rows[by].unique())
+    if rows.duplicated(["comparison", by]).any():
+        raise XgapError(f"a grid by {by} shows one value a cell (one data set and split, say); choose its rows first")
+    cells = {(row["comparison"], row[by]): row for row in rows.to_dict("records")}
+    shown = [[cells[c, k]["difference"] * 100 if (c, k) in cells else float("nan") for c in comparisons] for k in lines]
+    bound = max((abs(x) for line in shown for x in line if x == x), default=1.0)
+    ax = own_axes(ax, 0.85 * len(comparisons) + 2.5, 0.34 * len(lines) + 1)
+    ax.imshow(shown, cmap="PuOr_r", vmin=-bound, vmax=bound, aspect="auto", alpha=0.8)
+    for (comparison, line), row in cells.items():
+        difference = row["difference"] * 100
+        words = f"{difference:+.1f}" if difference == difference else ("n/a" if row["note"] else "base")
+        weight = "bold" if row["p_adjusted"] < 0.05 else "normal"
+        dark = "white" if abs(difference) > 0.75 * bound else "black"
+        place = comparisons.index(comparison), lines.index(line)
+        ax.text(*place, words, ha="center", va="center", fontsize=8, fontweight=weight, color=dark)
+    seen = {row[by] for row in rows.to_dict("records") if row["transductive"]}
+    ax.set_yticks(range(len(lines)), [f"{name} †" if name in seen else name for name in lines], fontsize=8)
     ax.set_xticks(range(len(comparisons)), comparisons, rotation=30, ha="right", fontsize=9)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     return ax
+
+
+def _check_column(rows: pd.DataFrame, name: str) -> None:
+    if name not in rows:
+        raise unknown_name("column of the table", name, list(rows.columns))

@@ -2,18 +2,15 @@
 
 from collections.abc import Mapping
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from xgap_analysis.corrections import inter_modal_operator
 from xgap_analysis.features import Features
-from xgap_analysis.metrics import k_occurrence, variance_along_gap
+from xgap_analysis.metrics import k_occurrence
 from xgap_analysis.models.tower import DualEncoder
-from xgap_analysis.plots.style import BLUE, GREEN, GREY, ORANGE, RED, open_axes
-
-LINES = list(zip((BLUE, ORANGE, GREEN, RED, GREY), ("-", "--", "-.", ":", (0, (5, 1))), strict=True))
+from xgap_analysis.plots.style import GREY, line_styles, open_axes, own_axes
 
 
 def spectrum(models: Mapping[str, DualEncoder], k_top: int = 0, k_bottom: int = 0, ax: Axes | None = None) -> Axes:
@@ -24,9 +21,9 @@ def spectrum(models: Mapping[str, DualEncoder], k_top: int = 0, k_bottom: int = 
         k_top, k_bottom: the bands' widths, shaded.
         ax: where to draw; a new figure by default.
     """
-    ax = ax or plt.subplots(figsize=(6, 3), layout="constrained")[1]
+    ax = own_axes(ax, 6, 3)
     rank = 0
-    for (colour, style), (title, model) in zip(LINES * len(models), models.items(), strict=False):
+    for (colour, style, _), (title, model) in zip(line_styles(), models.items(), strict=False):
         values = inter_modal_operator(model).singular_values.numpy()
         rank = max(rank, len(values))
         ax.plot(np.arange(1, len(values) + 1), values / values[0], color=colour, ls=style, label=title)
@@ -39,24 +36,6 @@ def spectrum(models: Mapping[str, DualEncoder], k_top: int = 0, k_bottom: int = 
     return ax
 
 
-def gap_share(sides: Mapping[str, tuple[Features, Features]], ax: Axes | None = None) -> Axes:
-    """Share of the variance of images and texts together that lies along the gap, one bar a model or a correction.
-
-    Args:
-        sides: title to (image features, text features).
-        ax: where to draw; a new figure by default.
-    """
-    ax = ax or plt.subplots(figsize=(5, 0.4 * len(sides) + 1), layout="constrained")[1]
-    shares = [variance_along_gap(x, y) for x, y in sides.values()]
-    bars = ax.barh(range(len(shares)), shares, color=BLUE)
-    ax.bar_label(bars, [f"{share:.2f}" for share in shares], padding=3)
-    ax.set_yticks(range(len(shares)), list(sides))
-    ax.invert_yaxis()
-    ax.set(xlabel="share of variance along the gap", xlim=(0, 1.1 * max(shares)))
-    open_axes([ax])
-    return ax
-
-
 def occurrences(sides: Mapping[str, tuple[Features, Features]], k: int = 10, ax: Axes | None = None) -> Axes:
     """How often each gallery item is among the k nearest, in descending order: hubs to the left, orphans at zero.
 
@@ -65,8 +44,8 @@ def occurrences(sides: Mapping[str, tuple[Features, Features]], k: int = 10, ax:
         k: size of a neighbourhood.
         ax: where to draw; a new figure by default.
     """
-    ax = ax or plt.subplots(figsize=(6, 3), layout="constrained")[1]
-    for (colour, style), (title, (query, gallery)) in zip(LINES * len(sides), sides.items(), strict=False):
+    ax = own_axes(ax, 6, 3)
+    for (colour, style, _), (title, (query, gallery)) in zip(line_styles(), sides.items(), strict=False):
         counts = k_occurrence(query, gallery, k).sort(descending=True).values.numpy()
         share = (np.arange(len(counts)) + 0.5) / len(counts)
         ax.plot(share, counts, color=colour, ls=style, label=f"{title}: {np.mean(counts == 0):.0%} never found")
@@ -83,9 +62,9 @@ def sweep_curve(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
         frame: from `sweep`.
         ax: where to draw; a new figure by default.
     """
-    ax = ax or plt.subplots(figsize=(6, 3), layout="constrained")[1]
+    ax = own_axes(ax, 6, 3)
     option = frame.attrs["option"]
-    for (colour, style), (split, part) in zip(LINES, frame.groupby("split", sort=False), strict=False):
+    for (colour, style, _), (split, part) in zip(line_styles(), frame.groupby("split", sort=False), strict=False):
         ax.fill_between(part[option], part["difference_low"], part["difference_high"], color=colour, alpha=0.15, lw=0)
         ax.plot(part[option], part["difference"], color=colour, ls=style, marker="o", ms=4, label=split)
     ax.axvline(

@@ -150,11 +150,10 @@ class VariantBoard(Panel):
         if not len(self.results):
             return self.results
         rows, chosen = main_rows(self.results), self.chosen
-        columns = {"models": "model", "comparisons": "comparison", "corrections": "correction"}
+        columns = {"models": "model", "datasets": "dataset", "comparisons": "comparison", "corrections": "correction"}
         for part, column in columns.items():
             rows = rows[rows[column].isin(chosen[part])]
-        names = {name.split(" · ")[0] for name in chosen["datasets"]}
-        return rows[rows["dataset"].isin(names)].reset_index(drop=True)
+        return rows.reset_index(drop=True)
 
     def _show(self) -> None:
         self._heat.show(self._shown())
@@ -169,9 +168,6 @@ class VariantBoard(Panel):
 
     def _opened(self, row: Mapping[str, Any]) -> None:
         """Opens the neighbours behind a cell."""
-        dataset = next(
-            name for name in self._datasets if name.partition(":")[0] == str(row["dataset"]).partition(":")[0]
-        )
         comparisons = dict.fromkeys([row["baseline"], row["comparison"]])
         corrections = dict.fromkeys(["none", row["correction"]])
         chosen = {"comparisons": list(comparisons), "corrections": list(corrections)}
@@ -181,7 +177,7 @@ class VariantBoard(Panel):
             self.explorer = NeighbourExplorer(bench, [bench.study.comparison(c) for c in comparisons], given)
             self._below.children = [self.explorer]
 
-        self.work(lambda: self._bench(str(row["model"]), dataset, chosen), done)
+        self.work(lambda: self._bench(str(row["model"]), str(row["dataset"]), chosen), done)
 
     def code(self) -> str:
         """Python that gives the table on screen."""

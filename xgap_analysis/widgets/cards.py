@@ -1,6 +1,6 @@
 """Items as buttons: a picture or a caption each, so that a neighbour can be clicked or reached by keyboard."""
 
-import itertools
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -8,7 +8,6 @@ import ipywidgets
 
 from xgap_analysis.widgets.items import Items, shortened
 
-_ROWS = itertools.count()
 SHORT = 60  # characters of a caption on a card; the whole is its tooltip
 SIZES = {  # (small, a picture) -> width and height in pixels
     (False, True): (84, 112),
@@ -16,6 +15,7 @@ SIZES = {  # (small, a picture) -> width and height in pixels
     (True, True): (76, 76),
     (True, False): (124, 76),
 }
+HINT = "<div class='xgap-hint'>✓ answers the query · B2 on a card: rank 2 in row B</div>"
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class CardRow(ipywidgets.HBox):
 
     def __init__(self, items: Items, on_click: Callable[[Card], None], small: bool = False) -> None:
         self._items, self._on_click, self._small = items, on_click, small
-        self._name = f"xgap-{next(_ROWS)}"
+        self._name = f"xgap-{secrets.token_hex(4)}"  # no other row of the page has it, not even one of a kernel before
         self._pictures = ipywidgets.HTML(layout={"display": "none"})
         self._buttons: list[ipywidgets.Button] = []
         self._layouts = {

@@ -67,6 +67,7 @@ class GapMap(Panel):
     """
 
     def __init__(self, bench: Bench, method: str = "pca", colour: str = "modality", lambda_: float = 0.0) -> None:
+        self.bench, self.items = bench, Items(bench)
         colours = ["modality", "similarity", *bench.data.labels]
         if method not in METHODS:
             raise unknown_name("map", method, METHODS)
@@ -74,7 +75,6 @@ class GapMap(Panel):
             raise unknown_name("colour", colour, colours)
         if not FAR[0] <= lambda_ <= FAR[1]:
             raise XgapError(f"lambda_ lies between {FAR[0]} and {FAR[1]} here, not at {lambda_}")
-        self.bench, self.items = bench, Items(bench)
         self.numbers: Mapping[str, float] = {}
         self._scene: _Scene | None = None
         self._native: tuple[Features, Features] | None = None
@@ -108,7 +108,7 @@ class GapMap(Panel):
         for control in (self._method, self._lambda):
             control.observe(move, "value")
         self._colour.observe(lambda _: self.guarded(self._paint), "value")
-        self._search.observe(Debounced(lambda change: self._find(change["new"])), "value")
+        self._search.observe(Debounced(lambda change: self.guarded(lambda: self._find(change["new"]))), "value")
         self._list.observe(lambda change: self.guarded(lambda: self._chosen(change["new"])), "value")
         self._hover = Debounced(lambda index: self.guarded(lambda: self._tell(index)), 0.05)
         self.refresh()

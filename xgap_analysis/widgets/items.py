@@ -8,7 +8,8 @@ from functools import cached_property, lru_cache
 from PIL import Image, ImageOps
 
 from xgap_analysis.encoding import UNREADABLE
-from xgap_analysis.study import Bench
+from xgap_analysis.errors import XgapError
+from xgap_analysis.study import Bench, Study
 from xgap_analysis.widgets.style import SHOWN
 
 KEPT = 4096  # thumbnails in memory, a few kilobytes each
@@ -21,9 +22,14 @@ class Items:
 
     Args:
         bench: the model on its data set.
+
+    Raises:
+        XgapError: a study instead of one of its benches.
     """
 
     def __init__(self, bench: Bench) -> None:
+        if isinstance(bench, Study):
+            raise XgapError("an explorer shows one model on one data set: (bench,) = study.benches(), then pass bench")
         self._data = bench.data
         self._class_words = {label: words for of in bench.data.class_names.values() for label, words in of.items()}
         self.thumbnail = lru_cache(KEPT)(self._thumbnail)

@@ -11,7 +11,7 @@ import pandas as pd
 from xgap_analysis.corrections import CORRECTIONS, Correction, correction
 from xgap_analysis.errors import XgapError
 from xgap_analysis.study import COMPARISONS, MODALITY, Bench, Comparison
-from xgap_analysis.widgets.cards import Card, CardRow
+from xgap_analysis.widgets.cards import HINT, Card, CardRow
 from xgap_analysis.widgets.debounce import Debounced
 from xgap_analysis.widgets.items import Items
 from xgap_analysis.widgets.panel import Panel
@@ -105,12 +105,13 @@ class NeighbourExplorer(Panel):
                 ipywidgets.HBox([self._pick_comparisons, self._pick_corrections, self._k]),
                 self._about,
                 self._body,
+                ipywidgets.HTML(HINT),
             ],
         )
         refresh = Debounced(lambda _: self.refresh(), 0.15)
         for control in (self._pick_comparisons, self._pick_corrections, self._k):
             control.observe(refresh, "value")
-        self._search.observe(Debounced(lambda change: self._find(change["new"])), "value")
+        self._search.observe(Debounced(lambda change: self.guarded(lambda: self._find(change["new"]))), "value")
         self._before.on_click(lambda _: self._turn(-1))
         self._after.on_click(lambda _: self._turn(1))
         self._turn(self._ids.index(self.query) // STRIP if self.query in self._ids else 0)

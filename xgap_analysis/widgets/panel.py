@@ -111,6 +111,8 @@ class Panel(ipywidgets.VBox):
             self._say("cancelled; what was finished is kept, and the next gesture goes on from there")
         elif isinstance(error, XgapError):
             self._say(" ".join(str(error).split()))
+        elif isinstance(error, OSError):
+            self._say(f"the results cannot be written: {error.strerror or error}; XGAP_RESULTS names another folder")
         else:
             first = (str(error).strip() or "no message").splitlines()[0]
             self._say(f"this is a fault of the widget, please report it: {type(error).__name__}: {first}")

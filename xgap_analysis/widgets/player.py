@@ -15,7 +15,7 @@ from xgap_analysis.inversion import STEPS, Inversion
 from xgap_analysis.maps import PlaneMap, plane_map
 from xgap_analysis.metrics import nearest_items, similarity_histograms
 from xgap_analysis.study import Bench
-from xgap_analysis.widgets.cards import Card, CardRow
+from xgap_analysis.widgets.cards import HINT, Card, CardRow
 from xgap_analysis.widgets.debounce import Debounced
 from xgap_analysis.widgets.items import Items, shortened
 from xgap_analysis.widgets.panel import Panel
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 OFFERED = 60  # search results in the list
 LINKED = 100  # ranks to which an item is followed into the other row
+BINS = 80  # of the similarities in [-1, 1]
 PACE = 900  # milliseconds between the steps of the play button
 CROSS = 0.02  # half the size of the travelling mark, as a share of the map
 
@@ -72,9 +73,9 @@ class InversionPlayer(Panel):
     ) -> None:
         if side not in ("image", "text"):
             raise XgapError(f'side is "image" (its features are inverted by OTI) or "text" (OVI), not {side!r}')
+        self.bench, self.items, self.side = bench, Items(bench), side
         last = bench.study.steps or STEPS["text" if side == "image" else "image"]
         self.steps = sorted({*(s for s in steps if 0 <= s <= last), last})
-        self.bench, self.items, self.side = bench, Items(bench), side
         self._ids = bench.data.queries(side)
         if not self._ids:
             raise XgapError(f"data set {bench.data.name!r} ({bench.data.split_name}) has no {side}s to invert")
@@ -115,11 +116,12 @@ class InversionPlayer(Panel):
                 ipywidgets.HBox([self._plot, beside]),
                 self._chart,
                 self._rows,
+                ipywidgets.HTML(HINT),
             ],
         )
         self._find("")
         self._step.observe(Debounced(lambda _: self.refresh(), 0.1), "value")
-        self._search.observe(Debounced(lambda change: self._find(change["new"])), "value")
+        self._search.observe(Debounced(lambda change: self.guarded(lambda: self._find(change["new"]))), "value")
         self._list.observe(lambda change: self.choose(change["new"] or self.query), "value")
         self.refresh()
 
@@ -143,7 +145,7 @@ class InversionPlayer(Panel):
             relevance = self.bench.data.relevance(self.bench.study.level)
             snapshot = run.inversion.snapshots[step]
             if step not in run.histograms:
-                run.histograms[step] = similarity_histograms(snapshot, run.gallery, relevance)
+                run.histograms[step] = similarity_histograms(snapshot, run.gallery, relevance, bins=BINS)
             sides = {"native": run.native, f"step {step}": snapshot}
             return run, {
                 title: nearest_items(side, run.gallery, query, relevance, max(self._k, LINKED)).assign(space=self.side)
@@ -258,7 +260,7 @@ class InversionPlayer(Panel):
                 f"inversion = bench.inversion(native, seed={self.bench.study.seeds[0]}, snapshots={self.steps})",
                 f"relevance = bench.data.relevance({self.bench.study.level!r})",
                 f"snapshot = inversion.snapshots[{step}]",
-                "histogram = xg.similarity_histograms(snapshot, gallery, relevance)",
+                f"histogram = xg.similarity_histograms(snapshot, gallery, relevance, bins={BINS})",
                 f"plots.inversion_step(inversion, {query!r}, {step}, histogram)",
                 f"nearest_items(snapshot, gallery, {query!r}, relevance, k={self._k})",
             ]

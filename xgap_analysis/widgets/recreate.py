@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from xgap_analysis.corrections import Correction
 from xgap_analysis.datasets import Dataset, load_dataset
@@ -49,7 +49,8 @@ def bench_code(bench: Bench, comparisons: Iterable[str | Comparison], correction
     if found is None:
         return f"# {bench.data.name!r} cannot be loaded by its name: `bench` is the one that the widget was made with."
     split, limit = found
-    made = study_code(bench.study, [bench.model.name], [bench.data.name], comparisons, corrections, split, limit)
+    study = replace(bench.study, precision=bench.model.precision)
+    made = study_code(study, [bench.model.name], [bench.data.name], comparisons, corrections, split, limit)
     return f"(bench,) = {made}.benches()"
 
 

@@ -49,6 +49,7 @@ class EmbeddingMap(ipywidgets.VBox):
             size_norm=(SIZES["image"], SIZES["text"]),
             opacity=0.7,
             opacity_by=None,
+            opacity_unselected=0.9,
             color_selected="#000000",
             axes=False,
             tooltip=False,
@@ -80,7 +81,7 @@ class EmbeddingMap(ipywidgets.VBox):
         ramp = "linear-gradient(to right, #440154, #31688E, #35B779, #FDE725)"
         self._legend.value = (
             f"<div class='xgap-about'>{escape(title)}: {low:.2f} <span style='display:inline-block; width:120px; "
-            f"height:10px; background:{ramp}'></span> {high:.2f} · small dots images, large dots texts</div>"
+            f"height:10px; background:{ramp}'></span> {high:.2f} · large dots: texts</div>"
         )
 
     def draw(self, lines: Sequence[Line]) -> None:
@@ -105,4 +106,4 @@ def _legend(colours: Mapping[str, str]) -> str:
     marks = (
         f"<span style='color:{colour}; font-size:16px'>●</span> {escape(name)}" for name, colour in colours.items()
     )
-    return f"<div class='xgap-about'>{' &nbsp; '.join(marks)} · small dots images, large dots texts</div>"
+    return f"<div class='xgap-about'>{' &nbsp; '.join(marks)} · large dots: texts</div>"

@@ -1,0 +1,78 @@
+"""What all explorers share: light to import, errors in place, keyboard and names for what is clicked."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import ipywidgets
+import pytest
+
+import xgap_analysis as xg
+from xgap_analysis import widgets
+from xgap_analysis.widgets.panel import Panel
+
+SLOW = {"jscatter", "umap", "matplotlib", "seaborn", "sklearn", "open_clip", "timm"}
+
+
+def test_the_room_is_imported_without_anything_slow() -> None:
+    code = (
+        "import json, sys; from xgap_analysis import widgets; print(json.dumps([m.split('.')[0] for m in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert SLOW & set(json.loads(done.stdout)) == set()
+
+
+def every(widget: ipywidgets.Widget) -> list[ipywidgets.Widget]:
+    return [widget, *(below for child in getattr(widget, "children", ()) for below in every(child))]
+
+
+@pytest.fixture
+def panels(bench: Any) -> list[Panel]:
+    return [
+        widgets.NeighbourExplorer(bench),
+        widgets.GapMap(bench),
+        widgets.InversionPlayer(bench, (0, 5)),
+        widgets.VariantBoard(bench.study),
+    ]
+
+
+def test_whatever_can_be_clicked_is_a_button_with_a_name(panels: list[Panel]) -> None:
+    for panel in panels:
+        assert isinstance(panel, ipywidgets.VBox)
+        buttons = [w for w in every(panel) if isinstance(w, ipywidgets.Button)]
+        assert len(buttons) >= 3
+        assert [b for b in buttons if not (b.description or b.tooltip)] == []
+        assert [w for w in every(panel) if getattr(w, "tabbable", None) is False] == []
+        sliders = [w for w in every(panel) if isinstance(w, ipywidgets.FloatSlider | ipywidgets.IntSlider)]
+        assert all(not slider.continuous_update for slider in sliders)
+        assert repr(panel).startswith(f"<{type(panel).__name__}: open the notebook")
+
+
+def test_errors_are_a_sentence_and_markup_in_them_is_text(bench: Any) -> None:
+    panel = widgets.NeighbourExplorer(bench)
+    panel.show_error(xg.XgapError("there is no\n<b>such</b> thing"))
+    assert "there is no &lt;b&gt;such&lt;/b&gt; thing" in panel._error.value
+    assert "role='alert'" in panel._error.value
+
+    def broken() -> None:
+        raise KeyError("nowhere")
+
+    panel.guarded(broken)
+    assert panel.error.startswith("this is a fault of the widget, please report it: KeyError")
+    panel.refresh()
+    assert panel.error == ""
+
+
+def test_a_study_is_not_a_bench(bench: Any) -> None:
+    for explorer in (widgets.NeighbourExplorer, widgets.GapMap, widgets.InversionPlayer):
+        with pytest.raises(xg.XgapError, match=r"\(bench,\) = study.benches\(\)"):
+            explorer(bench.study)
+
+
+def test_a_results_folder_that_cannot_be_written_is_told(bench: Any, xgap_home: Any, monkeypatch: Any) -> None:
+    (xgap_home / "file").write_text("no folder")
+    monkeypatch.setenv("XGAP_RESULTS", str(xgap_home / "file"))
+    panel = widgets.NeighbourExplorer(bench)
+    panel._save_button.click()
+    assert "the results cannot be written" in panel.error

@@ -1,0 +1,102 @@
+"""The two sides of the sphere and what lies between them, as figures."""
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+
+from xgap_analysis.corrections import correction
+from xgap_analysis.errors import XgapError
+from xgap_analysis.features import Features
+from xgap_analysis.metrics import modality_gap, variance_along_gap
+from xgap_analysis.plots.style import BLUE, GREY, line_styles, open_axes, own_axes
+
+
+def gap_map(x: Features, y: Features, pairs: int = 60, ax: Axes | None = None) -> Axes:
+    """Both sides in the plane that holds most of their common variance (PCA), some pairs joined.
+
+    The axes' labels say how much of the variance the plane shows: on a real sphere that is little, so two points may
+    lie together here and far apart there.
+
+    Args:
+        x, y: images and texts `[n, d]`, pairs by index (see `Bench.pairs`).
+        pairs: how many of them are joined by a line, evenly chosen.
+        ax: where to draw; a new figure by default.
+
+    Raises:
+        XgapError: sides that have no pairs.
+    """
+    if len(x) != len(y) or x.dim != y.dim:
+        what = f"x is [{len(x)}, {x.dim}] and y [{len(y)}, {y.dim}]"
+        raise XgapError(f"a map joins pairs by index, but {what}; see Bench.pairs()")
+    both = np.concatenate([x.vectors.cpu().double().numpy(), y.vectors.cpu().double().numpy()])
+    both -= both.mean(axis=0)
+    _, spread, axes = np.linalg.svd(both, full_matrices=False)
+    share = spread**2 / (spread**2).sum()
+    places = both @ axes[:2].T
+    ends = np.stack([places[: len(x)], places[len(x) :]], axis=1)
+    ax = own_axes(ax, 4.6, 4.2)
+    chosen = np.unique(np.linspace(0, len(x) - 1, min(pairs, len(x))).astype(int))
+    ax.add_collection(LineCollection(list(ends[chosen]), colors=GREY, linewidths=0.5, alpha=0.5, zorder=1))
+    sides = zip(line_styles(), (x.space, y.space), ends.swapaxes(0, 1), strict=False)
+    for (colour, _, marker), name, side in sides:
+        ax.scatter(side[:, 0], side[:, 1], s=9, color=colour, marker=marker, alpha=0.5, lw=0, label=name)
+    ax.set_xlabel(f"first component ({share[0]:.0%} of the variance)")
+    ax.set_ylabel(f"second component ({share[1]:.0%})")
+    ax.set_aspect("equal", adjustable="datalim")
+    ax.legend(frameon=False, markerscale=2)
+    open_axes([ax])
+    return ax
+
+
+def gap_share(sides: Mapping[str, tuple[Features, Features]], ax: Axes | None = None) -> Axes:
+    """Share of the variance of images and texts together that lies along the gap, one bar a model or a correction.
+
+    Args:
+        sides: title to (image features, text features).
+        ax: where to draw; a new figure by default.
+    """
+    ax = own_axes(ax, 5, 0.4 * len(sides) + 1)
+    shares = [variance_along_gap(x, y) for x, y in sides.values()]
+    bars = ax.barh(range(len(shares)), shares, color=BLUE)
+    ax.bar_label(bars, [f"{share:.2f}" for share in shares], padding=3)
+    ax.set_yticks(range(len(shares)), list(sides))
+    ax.invert_yaxis()
+    ax.set(xlabel="share of variance along the gap", xlim=(0, 1.1 * max(shares)))
+    open_axes([ax])
+    return ax
+
+
+def shift_curve(table: pd.DataFrame, moved: Mapping[float, tuple[Features, Features]]) -> Figure:
+    """What moving the sides along the gap does: scores with their 95 % intervals, and the gap that is left.
+
+    Args:
+        table: rows of `Study.run()` with corrections `gap-shift(lambda_=...)`; one line a comparison.
+        moved: lambda to (image features, text features) after the shift.
+
+    Raises:
+        XgapError: a table without such a correction.
+    """
+    rows = table[table["main"]]
+    lambdas = [correction(name).options.get("lambda_") for name in rows["correction"]]
+    rows = rows.assign(lambda_=lambdas).dropna(subset=["lambda_", "value"]).sort_values("lambda_", kind="stable")
+    if rows.empty:
+        raise XgapError('the table holds no correction like "gap-shift(lambda_=0.25)"')
+    fig, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.2), layout="constrained", width_ratios=(3, 2))
+    parts = rows.groupby("comparison", sort=False)
+    for (colour, style, marker), (name, part) in zip(line_styles(), parts, strict=False):
+        left.fill_between(part["lambda_"], part["low"], part["high"], color=colour, alpha=0.15, lw=0)
+        left.plot(part["lambda_"], part["value"], marker=marker, ls=style, color=colour, ms=4, label=name)
+    left.set(xlabel="lambda", ylabel="mAP or accuracy, 95 % interval", ylim=(0, None))
+    left.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    steps = sorted(moved)
+    right.plot(steps, [modality_gap(*moved[step]) for step in steps], "o-", color=BLUE, ms=4)
+    right.set(xlabel="lambda", ylabel="modality gap", ylim=(0, None))
+    for ax in (left, right):
+        ax.axvline(0, color=GREY, lw=0.8, ls=":")
+    open_axes([left, right])
+    return fig

@@ -1,0 +1,39 @@
+"""How alike several models see the same items, as figures."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from xgap_analysis.errors import unknown_name
+from xgap_analysis.plots.style import own_axes
+
+
+def agreement(table: pd.DataFrame, metric: str = "linear_cka", ax: Axes | None = None) -> Axes:
+    """One measure of agreement for each pair of models, as a square of numbers.
+
+    Args:
+        table: from `structure_table`.
+        metric: one of its measures: `"linear_cka"`, `"mutual_knn"` or `"spearman"`.
+        ax: where to draw; a new figure by default.
+
+    Raises:
+        XgapError: another measure.
+    """
+    measures = [name for name in table.columns if name not in ("a", "b", "n")]
+    if metric not in measures:
+        raise unknown_name("measure of agreement", metric, measures)
+    names = list(dict.fromkeys([*table["a"], *table["b"]]))
+    square = np.eye(len(names))
+    for a, b, value in zip(table["a"], table["b"], table[metric], strict=True):
+        i, j = names.index(a), names.index(b)
+        square[i, j] = square[j, i] = value
+    ax = own_axes(ax, 0.8 * len(names) + 1.8, 0.6 * len(names) + 1.2)
+    ax.imshow(square, cmap="Blues", vmin=0, vmax=1, alpha=0.9)
+    for (i, j), value in np.ndenumerate(square):
+        ax.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=9, color="white" if value > 0.6 else "black")
+    ax.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    ax.set_yticks(range(len(names)), names)
+    ax.set_title(f"{metric.replace('_', ' ')} (n = {table['n'].iloc[0]})", fontsize=10)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    return ax
