@@ -9,6 +9,7 @@ import asyncio
 import base64
 import contextlib
 import html
+import itertools
 import os
 import platform
 import re
@@ -43,6 +44,7 @@ from xgap_analysis.tables import main_results
 PARAMETERS, INJECTED = "parameters", "injected-parameters"  # tags by papermill's convention
 WIDGET = "application/vnd.jupyter.widget-view+json"
 RESULTS = "results.parquet"
+NUDGE_SECONDS = 15
 VERSIONS = ("xgap-analysis", "torch", "open_clip_torch", "timm")
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 80rem; margin: 2rem auto; padding: 0 1rem; }
@@ -184,7 +186,11 @@ class _OwnSpecs(KernelSpecManager):
 
 
 class _Client(NotebookClient):
-    """nbclient that lets Ctrl-C through: on its own it would report it as a dead kernel."""
+    """nbclient that lets Ctrl-C through, where on its own it would report a dead kernel; and that does not oversleep.
+
+    ZeroMQ tells of a new message once. Messages are sent through a second handle of the same socket, which can swallow
+    that word, on either side: then a reply, or a request, lies there while both sides wait.
+    """
 
     interrupted = False
 
@@ -201,7 +207,20 @@ class _Client(NotebookClient):
             # Only a main thread, and no loop on Windows, takes signal handlers.
             with contextlib.suppress(RuntimeError, NotImplementedError, ValueError):
                 loop.add_signal_handler(signal.SIGINT, interrupt)
-            yield
+            waking = asyncio.create_task(self._stay_awake())
+            try:
+                yield
+            finally:
+                waking.cancel()
+
+    async def _stay_awake(self) -> None:
+        assert self.kc is not None
+        for second in itertools.count(1):
+            await asyncio.sleep(1)
+            for channel in (self.kc.shell_channel, self.kc.iopub_channel):
+                channel.socket.get(zmq.EVENTS)  # looks whether something lies there
+            if second % NUDGE_SECONDS == 0:
+                self.kc.kernel_info()  # so does the kernel, at any new request; this one's reply concerns nobody
 
 
 def _execute(notebook: NotebookNode, file: Path, tables: Path, timeout: int, step: Callable[[], Any]) -> None:
