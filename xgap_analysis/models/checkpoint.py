@@ -60,4 +60,9 @@ def under(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
 
 
-__all__ = ["CHECKPOINTS", "existing_checkpoint", "read_checkpoint", "state_dict", "under"]
+def depth(weights: Mapping[str, Tensor], prefix: str) -> int:
+    """How many numbered blocks have weights under a prefix."""
+    return len({name.split(".")[0] for name in under(prefix, weights)})
+
+
+__all__ = ["CHECKPOINTS", "depth", "existing_checkpoint", "read_checkpoint", "state_dict", "under"]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from xgap_analysis.errors import XgapError
-from xgap_analysis.models.checkpoint import read_checkpoint, state_dict, under
+from xgap_analysis.models.checkpoint import depth, read_checkpoint, state_dict
 
 Loaded = tuple[Any, Any, Any]  # model, preprocess, tokenize
 KEPT, HEAD_WIDTH = 20, 64
@@ -54,23 +54,19 @@ def assemble(weights: Mapping[str, Tensor]) -> Any:
             "image_size": grid * patch,
             "patch_size": patch,
             "width": vision_width,
-            "layers": _depth(own, "visual.transformer.resblocks."),
+            "layers": depth(own, "visual.transformer.resblocks."),
         },
         {
             "context_length": len(own["positional_embedding"]),
             "vocab_size": len(own["token_embedding.weight"]),
             "width": width,
             "heads": width // HEAD_WIDTH,
-            "layers": _depth(own, "transformer.resblocks."),
+            "layers": depth(own, "transformer.resblocks."),
         },
         quick_gelu=True,
     )
     model.load_state_dict(own)
     return model
-
-
-def _depth(weights: Mapping[str, Tensor], prefix: str) -> int:
-    return len({name.split(".")[0] for name in under(prefix, weights)})
 
 
 __all__ = ["ARCHITECTURES", "STRETCHED", "assemble", "load"]

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from xgap_analysis.errors import XgapError
-from xgap_analysis.models.checkpoint import read_checkpoint, state_dict, under
+from xgap_analysis.models.checkpoint import depth, read_checkpoint, state_dict, under
 
 Loaded = tuple[Any, Any, Any]  # model, preprocess, tokenize
 IMAGE_SIZE, HEAD_WIDTH = 224, 64
@@ -61,7 +61,7 @@ def assemble(weights: Mapping[str, Tensor]) -> Any:
 
     visual_weights, projection = under("visual.", weights), weights["image_projection"]
     _, name, heads = TRUNKS[len(projection)]
-    trunk = timm.create_model(name, num_classes=0, num_heads=heads, depth=_depth(visual_weights, "blocks."))
+    trunk = timm.create_model(name, num_classes=0, num_heads=heads, depth=depth(visual_weights, "blocks."))
     trunk.load_state_dict(visual_weights)
     width, dim = weights["text_projection"].shape
     text = TextTransformer(
@@ -69,7 +69,7 @@ def assemble(weights: Mapping[str, Tensor]) -> Any:
         vocab_size=len(weights["token_embedding.weight"]),
         width=width,
         heads=width // HEAD_WIDTH,
-        layers=_depth(weights, "transformer.resblocks."),
+        layers=depth(weights, "transformer.resblocks."),
         output_dim=dim,
         act_layer=QuickGELU,
     )
@@ -88,10 +88,6 @@ def _architecture(weights: Mapping[str, Tensor], path: Path) -> str:
         raise XgapError(f"{path} is no SLIP checkpoint: no timm ViT with an image_projection and a text tower is in it")
     loss = "SLIP" if any(name.startswith("image_mlp.") for name in weights) else "CLIP"
     return f"{loss}-ViT-{TRUNKS[width][0]}-16"
-
-
-def _depth(weights: Mapping[str, Tensor], prefix: str) -> int:
-    return len({name.split(".")[0] for name in under(prefix, weights)})
 
 
 __all__ = ["ARCHITECTURES", "assemble", "load"]
