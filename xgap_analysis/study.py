@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from xgap_analysis.corrections import Calibration, Correction, Fitted, Sides, correction, fuse
 from xgap_analysis.datasets import load_dataset
@@ -47,6 +48,7 @@ MODALITY = {  # view -> the items it is made from
     **{"text": "text", "ovi": "text", "text+ovi": "text"},
 }
 FILTERS = ("zero-shot-correct",)
+MODEL = "the model"  # what a correction that reads no items is fitted on
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,8 @@ class Study:
         corrections: names of registered corrections, with options or without (`"pca-text(rank=64)"`), or `Correction`
             objects; fitted on the split `fit_split` of the same data set.
         level: the labels that define relevance; the data set's first by default.
-        split, fit_split: the split that is judged, and the one corrections are fitted on.
+        split, fit_split: the split that is judged (of a published data set, "test" is the paper's protocol), and the
+            one that corrections are fitted on.
         seeds: one inversion is run for each; tables average over them and report their spread.
         steps, tokens: of the inversion; None takes the paper's (150 / 1000 steps, and the model's token counts).
         limit: judge this many labels only (a smaller, fair task); None judges all.
@@ -318,14 +321,23 @@ class Bench:
         wanted = correction(by)
         name = str(wanted)
         if name not in self._fitted:
-            if self.fit_data is None:
-                what = f"correction {name!r} is fitted on the split {self.study.fit_split!r}"
-                raise XgapError(f"{what}, which data set {self.data.name!r} does not have")
-            words = tuple(self.fit_data.class_names.get(self.level, {}).values())
-            images, texts = self._calibrating("image"), self._calibrating("text")
-            calibration = Calibration(images, texts, self.fit_data.split_name, self.encoder, words)
-            self._fitted[name] = wanted.fit(calibration)
+            alone = wanted.from_model and self.encoder is not None
+            self._fitted[name] = wanted.fit(self._of_model() if alone else self._of_split(name))
         return self._fitted[name]
+
+    def _of_model(self) -> Calibration:
+        """No items, but the model and the dimension of its features."""
+        dim = encode(self.model, "a photo", store=None, progress=False).dim
+        images, texts = (Features(torch.empty(0, dim), (), space, space) for space in ("image", "text"))
+        return Calibration(images, texts, MODEL, self.encoder)
+
+    def _of_split(self, name: str) -> Calibration:
+        if self.fit_data is None:
+            what = f"correction {name!r} is fitted on the split {self.study.fit_split!r}"
+            raise XgapError(f"{what}, which data set {self.data.name!r} does not have")
+        words = tuple(self.fit_data.class_names.get(self.level, {}).values())
+        images, texts = self._calibrating("image"), self._calibrating("text")
+        return Calibration(images, texts, self.fit_data.split_name, self.encoder, words)
 
     def _calibrating(self, space: str) -> Features:
         assert self.fit_data is not None
@@ -429,13 +441,18 @@ class Bench:
             "level": self.level,
             "comparison": comparison.name,
             "correction": str(by),
-            "fitted_on": "" if native or self.fit_data is None else self.fit_data.split_name,
+            "fitted_on": "" if native else self._fitted_on(by),
             "transductive": not native and self.is_transductive(by, comparison),
             "task": comparison.task,
             "baseline": comparison.baseline,
             "claim": comparison.claim if native else by.claims.get(comparison.name, 0),
             "note": "",
         }
+
+    def _fitted_on(self, by: Correction) -> str:
+        if by.from_model and self.encoder is not None:
+            return MODEL
+        return "" if self.fit_data is None else self.fit_data.split_name
 
     def _rows(self, comparison: Comparison, by: Correction) -> list[dict[str, Any]]:
         frames = self._by_seed(comparison, by)
@@ -485,8 +502,9 @@ class Bench:
 
     def is_transductive(self, by: str | Correction, comparison: Comparison) -> bool:
         """Whether a correction sees what is judged: by its own nature, or because it is fitted on the same items."""
-        if correction(by).transductive or self.fit_data is None:
-            return correction(by).transductive
+        wanted = correction(by)
+        if wanted.transductive or wanted.from_model or self.fit_data is None:
+            return wanted.transductive
         judged = set(self.data.queries(MODALITY[comparison.query]))
         if comparison.task == "zero-shot":
             judged |= set(self.data.class_names.get(self.level, {}))  # the ids of class texts are the labels
@@ -505,6 +523,10 @@ class Bench:
             if i in labels:
                 first.setdefault(labels[i], i)
         paired = [i for i in images.ids if labels.get(i) in first]
+        if not paired:
+            raise XgapError(
+                f"no image of data set {self.data.name!r} shares a label of level {self.level!r} with a text"
+            )
         x = images.select(paired)
         row_of = {i: k for k, i in enumerate(texts.ids)}  # a caption may stand beside several images
         y = replace(texts, vectors=texts.vectors[[row_of[first[labels[i]]] for i in paired]], ids=paired)

@@ -57,14 +57,14 @@ def landmarks(root: Path, name: str = "roxford5k", protocol: int = 2, arrays: bo
     return truth
 
 
-def karpathy(root: Path) -> None:
-    """COCO and Flickr30k with five captions an image, two images a split."""
+def karpathy(root: Path, n_images: int = 2) -> None:
+    """COCO and Flickr30k with five captions an image, two images a split (or more)."""
     for name, file, splits in (
         ("coco", "dataset_coco.json", ("train", "restval", "val", "test")),
         ("flickr30k", "dataset_flickr30k.json", ("train", "val", "test")),
     ):
         images, sentence = [], 0
-        for n, split in enumerate([s for s in splits for _ in range(2)]):
+        for n, split in enumerate([s for s in splits for _ in range(n_images)]):
             image = f"COCO_val2014_{n:012}.jpg" if name == "coco" else f"{1000 + n}.jpg"
             captions = []
             for k in range(5):

@@ -1,6 +1,7 @@
 """Images, texts, relevance and splits, against plain loops."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from xgap_analysis.datasets.records import Dataset, Images, Relevance, Texts
+from xgap_analysis.datasets.records import NO_IMAGES, NO_TEXTS, Dataset, Images, Relevance, Texts, in_splits
 from xgap_analysis.errors import XgapError
 
 LABELS = st.lists(st.sampled_from("abcd"), min_size=1, max_size=8)
@@ -243,3 +244,66 @@ def test_a_limit_of_everything_changes_nothing() -> None:
 def test_a_limit_below_one_is_refused(n: int) -> None:
     with pytest.raises(XgapError, match=f"at least 1 label, not {n}"):
         pets().limit(n)
+
+
+def judged(**changed: object) -> Dataset:
+    """Three questions about the animals' captions and images, judged one by one."""
+    grades = {"cat-0": {"cat-1": 2.0, "owl-1": 1.0}, "dog-0": {"dog-1": 1.0}, "owl-0": {"owl-1": 1.0}}
+    loose, strict = Relevance.from_qrels(grades), Relevance.from_qrels({"cat-0": {"cat-1": 1.0}})
+    asking = ("cat-0", "dog-0", "owl-0")
+    return pets(**{"labels": {}, "judgements": {"loose": loose, "strict": strict}, "image_queries": asking, **changed})
+
+
+def test_what_is_judged_item_by_item_comes_before_labels() -> None:
+    data = judged(labels=pets().labels)
+    assert data.default_level == "loose"
+    assert data.relevance().bind(["cat-0"], ["cat-1", "dog-1", "owl-1"]).grades(0, 1).tolist() == [[2, 0, 1]]
+    assert data.relevance("strict").bind(["cat-0"], ["cat-1", "owl-1"]).grades(0, 1).tolist() == [[1, 0]]
+    assert data.relevance("kind").bind(["cat-0"], ["cat-1", "owl-1"]).grades(0, 1).tolist() == [[1, 0]]
+    assert data.labels_of("loose") == {}
+    with pytest.raises(XgapError, match="has no labels 'colour'; it has: loose, strict, kind, flies"):
+        data.relevance("colour")
+
+
+def test_a_limit_of_judged_queries_keeps_the_gallery_and_the_texts() -> None:
+    data = judged()
+    for n in (1, 2):
+        small = data.limit(n)
+        assert len(small.image_queries) == n
+        assert small.gallery("image") == data.gallery("image")
+        assert list(small.texts.ids) == data.texts.ids
+        assert set(small.image_queries) <= set(data.limit(n + 1).image_queries)
+        assert small.split_name == f"all[{n}]"
+    assert data.limit(3).split_name == "all"
+    with pytest.raises(XgapError, match="at least 1 label, not 0"):
+        data.limit(0)
+
+
+def test_class_texts_are_the_names_in_the_prompt() -> None:
+    assert pets().words_of() == {kind: f"a photo of {kind}" for kind in ("cat", "dog", "owl")}
+    assert pets(prompt="{} {}!").words_of("flies") == {"True": "flying flying!", "False": "walking walking!"}
+    braces = pets(class_names={"kind": {"cat": "{0.__class__}"}}, prompt="a {}")
+    assert braces.words_of() == {"cat": "a {0.__class__}"}  # a name is data, never a format
+    with pytest.raises(XgapError, match="names no classes of level 'flies'"):
+        pets(class_names={}).words_of("flies")
+
+
+def test_splits_are_made_once_and_know_each_other() -> None:
+    made: list[str] = []
+
+    def make(name: str) -> Dataset:
+        made.append(name)
+        return pets(split_name=name)
+
+    data = in_splits({name: partial(make, name) for name in ("test", "train")})
+    assert (data.split_name, made) == ("test", ["test"])
+    assert data.split("test") is data
+    assert data.split("train").split("train") is data.split("train")
+    assert data.split("train").split("test") is data
+    assert made == ["test", "train"]
+
+
+def test_there_is_no_image_in_a_data_set_of_texts() -> None:
+    assert len(NO_IMAGES) == len(NO_TEXTS) == 0
+    with pytest.raises(XgapError, match="there is no image 'x': this data set has texts alone"):
+        NO_IMAGES.opener("x")

@@ -50,7 +50,7 @@ def inter_modal_operator(model: DualEncoder) -> InterModalOperator:
     return InterModalOperator(values[:rank], left[:, :rank], right[:rank].T, w_image, w_text)
 
 
-@register("isoclip", claims={"I-I": 1, "T-T": 1})
+@register("isoclip", claims={"I-I": 1, "T-T": 1}, model_alone=True)
 def isoclip(calibration: Calibration, k_top: int | None = None, k_bottom: int | None = None) -> Correct:
     """Leave out the first and the last singular directions of the inter-modal operator, on each side.
 

@@ -74,6 +74,7 @@ class Correction:
         options: given by the user; the others keep the maker's defaults.
         transductive: it sees by its nature what is judged.
         claims: comparison to the sign of the difference that its authors claim: 1 better, -1 worse.
+        model_alone: the model is all that it is fitted on, whatever its options.
     """
 
     name: str
@@ -81,6 +82,12 @@ class Correction:
     options: Mapping[str, Any] = field(default_factory=dict)
     transductive: bool = False
     claims: Mapping[str, int] = field(default_factory=dict)
+    model_alone: bool = False
+
+    @property
+    def from_model(self) -> bool:
+        """Whether the model is all that it is fitted on: no image, text or class name of a data set is read."""
+        return self.model_alone or self.options.get("words") == "imagenet"  # see `anchor_texts`
 
     def __str__(self) -> str:
         given = ", ".join(f"{key}={value}" for key, value in self.options.items())
@@ -149,7 +156,9 @@ class Fitted:
 CORRECTIONS: dict[str, Correction] = {}
 
 
-def register(name: str, *, transductive: bool = False, claims: Mapping[str, int] | None = None) -> Callable[[Fit], Fit]:
+def register(
+    name: str, *, transductive: bool = False, claims: Mapping[str, int] | None = None, model_alone: bool = False
+) -> Callable[[Fit], Fit]:
     """Make a correction known by name to studies, the command line, the widgets and the notebooks.
 
     The decorated function takes a `Calibration` and the correction's options as keywords with defaults, and gives a
@@ -159,6 +168,8 @@ def register(name: str, *, transductive: bool = False, claims: Mapping[str, int]
         name: as in tables.
         transductive: it sees what is judged, whatever it is fitted on; every table will say so.
         claims: comparison to the sign (1, -1) of the difference that its authors claim.
+        model_alone: it reads the calibration's model only (and the dimension of its features), so that it can be had
+            for a data set without a split to be fitted on.
 
     Raises:
         XgapError: the name is taken.
@@ -167,7 +178,7 @@ def register(name: str, *, transductive: bool = False, claims: Mapping[str, int]
     def add(maker: Fit) -> Fit:
         if name in CORRECTIONS:
             raise XgapError(f"there is a correction named {name!r} already")
-        CORRECTIONS[name] = Correction(name, maker, {}, transductive, dict(claims or {}))
+        CORRECTIONS[name] = Correction(name, maker, {}, transductive, dict(claims or {}), model_alone)
         return maker
 
     return add

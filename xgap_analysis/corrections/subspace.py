@@ -60,7 +60,7 @@ def pca_image(calibration: Calibration, rank: int | None = None, centred: bool =
     return _keeping(_leading(calibration.images.vectors.double(), rank, centred))
 
 
-@register("random-subspace")
+@register("random-subspace", model_alone=True)
 def random_subspace(calibration: Calibration, rank: int | None = None, seed: int = 0) -> Correct:
     """The control of `pca-text` with random directions (uniform over all subspaces of this rank).
 

@@ -43,8 +43,10 @@ def load_dataset(name: str, root: Path | str | None = None, **options: Any) -> D
     """A data set by name (see `DATASETS` or `xgap datasets`), in the split that the paper judges; or your own by path.
 
     `"emoji"` is embedded; `"emoji:<language>"` has the names in another language as text queries. The published data
-    sets are read as they lie in their usual folders under `root`; `split("train")` and the like give their other
-    parts.
+    sets are read as they lie in their usual folders under `root`, and come in their split `"test"`: the paper's
+    protocol, query and gallery together (`PROTOCOLS`; train images are searched there, where the paper does so). Other
+    parts come by `split("train")` and the like. Images are opened when they are needed, and their digest is that of
+    the list of files and their sizes.
 
     Your own data is named by a path with a slash in it, or one that exists: a folder of pictures, one folder a class
     (`folder:`); a table of images and captions, `.csv`, `.tsv`, `.jsonl` or `.parquet` (`pairs:`); WebDataset shards

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -107,28 +107,24 @@ def image_files(base: Path, paths: Mapping[str, str], listed_in: str) -> Images:
     Raises:
         XgapError: a path that leaves the folder, or files that are not there.
     """
-    outside = next(
-        (p for p in paths.values() if PurePosixPath(p).is_absolute() or ".." in PurePosixPath(p).parts), None
-    )
+    outside = next((path for path in paths.values() if path.startswith("/") or ".." in path.split("/")), None)
     if outside is not None:
         raise XgapError(f"{listed_in} lists {outside!r}, which is no path under {base}")
     sizes: dict[str, int] = {}
-    for parent in {str(PurePosixPath(path).parent) for path in paths.values()}:
+    for parent in {path.rpartition("/")[0] for path in paths.values()}:
         sizes |= _sizes(base, parent)
-    normal = {item: str(PurePosixPath(path)) for item, path in paths.items()}
-    lost = [path for path in normal.values() if path not in sizes]
+    lost = [path for path in paths.values() if path not in sizes]
     if lost:
-        raise XgapError(
-            f"{len(lost)} of {len(paths)} images that {listed_in} lists are missing: put there {base / lost[0]}"
-        )
-    lines = (f"{item}\x1f{path}\x1f{sizes[path]}" for item, path in normal.items())
+        what = f"{len(lost)} of {len(paths)} images that {listed_in} lists are missing"
+        raise XgapError(f"{what}: put there {base / lost[0]}")
+    lines = (f"{item}\x1f{path}\x1f{sizes[path]}" for item, path in paths.items())
     digest = hashlib.sha256("\x1e".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
-    return Images(tuple(normal), partial(_opened, base, normal), digest)
+    return Images(tuple(paths), partial(_opened, base, dict(paths)), digest)
 
 
 def _sizes(base: Path, parent: str) -> dict[str, int]:
     """Path under the base to size, of the files of one folder (one scan costs less than a look at each file)."""
-    prefix = "" if parent == "." else f"{parent}/"
+    prefix = f"{parent}/" if parent else ""
     try:
         with os.scandir(base / parent) as entries:
             return {f"{prefix}{entry.name}": entry.stat().st_size for entry in entries if entry.is_file()}
