@@ -51,7 +51,9 @@ def test_four_families_in_one_study(root: Path) -> None:
                 continue
             features = xg.encode(model, items, progress=False)
             query, gallery = features.select(data.queries(space)), features.select(data.gallery(space))
-            assert row["value"] == pytest.approx(xg.retrieval(query, gallery, data)["ap"].mean(), abs=1e-6)
+            official = "ap_trapezoid" if data.name == "roxford5k" else "ap"
+            assert row["metric"] == official
+            assert row["value"] == pytest.approx(xg.retrieval(query, gallery, data)[official].mean(), abs=1e-6)
             assert (row["n_queries"], row["n_gallery"]) == (len(query), len(gallery))
             corrected = table.loc[(data.name, comparison, "isoclip")]  # also where there is no split to be fitted on
             assert (corrected["fitted_on"], corrected["transductive"], corrected["note"]) == ("the model", False, "")
@@ -84,6 +86,18 @@ def test_a_correction_fitted_on_the_searched_images_is_called_transductive(root:
         said[split] = [bool(table.loc[("oxford-pets", c, "center"), "transductive"]) for c in ("I-I", "zero-shot")]
     # Train images are the gallery of I-I; the class texts are judged in zero-shot whatever the split.
     assert said == {"train": [True, True], "val": [False, True]}
+
+
+def test_what_the_model_alone_gives_needs_no_split(root: Path) -> None:
+    data = xg.load_dataset("roxford5k", root)
+    asked = ["pca-text(words=imagenet, rank=8)", "random-subspace(rank=8)", "center"]
+    table = main_of(Study(["tiny"], [data], ["I-I"], asked, progress=False).run())
+    for name in asked[:2]:
+        row = table.loc[("roxford5k", "I-I", name)]
+        assert (row["fitted_on"], row["note"]) == ("the model", "")
+        assert np.isfinite(row["value"])
+    refused = table.loc[("roxford5k", "I-I", "center"), "note"]
+    assert refused == "correction 'center' is fitted on the split 'train', which data set 'roxford5k' does not have"
 
 
 def test_gaps_of_images_with_captions_of_their_own(root: Path, tmp_path: Path) -> None:
