@@ -94,15 +94,16 @@ def test_a_published_figure_stands_beside_its_cell_alone_with_its_source() -> No
         row("ViT-B-32/openai", "stanford-cars", 0.3, tokens=4, step=17),
         row("SLIP-ViT-B-16//home/me/slip_base_100ep.pt", "dtd", 0.3),
         row("tiny", "emoji", 0.3),
+        row("ViT-B-32/openai", "roxford5k", 0.3, metric="ap_trapezoid"),  # what landmarks are judged by
     ]
     made = with_published(pd.DataFrame(rows), ["cross-the-gap", "reevaluating"])
     assert made["published"].tolist() == pytest.approx(
-        [0.280, 0.246, math.nan, math.nan, 0.321, 0.305, math.nan], nan_ok=True
+        [0.280, 0.246, math.nan, math.nan, 0.321, 0.305, math.nan, 0.430], nan_ok=True
     )
     assert "Reevaluating" in made["published_source"][0]
     assert "Cross the Gap" in made["published_source"][1]  # the first paper that has a figure
     assert made["published_source"][6] == ""
-    assert made["value"].tolist() == [0.3] * 7  # ours stay ours
+    assert made["value"].tolist() == [0.3] * 8  # ours stay ours
     other = with_published(pd.DataFrame(rows), ["reevaluating"])
     assert other["published"][1] == pytest.approx(0.249)
     with pytest.raises(xg.XgapError, match="no figures of nobody are known"):

@@ -87,7 +87,7 @@ class FeatureStudy:
                 row[f"misalignment_{side.space}"], row[f"misalignment_{side.space}_pooled"] = within(
                     side, self.labels, relevance
                 )
-        hubs = hubness(self.x, self.x).add_prefix("hubness_")
+        hubs = hubness(self.x, self.x, min(10, len(self.x) - 1)).add_prefix("hubness_")
         about = pd.DataFrame([{"model": self.bench.model.name, "dataset": self.name}])
         parts = (about, row.reset_index(drop=True), hubs.reset_index(drop=True))
         return pd.concat(parts, axis=1)

@@ -13,7 +13,7 @@ from xgap_analysis.errors import XgapError
 from xgap_analysis.grids import Average, Grid, expanded, grid
 from xgap_analysis.metrics import bootstrap_interval, paired_test, retrieval
 from xgap_analysis.models.tower import DualEncoder
-from xgap_analysis.study import Bench, Study, verdict
+from xgap_analysis.study import OFFICIAL, Bench, Study, verdict
 
 PUBLISHED = Path(__file__).with_name("published.csv")
 
@@ -73,7 +73,7 @@ def drift(study: Study, tokens: Sequence[int], at_steps: Sequence[int]) -> pd.Da
     for bench in study.benches():
         query, gallery = bench.view("image", "queries"), bench.view("image", "gallery")
         relevance = bench.data.relevance(bench.level)
-        base = retrieval(query, gallery, relevance)["ap"]
+        base = _ap(retrieval(query, gallery, relevance))
         native = _drift_row(bench, base, None)
         rows.append(native)
         for count in (study.tokens,) if study.tokens else tokens:
@@ -86,9 +86,14 @@ def drift(study: Study, tokens: Sequence[int], at_steps: Sequence[int]) -> pd.Da
                 rows.append({**native, **empty, "n_queries": 0, "n_groups": 0, **about})
                 continue
             for step, features in inverted.snapshots.items():
-                row = _drift_row(bench, retrieval(features, gallery, relevance)["ap"], base)
+                row = _drift_row(bench, _ap(retrieval(features, gallery, relevance)), base)
                 rows.append({**row, "tokens": count, "step": step})
     return pd.DataFrame(rows)
+
+
+def _ap(scores: pd.DataFrame) -> pd.Series:
+    """The main measure of retrieval, as in `Study.run`."""
+    return scores[OFFICIAL if OFFICIAL in scores else "ap"]
 
 
 def _drift_row(bench: Bench, ap: pd.Series, base: pd.Series | None) -> dict[str, Any]:
@@ -97,7 +102,7 @@ def _drift_row(bench: Bench, ap: pd.Series, base: pd.Series | None) -> dict[str,
     row: dict[str, Any] = {
         **{"model": bench.model.name, "dataset": bench.data.name, "split": bench.data.split_name},
         **{"level": bench.level, "comparison": "I-I" if base is None else "OTI-I", "correction": "none"},
-        **{"tokens": math.nan, "step": math.nan, "baseline": "I-I", "metric": "ap", "main": True, "verdict": None},
+        **{"tokens": math.nan, "step": math.nan, "baseline": "I-I", "metric": ap.name, "main": True, "verdict": None},
         **{"value": interval.mean, "low": interval.low, "high": interval.high, "note": ""},
         **dict.fromkeys(("difference", "difference_low", "difference_high", "p_value"), math.nan),
         **{"n_queries": int(ap.notna().sum()), "n_groups": interval.n_groups},
@@ -120,7 +125,8 @@ def with_averages(table: pd.DataFrame, averages: Sequence[Average]) -> pd.DataFr
                 continue
             if cells["value"].isna().any():
                 continue
-            kept = {name: cells[name].iloc[0] for name in ("model", "comparison", "correction", "baseline", "metric")}
+            kept = {name: cells[name].iloc[0] for name in ("model", "comparison", "correction", "baseline")}
+            kept["metric"] = _printed(cells["metric"].iloc[0])
             numbers = {name: cells[name].mean(skipna=False) for name in ("value", "difference")}
             about = {"dataset": average.name, "split": "", "main": True, "n_queries": int(cells["n_queries"].sum())}
             transductive = {"transductive": bool(cells["transductive"].any())} if "transductive" in cells else {}
@@ -164,4 +170,9 @@ def _cell(row: dict[Any, Any]) -> tuple[Any, ...]:
     """What a figure is told by; a SLIP checkpoint by its architecture."""
     model = row["model"].partition("/")[0] if row["model"].startswith("SLIP-") else row["model"]
     at = tuple(None if pd.isna(row.get(name)) else int(row[name]) for name in ("tokens", "step"))
-    return (model, row["dataset"], row["comparison"], row["correction"], row["metric"], *at)
+    return (model, row["dataset"], row["comparison"], row["correction"], _printed(row["metric"]), *at)
+
+
+def _printed(metric: str) -> str:
+    """The measure as papers print it: their mAP of landmarks is the mean of the official average precision."""
+    return "ap" if metric == OFFICIAL else metric

@@ -548,7 +548,7 @@ class Bench:
         relevance = self.data.relevance(self.level)
         for side, features in (("image", images), ("text", texts)):
             row[f"misalignment_{side}"], row[f"misalignment_{side}_pooled"] = within(features, labels, relevance)
-        hubs = hubness(images, images).add_prefix("hubness_")
+        hubs = hubness(images, images, min(10, len(images) - 1)).add_prefix("hubness_")  # of small sets, all neighbours
         about = pd.DataFrame(
             [{"model": self.model.name, "dataset": self.data.name, "split": self.data.split_name, "level": self.level}]
         )

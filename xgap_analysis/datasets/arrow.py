@@ -73,7 +73,7 @@ def load_arrow(
             places.append(file.parent / elsewhere if elsewhere else (file, k))
     if not rows:
         raise XgapError(f"{path} has no rows")
-    embedded = "image" in columns and not isinstance(rows[0][columns["image"]], str)
+    embedded = "image" in columns and held is None
     given = (
         {str(row[columns["id"]]) for row in rows if row.get(columns["id"]) is not None} if "id" in columns else set()
     )
@@ -94,7 +94,8 @@ def load_arrow(
         where = {item: by_path[file] for item, file in paths.items()}
         check_any_there({item: place for item, place in where.items() if isinstance(place, Path)}, path)
     stamp = stamps([(file.name, file) for _, file in files] + [(i, p) for i, p in where.items() if isinstance(p, Path)])
-    digest = hashlib.sha256(repr((stamp, [(r.id, str(where.get(r.id))[-80:]) for r in records])).encode()).hexdigest()
+    inside = [(item, place[0].name, place[1]) for item, place in where.items() if isinstance(place, tuple)]
+    digest = hashlib.sha256(repr((stamp, inside, [r.id for r in records])).encode()).hexdigest()
     opener = partial(_open, where, columns.get("image", ""))
     name = path.stem if path.is_file() else path.resolve().name
     return assemble(name, records, opener, digest, train_share=train_share)

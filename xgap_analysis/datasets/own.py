@@ -38,6 +38,8 @@ def load_own(name: str, **options: Any) -> Dataset:
         XgapError: nothing there, a form that no reader knows, or what the reader refuses.
     """
     prefix, colon, rest = name.partition(":")
+    if colon and prefix in READERS and not rest:
+        raise XgapError(f"{name!r} names no path; write {prefix}:/path/to/data")
     if colon and prefix in READERS:
         kind, path = prefix, rest
         if kind == "pairs" and Path(path).suffix == ".parquet":

@@ -109,6 +109,8 @@ def test_mistakes_are_named(animals: Path, tmp_path: Path) -> None:
         load_dataset(str(animals), caption="x")
     with pytest.raises(XgapError, match="options \\(train_share\\) are for own data"):
         load_dataset("emoji", train_share=0.5)
+    with pytest.raises(XgapError, match="'folder:' names no path"):
+        load_dataset("folder:")
     (tmp_path / "x.bin").write_text("")
     with pytest.raises(XgapError, match="none of the forms that are read"):
         load_dataset(str(tmp_path / "x.bin"))

@@ -3,10 +3,12 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
+import xgap_analysis as xg
 from xgap_analysis.datasets import load_dataset
 from xgap_analysis.errors import XgapError
 
@@ -123,3 +125,18 @@ def test_a_table_in_another_encoding_is_refused(folder: Path) -> None:
     (folder / "a.csv").write_bytes("image,caption\nimg/0.png,caf\xe9\n".encode("latin-1"))
     with pytest.raises(XgapError, match="not UTF-8"):
         load_dataset(str(folder / "a.csv"))
+
+
+def test_a_gap_report_pairs_each_image_with_its_own_caption(folder: Path, model: Any) -> None:
+    rows = "".join(f"img/{k}.png,word{k} of this,kind {k // 2}\n" for k in range(4))
+    path = write(folder, "a.csv", "image,caption,label\n" + rows)
+    study = xg.Study([model], [path], ["I-I", "I-T"], progress=False)
+    data = load_dataset(path)
+    images, texts = (xg.encode(model, items, progress=False) for items in (data.images, data.texts))
+    report = study.gaps().iloc[0]
+    assert report["alignment"] == pytest.approx(xg.gap_report(images, texts)["alignment"].item())
+    assert set(study.run()["level"]) == {"class"}
+    by_pair = xg.main_rows(xg.Study([model], [path], ["I-T"], level="pair", progress=False).run())
+    cosine = images.vectors @ texts.vectors.T
+    rank = (cosine >= cosine.diagonal()[:, None]).sum(1)
+    assert by_pair["value"].item() == pytest.approx(float((1 / rank).mean()), abs=1e-6)
