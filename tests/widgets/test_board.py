@@ -127,8 +127,18 @@ def test_its_code_gives_the_same_table(study: xg.Study, run_code: Any) -> None:
     board = VariantBoard(study, study.run())
     board._pick["comparisons"].value = ("I-I",)
     board.run()
+    board._pick["models"].value = ("random-1",)
+    assert "plots.differences" in board.code()
     made = run_code(board.code(), study=study)
     pd.testing.assert_frame_equal(made, board.table())
+
+
+def test_its_code_needs_names_only_where_names_are_enough(run_code: Any) -> None:
+    study = xg.Study(["tiny-untrained"], ["emoji"], ["I-I", "zero-shot"], limit=3, progress=False)
+    board = VariantBoard(study)
+    board.run()
+    assert "study" not in board.code().replace("xg.Study", "")
+    pd.testing.assert_frame_equal(run_code(board.code()), board.table())
 
 
 def test_save_writes_the_table_on_screen(study: xg.Study, xgap_home: Path) -> None:

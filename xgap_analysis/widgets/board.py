@@ -17,7 +17,7 @@ from xgap_analysis.widgets.heat import HeatTable
 from xgap_analysis.widgets.neighbours import NeighbourExplorer
 from xgap_analysis.widgets.panel import Panel
 from xgap_analysis.widgets.pictures import picture_html
-from xgap_analysis.widgets.recreate import by_name, study_code
+from xgap_analysis.widgets.recreate import by_name, comparison_code, study_code
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -180,23 +180,41 @@ class VariantBoard(Panel):
         self.work(lambda: self._bench(str(row["model"]), str(row["dataset"]), chosen), done)
 
     def code(self) -> str:
-        """Python that gives the table on screen."""
-        chosen = self.chosen
+        """Python that gives the table and the figure on screen."""
+        title = self._plot.value
+        drawn = title not in self._plots and self._picture.value
+        return "\n".join(
+            [
+                *(["import dataclasses", ""] if not self._by_name() else []),
+                "import xgap_analysis as xg",
+                *(["from xgap_analysis import plots"] if drawn else []),
+                "",
+                f"table = {self._study_code()}.run()",
+                *([f"plots.{title}(xg.main_rows(table))"] if drawn else []),
+                "xg.main_rows(table)",
+            ]
+        )
+
+    def _by_name(self) -> list[tuple[str, int | None]]:
+        """The one split and limit by which the chosen data sets are loaded again, or nothing."""
+        given = [self._datasets[name] for name in self.chosen["datasets"]]
+        asked = (self.study.split, self.study.limit)
+        found = {asked if isinstance(dataset, str) else by_name(dataset) for dataset in given}
+        return [one for one in found if one is not None] if len(found) == 1 else []
+
+    def _study_code(self) -> str:
+        chosen, found = self.chosen, self._by_name()
         comparisons = [self._comparisons.get(c, c) for c in chosen["comparisons"]]
-        given = [self._datasets[name] for name in chosen["datasets"]]
-        found = {by_name(d) for d in given if isinstance(d, Dataset)}
-        found |= {(self.study.split, self.study.limit)} if any(isinstance(d, str) for d in given) else set()
-        if len(found) == 1 and (one := next(iter(found))) is not None:
-            names = [d if isinstance(d, str) else d.name for d in given]
-            made = study_code(self.study, chosen["models"], names, comparisons, chosen["corrections"], *one)
-        else:
-            parts = {part: list(chosen[part]) for part in ("comparisons", "corrections")}
-            made = (
-                "# the data sets cannot all be loaded by name: `study` is the one that the widget was made with\n"
-                f"dataclasses.replace(study, **{parts!r})"
-            )
-            return "\n".join(["import dataclasses", "", "import xgap_analysis as xg", "", *_assigned(made)])
-        return "\n".join(["import xgap_analysis as xg", "from xgap_analysis import plots", "", *_assigned(made)])
+        if found:
+            names = chosen["models"], chosen["datasets"]
+            return study_code(self.study, *names, comparisons, chosen["corrections"], *found[0])
+        parts: dict[str, Mapping[str, Any]] = {"models": self._models, "datasets": self._datasets}
+        places = {part: [list(of).index(name) for name in chosen[part]] for part, of in parts.items()}
+        lines = [f"{part}=[study.{part}[i] for i in {at}]" for part, at in places.items()]
+        lines += [f"comparisons=[{', '.join(map(comparison_code, comparisons))}]"]
+        lines += [f"corrections={list(chosen['corrections'])!r}"]
+        said = "# the study that the widget was made with: its data sets cannot be loaded by names and one split"
+        return f"dataclasses.replace(\n    study,  {said}\n" + "".join(f"    {line},\n" for line in lines) + ")"
 
     def table(self) -> pd.DataFrame:
         """The main rows on screen."""
@@ -217,11 +235,6 @@ class VariantBoard(Panel):
         """board, models, data sets."""
         chosen = self.chosen
         return f"board-{'+'.join(chosen['models'])}-{'+'.join(chosen['datasets'])}-{self._plot.value}"
-
-
-def _assigned(made: str) -> list[str]:
-    comment, _, expression = made.rpartition("\n") if made.startswith("#") else ("", "", made)
-    return [*([comment] if comment else []), f"table = {expression}.run()", "xg.main_rows(table)"]
 
 
 def _picker(title: str, options: Sequence[str], value: Sequence[str]) -> ipywidgets.SelectMultiple:
