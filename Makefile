@@ -2,6 +2,7 @@
 PYTHON ?= python3
 LAB_ARGS ?=
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 # Two workers with one thread each: towers this small gain nothing from a second thread.
 JOBS ?= 2
 LOCK_PYTHON := 3.10
@@ -12,7 +13,7 @@ NOTEBOOK := notebooks/00_quickstart.ipynb
 export UV_HTTP_TIMEOUT ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test report figures lint format lock clean
+.PHONY: help lab test report bench figures lint format lock clean
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +27,9 @@ test: lint ## check style and types, then run every test (fewer: PYTEST_ARGS="-m
 
 report: .venv/installed ## run the notebooks on the embedded default and write results/report/index.html
 	OMP_NUM_THREADS=1 $(VENV)/xgap report
+
+bench: .venv/installed ## measure speed against naive baselines; writes results/bench.json and docs/benchmarks.md
+	$(VENV)/python -m benchmarks --record docs/benchmarks.md $(BENCH_ARGS)
 
 figures: .venv/installed ## draw the README's pictures
 	OMP_NUM_THREADS=1 $(VENV)/python docs/figures.py

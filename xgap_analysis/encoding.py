@@ -85,9 +85,9 @@ def encode(
 
         def worker(ids: tuple[str, ...]) -> dict[str, Tensor]:
             own = tokens[[position[i] for i in ids]]
-            batches = (model.text.encode(b.to(model.device), project=project).float().cpu() for b in own.split(BATCH))
+            batches = (model.text.encode(b.to(model.device), project=project).float() for b in own.split(BATCH))
             with torch.inference_mode():
-                return {"vectors": torch.cat(list(batches))}
+                return {"vectors": torch.cat(list(batches)).cpu()}
 
     if store == "default":
         store = Store()
@@ -151,10 +151,10 @@ def _encode_images(
     could: list[Tensor] = []
     with torch.inference_mode():
         for pixels, readable in _batches(model, images, rows, on_error):
-            done.append(model.image.encode(pixels.to(model.device, non_blocking=True), project=project).float().cpu())
+            done.append(model.image.encode(pixels.to(model.device, non_blocking=True), project=project).float())
             could.append(readable)
             tell(f"encode images with {model.name}", sum(map(len, could)), len(rows))
-    return {"vectors": torch.cat(done), "readable": torch.cat(could)}
+    return {"vectors": torch.cat(done).cpu(), "readable": torch.cat(could)}  # one wait for the device in a shard
 
 
 def _batches(model: DualEncoder, images: Images, rows: Sequence[int], on_error: str) -> Iterator[tuple[Tensor, Tensor]]:
@@ -180,6 +180,10 @@ def _batches(model: DualEncoder, images: Images, rows: Sequence[int], on_error: 
             some = next((x for x in loaded if x is not None), None)
             blank = torch.zeros_like(some) if some is not None else _blank(model)
             pixels = torch.stack([blank if x is None else x for x in loaded])
+            if (
+                model.device.type == "cuda"
+            ):  # the copy then runs beside the computation, in the layout convolutions like
+                pixels = pixels.contiguous(memory_format=torch.channels_last).pin_memory()
             yield pixels, torch.tensor([x is not None for x in loaded])
 
 

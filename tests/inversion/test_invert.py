@@ -119,6 +119,36 @@ def test_a_killed_run_resumes_with_the_same_bits(
     assert len(ran) == 18
 
 
+@pytest.mark.parametrize("fits", [1, 3, 8])
+def test_a_batch_too_large_for_the_memory_goes_in_halves(
+    fits: int, make_model: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from xgap_analysis import inversion
+
+    model, sizes = make_model("native"), []
+    given = given_features(model, "image", 12)
+    settings = {**QUIET, "steps": 20, "snapshots": (3,)}
+    expected = invert(model, given, **settings)
+    original = inversion.optimise
+
+    def small(forward: object, start: torch.Tensor, *rest: object, **options: object) -> object:
+        if len(start) > fits:
+            raise torch.OutOfMemoryError("too much")
+        sizes.append(len(start))
+        return original(forward, start, *rest, **options)
+
+    monkeypatch.setattr(inversion, "optimise", small)
+    found = invert(model, given, **settings)
+    assert (sum(sizes), max(sizes) <= fits) == (12, True)
+    for a, b in ((found.features, expected.features), (found.snapshots[3], expected.snapshots[3])):
+        assert a.ids == b.ids
+        assert (a.vectors * b.vectors).sum(dim=1).min() > 0.9999
+    torch.testing.assert_close(found.loss, expected.loss, atol=1e-4, rtol=0)
+    fits = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        invert(model, given, **settings)
+
+
 def test_one_bar_counts_the_steps_to_its_end(make_model: Make, capsys: pytest.CaptureFixture[str]) -> None:
     model = make_model("native")
     invert(model, given_features(model, "image", 6), steps=10, batch_size=4, store=None)

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -69,6 +71,20 @@ def test_the_loop_is_adamw_on_the_mean_loss_of_one_item() -> None:
     torch.testing.assert_close(found.tokens, tokens.detach(), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(found.loss[:, 0], torch.tensor(losses), atol=1e-5, rtol=1e-4)
     assert found.loss[-1, 0] < 0.5 * found.loss[0, 0]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="graphs are CUDA's")
+def test_the_captured_step_is_the_plain_one() -> None:
+    start, targets = problem(9)
+    expected = optimise(forward_on(start.device), start, targets, snapshots=(7,), **SETTINGS)
+    on_device = optimise(forward_on("cuda"), start.cuda(), targets, snapshots=(7,), **SETTINGS)
+    torch.testing.assert_close(on_device.loss.cpu(), expected.loss, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(on_device.snapshots[7].cpu(), expected.snapshots[7], atol=1e-4, rtol=1e-3)
+
+
+def forward_on(device: torch.device | str) -> Callable[[Tensor], Tensor]:
+    there = MAP.to(device)  # a copy inside the step could not be captured
+    return lambda tokens: torch.tanh(tokens.flatten(1)) @ there
 
 
 def test_loss_and_snapshots_say_what_was_before_and_after_each_update() -> None:

@@ -18,7 +18,7 @@ from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
 from xgap_analysis.inversion import textual, visual
 from xgap_analysis.inversion.closed_form import ClosedForm
-from xgap_analysis.inversion.optimise import DTYPES, check_stop, optimise, starts, unit_features
+from xgap_analysis.inversion.optimise import DTYPES, Optimised, check_stop, optimise, starts, unit_features
 from xgap_analysis.models.tower import DualEncoder
 from xgap_analysis.progress import Bar
 from xgap_analysis.store import Store, key_of, run_shards
@@ -87,7 +87,7 @@ def invert(
             which an item stops. Each item is judged alone.
         start: `"normal"`, the paper's, drawn from (seed, id); or `"closed-form"`, computed from the target by a linear
             model of the tower (see `ClosedForm`), for fewer steps. Lower loss is not better retrieval.
-        batch_size: items optimised together, at most 256.
+        batch_size: items optimised together, at most 256; a batch that does not fit the device's memory goes in halves.
         precision: `"bf16"` or `"fp16"` for autocast in the loop; the features are computed without it.
         store: where results are kept and found again; None keeps nothing. By default the user's store.
         progress: show a bar when something has to be computed.
@@ -148,7 +148,7 @@ def invert(
             batch = ids[position : position + batch_size]
             rows = [row[i] for i in batch]
             parts.append(
-                optimise(
+                _optimise_within_memory(
                     forward,
                     first(batch, features.vectors[rows]),
                     features.vectors[rows],
@@ -227,6 +227,35 @@ def pseudo_forward(model: DualEncoder, side: str, template: str, count: int) -> 
     if side == "image":
         return visual.pseudo_forward(model.image, count)
     return textual.pseudo_forward(model.text, textual.make_prompt(model.tokenize, template, count))
+
+
+def _optimise_within_memory(
+    forward: Callable[[Tensor], Tensor],
+    start: Tensor,
+    targets: Tensor,
+    *,
+    on_step: Callable[[int], Any] | None = None,
+    **options: Any,
+) -> Optimised:
+    """`optimise`; a batch that does not fit the device's memory goes in halves, which changes no more than rounding."""
+    try:
+        return optimise(forward, start, targets, on_step=on_step, **options)
+    except torch.OutOfMemoryError:
+        if len(start) == 1:
+            raise
+    if start.is_cuda:  # outside the handler, whose traceback would hold the tensors of the attempt
+        torch.cuda.empty_cache()
+    half = len(start) // 2
+    first, second = (
+        _optimise_within_memory(forward, start[rows], targets[rows], on_step=look, **options)
+        for rows, look in ((slice(half), None), (slice(half, None), on_step))
+    )
+    return Optimised(
+        torch.cat([first.tokens, second.tokens]),
+        torch.cat([first.features, second.features]),
+        torch.cat([first.loss, second.loss], dim=1),
+        {step: torch.cat([first.snapshots[step], second.snapshots[step]]) for step in first.snapshots},
+    )
 
 
 def _store(store: Store | str | None) -> Store | None:

@@ -46,7 +46,7 @@ class AdamW:
     def __init__(self, tensor: Tensor, lr: float, weight_decay: float) -> None:
         self._tensor, self._lr, self._decay = tensor, lr, weight_decay
         self._mean, self._square = torch.zeros_like(tensor), torch.zeros_like(tensor)
-        self._step = 0
+        self._step = torch.zeros((), dtype=torch.float64, device=tensor.device)  # there, so that a graph can count
 
     @torch.no_grad()
     def step(self, gradient: Tensor, active: Tensor | None = None) -> None:
@@ -56,8 +56,8 @@ class AdamW:
         self._tensor.mul_(1 - self._lr * self._decay)
         self._mean.lerp_(gradient, 1 - BETAS[0])
         self._square.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
-        spread = self._square.sqrt().div_((1 - BETAS[1] ** self._step) ** 0.5).add_(EPSILON)
-        self._tensor.addcdiv_(self._mean, spread, value=-self._lr / (1 - BETAS[0] ** self._step))
+        spread = self._square.sqrt().div_((1 - BETAS[1] ** self._step).sqrt()).add_(EPSILON)
+        self._tensor.sub_(self._mean / spread * (self._lr / (1 - BETAS[0] ** self._step)))
         if active is not None and before is not None:
             self._tensor.copy_(torch.where(active[:, None, None], self._tensor, before))
 
@@ -143,21 +143,28 @@ def optimise(
         judge = None if stop == "fixed" else Stop(stop, len(tokens), tokens.device)
         losses = torch.empty(steps, len(tokens), device=tokens.device)
         kept: dict[int, Tensor] = {}
-        for step in range(steps):
-            if step in keep:
-                kept[step] = unit_features(forward, tokens)
+
+        def descend() -> tuple[Tensor, Tensor]:
             cast = contextlib.nullcontext() if dtype is None else torch.autocast(tokens.device.type, dtype)
             with cast:
                 features = forward(tokens)
             loss = 1 - F.cosine_similarity(features.float(), targets)
-            (gradient,) = torch.autograd.grad(loss.sum(), tokens)
-            losses[step] = loss.detach()
-            if judge is not None:
-                judge.see(losses[step])
-                if step % LOOK_EVERY == 0 and not bool(judge.active.any()):
-                    losses[step + 1 :] = losses[step]
-                    break
-            optimiser.step(gradient, None if judge is None else judge.active)
+            return loss.detach(), torch.autograd.grad(loss.sum(), tokens)[0]
+
+        replay = _captured(descend, optimiser, losses) if tokens.is_cuda and judge is None else None
+        for step in range(steps):
+            if step in keep:
+                kept[step] = unit_features(forward, tokens)
+            if replay is not None:
+                replay()
+            else:
+                losses[step], gradient = descend()
+                if judge is not None:
+                    judge.see(losses[step])
+                    if step % LOOK_EVERY == 0 and not bool(judge.active.any()):
+                        losses[step + 1 :] = losses[step]
+                        break
+                optimiser.step(gradient, None if judge is None else judge.active)
             if on_step is not None:
                 on_step(step + 1)
         features = unit_features(forward, tokens)
@@ -165,6 +172,34 @@ def optimise(
     if on_step is not None:
         on_step(steps)
     return Optimised(tokens.detach(), features, losses, {step: kept[step] for step in sorted(kept)})
+
+
+def _captured(
+    descend: Callable[[], tuple[Tensor, Tensor]], optimiser: AdamW, losses: Tensor
+) -> Callable[[], None] | None:
+    """The whole step (forward, backward, AdamW, the loss into its row) as one CUDA graph, to be replayed.
+
+    None where a tower does something that cannot be captured, such as waiting for the device; nothing is changed then.
+    """
+    row = torch.zeros(1, dtype=torch.long, device=losses.device)
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):  # libraries make their workspaces at the first passes, which a capture must not see
+        for _ in range(2):
+            descend()
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph):
+            loss, gradient = descend()
+            losses.index_copy_(0, row, loss[None])
+            row.add_(1)
+            optimiser.step(gradient)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError:
+        return None
+    return graph.replay
 
 
 @torch.no_grad()
