@@ -238,6 +238,12 @@ def test_train_leaves_a_model_that_loads(xgap: Xgap, tmp_path: Path) -> None:
     assert "another run" in again.err
 
 
+def test_study_fits_corrections_on_the_split_that_is_named(xgap: Xgap) -> None:
+    said = xgap(*STUDY, "--comparisons", "I-I", "--corrections", "center", "--fit-split", "seen", "--json")
+    assert said.code == 0
+    assert {row["fitted_on"] for row in json.loads(said.out)} == {"seen"}
+
+
 MISTAKES = {
     "model": (["encode", "--model", "tiny-untraind"], "'tiny-untraind'; nearest names: tiny-untrained"),
     "directory": (["encode", "--model", "local-dir:/no/such"], "/no/such"),

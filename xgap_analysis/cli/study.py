@@ -55,6 +55,8 @@ class Study:
     """What is done to the vectors before they meet, with options or without: center "isoclip(k_top=20, k_bottom=8)"."""
     split: str = "test"
     """The split that is judged."""
+    fit_split: str = "train"
+    """The split that corrections are fitted on (val, where the train images are searched)."""
     level: Name = None
     """The labels that define relevance; the data set's first by default."""
     limit: Number = None
@@ -138,6 +140,7 @@ class Study:
             self.corrections or chosen.corrections,
             level=self.level,
             split=self.split,
+            fit_split=self.fit_split,
             seeds=self.seeds,
             steps=self.steps,
             tokens=self.tokens,
