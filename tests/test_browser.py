@@ -126,7 +126,8 @@ def run_all(page: Page, lab: tuple[str, str, Path], notebook: str) -> list[str]:
     address, token, _ = lab
     uncaught: list[str] = []
     page.on("pageerror", lambda error: uncaught.append(str(error)))
-    page.goto(f"{address}/lab/tree/{notebook}?token={token}")
+    # A workspace of its own: the default one would open the notebooks of earlier tests beside this one.
+    page.goto(f"{address}/lab/workspaces/{Path(notebook).stem}/tree/{notebook}?token={token}")
     idle = page.get_by_text(re.compile(r"\| Idle"))  # the status bar: before the kernel is there, it has no such word
     idle.wait_for()
     page.get_by_role("menuitem", name="Run", exact=True).click()
