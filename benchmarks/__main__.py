@@ -97,7 +97,9 @@ def _record(found: dict[str, Any]) -> str:
     text += ["", "Differences and shares:", ""]
     named = ("difference", "flops", "share", "cosine_of", "extra")
     for row in rows:
-        more = [f"{k.replace('_', ' ')} {v:.3g}" for k, v in row.items() if any(n in k for n in named)]
+        more = [
+            f"{k.replace('_', ' ')} {v:.3g}" for k, v in row.items() if v is not None and any(n in k for n in named)
+        ]
         if more:
             text.append(f"- {row['figure']}, {row['model']}, batch {row.get('batch', '-')}: {', '.join(more)}")
     text += [

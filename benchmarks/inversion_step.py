@@ -88,7 +88,6 @@ def measure(architecture: str, batches: list[int], device: torch.device, quick: 
     bare = open_clip.create_model(architecture).to(device)
     model = from_open_clip(bare, word_ids, torch.ones, name=architecture)
     prompt = make_prompt(model.tokenize, "a photo of {}", 1)
-    rate = matrix_rate(device, torch.float32)
     ways = {
         "OTI": (plain_text(bare, prompt.ids.to(device), prompt.start), textual_forward(model.text, prompt)),
         "OVI": (plain_image(bare, model.image.length), visual_forward(model.image, 1)),
@@ -122,7 +121,7 @@ def measure(architecture: str, batches: list[int], device: torch.device, quick: 
             "goal": GOALS[name],
             "feature_difference": float((unit_features(plain, start) - unit_features(ours, start)).abs().max()),
             "flops": operations(run_plain) / flops,
-            "share_of_matrix_rate": flops / (pair.ours / steps) / rate,
+            "share_of_matrix_rate": flops / (pair.ours / steps) / matrix_rate(device, torch.float32),
         }
     if not quick:
         yield from _curves(ways, model, device)

@@ -234,8 +234,9 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the peak is in other units")
 def test_peak_memory_stays_near_the_budget_of_a_block():
     done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
-    # Twice a budget of 64 MiB, as one GiB is twice the budget; in one block 300 x 32,000 cells take more than that.
-    assert 2**20 < int(done.stdout) < 2**27
+    # 110 to 145 MB were seen: two blocks of 64 MiB at a time and what the allocator keeps. One block of all 300 x
+    # 32,000 cells takes about 400 MB.
+    assert 2**20 < int(done.stdout) < 3 * 2**26
 
 
 @settings(max_examples=25, deadline=None)
