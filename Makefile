@@ -23,7 +23,7 @@ lab: .venv/installed ## open JupyterLab on the notebooks (more options: LAB_ARGS
 		--LabApp.default_url="/lab/tree/$(NOTEBOOK)" $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS)
 
 test: lint ## check style and types, then run every test (fewer: PYTEST_ARGS="-m 'not slow'")
-	OMP_NUM_THREADS=1 $(VENV)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(VENV)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
 
 report: .venv/installed ## run the notebooks on the embedded default and write results/report/index.html
 	OMP_NUM_THREADS=1 $(VENV)/xgap report

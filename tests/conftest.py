@@ -18,6 +18,14 @@ settings.register_profile("any machine", deadline=None)  # a slow machine is no 
 settings.load_profile("any machine")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker takes a whole file, whose fixtures its tests share; but a notebook that is run is a job of its own."""
+    for item in items:
+        alone = f" {item.name}" if item.name.startswith("test_it_runs_top_to_bottom") else ""
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}/{item.path.stem}{alone}"))
+
+
 @pytest.fixture(autouse=True)
 def xgap_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The store of one test, so that none reads or writes the user's."""

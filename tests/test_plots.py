@@ -27,6 +27,7 @@ from xgap_analysis.metrics import (
     nearest_items,
     paired_test,
     retrieval,
+    seed_interval,
     similarity_histograms,
     structure_table,
     variance_along_gap,
@@ -408,3 +409,44 @@ def test_inversion_step_marks_the_step_on_the_items_own_loss() -> None:
     np.testing.assert_allclose(left.lines[1].get_ydata(), loss.mean(dim=1), rtol=1e-6)
     assert left.lines[2].get_xdata() == [3, 3]
     assert float(left.lines[3].get_ydata()[0]) == pytest.approx(float(loss[3, 2]))
+
+
+def ablated() -> pd.DataFrame:
+    rows = [
+        {"ablation": name, "setting": setting, "seed": seed, "step": step, "quantity": quantity, "value": value}
+        for name, settings in (("intra", ("0", "2")), ("temperature", ("0.01",)))
+        for place, setting in enumerate(settings)
+        for seed in range(3)
+        for step in (0, 60)
+        for quantity, value in (("gap", place + 0.1 * seed + step), ("OTI-I - I-I", 0.01 * seed - 0.02 * place))
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_over_settings_draws_every_seed_and_the_interval_of_the_mean() -> None:
+    intra = ablated().query("ablation == 'intra'")
+    fig = plots.over_settings(intra, ["gap", "OTI-I - I-I"])
+    left, right = fig.axes
+    assert [t.get_text() for t in left.get_xticklabels()] == ["0", "2"]
+    rings, bar, dot = left.lines[:3]
+    assert list(rings.get_ydata()) == pytest.approx([60.0, 60.1, 60.2])
+    assert (dot.get_ydata()[0], *bar.get_ydata()) == pytest.approx(seed_interval([60.0, 60.1, 60.2]))
+    assert len(right.lines) == len(left.lines) + 1  # zero
+    assert plots.over_settings(intra, ["gap"], step=0).axes[0].lines[2].get_ydata()[0] == pytest.approx(0.1)
+    with pytest.raises(XgapError, match="unknown quantity"):
+        plots.over_settings(intra, ["gaps"])
+    with pytest.raises(XgapError, match="it has: 0, 60"):
+        plots.over_settings(intra, ["gap"], step=7)
+    with pytest.raises(XgapError, match="one ablation"):
+        plots.over_settings(ablated(), ["gap"])
+
+
+def test_runs_places_each_run_and_names_its_setting() -> None:
+    ax = plots.runs(ablated(), "gap", "OTI-I - I-I")
+    intra, temperature = ax.lines[:2]
+    assert sorted(intra.get_xdata()) == pytest.approx([60, 60.1, 60.2, 61, 61.1, 61.2])
+    assert list(temperature.get_ydata()) == pytest.approx([0, 0.01, 0.02])
+    assert [text.get_text() for text in ax.texts] == ["0", "2", "0.01"]
+    assert ax.get_legend_handles_labels()[1] == ["intra", "temperature"]
+    with pytest.raises(XgapError, match="unknown quantity"):
+        plots.runs(ablated(), "gap", "OTI-I")

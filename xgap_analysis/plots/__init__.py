@@ -1,5 +1,7 @@
 """Figures from tables and Features. Each function draws on Axes (or makes a Figure), returns it, and shows nothing."""
 
+from xgap_analysis.plots.ablations import over_settings as over_settings
+from xgap_analysis.plots.ablations import runs as runs
 from xgap_analysis.plots.comparisons import differences as differences
 from xgap_analysis.plots.comparisons import grid as grid
 from xgap_analysis.plots.comparisons import values as values

@@ -1,0 +1,99 @@
+"""What a setting of the training changes, as figures."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from xgap_analysis.errors import XgapError, unknown_name
+from xgap_analysis.metrics import seed_interval
+from xgap_analysis.plots.style import BLUE, GREY, line_styles, open_axes, own_axes
+
+
+def over_settings(table: pd.DataFrame, quantities: Sequence[str], step: int | None = None) -> Figure:
+    """Each quantity over the settings, a panel each: a ring for each seed, a dot and Student's 95 % interval for the
+    mean over seeds. Differences have a line at zero.
+
+    Args:
+        table: of one ablation, from `Ablation.run`.
+        quantities: as the table names them.
+        step: the checkpoint; the last one of each run by default.
+
+    Raises:
+        XgapError: a quantity or a step that the table does not hold, or several ablations.
+    """
+    if table["ablation"].nunique() > 1:
+        raise XgapError("a figure shows one ablation; choose its rows first")
+    chosen = _at(table, step)
+    settings = list(dict.fromkeys(chosen["setting"]))
+    columns = min(3, len(quantities))
+    lines = -(-len(quantities) // columns)
+    fig, axes = plt.subplots(
+        lines, columns, figsize=(3.3 * columns, 2.5 * lines), squeeze=False, layout="constrained", sharex=True
+    )
+    for ax, quantity in zip(axes.flat, quantities, strict=False):
+        rows = chosen[chosen["quantity"] == quantity]
+        if rows.empty:
+            raise unknown_name("quantity", quantity, chosen["quantity"].unique())
+        for place, setting in enumerate(settings):
+            values = rows.loc[rows["setting"] == setting, "value"].to_numpy()
+            mean, low, high = seed_interval(values)
+            ax.plot(np.full(len(values), place), values, "o", mfc="none", mec=GREY, ms=5, ls="")
+            ax.plot([place, place], [low, high], color=BLUE, lw=2)
+            ax.plot(place, mean, "o", color=BLUE, ms=6)
+        if " - " in quantity:
+            ax.axhline(0, color="black", lw=1)
+        ax.set_title(quantity, fontsize=10)
+        ax.set_xticks(range(len(settings)), settings, fontsize=9)
+    for ax in axes.flat[len(quantities) :]:
+        ax.set_visible(False)
+    fig.supxlabel(str(table["ablation"].iloc[0]), fontsize=10)
+    open_axes(axes.flat)
+    return fig
+
+
+def runs(table: pd.DataFrame, x: str, y: str, step: int | None = None, ax: Axes | None = None) -> Axes:
+    """One quantity of each run over another: a mark a run, its shape and colour the ablation, its setting beside it.
+
+    Args:
+        table: from `Ablation.run`, of one ablation or several below each other.
+        x, y: quantities.
+        step: the checkpoint; the last one of each run by default.
+        ax: where to draw; a new figure by default.
+
+    Raises:
+        XgapError: a quantity or a step that the table does not hold.
+    """
+    ax = own_axes(ax, 5, 3.5)
+    wide = _at(table, step).pivot_table(
+        index=["ablation", "setting", "seed"], columns="quantity", values="value", sort=False
+    )
+    for name in (x, y):
+        if name not in wide:
+            raise unknown_name("quantity", name, wide.columns)
+    ablations = wide.index.get_level_values("ablation")
+    for (colour, _, marker), name in zip(line_styles(), dict.fromkeys(ablations), strict=False):
+        own = wide[ablations == name]
+        ax.plot(own[x], own[y], marker, color=colour, ms=6, ls="", alpha=0.8, label=name)
+        for setting, middle in own.groupby("setting", sort=False)[[x, y]].mean().iterrows():
+            ax.annotate(
+                str(setting), tuple(middle), xytext=(5, 4), textcoords="offset points", fontsize=8, color=colour
+            )
+    if " - " in y:
+        ax.axhline(0, color="black", lw=1)
+    ax.set(xlabel=x, ylabel=y)
+    ax.legend(frameon=False, fontsize=9)
+    open_axes([ax])
+    return ax
+
+
+def _at(table: pd.DataFrame, step: int | None) -> pd.DataFrame:
+    """The rows of one checkpoint, or of each run's last."""
+    last = table.groupby(["ablation", "setting", "seed"])["step"].transform("max")
+    chosen = table[table["step"] == (last if step is None else step)]
+    if chosen.empty:
+        raise XgapError(f"the table has no step {step}; it has: {', '.join(map(str, sorted(table['step'].unique())))}")
+    return chosen
