@@ -106,7 +106,7 @@ _HOME = {
     "train": "training",
     "zero_shot": "metrics",
 }
-_ROOMS = ("corrections", "maps", "metrics", "plots", "widgets")
+_ROOMS = ("ablation", "corrections", "maps", "metrics", "plots", "widgets")
 
 
 def __getattr__(name: str) -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from xgap_analysis.datasets.pictures import open_picture
 from xgap_analysis.datasets.records import Images
 from xgap_analysis.errors import XgapError
 
@@ -133,5 +134,4 @@ def _sizes(base: Path, parent: str) -> dict[str, int]:
 
 
 def _opened(base: Path, paths: Mapping[str, str], item: str) -> Image.Image:
-    with Image.open(base / paths[item]) as image:
-        return image.convert("RGB")
+    return open_picture(base / paths[item], plain=True)

@@ -18,13 +18,14 @@ MAX_PIXELS = 178_956_970  # half a gigabyte as RGB; a small file may claim more,
 UNREADABLE = (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 
 
-def open_picture(source: str | Path | bytes) -> Image.Image:
+def open_picture(source: str | Path | bytes, plain: bool = False) -> Image.Image:
     """A picture as RGB, turned the way its EXIF tag says, transparent parts on white, 16-bit gray scaled to 8.
 
     Of an animation, the first frame.
 
     Args:
         source: a file, or the content of one.
+        plain: as the published evaluations open theirs: converted to RGB, and nothing else.
 
     Raises:
         OSError, ...: one of `UNREADABLE`: no such file, a truncated one, another format, or more than `MAX_PIXELS`.
@@ -36,7 +37,7 @@ def open_picture(source: str | Path | bytes) -> Image.Image:
             what = f"{image.width} x {image.height} pixels are more than the {MAX_PIXELS} that are opened"
             raise Image.DecompressionBombError(what)
         image.load()
-        return as_rgb(image)
+        return image.convert("RGB") if plain else as_rgb(image)
 
 
 def is_picture(name: str) -> bool:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from xgap_analysis.datasets import pictures
+from xgap_analysis.datasets.files import image_files
 from xgap_analysis.datasets.pictures import UNREADABLE, is_picture, open_picture
 
 LEFT_RED = Image.new("RGB", (16, 8), "blue")
@@ -47,6 +48,20 @@ def test_a_turned_photograph_stands_upright(turn: int, tmp_path: Path) -> None:
     # Rows and columns of the EXIF standard: from 5 on, rows become columns; 2, 3, 7 and 8 begin at the other end.
     assert opened.size == ((8, 16) if turn > 4 else (16, 8))
     assert colours(opened) == (("blue", "red") if turn in (2, 3, 7, 8) else ("red", "blue"))
+
+
+def test_published_sets_are_opened_as_the_published_evaluations_do(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    LEFT_RED.save(tmp_path / "a.png", exif=exif)
+    assert open_picture(tmp_path / "a.png").size == (8, 16)
+    files = image_files(tmp_path, {"a": "a.png"}, "a list")
+    with Image.open(tmp_path / "a.png") as image:
+        np.testing.assert_array_equal(np.asarray(files.opener("a")), np.asarray(image.convert("RGB")))
+    Image.new("L", (1, 1)).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "a.png")
+    with pytest.raises(UNREADABLE):  # but no decoder that starts programs, whatever the file is called
+        files.opener("a")
 
 
 def test_what_is_transparent_is_white(tmp_path: Path) -> None:
