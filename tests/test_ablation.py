@@ -12,7 +12,17 @@ from PIL import Image
 from scipy import stats
 
 from xgap_analysis import Dataset, Images, Recipe, Texts, XgapError, load_model
-from xgap_analysis.ablation import ABLATIONS, Ablation, at_equal_quality, changes, over_seeds, relation
+from xgap_analysis.ablation import (
+    ABLATIONS,
+    Ablation,
+    at_equal_quality,
+    changes,
+    changes_from,
+    over_seeds,
+    relation,
+    summary,
+)
+from xgap_analysis.metrics import detectable_effect, seed_interval
 
 SMALL = Recipe(steps=2, batch=6, image_views=2, learning_rate=1e-2, warmup=1)
 
@@ -102,6 +112,26 @@ def test_over_seeds_is_students_interval() -> None:
     (row,) = over_seeds(table).to_dict("records")
     expected = stats.ttest_1samp([0.1, 0.2, 0.6], 0).confidence_interval(0.95)
     assert (row["value"], row["low"], row["high"], row["seeds"]) == pytest.approx((0.3, expected.low, expected.high, 3))
+
+
+def test_a_summary_and_changes_are_of_the_last_step() -> None:
+    rows = []
+    for seed, (zero, one) in enumerate(((0.1, 0.2), (0.2, 0.35), (0.6, 0.65))):
+        rows += [("0", seed, 5, "I-I", zero), ("1", seed, 5, "I-I", one), ("0", seed, 0, "I-I", 9.0)]
+    table = long(rows)
+    words = summary(table, ["I-I"], digits=2)
+    mean, low, high = seed_interval([0.1, 0.2, 0.6])
+    assert words.loc["I-I", "0"] == f"{mean:.2f} ({low:.2f}, {high:.2f})"
+    assert list(words.columns) == ["0", "1"]
+    (change,) = changes_from(table, "0", "I-I").to_dict("records")
+    each = np.array([0.1, 0.15, 0.05])
+    assert (change["change"], change["low"], change["high"]) == pytest.approx(seed_interval(each))
+    assert change["detectable"] == pytest.approx(detectable_effect(each))
+    assert change["seeds"] == 3
+    with pytest.raises(XgapError, match="unknown setting"):
+        changes_from(table, "2", "I-I")
+    with pytest.raises(XgapError, match="unknown quantity"):
+        summary(table, ["I-T"])
 
 
 def test_equal_quality_takes_each_run_where_it_is_as_good_as_the_worst_became() -> None:

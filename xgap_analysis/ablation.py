@@ -20,9 +20,10 @@ from xgap_analysis.datasets import Dataset, load_dataset
 from xgap_analysis.embedded import data_root
 from xgap_analysis.encoding import encode
 from xgap_analysis.errors import XgapError, unknown_name
-from xgap_analysis.metrics import deviation, linear_cka, mutual_knn, rotation, seed_interval
+from xgap_analysis.metrics import detectable_effect, deviation, linear_cka, mutual_knn, rotation, seed_interval
 from xgap_analysis.models import load_model
 from xgap_analysis.models.tower import DualEncoder
+from xgap_analysis.store import Store
 from xgap_analysis.study import Study, main_rows
 from xgap_analysis.training import Recipe, train
 
@@ -56,7 +57,7 @@ class Ablation:
         limit: labels that are judged; None judges all.
         text_limit: labels of the text side, whose inversion is slow; it is judged after the last update only. 0 leaves
             it out.
-        folder: where runs are kept; a killed ablation goes on there.
+        folder: where runs are kept, beside the user's store by default; a killed ablation goes on there.
 
     Raises:
         XgapError: an unknown name, or no setting, seed or checkpoint.
@@ -70,7 +71,7 @@ class Ablation:
     checkpoints: Sequence[int] = (0, 30, 60)
     limit: int | None = None
     text_limit: int = 20
-    folder: Path | str = "results/ablations"
+    folder: Path | str | None = None
     device: str | None = None
     workers: int = 0
     progress: bool = True
@@ -107,7 +108,7 @@ class Ablation:
         tables = []
         for setting, seed in tqdm(runs, desc=f"ablation {self.name}", unit="run", disable=not self.progress):
             recipe = replace(self.recipe, **self.cases[setting], seed=seed)
-            folder = Path(self.folder) / _key(self.model, recipe)
+            folder = Path(self.folder or Store().root / "runs") / _key(self.model, recipe)
             steps = tuple(sorted(self.checkpoints))
             train(
                 self.model,
@@ -180,6 +181,59 @@ def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def summary(table: pd.DataFrame, quantities: Sequence[str], digits: int = 3) -> pd.DataFrame:
+    """For reading: quantities by settings, each the mean over seeds with its interval, at each run's last step.
+
+    Args:
+        table: from `Ablation.run`, of one ablation.
+        quantities: the rows, in this order.
+        digits: behind the decimal point.
+
+    Raises:
+        XgapError: a quantity that the table does not hold.
+    """
+    _check_known(table, quantities)
+    last = table[table["step"] == table.groupby(["setting", "seed"])["step"].transform("max")]
+    means = over_seeds(last.assign(step=0)).to_dict("records")
+    words = {
+        (row["quantity"], row["setting"]): "{value:.{d}f} ({low:.{d}f}, {high:.{d}f})".format(**row, d=digits)
+        for row in means
+    }
+    settings = list(dict.fromkeys(last["setting"]))
+    cells = [[words.get((quantity, setting), "") for setting in settings] for quantity in quantities]
+    return pd.DataFrame(cells, index=list(quantities), columns=settings)
+
+
+def changes_from(table: pd.DataFrame, setting: str, quantity: str) -> pd.DataFrame:
+    """How a quantity differs from one setting to each of the others, seed by seed, and what could have been seen.
+
+    Args:
+        table: from `Ablation.run`, of one ablation; the last step of each run counts.
+        setting: the one that the others are compared with.
+        quantity: what is compared.
+
+    Returns:
+        indexed by setting: `change` (mean over seeds), `low`, `high` (Student's 95 % interval), `detectable` (the
+        smallest change that so many seeds would tell from zero four times out of five; see `metrics.power`), `seeds`.
+
+    Raises:
+        XgapError: a quantity or a setting that the table does not hold.
+    """
+    _check_known(table, [quantity])
+    if setting not in set(table["setting"]):
+        raise unknown_name("setting", setting, table["setting"].unique())
+    last = table[table["step"] == table.groupby(["setting", "seed"])["step"].transform("max")]
+    wide = last[last["quantity"] == quantity].pivot(index="seed", columns="setting", values="value")
+    rows = {}
+    for other in dict.fromkeys(last["setting"]):
+        if other != setting:
+            change = (wide[other] - wide[setting]).dropna().to_numpy()
+            mean, low, high = seed_interval(change)
+            told = {"change": mean, "low": low, "high": high, "detectable": detectable_effect(change)}
+            rows[other] = {**told, "seeds": len(change)}
+    return pd.DataFrame(rows).T.rename_axis("setting")
+
+
 def at_equal_quality(table: pd.DataFrame, quality: str = "I-T") -> pd.DataFrame:
     """One step of each run, so that all runs are about equally good by a quantity.
 
@@ -193,9 +247,8 @@ def at_equal_quality(table: pd.DataFrame, quality: str = "I-T") -> pd.DataFrame:
     Raises:
         XgapError: a quantity that the table does not hold.
     """
+    _check_known(table, [quality])
     known = table[table["quantity"] == quality]
-    if known.empty:
-        raise unknown_name("quantity", quality, table["quantity"].unique())
     last = known[known["step"] == known["step"].max()]
     aim = known["seed"].map(last.groupby("seed")["value"].min())
     away = (known["value"] - aim).abs()
@@ -219,10 +272,8 @@ def relation(table: pd.DataFrame, x: str, y: str, *, resamples: int = 2000, seed
     Raises:
         XgapError: fewer than three runs with both.
     """
+    _check_known(table, [x, y])
     wide = table.pivot_table(index=["ablation", "setting", "seed"], columns="quantity", values="value")
-    missing = [name for name in (x, y) if name not in wide]
-    if missing:
-        raise unknown_name("quantity", missing[0], wide.columns)
     wide = wide[[x, y]].dropna()
     if len(wide) < 3:
         raise XgapError(f"a relation needs three runs at least, and {len(wide)} have both {x!r} and {y!r}")
@@ -248,6 +299,13 @@ def embedded_ablations() -> pd.DataFrame:
     if not path.exists():
         raise XgapError(f"{path} is missing; restore it from the repository, or run data/ablations/run.py")
     return pd.read_parquet(path)
+
+
+def _check_known(table: pd.DataFrame, quantities: Sequence[str]) -> None:
+    known = set(table["quantity"])
+    for quantity in quantities:
+        if quantity not in known:
+            raise unknown_name("quantity", quantity, known)
 
 
 def _scores(table: pd.DataFrame) -> list[dict[str, Any]]:
