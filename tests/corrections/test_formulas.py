@@ -326,7 +326,7 @@ def test_anchors_that_cannot_be_had_are_refused() -> None:
 
 def test_fused_queries_have_the_weighted_mean_of_both_similarities() -> None:
     native, gallery = features(6, "image", 3), features(9, "image", 4)
-    inverted = Features(torch.randn(6, D), native.ids, "text", "image")
+    inverted = Features(features(6, "text", 5).vectors, native.ids, "text", "image")
     made = fuse(native, inverted, weight=0.3)
     expected = 0.7 * rows(native) @ rows(gallery).T + 0.3 * rows(inverted) @ rows(gallery).T
     ratio = rows(made) @ rows(gallery).T / expected

@@ -14,6 +14,7 @@ from xgap_analysis.errors import XgapError
 from xgap_analysis.progress import Cancelled
 from xgap_analysis.study import save_table
 from xgap_analysis.widgets.jobs import Jobs
+from xgap_analysis.widgets.pictures import alone
 from xgap_analysis.widgets.style import STYLE
 
 if TYPE_CHECKING:
@@ -78,19 +79,14 @@ class Panel(ipywidgets.VBox):
 
     def save(self) -> list[Path]:
         """Writes figure (PNG, SVG) and table (Parquet, CSV) into the results folder and gives their paths."""
-        import matplotlib.pyplot as plt
-
         stem = re.sub(r"[^A-Za-z0-9.=,_-]+", "-", self.name()).strip("-.")[:120]
         table = self.table()
         parquet = save_table(table, f"{stem}.parquet")
         csv, png, svg = (parquet.with_name(f"{stem}.{suffix}") for suffix in ("csv", "png", "svg"))
         table.to_csv(csv, index=False)
-        figure = self.figure()
-        try:
-            figure.savefig(png, dpi=200)
-            figure.savefig(svg)
-        finally:
-            plt.close(figure)  # an open figure would be shown by the next cell
+        figure = alone(self.figure())
+        figure.savefig(png, dpi=200)
+        figure.savefig(svg)
         return [png, svg, parquet, csv]
 
     def work(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:

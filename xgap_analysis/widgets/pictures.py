@@ -9,21 +9,30 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+def alone(figure: "Figure") -> "Figure":
+    """The figure, out of pyplot's hands and on a canvas of its own.
+
+    An open one would be shown again by the next cell. And JupyterLab answers gestures on another thread than cells: a
+    cell that ends now would draw the figure into the buffer that is being written.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    plt.close(figure)
+    FigureCanvasAgg(figure)
+    return figure
+
+
 def picture_html(figure: "Figure", alt: str, dpi: int = 100) -> str:
-    """A figure as an `<img>`, closed afterwards: an open one would be shown again by the next cell.
+    """A figure as an `<img>`.
 
     Args:
         figure: drawn by a function of `xgap_analysis.plots`.
         alt: what it says, in words.
         dpi: dots per inch; the picture is shown at half that size on a fine screen.
     """
-    import matplotlib.pyplot as plt
-
     stream = io.BytesIO()
-    try:
-        figure.savefig(stream, format="png", dpi=2 * dpi)
-    finally:
-        plt.close(figure)
+    alone(figure).savefig(stream, format="png", dpi=2 * dpi)
     width = int(figure.get_figwidth() * dpi)
     coded = base64.b64encode(stream.getvalue()).decode()
     return f"<img src='data:image/png;base64,{coded}' alt='{escape(alt, quote=True)}' style='width:{width}px'>"
