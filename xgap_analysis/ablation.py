@@ -193,7 +193,7 @@ def summary(table: pd.DataFrame, quantities: Sequence[str], digits: int = 3) -> 
         XgapError: a quantity that the table does not hold.
     """
     _check_known(table, quantities)
-    last = table[table["step"] == table.groupby(["setting", "seed"])["step"].transform("max")]
+    last = _last(table)
     means = over_seeds(last.assign(step=0)).to_dict("records")
     words = {
         (row["quantity"], row["setting"]): "{value:.{d}f} ({low:.{d}f}, {high:.{d}f})".format(**row, d=digits)
@@ -222,7 +222,7 @@ def changes_from(table: pd.DataFrame, setting: str, quantity: str) -> pd.DataFra
     _check_known(table, [quantity])
     if setting not in set(table["setting"]):
         raise unknown_name("setting", setting, table["setting"].unique())
-    last = table[table["step"] == table.groupby(["setting", "seed"])["step"].transform("max")]
+    last = _last(table)
     wide = last[last["quantity"] == quantity].pivot(index="seed", columns="setting", values="value")
     rows = {}
     for other in dict.fromkeys(last["setting"]):
@@ -299,6 +299,11 @@ def embedded_ablations() -> pd.DataFrame:
     if not path.exists():
         raise XgapError(f"{path} is missing; restore it from the repository, or run data/ablations/run.py")
     return pd.read_parquet(path)
+
+
+def _last(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each run's last step."""
+    return table[table["step"] == table.groupby(["setting", "seed"])["step"].transform("max")]
 
 
 def _check_known(table: pd.DataFrame, quantities: Sequence[str]) -> None:

@@ -58,6 +58,7 @@ class Pairs(torch.utils.data.Dataset):
             if (name in pictures or not recipe.n_views) and (name in captions or not recipe.n_captions)
         ]  # fmt: skip
         self.labels = sorted(wanted)
+        self._number = {label: i for i, label in enumerate(self.labels)}
         self._pictures, self._captions = pictures, captions
         if len(self.labels) < recipe.batch:
             raise XgapError(
@@ -87,20 +88,19 @@ class Pairs(torch.utils.data.Dataset):
 
     def __getitem__(self, step: int) -> Batch:
         recipe = self._recipe
-        number = {label: i for i, label in enumerate(self.labels)}
         items = self.drawn(step)
         views: list[Tensor] = []
         with torch.random.fork_rng(devices=[]):
             pictures = [self._images.opener(image) for _, image, _ in items] if recipe.n_views else []
             for view in range(recipe.n_views):
-                torch.manual_seed(_number(recipe.seed, step, view))
+                torch.manual_seed(seed_of(recipe.seed, step, view))
                 views.append(torch.stack([self._augment(picture) for picture in pictures]))
         texts = [text for _, _, captions in items for text in captions]
         tokens = self._tokenize(texts) if texts else torch.zeros(0, dtype=torch.long)
         return Batch(
             torch.stack(views) if views else torch.zeros(0),
             tokens.unflatten(0, (len(items), recipe.n_captions)) if texts else tokens,
-            torch.tensor([number[label] for label, _, _ in items]),
+            torch.tensor([self._number[label] for label, _, _ in items]),
         )
 
 
@@ -131,6 +131,6 @@ def _in_templates(texts: Sequence[str], templates: Sequence[str], draw: random.R
     return [draw.choice(templates).replace("{}", text) for text in texts]
 
 
-def _number(*parts: int) -> int:
+def seed_of(*parts: int) -> int:
     """A seed for torch from several numbers."""
     return random.Random(" ".join(map(str, parts))).getrandbits(63)

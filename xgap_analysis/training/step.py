@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xgap_analysis.models.openclip import AUTOCAST
 from xgap_analysis.training.objectives import temperature_at
-from xgap_analysis.training.pairs import Batch, _number
+from xgap_analysis.training.pairs import Batch, seed_of
 from xgap_analysis.training.recipe import Recipe
 from xgap_analysis.training.terms import TERMS, Views, active, objective
 
-AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 LARGEST_SCALE = math.log(100)  # CLIP's own bound
 
 
@@ -124,7 +124,7 @@ class Learner:
         images = texts = torch.zeros(0, 0, 0, device=self.device)
         cuda = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda), self._autocast():
-            torch.manual_seed(_number(self.recipe.seed, step, part.start))  # the same dropout when a part comes again
+            torch.manual_seed(seed_of(self.recipe.seed, step, part.start))  # the same dropout when a part comes again
             if batch.pixels.numel():
                 pixels = batch.pixels[:, part].to(self.device, non_blocking=True)
                 images = _unit(self.module.encode_image(pixels.flatten(0, 1))).unflatten(0, pixels.shape[:2])
