@@ -30,6 +30,7 @@ HEAVY = {
     "ipywidgets",
     "jscatter",
     "matplotlib",
+    "numba",
     "open_clip",
     "seaborn",
     "sklearn",

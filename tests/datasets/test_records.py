@@ -80,8 +80,13 @@ def test_labels_in_rows_equal_a_plain_loop(query: list[str], gallery: list[str],
     bound = Relevance.from_labels(query, gallery).bind(query_ids, gallery_ids)
     start = data.draw(st.integers(0, len(query)))
     stop = data.draw(st.integers(start, len(query)))
-    assert torch.equal(bound.grades(start, stop), naive_labels(query, gallery)[start:stop])
+    expected = naive_labels(query, gallery)
+    assert torch.equal(bound.grades(start, stop), expected[start:stop])
     assert bound.grades(start, stop).dtype == torch.float32
+    row, column, grade = bound.relevant(start, stop)
+    assert torch.equal(torch.stack([row, column], dim=1), expected[start:stop].nonzero())
+    assert grade.tolist() == [1] * len(row)
+    assert bound.n_relevant.tolist() == expected.sum(dim=1).tolist()
     assert not bound.ignored(start, stop).any()
 
 
@@ -138,6 +143,10 @@ def test_graded_judgements_and_junk_equal_a_plain_loop(
     n = len(query_ids)
     grades = [[float(max(qrels.get(q, {}).get(g, 0), 0)) for g in gallery_ids] for q in query_ids]
     assert bound.grades(0, n).tolist() == grades
+    row, column, grade = bound.relevant(0, n)
+    assert torch.equal(torch.stack([row, column], dim=1), torch.tensor(grades).reshape(n, -1).nonzero())
+    assert grade.tolist() == [g for of in grades for g in of if g]
+    assert bound.n_relevant.tolist() == [sum(g > 0 for g in of) for of in grades]
     for exclude_self in (True, False):
         left_out = [[g in junk.get(q, ()) or (exclude_self and q == g) for g in gallery_ids] for q in query_ids]
         assert bound.ignored(0, n, exclude_self).tolist() == left_out

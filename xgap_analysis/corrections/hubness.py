@@ -12,7 +12,7 @@ from xgap_analysis.corrections.protocol import Calibration, Rule, Sides, registe
 from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
 from xgap_analysis.metrics.neighbourhoods import nearest
-from xgap_analysis.metrics.retrieval import similarities
+from xgap_analysis.metrics.similarities import similarities
 
 BETA = 20.0  # inverse temperature
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from xgap_analysis.errors import XgapError, unknown_name
 from xgap_analysis.features import Features
-from xgap_analysis.metrics.retrieval import ScoreNormaliser
+from xgap_analysis.metrics.similarities import ScoreNormaliser
 from xgap_analysis.models.tower import DualEncoder
 
 ENTRY_POINTS = "xgap_analysis.corrections"  # the group by which an installed package brings corrections of its own

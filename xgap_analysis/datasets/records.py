@@ -4,7 +4,7 @@ import hashlib
 import random
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 
 import torch
 from PIL import Image
@@ -177,32 +177,65 @@ class BoundRelevance:
         """Grades of the queries `start` to `stop`: float32 `[stop - start, n_gallery]`, 0 where not relevant."""
         if self._query_codes is not None and self._gallery_codes is not None:
             return (self._query_codes[start:stop, None] == self._gallery_codes[None]).float()
+        row, column, grade = self.relevant(start, stop)
+        grades = torch.zeros(stop - start, len(self.gallery_ids))
+        grades[row, column] = grade
+        return grades
+
+    def relevant(self, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The same as r cells: row, column and grade (above 0) of each, by row and then by column."""
+        if self._query_codes is not None:
+            of, by_label, first = self._query_codes[start:stop], *self._groups
+            n = first[of + 1] - first[of]
+            row = torch.arange(stop - start).repeat_interleave(n)
+            nth = torch.arange(len(row)) - (n.cumsum(0) - n)[row]
+            return row, by_label[first[of][row] + nth], torch.ones(len(row))
         assert self._qrels is not None
-        cells = [
-            (row, self._column[item], max(float(grade), 0.0))
+        cells = sorted(
+            (row, self._column[item], float(grade))
             for row, query in enumerate(self.query_ids[start:stop])
             for item, grade in self._qrels.get(query, {}).items()
-            if item in self._column
-        ]
-        grades = torch.zeros(stop - start, len(self.gallery_ids))
-        if cells:
-            rows, columns, values = zip(*cells, strict=True)
-            grades[list(rows), list(columns)] = torch.tensor(values)
-        return grades
+            if item in self._column and grade > 0
+        )
+        row, column = _pairs([cell[:2] for cell in cells])
+        return row, column, torch.tensor([grade for *_, grade in cells])
+
+    @cached_property
+    def n_relevant(self) -> Tensor:
+        """How many gallery items are relevant to each query `[n]`; an item that is left out may be among them."""
+        if self._query_codes is not None:
+            first = self._groups[1]
+            return (first[1:] - first[:-1])[self._query_codes]
+        return torch.tensor([len(self.relevant(row, row + 1)[0]) for row in range(len(self.query_ids))])
+
+    @cached_property
+    def _groups(self) -> tuple[Tensor, Tensor]:
+        """The gallery's columns by label, and where each label's begin."""
+        assert self._query_codes is not None and self._gallery_codes is not None
+        labels = int(torch.cat([self._query_codes, self._gallery_codes]).max()) + 1
+        sizes = torch.bincount(self._gallery_codes, minlength=labels)
+        return self._gallery_codes.argsort(stable=True), torch.cat([torch.zeros(1, dtype=torch.long), sizes.cumsum(0)])
 
     def ignored(self, start: int, stop: int, exclude_self: bool = True) -> Tensor:
         """Items left out of the ranking of the queries `start` to `stop`: bool `[stop - start, n_gallery]`.
 
         Junk items, and the query itself (found by id) unless `exclude_self` is false.
         """
+        mask = torch.zeros(stop - start, len(self.gallery_ids), dtype=torch.bool)
+        mask[self.left_out(start, stop, exclude_self)] = True
+        return mask
+
+    def left_out(self, start: int, stop: int, exclude_self: bool = True) -> tuple[Tensor, Tensor]:
+        """The same as cells: row and column of each."""
         queries = list(enumerate(self.query_ids[start:stop]))
         cells = [(row, self._column[q]) for row, q in queries if exclude_self and q in self._column]
         cells += [(row, self._column[i]) for row, q in queries for i in self._junk.get(q, ()) if i in self._column]
-        mask = torch.zeros(stop - start, len(self.gallery_ids), dtype=torch.bool)
-        if cells:
-            rows, columns = zip(*cells, strict=True)
-            mask[list(rows), list(columns)] = True
-        return mask
+        return _pairs(cells)
+
+
+def _pairs(cells: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    row, column = torch.tensor(cells, dtype=torch.long).reshape(-1, 2).T
+    return row, column
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from xgap_analysis.metrics.neighbourhoods import k_occurrence as k_occurrence
 from xgap_analysis.metrics.neighbourhoods import nearest_items as nearest_items
 from xgap_analysis.metrics.power import detectable_effect as detectable_effect
 from xgap_analysis.metrics.power import seed_interval as seed_interval
-from xgap_analysis.metrics.retrieval import HasRelevance as HasRelevance
 from xgap_analysis.metrics.retrieval import retrieval as retrieval
 from xgap_analysis.metrics.retrieval import revisited as revisited
 from xgap_analysis.metrics.significance import Interval as Interval
@@ -32,6 +31,7 @@ from xgap_analysis.metrics.significance import bootstrap_interval as bootstrap_i
 from xgap_analysis.metrics.significance import holm as holm
 from xgap_analysis.metrics.significance import paired_test as paired_test
 from xgap_analysis.metrics.significance import seed_spread as seed_spread
+from xgap_analysis.metrics.similarities import HasRelevance as HasRelevance
 from xgap_analysis.metrics.structure import Rotation as Rotation
 from xgap_analysis.metrics.structure import deviation as deviation
 from xgap_analysis.metrics.structure import linear_cka as linear_cka

@@ -7,7 +7,7 @@ import torch
 
 from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
-from xgap_analysis.metrics.retrieval import ScoreNormaliser, similarities
+from xgap_analysis.metrics.similarities import ScoreNormaliser, similarities
 
 
 def zero_shot(

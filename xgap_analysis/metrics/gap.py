@@ -14,7 +14,7 @@ from torch import Tensor
 
 from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
-from xgap_analysis.metrics.retrieval import block_of
+from xgap_analysis.metrics.similarities import block_of
 
 
 def gap_vector(x: Features, y: Features) -> Float[Tensor, " d"]:

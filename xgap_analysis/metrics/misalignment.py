@@ -13,7 +13,7 @@ from xgap_analysis.datasets.records import Relevance
 from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
 from xgap_analysis.metrics.classification import zero_shot
-from xgap_analysis.metrics.retrieval import HasRelevance, blocks
+from xgap_analysis.metrics.similarities import HasRelevance, blocks
 
 
 def misalignment(

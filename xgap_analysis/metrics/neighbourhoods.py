@@ -10,7 +10,7 @@ from torch import Tensor
 from xgap_analysis.datasets.records import Relevance
 from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
-from xgap_analysis.metrics.retrieval import HasRelevance, ScoreNormaliser, blocks, descending
+from xgap_analysis.metrics.similarities import HasRelevance, ScoreNormaliser, blocks, descending
 
 
 def nearest(scores: Float[Tensor, "b m"], k: int) -> Bool[Tensor, "b m"]:

@@ -1,37 +1,20 @@
 """Retrieval: full rankings of a gallery by cosine similarity, read one block of queries at a time."""
 
-import math
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Collection, Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from xgap_analysis.datasets.records import Relevance
 from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
+from xgap_analysis.metrics.ranks import Ranks, relevant_ranks
+from xgap_analysis.metrics.similarities import HasRelevance, ScoreNormaliser
 
-GALLERY_CHUNK = 4096  # gallery rows in double precision at a time: what a processor's cache holds
-MOST_QUERIES = 256  # of a block: more gain no speed
-CELL = 48  # bytes of working memory that one similarity costs its reader at most: masks, grades, copies
-BUDGET = 2**29  # bytes of a block
-BINS = 2**14  # of a row's scores, where the ranks of its relevant items are counted
 CUTOFF = 10  # of nDCG and mP
-
-ScoreNormaliser = Callable[[Tensor], Tensor]
-
-
-@runtime_checkable
-class HasRelevance(Protocol):
-    """Anything that knows which items answer which, such as a `Dataset`."""
-
-    def relevance(self) -> Relevance:
-        """Its (default) relevance."""
-        ...
 
 
 def retrieval(
@@ -135,75 +118,10 @@ def revisited(
     return both
 
 
-def similarities(
-    query: Features, gallery: Features, *, block: int | None = None
-) -> Iterator[tuple[int, int, Float[Tensor, "b m"]]]:
-    """Cosine similarities `[b, m]` of the queries `start` to `stop` to the whole gallery, one block at a time.
-
-    They are float32, rounded from a double-precision product: similarities that are equal then stay equal whatever
-    the block's size, the device and the order of the sum. A float32 product parts about a third of the ties of
-    quantised vectors, and changes its last bits with the block.
-
-    Raises:
-        XgapError: an empty side, different dimensions, or a block below 1.
-    """
-    if not len(query) or not len(gallery):
-        raise XgapError(f"the {'query' if not len(query) else 'gallery'} side is empty")
-    if query.dim != gallery.dim:
-        raise XgapError(f"the query has {query.dim} dimensions and the gallery {gallery.dim}; they must be the same")
-    block = block_of(len(gallery)) if block is None else block
-    if block < 1:
-        raise XgapError(f"block must be at least 1, not {block}")
-    for start in range(0, len(query), block):
-        rows = query.vectors[start : start + block].double()
-        scores = torch.empty(len(rows), len(gallery), device=rows.device)
-        for first in range(0, len(gallery), GALLERY_CHUNK):
-            chunk = gallery.vectors[first : first + GALLERY_CHUNK].to(rows.device).double()
-            scores[:, first : first + len(chunk)] = rows @ chunk.T
-        yield start, start + len(rows), scores
-
-
-def block_of(columns: int, cell: int = CELL, most: int = MOST_QUERIES) -> int:
-    """The rows of a block that its `cell` bytes a number keep within half a GiB, and a gallery chunk of a block beside.
-
-    A gallery of 1,280,000 leaves 8 rows a block; a gallery of more than 11 million, one row, which then takes more.
-    """
-    return max(1, min(most, BUDGET // (cell * max(1, columns))))
-
-
-def descending(scores: Float[Tensor, "b m"]) -> Int[Tensor, "b m"]:
-    """The columns of each row by descending score; equal scores keep the columns' order. No score may be NaN."""
-    if scores.device.type != "cpu":
-        return scores.sort(dim=1, descending=True, stable=True).indices
-    # One 64-bit key a cell, the score's bits (made to sort as integers) above its column: no two keys are equal, so
-    # numpy's vectorised sort, which is not stable, gives the stable order in a fifth of the time of torch's.
-    bits = (np.float32(0) - scores.numpy()).view(np.int32)
-    bits ^= (bits >> 31) & 0x7FFFFFFF
-    keys = bits.astype(np.int64)
-    keys <<= 32
-    keys |= np.arange(scores.shape[1])
-    keys.sort(axis=1)
-    keys &= 0xFFFFFFFF
-    return torch.from_numpy(keys)
-
-
-def blocks(
-    query: Features, gallery: Features, relevance: Relevance | HasRelevance, *, exclude_self: bool, block: int | None
-) -> Iterator[tuple[Float[Tensor, "b m"], Float[Tensor, "b m"], Bool[Tensor, "b m"]]]:
-    """Similarities, grades, and what is left out of the ranking, one block of queries at a time."""
-    if not isinstance(relevance, Relevance):
-        relevance = relevance.relevance()
-    bound = relevance.bind(query.ids, gallery.ids)
-    exclude_self = exclude_self and query.origin == gallery.origin  # an image and its caption may share an id
-    for start, stop, scores in similarities(query, gallery, block=block):
-        grades = bound.grades(start, stop).to(scores.device)
-        yield scores, grades, bound.ignored(start, stop, exclude_self).to(scores.device)
-
-
 def _evaluate(
     query: Features,
     gallery: Features,
-    relevance: Relevance | HasRelevance,
+    relevance: Relevance,
     ks: Sequence[int],
     exclude_self: bool,
     block: int | None,
@@ -212,15 +130,10 @@ def _evaluate(
 ) -> pd.DataFrame:
     if not all(k >= 1 for k in ks):
         raise XgapError(f"the cut-offs ks must be 1 or more, not {tuple(ks)}")
-    parts = []
-    for scores, grades, ignored in blocks(query, gallery, relevance, exclude_self=exclude_self, block=block):
-        scores, grades = scores.masked_fill_(ignored, -math.inf), grades.masked_fill_(ignored, 0)
-        if normalise is not None:
-            shape, scores = scores.shape, normalise(scores).float()
-            if scores.shape != shape or not bool((torch.isfinite(scores) | ignored).all()):
-                raise XgapError(f"the score normaliser must give finite scores of shape {tuple(shape)}")
-            scores = scores.masked_fill(ignored, -math.inf)
-        parts.append(_measure(scores, grades, ks))
+    bound = relevance.bind(query.ids, gallery.ids)
+    apart = exclude_self and query.origin == gallery.origin  # an image and its caption may share an id
+    ranked = relevant_ranks(query, gallery, bound, exclude_self=apart, block=block, normalise=normalise)
+    parts = [_measure(ranks, ks) for ranks in ranked]
     columns = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
     frame = pd.DataFrame(columns, index=pd.Index(query.ids, name="query"))
     without = int((frame["n_relevant"] == 0).sum())
@@ -234,13 +147,10 @@ def _evaluate(
     return frame
 
 
-def _measure(scores: Float[Tensor, "b m"], grades: Float[Tensor, "b m"], ks: Sequence[int]) -> dict[str, Tensor]:
-    """The columns of `retrieval` for one block, from the ranks of the relevant items alone.
-
-    What is left out of a ranking has a score of minus infinity and no grade.
-    """
-    row, rank, grade = _ranks(scores, grades)
-    n = torch.bincount(row, minlength=len(scores))
+def _measure(ranks: Ranks, ks: Sequence[int]) -> dict[str, Tensor]:
+    """The columns of `retrieval` for one block."""
+    row, rank, grade = ranks.row, ranks.rank, ranks.grade
+    n = torch.bincount(row, minlength=ranks.queries)
     nth = torch.arange(len(row), device=row.device) - (n.cumsum(0) - n)[row]  # relevant items before it in its row
 
     def total(values: Tensor) -> Tensor:
@@ -249,8 +159,10 @@ def _measure(scores: Float[Tensor, "b m"], grades: Float[Tensor, "b m"], ks: Seq
     precision = (nth + 1).double() / (rank + 1)
     before = torch.where(rank == 0, 1.0, nth.double() / rank)
     last = torch.zeros_like(n).scatter_reduce_(0, row, rank + 1, "amax").clamp(max=CUTOFF)
-    ideal = grade.argsort(descending=True)
-    ideal = ideal[row[ideal].argsort(stable=True)]  # each row's relevant items, the highest grade first
+    ideal = grade
+    if len(grade) and bool((grade != grade[0]).any()):
+        ideal = grade.argsort(descending=True)
+        ideal = grade[ideal[row[ideal].argsort(stable=True)]]  # each row's grades, the highest first
     # A query without relevant items divides 0 by 0 everywhere below: NaN, as it should be.
     return {
         "n_relevant": n,
@@ -259,7 +171,7 @@ def _measure(scores: Float[Tensor, "b m"], grades: Float[Tensor, "b m"], ks: Seq
         "r_precision": total(rank < n[row]) / n,
         **{f"hit_at_{k}": total((rank < k) & (nth == 0)) / (n > 0) for k in ks},
         **{f"recall_at_{k}": total(rank < k) / n for k in ks},
-        "ndcg_at_10": total(_gain(grade, rank)) / total(_gain(grade[ideal], nth)),
+        "ndcg_at_10": total(_gain(grade, rank)) / total(_gain(ideal, nth)),
         "mp_at_10": total(rank < last[row]) / last,
         "ap_trapezoid": total((before + precision) / 2) / n,
     }
@@ -268,47 +180,3 @@ def _measure(scores: Float[Tensor, "b m"], grades: Float[Tensor, "b m"], ks: Seq
 def _gain(grade: Float[Tensor, " r"], rank: Int[Tensor, " r"]) -> Float[Tensor, " r"]:
     """What items of these grades add to the DCG at these ranks (from 0)."""
     return (rank < CUTOFF) * grade.double() / (rank + 2).double().log2()
-
-
-def _ranks(scores: Float[Tensor, "b m"], grades: Float[Tensor, "b m"]) -> tuple[Tensor, Tensor, Tensor]:
-    """Row, rank (from 0) and grade of each relevant item, by row and then by rank; the order is `descending`'s."""
-    if scores.device.type != "cpu":
-        order = descending(scores)
-        gains = grades.gather(1, order)
-        row, rank = (gains > 0).nonzero(as_tuple=True)
-        return row, rank, gains[row, rank]
-    rows, columns = (grades > 0).nonzero(as_tuple=True)
-    ends = torch.bincount(rows, minlength=len(scores)).cumsum(0)[:-1].tolist()
-    parts = zip(scores.numpy(), np.split(columns.numpy(), ends), strict=True)
-    counted = [_count(own, relevant) for own, relevant in parts if len(relevant)]
-    if not counted:
-        return rows, columns, grades[rows, columns]
-    rank, columns = (torch.from_numpy(np.concatenate(part)) for part in zip(*counted, strict=True))
-    return rows, rank, grades[rows, columns]
-
-
-def _count(scores: np.ndarray, relevant: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ranks (from 0, ascending) of the columns `relevant` by descending score, and those columns in that order.
-
-    The scores are counted in bins that keep their order, and only what shares a bin with a relevant one is sorted:
-    where few items are relevant, a tenth of the time of sorting all.
-    """
-    low, high = scores[relevant].min(), scores.max()
-    scale = np.float32(BINS - 2) / max(high - low, np.float32(1e-30))
-    bins = scores - low
-    bins *= scale
-    np.maximum(bins, -1, out=bins)  # bin 0 is for what no relevant item can be below
-    bins += 1
-    cell = bins.astype(np.intp)
-    size = np.bincount(cell, minlength=BINS)
-    shared = np.zeros(len(size), dtype=bool)
-    shared[cell[relevant]] = True
-    near = np.flatnonzero(shared[cell])
-    near = near[descending(torch.from_numpy(scores[near])[None])[0].numpy()]
-    size[shared] = 0
-    missed = np.cumsum(size[::-1])[::-1]  # scores in higher bins that are not in `near`
-    is_relevant = np.zeros(len(scores), dtype=bool)
-    is_relevant[relevant] = True
-    place = np.flatnonzero(is_relevant[near])
-    found = near[place]
-    return place + missed[cell[found]], found

@@ -18,7 +18,7 @@ from torch import Tensor
 from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
 from xgap_analysis.metrics.neighbourhoods import nearest
-from xgap_analysis.metrics.retrieval import descending, similarities
+from xgap_analysis.metrics.similarities import descending, similarities
 
 RIDGE = 1e-6  # pull towards "no turn", a millionth of the data's weight: it decides only where the data are silent
 

@@ -10,7 +10,7 @@ from xgap_analysis.datasets.records import Relevance
 from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
 from xgap_analysis.metrics import bootstrap_interval, retrieval
-from xgap_analysis.metrics.retrieval import HasRelevance
+from xgap_analysis.metrics.similarities import HasRelevance
 from xgap_analysis.plots.style import GREY, line_styles, open_axes
 
 Snapshots = Mapping[int, Features]

@@ -8,7 +8,7 @@ from xgap_analysis.corrections import Sides
 from xgap_analysis.datasets.records import Images, Relevance
 from xgap_analysis.features import Features
 from xgap_analysis.metrics import nearest_items
-from xgap_analysis.metrics.retrieval import HasRelevance
+from xgap_analysis.metrics.similarities import HasRelevance
 from xgap_analysis.plots.ranked import ranked
 
 

@@ -1,0 +1,148 @@
+"""Ranks that are counted from single precision, against the stable order of the true similarities."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xgap_analysis.datasets.records import Relevance
+from xgap_analysis.features import Features
+from xgap_analysis.metrics import retrieval
+from xgap_analysis.metrics.counting import cosine, count
+from xgap_analysis.metrics.ranks import _Block, _bounds, relevant_ranks
+from xgap_analysis.metrics.similarities import descending, products
+
+MUCH = 10**9
+
+
+def unit(vectors):
+    return torch.nn.functional.normalize(torch.as_tensor(vectors, dtype=torch.float64), dim=1).float()
+
+
+def draw(seed, *shape):
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=shape))
+
+
+def true_ranks(scores, relevant):
+    """Ranks of the columns `relevant` in the stable order, and those columns in that order."""
+    order = np.argsort(-scores, kind="stable")
+    place = np.flatnonzero(np.isin(order, relevant))
+    return place, order[place]
+
+
+def counted(scores, relevant, margin=0.0, query=None, gallery=None, truth=None, most=MUCH):
+    """The same by `count`, for one row."""
+    truth = scores if truth is None else truth
+    _, columns = true_ranks(truth, relevant)
+    cells, rank = scores[None].copy(), np.full(len(relevant), -1)
+    cells[0, relevant] = -np.inf
+    begin = np.array([0, len(relevant)])
+    none = np.zeros((1, 1), np.float32)
+    sides = (none, none) if query is None else (query[None], gallery)
+    anew = count(cells, begin, columns, truth[columns], np.float32(margin), *sides, most, rank, 0, 1)
+    return rank, columns, anew
+
+
+@given(st.integers(0, 10_000), st.integers(1, 400), st.sampled_from([1, 20, 10_000, 2**31]))
+def test_counted_ranks_are_those_of_the_stable_order(seed, n, levels):
+    rng = np.random.default_rng(seed)
+    scores = (rng.integers(0, levels, n) / levels * 2 - 1).astype(np.float32)  # few levels: many ties
+    relevant = np.sort(rng.choice(n, rng.integers(1, n + 1), replace=False))
+    junk = rng.random(n) < 0.2
+    junk[relevant] = False
+    scores[junk] = -np.inf
+    rank, columns, anew = counted(scores, relevant)
+    place, expected = true_ranks(scores, relevant)
+    assert (rank.tolist(), columns.tolist(), anew) == (place.tolist(), expected.tolist(), 0)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 300), st.sampled_from([1e-7, 1e-4, 0.1]))
+def test_scores_off_by_less_than_the_margin_change_no_rank(seed, n, error):
+    rng = np.random.default_rng(seed)
+    gallery, query = unit(draw(seed, n, 5)).numpy(), unit(draw(seed + 1, 1, 5))[0].numpy()
+    gallery[rng.integers(0, n, n // 3)] = gallery[0]  # ties, which the errors below part
+    truth = np.array([cosine(query, x) for x in gallery])
+    relevant = np.sort(rng.choice(n, rng.integers(1, n + 1), replace=False))
+    off = (truth + rng.uniform(-error, error, n)).astype(np.float32)
+    rank, *_ = counted(off, relevant, error + 2**-23, query, gallery, truth)
+    assert rank.tolist() == true_ranks(truth, relevant)[0].tolist()
+
+
+def test_only_what_lies_within_the_margin_is_computed_again():
+    gallery, query = unit(draw(0, 5000, 8)).numpy(), unit(draw(1, 1, 8))[0].numpy()
+    truth = np.array([cosine(query, x) for x in gallery])
+    relevant = np.arange(0, 5000, 500)
+    near = np.abs(truth[:, None] - truth[relevant]).min(axis=1) <= 1e-4
+    near[relevant] = False
+    assert 0 < near.sum() < 100
+    assert counted(truth, relevant, 1e-4, query, gallery)[2] == near.sum()
+    assert counted(truth, relevant, 1e-4, query, gallery, most=near.sum() - 1)[2] == -1
+
+
+CLOUDS = {
+    "random": lambda n, d: draw(0, n, d),
+    "a narrow cone": lambda n, d: draw(0, n, d) * 0.5 + 1,
+    "one loud dimension": lambda n, d: draw(0, n, d) + 20 * torch.eye(d)[3],
+    "everything thrice": lambda n, d: draw(0, n // 3 + 1, d).repeat(3, 1)[:n],
+    "near duplicates": lambda n, d: draw(0, n // 4 + 1, d).repeat(4, 1)[:n] + 1e-7 * draw(1, n, d),
+}
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+@pytest.mark.parametrize("setting", ["highest", "medium"])  # the user's own, which may be bfloat16
+def test_single_precision_gives_the_ranks_of_double_precision(cloud, setting):
+    n, m, d = 60, 4000, 64
+    gallery = Features(unit(CLOUDS[cloud](m, d)), [f"g{i}" for i in range(m)], "image", "image")
+    query = gallery.select(gallery.ids[::67][:n])
+    bound = Relevance.from_labels([i % 9 for i in range(n)], [i % 400 for i in range(m)]).bind(query.ids, gallery.ids)
+    own = _Block.of(query.vectors, gallery, bound, 0, True)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(setting)
+    try:
+        single = query.vectors @ gallery.vectors.T
+    finally:
+        torch.set_float32_matmul_precision(before)
+    with ThreadPoolExecutor(2) as pool:
+        found = own.near_ranks(single.clone(), pool)
+        expected = own.true_ranks(products(query.vectors, gallery.vectors, torch.empty(n, m)), pool)
+    assert found is not None  # not so many are close that all were computed
+    for part in ("row", "rank", "grade"):
+        assert torch.equal(getattr(found, part), getattr(expected, part))
+    order = descending(products(query.vectors, gallery.vectors, torch.empty(n, m)))
+    itself = torch.tensor([gallery.ids.index(i) for i in query.ids])
+    hits = bound.grades(0, n).gather(1, order)[order != itself[:, None]].reshape(n, m - 1) > 0
+    assert torch.equal(torch.stack([expected.row, expected.rank], dim=1), hits.nonzero())
+
+
+def test_where_almost_all_is_tied_all_is_computed_in_double_precision():
+    gallery = Features(torch.eye(4).repeat(100, 1), [str(i) for i in range(400)], "image", "image")
+    bound = Relevance.from_labels([i % 7 for i in range(400)], [i % 7 for i in range(400)]).bind(
+        gallery.ids, gallery.ids
+    )
+    own = _Block.of(gallery.vectors, gallery, bound, 0, False)
+    with ThreadPoolExecutor(2) as pool:
+        assert own.near_ranks(gallery.vectors @ gallery.vectors.T, pool) is None
+    ranked = list(relevant_ranks(gallery, gallery, bound, exclude_self=False, block=None, normalise=None))
+    order = descending(gallery.vectors @ gallery.vectors.T)
+    assert torch.equal(ranked[0].rank, (bound.grades(0, 400).gather(1, order) > 0).nonzero()[:, 1])
+
+
+def test_vectors_in_any_memory_order():
+    x = Features(draw(0, 7, 50).T, [str(i) for i in range(50)], "image", "image")
+    y = Features(x.vectors.contiguous(), x.ids, "image", "image")
+    relevance = Relevance.from_labels([i % 5 for i in range(50)], [i % 5 for i in range(50)])
+    assert retrieval(x, x, relevance).equals(retrieval(y, y, relevance))
+
+
+@given(st.lists(st.integers(0, 2_000_000), min_size=1, max_size=600), st.integers(1, 5_000_000))
+def test_blocks_keep_to_the_budget(n_relevant, columns):
+    n_relevant = [min(n, columns) for n in n_relevant]
+    bounds = list(_bounds(np.array(n_relevant), columns, None))
+    assert [0, *(stop for _, stop in bounds)] == [*(start for start, _ in bounds), len(n_relevant)]
+    for start, stop in bounds:
+        n, pairs = stop - start, sum(n_relevant[start:stop])
+        assert n == 1 or (n * columns * 6 <= 2**29 and pairs * 256 <= 2**27)
+    assert next(_bounds(np.array(n_relevant), columns, 7)) == (0, min(7, len(n_relevant)))

@@ -1,0 +1,123 @@
+"""Loops over the cells of a block of similarities, compiled by numba; `ranks` says what they are for.
+
+Each works on its own queries, `first` to `last`, without Python's lock, so that several run at once. numba needs
+literal types and unsigned indices (signed ones are tested for wrapping round) to make tight loops of them.
+"""
+
+from typing import no_type_check
+
+import numpy as np
+from numba import njit
+
+BINS = 2**15  # of a row's scores: more of them leave fewer scores to look at closely, until they outgrow the cache
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+@no_type_check
+def cosine(x, y):
+    """The product of two vectors in double precision, rounded to float32: the same for equal vectors anywhere."""
+    total = 0.0
+    for k in range(len(x)):
+        total += np.float64(x[k]) * np.float64(y[k])
+    return np.float32(total)
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def cosines(query, gallery, row, column, order, found, first, last):
+    """`found[e]`, the cosine of query `row[e]` and gallery item `column[e]`, for the pairs e in `order[first:last]`."""
+    for e in order[first:last]:
+        found[e] = cosine(query[row[e]], gallery[column[e]])
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def count(scores, begin, column, score, margin, query, gallery, most, rank, first, last):
+    """Writes the rank (from 0) of each relevant item of some rows; says how many scores were computed anew.
+
+    The scores are counted in bins that keep their order. Only those in a bin that lies within `margin` of a relevant
+    item's are looked at one by one, and only those within it computed anew.
+
+    Args:
+        scores: `[b, m]` float32, each within `margin` of the true score; minus infinity at relevant items and at what
+            is left out.
+        begin: `[b + 1]` where each row's relevant items begin among all r of the block.
+        column, score: `[r]` of the relevant items, with true scores, each row's in the order of its ranking.
+        margin: float32; 0 says that the scores are true, and nothing is computed anew.
+        query, gallery: `[b, d]` and `[m, d]`.
+        most: the rows are given up, and -1 comes back, when more scores than this must be computed anew.
+        rank: `[r]`, written.
+        first, last: the rows.
+    """
+    m = scores.shape[1]
+    bins = min(BINS, 16 * m)
+    size = np.empty(bins, np.uint32)
+    near = np.empty(bins, np.bool_)  # bins within the margin of a relevant item, and the relevant items that are:
+    lowest, highest = np.empty(bins, np.int64), np.empty(bins, np.int64)
+    close = np.empty(m + 1, np.uint32)  # columns in such bins
+    anew = 0
+    for r in range(first, last):
+        a, b = begin[r], begin[r + 1]
+        if a == b:
+            continue
+        row = scores[r]
+        low = score[b - 1] - margin
+        # Bin 0 is for what lies below every relevant item, the last one for what lies above.
+        scale = np.float32(bins - 3) / max(score[a] + margin - low, np.float32(1e-30))
+        size[:] = 0
+        near[:] = False
+        for e in range(a, b):
+            for c in range(_bin(score[e] - margin, low, scale, bins), _bin(score[e] + margin, low, scale, bins) + 1):
+                if not near[c]:
+                    near[c] = True
+                    highest[c] = e
+                lowest[c] = e
+        n = np.uint64(0)
+        for j in range(np.uint64(m)):
+            c = np.uint64(_bin(row[j], low, scale, bins))
+            size[c] += np.uint32(1)
+            close[n] = j
+            n += np.uint64(near[c])
+        above = np.zeros(b - a + 1, np.int64)  # close items that stand next above each relevant one
+        for j in close[:n]:
+            s = row[j]
+            c = _bin(s, low, scale, bins)
+            e = _place(s, j, score, column, highest[c], lowest[c] + 1)
+            if margin > 0 and (
+                (e > highest[c] and score[e - 1] - s <= margin) or (e <= lowest[c] and s - score[e] <= margin)
+            ):
+                anew += 1
+                e = _place(cosine(query[r], gallery[j]), j, score, column, highest[c], lowest[c] + 1)
+            above[e - a] += 1
+        if anew > most:
+            return -1
+        before = 0
+        c = np.int64(bins - 1)
+        for e in range(a, b):
+            while c > _bin(score[e], low, scale, bins):
+                if not near[c]:
+                    before += size[c]
+                c -= 1
+            before += above[e - a]
+            rank[e] = before + e - a
+    return anew
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _bin(score, low, scale, bins):
+    place = (score - low) * scale + np.float32(1)
+    return np.int64(np.int32(min(max(place, np.float32(0)), np.float32(bins - 1))))
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _place(s, j, score, column, first, last):
+    """The first of the relevant items `first` to `last` that stands below item j of score s; `last` if none does."""
+    while first < last:
+        middle = (first + last) // 2
+        if score[middle] > s or (score[middle] == s and column[middle] < j):
+            first = middle + 1
+        else:
+            last = middle
+    return first
