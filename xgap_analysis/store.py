@@ -22,7 +22,7 @@ import shutil
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib import metadata
@@ -86,25 +86,65 @@ def run_shards(
     Raises:
         XgapError: no ids, tensors that do not fit the shard, or a store that cannot be written.
     """
-    job = Job(store, provenance, ids, shard_size, notes or {})
-    shards: list[dict[str, Tensor]] = []
-    with Bar(total=len(job.ids), desc=description, unit="item", disable=not progress or job.has_all_files()) as bar:
-        for index, part in enumerate(job.parts):
-            tensors = job.read(index)
-            if tensors is None:
-                tensors = job.publish(index, worker(part))
-            if shards and _layout(tensors) != _layout(shards[0]):
-                raise XgapError(
-                    f"{description}: shard {index} holds {_layout(tensors)}, unlike the first, {_layout(shards[0])}"
-                )
-            shards.append(tensors)
+    made = run_entries(
+        {"": provenance},
+        ids,
+        lambda part, _: {"": worker(part)},
+        shard_size=shard_size,
+        store=store,
+        description=description,
+        progress=progress,
+        notes=notes,
+    )
+    return made[""]
+
+
+def run_entries(
+    provenances: Mapping[str, Mapping[str, Any]],
+    ids: Sequence[str],
+    worker: Callable[[tuple[str, ...], Collection[str]], Mapping[str, Mapping[str, Tensor]]],
+    *,
+    shard_size: int,
+    store: "Store | None",
+    description: str,
+    progress: bool = True,
+    notes: Mapping[str, Any] | None = None,
+) -> dict[str, dict[str, Tensor]]:
+    """`run_shards` for a computation that gives several entries at once, each found again without the others.
+
+    Args:
+        provenances: by name of the entry.
+        worker: from the ids of a shard and the names of the entries that lack it, the tensors of those entries.
+        ids, shard_size, store, description, progress, notes: as in `run_shards`.
+
+    Returns:
+        Tensors by name, for each entry.
+    """
+    jobs = {name: Job(store, provenance, ids, shard_size, notes or {}) for name, provenance in provenances.items()}
+    shards: dict[str, list[dict[str, Tensor]]] = {name: [] for name in jobs}
+    parts = next(iter(jobs.values())).parts
+    stored = all(job.has_all_files() for job in jobs.values())
+    with Bar(total=len(ids), desc=description, unit="item", disable=not progress or stored) as bar:
+        for index, part in enumerate(parts):
+            read = {name: job.read(index) for name, job in jobs.items()}
+            missing = [name for name, tensors in read.items() if tensors is None]
+            made = worker(part, missing) if missing else {}
+            for name, job in jobs.items():
+                tensors = read[name] or job.publish(index, made[name])
+                if index and _layout(tensors) != _layout(shards[name][0]):
+                    first = _layout(shards[name][0])
+                    raise XgapError(f"{description}: shard {index} holds {_layout(tensors)}, unlike the first, {first}")
+                shards[name].append(tensors)
             bar.update(len(part))
-    job.finish()
-    return {name: torch.cat([shard[name] for shard in shards]) for name in shards[0]}
+    for job in jobs.values():
+        job.finish()
+    return {
+        name: {tensor: torch.cat([shard[tensor] for shard in of]) for tensor in of[0]} for name, of in shards.items()
+    }
 
 
 class Job:
-    """One computation in shards, in a store or (without a store) in memory; `run_shards` is the loop over it.
+    """One computation in shards, in a store or (without a store) in memory; `run_entries` is the loop over it.
 
     Args:
         store, provenance, ids, shard_size, notes: as in `run_shards`.

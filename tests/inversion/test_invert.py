@@ -119,6 +119,37 @@ def test_a_killed_run_resumes_with_the_same_bits(
     assert len(ran) == 18
 
 
+def test_an_inversion_is_found_again_with_and_without_its_snapshots(
+    make_model: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from xgap_analysis import inversion
+
+    model, store, looks = make_model("native"), Store(tmp_path), []
+    given = given_features(model, "image", 6)
+    original = inversion.optimise
+
+    def watched(*args: object, snapshots: list[int], **options: object) -> object:
+        looks.append(snapshots)
+        return original(*args, snapshots=snapshots, **options)
+
+    monkeypatch.setattr(inversion, "optimise", watched)
+    settings = {"steps": 10, "progress": False, "store": store}
+    first = invert(model, given, snapshots=(3, 5), **settings)
+    assert looks == [[3, 5]]
+    fewer = [invert(model, given, snapshots=some, **settings) for some in ((), (5,), (3, 5))]
+    assert looks == [[3, 5]]
+    more = invert(model, given, snapshots=(3, 4), **settings)
+    assert looks == [[3, 5], [4]]
+    for again in (*fewer, more):
+        assert torch.equal(again.features.vectors, first.features.vectors)
+        assert again.provenance == first.provenance
+        for step in {3, 5} & set(again.snapshots):
+            assert torch.equal(again.snapshots[step].vectors, first.snapshots[step].vectors)
+    of = [x.provenance for x in (first.features, first.snapshots[3], more.snapshots[4])]
+    assert [p.get("snapshot") for p in of] == [None, 3, 4]
+    assert len({p["digest"] for p in of}) == 3
+
+
 @pytest.mark.parametrize("fits", [1, 3, 8])
 def test_a_batch_too_large_for_the_memory_goes_in_halves(
     fits: int, make_model: Make, monkeypatch: pytest.MonkeyPatch

@@ -7,7 +7,7 @@ image tower.
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from xgap_analysis.inversion.closed_form import ClosedForm
 from xgap_analysis.inversion.optimise import DTYPES, Optimised, check_stop, optimise, starts, unit_features
 from xgap_analysis.models.tower import DualEncoder
 from xgap_analysis.progress import Bar
-from xgap_analysis.store import Store, key_of, run_shards
+from xgap_analysis.store import Store, key_of, run_entries
 
 SHARD = 256  # items; a killed run loses at most this much work
 STEPS = {"text": 150, "image": 1000}  # by the side inverted into: OTI, OVI (the paper's configurations)
@@ -82,7 +82,8 @@ def invert(
         lr, weight_decay: of AdamW.
         init_std: standard deviation of the normal start.
         seed: with an item's id it gives the item's start.
-        snapshots: numbers of updates (0 to steps) after which features are kept too.
+        snapshots: numbers of updates (0 to steps) after which features are kept too; one that the store lacks costs
+            the inversion anew.
         stop: `"fixed"`; `"plateau"` (an item stops when 25 steps have not brought 0.001 of cosine); or the cosine at
             which an item stops. Each item is judged alone.
         start: `"normal"`, the paper's, drawn from (seed, id); or `"closed-form"`, computed from the target by a linear
@@ -122,7 +123,6 @@ def invert(
         "weight_decay": weight_decay,
         "init_std": init_std,
         "seed": seed,
-        "snapshots": wanted,
         "stop": stop,
         "loop_precision": precision,
         **({"template": template} if side == "text" else {}),
@@ -142,7 +142,8 @@ def invert(
 
     bar = _Bar(f"{NAMES[side].upper()} with {model.name}", len(features), steps, progress)
 
-    def worker(ids: tuple[str, ...]) -> dict[str, Tensor]:
+    def worker(ids: tuple[str, ...], missing: Collection[str]) -> dict[str, dict[str, Tensor]]:
+        lacking = [step for step in wanted if str(step) in missing]
         parts = []
         for position in range(0, len(ids), batch_size):
             batch = ids[position : position + batch_size]
@@ -155,21 +156,26 @@ def invert(
                     steps=steps,
                     lr=lr,
                     weight_decay=weight_decay,
-                    snapshots=wanted,
+                    snapshots=lacking,
                     stop=stop,
                     precision=precision,
                     on_step=functools.partial(bar.at, rows[0], len(rows)),
                 )
             )
-        made = {
+        whole = {
             "pseudo_tokens": torch.cat([p.tokens for p in parts]),
             "features": torch.cat([p.features for p in parts]),
             "loss": torch.cat([p.loss.T for p in parts]),
         }
-        return made | {f"step_{s}": torch.cat([p.snapshots[s] for p in parts]) for s in wanted}
+        return {
+            "whole": whole,
+            **{str(step): {"features": torch.cat([p.snapshots[step] for p in parts])} for step in lacking},
+        }
 
-    found = run_shards(
-        provenance,
+    # What is looked at on the way changes no number, so it is kept beside the inversion and not as a part of it.
+    entries = {"whole": provenance, **{str(step): {**provenance, "snapshot": step} for step in wanted}}
+    found = run_entries(
+        entries,
         features.ids,
         worker,
         shard_size=SHARD,
@@ -179,17 +185,20 @@ def invert(
         notes={"device": str(model.device), "batch_size": batch_size, "input": dict(features.provenance)},
     )
     bar.close()
-    about = {**provenance, "input": dict(features.provenance), "digest": key_of({**provenance, "ids": features.ids})}
 
-    def made(vectors: Tensor, **more: Any) -> Features:
-        return Features(vectors, features.ids, side, features.origin, {**about, **more})
+    def about(entry: str) -> dict[str, Any]:
+        made = entries[entry]
+        return {**made, "input": dict(features.provenance), "digest": key_of({**made, "ids": features.ids})}
+
+    def vectors(entry: str) -> Features:
+        return Features(found[entry]["features"], features.ids, side, features.origin, about(entry))
 
     return Inversion(
-        features=made(found["features"]),
-        pseudo_tokens=found["pseudo_tokens"],
-        loss=found["loss"].T.contiguous(),
-        snapshots={s: made(found[f"step_{s}"], snapshot=s) for s in wanted},
-        provenance=about,
+        features=vectors("whole"),
+        pseudo_tokens=found["whole"]["pseudo_tokens"],
+        loss=found["whole"]["loss"].T.contiguous(),
+        snapshots={step: vectors(str(step)) for step in wanted},
+        provenance=about("whole"),
     )
 
 
