@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.timing import in_turns, matrix_rate, operations
-from xgap_analysis.inversion.optimise import optimise, starts, unit_features
+from xgap_analysis.inversion.optimise import Descent, starts, unit_features
 from xgap_analysis.inversion.textual import make_prompt
 from xgap_analysis.inversion.textual import pseudo_forward as textual_forward
 from xgap_analysis.inversion.visual import pseudo_forward as visual_forward
@@ -82,6 +82,12 @@ def _end_at(steps: int) -> Callable[[int], None]:
     return look
 
 
+def _descent(ours: Any, start: Tensor, targets: Tensor, steps: int, precision: str = "fp32") -> Descent:
+    n, tokens, width = start.shape
+    options = {"steps": steps, "lr": LR, "weight_decay": DECAY, "precision": precision}
+    return Descent(ours, (n, tokens, width), targets.shape[1], start.device, **options)
+
+
 def measure(architecture: str, batches: list[int], device: torch.device, quick: bool) -> Iterator[dict[str, Any]]:
     """A row for OTI and OVI at each batch size."""
     torch.manual_seed(0)
@@ -100,9 +106,13 @@ def measure(architecture: str, batches: list[int], device: torch.device, quick: 
         targets = unit_features(ours, torch.randn(batch, 1, width, generator=generator).to(device))
         steps = 8 if name == "OTI" and not quick else 1
 
-        def run_ours(steps: int = steps, ours: Any = ours, start: Tensor = start, targets: Tensor = targets) -> None:
+        descent = _descent(ours, start, targets, steps)
+
+        def run_ours(
+            steps: int = steps, descent: Descent = descent, start: Tensor = start, targets: Tensor = targets
+        ) -> None:
             with contextlib.suppress(Enough):
-                optimise(ours, start, targets, steps=steps, lr=LR, weight_decay=DECAY, on_step=_end_at(steps))
+                descent.run(start, targets, on_step=_end_at(steps))
 
         def run_plain(plain: Any = plain, start: Tensor = start, targets: Tensor = targets) -> Any:
             return plain_loop(plain, start, targets, 1)
@@ -134,7 +144,7 @@ def _curves(ways: dict[str, Any], model: Any, device: torch.device) -> Iterator[
     start = starts(["a"], 1, model.text.width, seed=0, std=0.02).to(device)
     generator = torch.Generator().manual_seed(1)
     targets = unit_features(ours, torch.randn(1, 1, model.text.width, generator=generator).to(device))
-    found = optimise(ours, start, targets, steps=150, lr=LR, weight_decay=DECAY).loss
+    found = _descent(ours, start, targets, 150).run(start, targets).loss
     expected = torch.stack(plain_loop(plain, start, targets, 150))
     worst = float((found - expected).abs().max())
     yield {"figure": "OTI loss curve, 150 steps", "model": model.name, "batch": 1, "curve_difference": worst}
@@ -147,7 +157,7 @@ def _precision(ours: Any, width: int, batch: int, device: torch.device) -> Itera
     targets = unit_features(ours, torch.randn(batch, 1, width, generator=generator).to(device))
 
     def run(precision: str, steps: int = 1) -> Any:
-        return optimise(ours, start, targets, steps=steps, lr=LR, weight_decay=DECAY, precision=precision)
+        return _descent(ours, start, targets, steps, precision).run(start, targets)
 
     features = [run(precision, 4).features for precision in ("fp32", "bf16")]
     pair = in_turns(lambda: run("fp32"), lambda: run("bf16"), 1)

@@ -8,6 +8,7 @@ import torch
 from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
 from xgap_analysis.inversion import encode_pseudo_tokens, invert
+from xgap_analysis.inversion.optimise import Descent
 from xgap_analysis.models import DualEncoder
 from xgap_analysis.store import Store
 
@@ -96,7 +97,7 @@ def test_a_killed_run_resumes_with_the_same_bits(
     given = given_features(model, "image", 30)
     settings = {"steps": 10, "batch_size": 4, "progress": False, "snapshots": (3,)}
     expected = invert(model, given, store=None, **settings)
-    original = inversion.optimise
+    original = Descent.run
 
     def dying(*args: object, **options: object) -> object:
         ran.append(1)
@@ -104,7 +105,7 @@ def test_a_killed_run_resumes_with_the_same_bits(
             raise KeyboardInterrupt
         return original(*args, **options)
 
-    monkeypatch.setattr(inversion, "optimise", dying)
+    monkeypatch.setattr(Descent, "run", dying)
     with pytest.raises(KeyboardInterrupt):
         invert(model, given, store=store, **settings)
     resumed = invert(model, given, store=store, **settings)
@@ -122,17 +123,15 @@ def test_a_killed_run_resumes_with_the_same_bits(
 def test_an_inversion_is_found_again_with_and_without_its_snapshots(
     make_model: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from xgap_analysis import inversion
-
     model, store, looks = make_model("native"), Store(tmp_path), []
     given = given_features(model, "image", 6)
-    original = inversion.optimise
+    original = Descent.run
 
     def watched(*args: object, snapshots: list[int], **options: object) -> object:
         looks.append(snapshots)
         return original(*args, snapshots=snapshots, **options)
 
-    monkeypatch.setattr(inversion, "optimise", watched)
+    monkeypatch.setattr(Descent, "run", watched)
     settings = {"steps": 10, "progress": False, "store": store}
     first = invert(model, given, snapshots=(3, 5), **settings)
     assert looks == [[3, 5]]
@@ -154,23 +153,22 @@ def test_an_inversion_is_found_again_with_and_without_its_snapshots(
 def test_a_batch_too_large_for_the_memory_goes_in_halves(
     fits: int, make_model: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from xgap_analysis import inversion
-
-    model, sizes = make_model("native"), []
-    given = given_features(model, "image", 12)
-    settings = {**QUIET, "steps": 20, "snapshots": (3,)}
+    model, sizes, refused = make_model("native"), [], []
+    given = given_features(model, "image", 40)
+    settings = {**QUIET, "steps": 20, "snapshots": (3,), "batch_size": 12}
     expected = invert(model, given, **settings)
-    original = inversion.optimise
+    original = Descent.run
 
-    def small(forward: object, start: torch.Tensor, *rest: object, **options: object) -> object:
+    def small(self: Descent, start: torch.Tensor, *rest: object, **options: object) -> object:
+        (sizes if len(start) <= fits else refused).append(len(start))
         if len(start) > fits:
             raise torch.OutOfMemoryError("too much")
-        sizes.append(len(start))
-        return original(forward, start, *rest, **options)
+        return original(self, start, *rest, **options)
 
-    monkeypatch.setattr(inversion, "optimise", small)
+    monkeypatch.setattr(Descent, "run", small)
     found = invert(model, given, **settings)
-    assert (sum(sizes), max(sizes) <= fits) == (12, True)
+    assert (sum(sizes), max(sizes) <= fits) == (40, True)
+    assert refused == sorted(set(refused), reverse=True)  # a size is tried once, and none above it again
     for a, b in ((found.features, expected.features), (found.snapshots[3], expected.snapshots[3])):
         assert a.ids == b.ids
         assert (a.vectors * b.vectors).sum(dim=1).min() > 0.9999
@@ -178,6 +176,19 @@ def test_a_batch_too_large_for_the_memory_goes_in_halves(
     fits = 0
     with pytest.raises(torch.OutOfMemoryError):
         invert(model, given, **settings)
+
+
+def test_batches_of_one_size_share_a_descent(make_model: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, made = make_model("native"), []
+    original = Descent.__init__
+
+    def counted(self: Descent, forward: object, shape: tuple[int, ...], *rest: object, **options: object) -> None:
+        made.append(shape[0])
+        original(self, forward, shape, *rest, **options)
+
+    monkeypatch.setattr(Descent, "__init__", counted)
+    invert(model, given_features(model, "image", 30), steps=2, batch_size=8, **QUIET)
+    assert made == [8, 6]
 
 
 def test_one_bar_counts_the_steps_to_its_end(make_model: Make, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,5 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -12,9 +13,10 @@ from xgap_analysis.inversion.optimise import (
     PLATEAU_GAIN,
     PLATEAU_STEPS,
     AdamW,
+    Descent,
+    Optimised,
     Stop,
     check_stop,
-    optimise,
     starts,
     unit_features,
 )
@@ -32,6 +34,19 @@ def problem(n: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     targets = F.normalize(torch.randn(n, 5, generator=generator), dim=1)
     return starts([str(i) for i in range(n)], 2, 6, seed=0, std=0.02), targets
+
+
+def optimise(
+    forward: Callable[[Tensor], Tensor],
+    start: Tensor,
+    targets: Tensor,
+    *,
+    snapshots: Sequence[int] = (),
+    **options: Any,
+) -> Optimised:
+    n, tokens, width = start.shape
+    descent = Descent(forward, (n, tokens, width), targets.shape[1], start.device, **options)
+    return descent.run(start, targets, snapshots=snapshots)
 
 
 @settings(deadline=None, max_examples=25)
@@ -71,6 +86,22 @@ def test_the_loop_is_adamw_on_the_mean_loss_of_one_item() -> None:
     torch.testing.assert_close(found.tokens, tokens.detach(), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(found.loss[:, 0], torch.tensor(losses), atol=1e-5, rtol=1e-4)
     assert found.loss[-1, 0] < 0.5 * found.loss[0, 0]
+
+
+@pytest.mark.parametrize("stop", ["fixed", "plateau", 0.5])
+def test_a_descent_forgets_the_batch_before(stop: str | float) -> None:
+    (start, targets), settings = problem(4), {**SETTINGS, "stop": stop}
+    descent = Descent(forward, (4, 2, 6), 5, start.device, **settings)
+    first = descent.run(start, targets, snapshots=(7,))
+    kept = first.loss.clone(), first.tokens.clone()
+    descent.run(-start, targets.flip(0))
+    assert torch.equal(first.loss, kept[0])  # what was given is the caller's
+    assert torch.equal(first.tokens, kept[1])
+    again = descent.run(start, targets, snapshots=(7,))
+    for found in (again, optimise(forward, start, targets, snapshots=(7,), **settings)):
+        assert torch.equal(found.tokens, first.tokens)
+        assert torch.equal(found.loss, first.loss)
+        assert torch.equal(found.snapshots[7], first.snapshots[7])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="graphs are CUDA's")

@@ -18,7 +18,7 @@ from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
 from xgap_analysis.inversion import textual, visual
 from xgap_analysis.inversion.closed_form import ClosedForm
-from xgap_analysis.inversion.optimise import DTYPES, Optimised, check_stop, optimise, starts, unit_features
+from xgap_analysis.inversion.optimise import DTYPES, Descent, Optimised, check_stop, starts, unit_features
 from xgap_analysis.models.tower import DualEncoder
 from xgap_analysis.progress import Bar
 from xgap_analysis.store import Store, key_of, run_entries
@@ -142,26 +142,29 @@ def invert(
 
     bar = _Bar(f"{NAMES[side].upper()} with {model.name}", len(features), steps, progress)
 
+    descend = _WithinMemory(
+        lambda n: Descent(
+            forward,
+            (n, tokens, width),
+            features.dim,
+            model.device,
+            steps=steps,
+            lr=lr,
+            weight_decay=weight_decay,
+            stop=stop,
+            precision=precision,
+        )
+    )
+
     def worker(ids: tuple[str, ...], missing: Collection[str]) -> dict[str, dict[str, Tensor]]:
         lacking = [step for step in wanted if str(step) in missing]
         parts = []
         for position in range(0, len(ids), batch_size):
             batch = ids[position : position + batch_size]
             rows = [row[i] for i in batch]
-            parts.append(
-                _optimise_within_memory(
-                    forward,
-                    first(batch, features.vectors[rows]),
-                    features.vectors[rows],
-                    steps=steps,
-                    lr=lr,
-                    weight_decay=weight_decay,
-                    snapshots=lacking,
-                    stop=stop,
-                    precision=precision,
-                    on_step=functools.partial(bar.at, rows[0], len(rows)),
-                )
-            )
+            targets = features.vectors[rows]
+            look = functools.partial(bar.at, rows[0], len(rows))
+            parts.append(descend.run(first(batch, targets), targets, lacking, look))
         whole = {
             "pseudo_tokens": torch.cat([p.tokens for p in parts]),
             "features": torch.cat([p.features for p in parts]),
@@ -238,33 +241,40 @@ def pseudo_forward(model: DualEncoder, side: str, template: str, count: int) -> 
     return textual.pseudo_forward(model.text, textual.make_prompt(model.tokenize, template, count))
 
 
-def _optimise_within_memory(
-    forward: Callable[[Tensor], Tensor],
-    start: Tensor,
-    targets: Tensor,
-    *,
-    on_step: Callable[[int], Any] | None = None,
-    **options: Any,
-) -> Optimised:
-    """`optimise`; a batch that does not fit the device's memory goes in halves, which changes no more than rounding."""
-    try:
-        return optimise(forward, start, targets, on_step=on_step, **options)
-    except torch.OutOfMemoryError:
-        if len(start) == 1:
-            raise
-    if start.is_cuda:  # outside the handler, whose traceback would hold the tensors of the attempt
-        torch.cuda.empty_cache()
-    half = len(start) // 2
-    first, second = (
-        _optimise_within_memory(forward, start[rows], targets[rows], on_step=look, **options)
-        for rows, look in ((slice(half), None), (slice(half, None), on_step))
-    )
-    return Optimised(
-        torch.cat([first.tokens, second.tokens]),
-        torch.cat([first.features, second.features]),
-        torch.cat([first.loss, second.loss], dim=1),
-        {step: torch.cat([first.snapshots[step], second.snapshots[step]]) for step in first.snapshots},
-    )
+class _WithinMemory:
+    """Runs batches; one that does not fit the device's memory goes in halves, which changes no more than rounding.
+
+    Args:
+        make: the descent of batches of n items. The last one made is kept for the next batch of its size.
+    """
+
+    def __init__(self, make: Callable[[int], Descent]) -> None:
+        self._make = functools.lru_cache(maxsize=1)(make)
+        self._fits = SHARD  # items, as far as is known
+
+    def run(
+        self, start: Tensor, targets: Tensor, snapshots: Collection[int], on_step: Callable[[int], Any] | None
+    ) -> Optimised:
+        n = len(start)
+        if n <= self._fits:
+            try:
+                return self._make(n).run(start, targets, snapshots=snapshots, on_step=on_step)
+            except torch.OutOfMemoryError:
+                if n == 1:
+                    raise
+                self._fits = n - 1
+            self._make.cache_clear()
+            if start.is_cuda:  # outside the handler, whose traceback would hold the tensors of the attempt
+                torch.cuda.empty_cache()
+        half = n // 2
+        first = self.run(start[:half], targets[:half], snapshots, None)
+        second = self.run(start[half:], targets[half:], snapshots, on_step)
+        return Optimised(
+            torch.cat([first.tokens, second.tokens]),
+            torch.cat([first.features, second.features]),
+            torch.cat([first.loss, second.loss], dim=1),
+            {step: torch.cat([first.snapshots[step], second.snapshots[step]]) for step in first.snapshots},
+        )
 
 
 def _store(store: Store | str | None) -> Store | None:

@@ -48,6 +48,11 @@ class AdamW:
         self._mean, self._square = torch.zeros_like(tensor), torch.zeros_like(tensor)
         self._step = torch.zeros((), dtype=torch.float64, device=tensor.device)  # there, so that a graph can count
 
+    def restart(self) -> None:
+        """Forgets what was seen so far; the tensor may hold other values now."""
+        for state in (self._mean, self._square, self._step):
+            state.zero_()
+
     @torch.no_grad()
     def step(self, gradient: Tensor, active: Tensor | None = None) -> None:
         """One update; rows where `active [n]` is false keep their values (they never start again)."""
@@ -110,96 +115,131 @@ def starts(ids: Sequence[str], count: int, width: int, *, seed: int, std: float)
     return torch.stack(made)
 
 
-def optimise(
-    forward: Callable[[Tensor], Tensor],
-    start: Tensor,
-    targets: Tensor,
-    *,
-    steps: int,
-    lr: float,
-    weight_decay: float,
-    snapshots: Collection[int] = (),
-    stop: str | float = "fixed",
-    precision: str = "fp32",
-    on_step: Callable[[int], Any] | None = None,
-) -> Optimised:
-    """Optimises one batch of pseudo-tokens.
+class Descent:
+    """The optimisation of batches of one size; what a batch needs is allocated once, and on CUDA captured once.
 
     Args:
         forward: tokens `[n, r, width]` to features `[n, d]`, differentiable.
-        start: `[n, r, width]`, on the device to compute on.
-        targets: unit rows `[n, d]`.
+        shape: n, r and width.
+        dim: d.
+        device: where to compute.
         steps, lr, weight_decay: of AdamW.
-        snapshots: numbers of updates after which features are kept.
         stop: see `Stop`.
         precision: autocast of the loop's passes (`"bf16"`, `"fp16"`); features are always computed without it.
-        on_step: called after each step with the number of steps done.
     """
-    keep, dtype = set(snapshots), DTYPES[precision]
-    with torch.inference_mode(False), torch.enable_grad():
-        tokens = start.clone().requires_grad_()
-        targets = F.normalize(targets.to(tokens.device).clone(), dim=1)
-        optimiser = AdamW(tokens.detach(), lr, weight_decay)  # shares memory with `tokens`
-        judge = None if stop == "fixed" else Stop(stop, len(tokens), tokens.device)
-        losses = torch.empty(steps, len(tokens), device=tokens.device)
-        kept: dict[int, Tensor] = {}
 
-        def descend() -> tuple[Tensor, Tensor]:
-            cast = contextlib.nullcontext() if dtype is None else torch.autocast(tokens.device.type, dtype)
-            with cast:
-                features = forward(tokens)
-            loss = 1 - F.cosine_similarity(features.float(), targets)
-            return loss.detach(), torch.autograd.grad(loss.sum(), tokens)[0]
+    def __init__(
+        self,
+        forward: Callable[[Tensor], Tensor],
+        shape: tuple[int, int, int],
+        dim: int,
+        device: torch.device,
+        *,
+        steps: int,
+        lr: float,
+        weight_decay: float,
+        stop: str | float = "fixed",
+        precision: str = "fp32",
+    ) -> None:
+        self._forward, self._stop, self._dtype = forward, stop, DTYPES[precision]
+        with torch.inference_mode(False):
+            self._tokens = torch.zeros(shape, device=device, requires_grad=True)
+            self._targets = torch.zeros(shape[0], dim, device=device)
+            self._losses = torch.zeros(steps, shape[0], device=device)
+            self._row = torch.zeros(1, dtype=torch.long, device=device)  # there, so that a graph can count
+            self._optimiser = AdamW(self._tokens.detach(), lr, weight_decay)  # shares memory with the tokens
+        self._replay: Callable[[], None] | None = None
+        self._to_capture = stop == "fixed" and device.type == "cuda"
 
-        replay = _captured(descend, optimiser, losses) if tokens.is_cuda and judge is None else None
-        for step in range(steps):
-            if step in keep:
-                kept[step] = unit_features(forward, tokens)
-            if replay is not None:
-                replay()
-            else:
-                losses[step], gradient = descend()
-                if judge is not None:
-                    judge.see(losses[step])
+    def run(
+        self,
+        start: Tensor,
+        targets: Tensor,
+        *,
+        snapshots: Collection[int] = (),
+        on_step: Callable[[int], Any] | None = None,
+    ) -> Optimised:
+        """Optimises one batch.
+
+        Args:
+            start: `[n, r, width]`.
+            targets: rows `[n, d]`, of any length.
+            snapshots: numbers of updates after which features are kept.
+            on_step: called after each step with the number of steps done.
+        """
+        keep, steps, kept = set(snapshots), len(self._losses), dict[int, Tensor]()
+        with torch.inference_mode(False), torch.enable_grad():
+            self._load(start, targets)
+            if self._to_capture:
+                self._replay, self._to_capture = self._captured(), False
+            judge = None if self._stop == "fixed" else Stop(self._stop, len(start), self._tokens.device)
+            for step in range(steps):
+                if step in keep:
+                    kept[step] = unit_features(self._forward, self._tokens)
+                if self._replay is not None:
+                    self._replay()
+                elif judge is None:
+                    self._step()
+                else:
+                    loss, gradient = self._descend()
+                    self._losses[step] = loss
+                    judge.see(loss)
                     if step % LOOK_EVERY == 0 and not bool(judge.active.any()):
-                        losses[step + 1 :] = losses[step]
+                        self._losses[step + 1 :] = loss
                         break
-                optimiser.step(gradient, None if judge is None else judge.active)
-            if on_step is not None:
-                on_step(step + 1)
-        features = unit_features(forward, tokens)
-    kept |= {step: features for step in keep if step not in kept}  # the last step, and those after every item stopped
-    if on_step is not None:
-        on_step(steps)
-    return Optimised(tokens.detach(), features, losses, {step: kept[step] for step in sorted(kept)})
+                    self._optimiser.step(gradient, judge.active)
+                if on_step is not None:
+                    on_step(step + 1)
+            features = unit_features(self._forward, self._tokens)
+        kept |= {step: features for step in keep if step not in kept}  # the last step, and those after all stopped
+        if on_step is not None:
+            on_step(steps)
+        ordered = {step: kept[step] for step in sorted(kept)}
+        return Optimised(self._tokens.detach().clone(), features, self._losses.clone(), ordered)
 
+    @torch.no_grad()
+    def _load(self, start: Tensor, targets: Tensor) -> None:
+        self._tokens.copy_(start)
+        self._targets.copy_(F.normalize(targets.to(self._targets.device), dim=1))
+        self._row.zero_()
+        self._optimiser.restart()
 
-def _captured(
-    descend: Callable[[], tuple[Tensor, Tensor]], optimiser: AdamW, losses: Tensor
-) -> Callable[[], None] | None:
-    """The whole step (forward, backward, AdamW, the loss into its row) as one CUDA graph, to be replayed.
+    def _descend(self) -> tuple[Tensor, Tensor]:
+        """Losses `[n]` and the gradient of their sum."""
+        cast = (
+            contextlib.nullcontext() if self._dtype is None else torch.autocast(self._tokens.device.type, self._dtype)
+        )
+        with cast:
+            features = self._forward(self._tokens)
+        loss = 1 - F.cosine_similarity(features.float(), self._targets)
+        return loss.detach(), torch.autograd.grad(loss.sum(), self._tokens)[0]
 
-    None where a tower does something that cannot be captured, such as waiting for the device; nothing is changed then.
-    """
-    row = torch.zeros(1, dtype=torch.long, device=losses.device)
-    aside = torch.cuda.Stream()
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):  # libraries make their workspaces at the first passes, which a capture must not see
-        for _ in range(2):
-            descend()
-    torch.cuda.current_stream().wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    try:
-        with torch.cuda.graph(graph):
-            loss, gradient = descend()
-            losses.index_copy_(0, row, loss[None])
-            row.add_(1)
-            optimiser.step(gradient)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError:
-        return None
-    return graph.replay
+    def _step(self) -> None:
+        loss, gradient = self._descend()
+        self._losses.index_copy_(0, self._row, loss[None])
+        self._row.add_(1)
+        self._optimiser.step(gradient)
+
+    def _captured(self) -> Callable[[], None] | None:
+        """The whole step (forward, backward, AdamW, the loss into its row) as one CUDA graph, to be replayed.
+
+        None where a tower does something that cannot be captured, such as waiting for the device.
+        """
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):  # libraries make their workspaces at the first passes, which no capture may see
+            for _ in range(2):
+                self._descend()
+        torch.cuda.current_stream().wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                self._step()
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:
+            return None
+        return graph.replay
 
 
 @torch.no_grad()
