@@ -1,5 +1,6 @@
 """Encoding images, against open_clip's model over a DataLoader."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,6 +45,7 @@ def measure(device: torch.device, quick: bool) -> Iterator[dict[str, Any]]:
     pixels = next(_batches(model, images, range(min(BATCH, len(images))), "raise"))[0].to(device)
     with torch.inference_mode():
         passes = min(seconds(lambda: model.image.encode(pixels))[0] for _ in range(5)) * len(images) / len(pixels)
+    waited, took = _waiting(model, images)
     yield {
         "figure": "encoding",
         "model": f"tiny, {len(images)} images",
@@ -56,4 +58,19 @@ def measure(device: torch.device, quick: bool) -> Iterator[dict[str, Any]]:
         "goal": 1.0,
         "feature_difference": float((kept["theirs"] - kept["ours"]).abs().max()),
         "share_of_time_in_the_model": passes / pair.ours,
+        "share_of_time_waiting_for_pictures": waited / took,
     }
+
+
+@torch.inference_mode()
+def _waiting(model: Any, images: Any) -> tuple[float, float]:
+    """Seconds that the model waits for its next batch, the first apart, and seconds in all."""
+    batches = _batches(model, images, range(len(images)), "raise")
+    pixels, _ = next(batches)
+    waited, start = 0.0, time.perf_counter()
+    while pixels is not None:
+        model.image.encode(pixels.to(model.device)).cpu()
+        before = time.perf_counter()
+        pixels, _ = next(batches, (None, None))
+        waited += time.perf_counter() - before
+    return waited, time.perf_counter() - start

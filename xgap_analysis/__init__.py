@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from xgap_analysis.inversion import Inversion as Inversion
     from xgap_analysis.inversion import encode_pseudo_tokens as encode_pseudo_tokens
     from xgap_analysis.inversion import invert as invert
+    from xgap_analysis.inversion.amortised import AmortisedInverter as AmortisedInverter
     from xgap_analysis.metrics import bootstrap_interval as bootstrap_interval
     from xgap_analysis.metrics import gap_report as gap_report
     from xgap_analysis.metrics import hubness as hubness
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 # Each name is fetched when it is first used, so that `xgap --help` waits for nothing. Tests hold this table to the
 # imports above, which are for type checkers and editors.
 _HOME = {
+    "AmortisedInverter": "inversion.amortised",
     "COMPARISONS": "study",
     "Calibration": "corrections",
     "Comparison": "study",

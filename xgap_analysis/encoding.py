@@ -1,6 +1,7 @@
 """Model x items -> Features: batched, decoded ahead by threads, kept in the store, resumed after a kill."""
 
 import hashlib
+import math
 import os
 import warnings
 from collections import Counter
@@ -169,20 +170,25 @@ def _batches(model: DualEncoder, images: Images, rows: Sequence[int], on_error: 
                 raise XgapError(f'{what}; repair or remove it, or pass on_error="skip"') from error
             return None
 
-    def submit(pool: ThreadPoolExecutor, start: int) -> list["Future[Tensor | None]"]:
-        return [pool.submit(load, row) for row in rows[start : start + BATCH]]
+    def load_all(some: Sequence[int]) -> list[Tensor | None]:
+        return [load(row) for row in some]
 
-    with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
+    workers = min(16, os.cpu_count() or 1)
+    share = math.ceil(BATCH / workers)  # small pictures in a row: threads that take turns wait for Python's lock
+
+    def submit(pool: ThreadPoolExecutor, start: int) -> list["Future[list[Tensor | None]]"]:
+        batch = rows[start : start + BATCH]
+        return [pool.submit(load_all, batch[i : i + share]) for i in range(0, len(batch), share)]
+
+    with ThreadPoolExecutor(max_workers=workers) as pool:
         coming = submit(pool, 0)
         for start in range(0, len(rows), BATCH):
-            loaded = [future.result() for future in coming]
+            loaded = [picture for future in coming for picture in future.result()]
             coming = submit(pool, start + BATCH)
             some = next((x for x in loaded if x is not None), None)
             blank = torch.zeros_like(some) if some is not None else _blank(model)
             pixels = torch.stack([blank if x is None else x for x in loaded])
-            if (
-                model.device.type == "cuda"
-            ):  # the copy then runs beside the computation, in the layout convolutions like
+            if model.device.type == "cuda":  # the copy runs beside the computation, in the layout convolutions like
                 pixels = pixels.contiguous(memory_format=torch.channels_last).pin_memory()
             yield pixels, torch.tensor([x is not None for x in loaded])
 
