@@ -187,8 +187,8 @@ def test_descending_is_the_stable_order(rows):
 def test_a_block_fits_the_budget():
     for m in (1, 999, 100_000, 1_280_000, 10_000_000):
         assert 1 <= block_of(m) <= 256
-        assert block_of(m) * m * 48 <= 2**29 or block_of(m) == 1
-    assert block_of(1_280_000) == 8
+        assert block_of(m) * m * 64 <= 2**29 or block_of(m) == 1
+    assert block_of(1_280_000) == 6
 
 
 MEMORY = """

@@ -14,7 +14,8 @@ from xgap_analysis.features import Features
 
 GALLERY_CHUNK = 4096  # gallery rows in double precision at a time: what a processor's cache holds
 MOST_QUERIES = 256  # of a block: more gain no speed
-CELL = 48  # bytes of working memory that one similarity costs its reader at most: masks, grades, copies
+CELL = 64  # bytes of the budget that a similarity takes while it is read: masks, grades, copies
+COMPUTED = 16  # the same while it waits to be read: more are computed at a time, since each time reads the gallery
 BUDGET = 2**29  # bytes of a block
 
 ScoreNormaliser = Callable[[Tensor], Tensor]
@@ -42,14 +43,14 @@ def similarities(
         XgapError: an empty side, different dimensions, or a block below 1.
     """
     check_sides(query, gallery, block)
-    block = block_of(len(gallery)) if block is None else block
-    for start in range(0, len(query), block):
-        rows = query.vectors[start : start + block]
-        yield (
-            start,
-            start + len(rows),
-            products(rows, gallery.vectors, torch.empty(len(rows), len(gallery), device=rows.device)),
-        )
+    computed = block_of(len(gallery), cell=COMPUTED) if block is None else block
+    given = block_of(len(gallery)) if block is None else block
+    for first in range(0, len(query), computed):
+        rows = query.vectors[first : first + computed]
+        scores = products(rows, gallery.vectors, torch.empty(len(rows), len(gallery), device=rows.device))
+        for part in scores.split(given):
+            yield first, first + len(part), part
+            first += len(part)
 
 
 def products(
@@ -76,7 +77,7 @@ def check_sides(query: Features, gallery: Features, block: int | None) -> None:
 def block_of(columns: int, cell: int = CELL, most: int = MOST_QUERIES) -> int:
     """The rows of a block that its `cell` bytes a number keep within half a GiB, and a gallery chunk of a block beside.
 
-    A gallery of 1,280,000 leaves 8 rows a block; a gallery of more than 11 million, one row, which then takes more.
+    A gallery of 1,280,000 leaves 6 rows a block; a gallery of more than 8 million, one row, which then takes more.
     """
     return max(1, min(most, BUDGET // (cell * max(1, columns))))
 
