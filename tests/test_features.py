@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from xgap_analysis.datasets import Relevance
 from xgap_analysis.errors import XgapError, unknown_name
 from xgap_analysis.features import Features
+from xgap_analysis.metrics import retrieval
 
 IDS = ("a", "b", "c")
 
@@ -47,6 +49,17 @@ def test_half_precision_and_whole_numbers_become_unit_float32() -> None:
         assert made.vectors.dtype == torch.float32
         assert (made.vectors.double().norm(dim=1) - 1).abs().max() < 1e-6
     assert made.vectors[0].tolist() == pytest.approx([0.6, 0.8])
+
+
+def test_they_are_float32_whatever_the_users_default_is() -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        made = Features(torch.tensor([[3, 4], [0.6, 0.8]], dtype=torch.float32), ["a", "b"], "image", "image")
+        frame = retrieval(made, made, Relevance.from_labels([0, 0], [0, 0]))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert made.vectors.dtype == torch.float32
+    assert frame["ap"].tolist() == [1, 1]
 
 
 def test_vectors_do_not_follow_gradients_and_the_given_array_is_left_alone() -> None:

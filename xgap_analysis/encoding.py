@@ -174,10 +174,11 @@ def _batches(model: DualEncoder, images: Images, rows: Sequence[int], on_error: 
         return [load(row) for row in some]
 
     workers = min(16, os.cpu_count() or 1)
-    share = math.ceil(BATCH / workers)  # small pictures in a row: threads that take turns wait for Python's lock
 
     def submit(pool: ThreadPoolExecutor, start: int) -> list["Future[list[Tensor | None]]"]:
         batch = rows[start : start + BATCH]
+        # One task a thread: small pictures are mostly Python's work, and handing its lock over for each takes time.
+        share = max(1, math.ceil(len(batch) / workers))
         return [pool.submit(load_all, batch[i : i + share]) for i in range(0, len(batch), share)]
 
     with ThreadPoolExecutor(max_workers=workers) as pool:

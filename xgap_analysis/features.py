@@ -11,7 +11,7 @@ from torch import Tensor
 
 from xgap_analysis.errors import XgapError
 
-ROWS = 2**16  # scaled in double precision at a time
+ROWS = 2**16  # in double precision at a time
 UNIT_TOLERANCE = 1e-6  # rows this close to unit length are kept as they are, so that a round trip keeps every bit
 
 
@@ -54,14 +54,15 @@ class Features:
             twice = next(i for i, n in Counter(ids).items() if n > 1)
             raise XgapError(f"id {twice!r} stands for more than one vector; ids must be distinct")
         vectors = vectors if vectors.is_floating_point() else vectors.double()
-        norms = torch.linalg.vector_norm(vectors, dim=1, dtype=torch.float64)  # NaN or infinite where a value is
+        parts = vectors.split(ROWS)
+        norms = torch.cat([part.double().norm(dim=1) for part in parts])  # NaN or infinite where a value is
         bad = (~torch.isfinite(norms)).nonzero()
         if len(bad):
             raise XgapError(f"the vector of item {ids[int(bad[0])]!r} holds a NaN or infinite value ({len(bad)} such)")
         zero = (norms == 0).nonzero()
         if len(zero):
             raise XgapError(f"the vector of item {ids[int(zero[0])]!r} is zero and has no direction ({len(zero)} such)")
-        unit = torch.empty(vectors.shape, device=vectors.device).copy_(vectors)
+        unit = torch.empty(vectors.shape, dtype=torch.float32, device=vectors.device).copy_(vectors)
         for rows in ((norms - 1).abs() > UNIT_TOLERANCE).nonzero()[:, 0].split(ROWS):
             unit[rows] = (vectors[rows].double() / norms[rows, None]).float()
         object.__setattr__(self, "vectors", unit)

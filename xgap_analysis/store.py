@@ -130,7 +130,8 @@ def run_entries(
             missing = [name for name, tensors in read.items() if tensors is None]
             made = worker(part, missing) if missing else {}
             for name, job in jobs.items():
-                tensors = read[name] or job.publish(index, made[name])
+                known = read[name]
+                tensors = job.publish(index, made[name]) if known is None else known
                 if index and _layout(tensors) != _layout(shards[name][0]):
                     first = _layout(shards[name][0])
                     raise XgapError(f"{description}: shard {index} holds {_layout(tensors)}, unlike the first, {first}")
@@ -204,7 +205,7 @@ class Job:
             except FileNotFoundError:  # another process is repairing this shard
                 continue
             except (OSError, ValueError) as error:
-                warnings.warn(f"damaged shard {file}: {error}; it is computed again", stacklevel=3)
+                warnings.warn(f"damaged shard {file}: {error}; it is computed again", stacklevel=4)
                 with contextlib.suppress(OSError):
                     file.unlink()
                 continue

@@ -135,7 +135,8 @@ def test_an_inversion_is_found_again_with_and_without_its_snapshots(
     settings = {"steps": 10, "progress": False, "store": store}
     first = invert(model, given, snapshots=(3, 5), **settings)
     assert looks == [[3, 5]]
-    fewer = [invert(model, given, snapshots=some, **settings) for some in ((), (5,), (3, 5))]
+    fewer = [invert(model, given, snapshots=some, **settings) for some in ((), (5,), (3, 5), (10,))]
+    assert torch.equal(fewer[-1].snapshots[10].vectors, first.features.vectors)  # the last step is the inversion
     assert looks == [[3, 5]]
     more = invert(model, given, snapshots=(3, 4), **settings)
     assert looks == [[3, 5], [4]]

@@ -104,13 +104,19 @@ def test_a_descent_forgets_the_batch_before(stop: str | float) -> None:
         assert torch.equal(found.snapshots[7], first.snapshots[7])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="graphs are CUDA's")
-def test_the_captured_step_is_the_plain_one() -> None:
+@pytest.mark.parametrize("index", [0, 1])
+def test_the_captured_step_is_the_plain_one(index: int) -> None:
+    if torch.cuda.device_count() <= index:
+        pytest.skip("graphs are CUDA's, and the second device need not be the current one")
     start, targets = problem(9)
-    expected = optimise(forward_on(start.device), start, targets, snapshots=(7,), **SETTINGS)
-    on_device = optimise(forward_on("cuda"), start.cuda(), targets, snapshots=(7,), **SETTINGS)
-    torch.testing.assert_close(on_device.loss.cpu(), expected.loss, atol=1e-4, rtol=1e-3)
-    torch.testing.assert_close(on_device.snapshots[7].cpu(), expected.snapshots[7], atol=1e-4, rtol=1e-3)
+    device = torch.device("cuda", index)
+    descent = Descent(forward_on(device), (9, 2, 6), 5, device, **SETTINGS)
+    for first, goal in ((start, targets), (-start, targets.flip(0)), (start, targets)):
+        expected = optimise(forward, first, goal, snapshots=(7,), **SETTINGS)
+        captured = descent.run(first, goal, snapshots=(7,))
+        assert descent._replay is not None  # and not the plain step in its place
+        torch.testing.assert_close(captured.loss.cpu(), expected.loss, atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(captured.snapshots[7].cpu(), expected.snapshots[7], atol=1e-4, rtol=1e-3)
 
 
 def forward_on(device: torch.device | str) -> Callable[[Tensor], Tensor]:

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -10,9 +11,9 @@ from hypothesis import strategies as st
 
 from xgap_analysis.datasets.records import Relevance
 from xgap_analysis.features import Features
-from xgap_analysis.metrics import retrieval
+from xgap_analysis.metrics import counting, retrieval
 from xgap_analysis.metrics.counting import cosine, count
-from xgap_analysis.metrics.ranks import _Block, _bounds, relevant_ranks
+from xgap_analysis.metrics.ranks import PROBES, _Block, _bounds, relevant_ranks
 from xgap_analysis.metrics.similarities import descending, products
 
 MUCH = 10**9
@@ -42,8 +43,8 @@ def counted(scores, relevant, margin=0.0, query=None, gallery=None, truth=None, 
     begin = np.array([0, len(relevant)])
     none = np.zeros((1, 1), np.float32)
     sides = (none, none) if query is None else (query[None], gallery)
-    anew = count(cells, begin, columns, truth[columns], np.float32(margin), *sides, most, rank, 0, 1)
-    return rank, columns, anew
+    seen = count(cells, begin, columns, truth[columns], np.float32(margin), *sides, most, rank, 0, 1)
+    return rank, columns, seen
 
 
 @given(st.integers(0, 10_000), st.integers(1, 400), st.sampled_from([1, 20, 10_000, 2**31]))
@@ -54,7 +55,7 @@ def test_counted_ranks_are_those_of_the_stable_order(seed, n, levels):
     junk = rng.random(n) < 0.2
     junk[relevant] = False
     scores[junk] = -np.inf
-    rank, columns, anew = counted(scores, relevant)
+    rank, columns, (anew, _) = counted(scores, relevant)
     place, expected = true_ranks(scores, relevant)
     assert (rank.tolist(), columns.tolist(), anew) == (place.tolist(), expected.tolist(), 0)
 
@@ -78,8 +79,11 @@ def test_only_what_lies_within_the_margin_is_computed_again():
     near = np.abs(truth[:, None] - truth[relevant]).min(axis=1) <= 1e-4
     near[relevant] = False
     assert 0 < near.sum() < 100
-    assert counted(truth, relevant, 1e-4, query, gallery)[2] == near.sum()
-    assert counted(truth, relevant, 1e-4, query, gallery, most=near.sum() - 1)[2] == -1
+    assert counted(truth, relevant, 1e-4, query, gallery)[2] == (near.sum(), 0)
+    assert counted(truth, relevant, 1e-4, query, gallery, most=near.sum() - 1)[2][0] == -1
+    off = truth.copy()
+    off[near] += np.float32(3e-5)
+    assert counted(off, relevant, 1e-4, query, gallery, truth)[2][1] == pytest.approx(3e-5, rel=0.01)
 
 
 CLOUDS = {
@@ -98,7 +102,7 @@ def test_single_precision_gives_the_ranks_of_double_precision(cloud, setting):
     gallery = Features(unit(CLOUDS[cloud](m, d)), [f"g{i}" for i in range(m)], "image", "image")
     query = gallery.select(gallery.ids[::67][:n])
     bound = Relevance.from_labels([i % 9 for i in range(n)], [i % 400 for i in range(m)]).bind(query.ids, gallery.ids)
-    own = _Block.of(query.vectors, gallery, bound, 0, True)
+    own = _Block.of(query.vectors, gallery.vectors, bound, 0, True)
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(setting)
     try:
@@ -122,12 +126,50 @@ def test_where_almost_all_is_tied_all_is_computed_in_double_precision():
     bound = Relevance.from_labels([i % 7 for i in range(400)], [i % 7 for i in range(400)]).bind(
         gallery.ids, gallery.ids
     )
-    own = _Block.of(gallery.vectors, gallery, bound, 0, False)
+    own = _Block.of(gallery.vectors, gallery.vectors, bound, 0, False)
     with ThreadPoolExecutor(2) as pool:
         assert own.near_ranks(gallery.vectors @ gallery.vectors.T, pool) is None
     ranked = list(relevant_ranks(gallery, gallery, bound, exclude_self=False, block=None, normalise=None))
     order = descending(gallery.vectors @ gallery.vectors.T)
     assert torch.equal(ranked[0].rank, (bound.grades(0, 400).gather(1, order) > 0).nonzero()[:, 1])
+
+
+@pytest.mark.parametrize("spread", [0, 1e-7, 1e-5])
+def test_a_collapsed_space(spread):
+    n, m = 20, 500
+    gallery = Features(unit(1 + spread * draw(0, m, 32)), [f"g{i}" for i in range(m)], "image", "image")
+    query = Features(unit(1 + spread * draw(1, n, 32)), [f"q{i}" for i in range(n)], "image", "image")
+    bound = Relevance.from_labels([0] * n, [i % 3 // 2 for i in range(m)]).bind(query.ids, gallery.ids)
+    (ranks,) = relevant_ranks(query, gallery, bound, exclude_self=False, block=None, normalise=None)
+    order = descending(products(query.vectors, gallery.vectors, torch.empty(n, m)))
+    assert torch.equal(ranks.rank, (bound.grades(0, n).gather(1, order) > 0).nonzero()[:, 1])
+
+
+def test_errors_that_the_sample_does_not_hold_are_seen_in_what_is_computed_again():
+    n, m = 8, 6000
+    gallery = Features(unit(draw(0, m, 3)), [f"g{i}" for i in range(m)], "image", "image")
+    query = Features(unit(draw(1, n, 3)), [f"q{i}" for i in range(n)], "image", "image")
+    bound = Relevance.from_labels([0] * n, [i % 100 for i in range(m)]).bind(query.ids, gallery.ids)
+    truth = products(query.vectors, gallery.vectors, torch.empty(n, m))
+    sampled = torch.arange(n * PROBES) * m // (n * PROBES)
+    off = truth + 1e-4 * (torch.rand(n, m, generator=torch.Generator().manual_seed(0)) - 0.5)
+    off[:, sampled] = truth[:, sampled]
+    off[bound.grades(0, n) > 0] = truth[bound.grades(0, n) > 0]
+    with ThreadPoolExecutor(1) as pool:
+        found = _Block.of(query.vectors, gallery.vectors, bound, 0, False).near_ranks(off, pool)
+    assert found is not None
+    expected = (bound.grades(0, n).gather(1, descending(truth)) > 0).nonzero()[:, 1]
+    assert torch.equal(found.rank, expected)
+
+
+def test_loops_are_compiled_where_nothing_can_be_kept(monkeypatch):
+    def refusing(cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return numba.njit(**options)
+
+    monkeypatch.setattr(counting, "njit", refusing)
+    assert counting._compiled()(lambda x: x + 1)(2) == 3
 
 
 def test_vectors_in_any_memory_order():
@@ -144,5 +186,5 @@ def test_blocks_keep_to_the_budget(n_relevant, columns):
     assert [0, *(stop for _, stop in bounds)] == [*(start for start, _ in bounds), len(n_relevant)]
     for start, stop in bounds:
         n, pairs = stop - start, sum(n_relevant[start:stop])
-        assert n == 1 or (n * columns * 6 <= 2**29 and pairs * 256 <= 2**27)
+        assert n == 1 or (n * columns * 8 <= 2**29 and pairs * 256 <= 2**27)
     assert next(_bounds(np.array(n_relevant), columns, 7)) == (0, min(7, len(n_relevant)))

@@ -206,7 +206,9 @@ class BoundRelevance:
         if self._query_codes is not None:
             first = self._groups[1]
             return (first[1:] - first[:-1])[self._query_codes]
-        return torch.tensor([len(self.relevant(row, row + 1)[0]) for row in range(len(self.query_ids))])
+        assert self._qrels is not None
+        of = (self._qrels.get(query, {}) for query in self.query_ids)
+        return torch.tensor([sum(grade > 0 and item in self._column for item, grade in q.items()) for q in of])
 
     @cached_property
     def _groups(self) -> tuple[Tensor, Tensor]:

@@ -82,8 +82,8 @@ def invert(
         lr, weight_decay: of AdamW.
         init_std: standard deviation of the normal start.
         seed: with an item's id it gives the item's start.
-        snapshots: numbers of updates (0 to steps) after which features are kept too; one that the store lacks costs
-            the inversion anew.
+        snapshots: numbers of updates (0 to steps) after which features are kept too. One that the store lacks costs
+            the inversion anew; with another batch size or device than the inversion's it differs from it by rounding.
         stop: `"fixed"`; `"plateau"` (an item stops when 25 steps have not brought 0.001 of cosine); or the cosine at
             which an item stops. Each item is judged alone.
         start: `"normal"`, the paper's, drawn from (seed, id); or `"closed-form"`, computed from the target by a linear
@@ -157,7 +157,7 @@ def invert(
     )
 
     def worker(ids: tuple[str, ...], missing: Collection[str]) -> dict[str, dict[str, Tensor]]:
-        lacking = [step for step in wanted if str(step) in missing]
+        lacking = [step for step in between if str(step) in missing]
         parts = []
         for position in range(0, len(ids), batch_size):
             batch = ids[position : position + batch_size]
@@ -176,7 +176,8 @@ def invert(
         }
 
     # What is looked at on the way changes no number, so it is kept beside the inversion and not as a part of it.
-    entries = {"whole": provenance, **{str(step): {**provenance, "snapshot": step} for step in wanted}}
+    between = [step for step in wanted if step < steps]
+    entries = {"whole": provenance, **{str(step): {**provenance, "snapshot": step} for step in between}}
     found = run_entries(
         entries,
         features.ids,
@@ -200,7 +201,7 @@ def invert(
         features=vectors("whole"),
         pseudo_tokens=found["whole"]["pseudo_tokens"],
         loss=found["whole"]["loss"].T.contiguous(),
-        snapshots={step: vectors(str(step)) for step in wanted},
+        snapshots={step: vectors(str(step) if step < steps else "whole") for step in wanted},
         provenance=about("whole"),
     )
 
@@ -245,7 +246,7 @@ class _WithinMemory:
     """Runs batches; one that does not fit the device's memory goes in halves, which changes no more than rounding.
 
     Args:
-        make: the descent of batches of n items. The last one made is kept for the next batch of its size.
+        make: the descent of batches of n items. The last one made serves batches of its size until another is made.
     """
 
     def __init__(self, make: Callable[[int], Descent]) -> None:

@@ -116,7 +116,7 @@ def starts(ids: Sequence[str], count: int, width: int, *, seed: int, std: float)
 
 
 class Descent:
-    """The optimisation of batches of one size; what a batch needs is allocated once, and on CUDA captured once.
+    """The optimisation of batches of one size; what one needs is allocated once, and on CUDA its step captured once.
 
     Args:
         forward: tokens `[n, r, width]` to features `[n, d]`, differentiable.
@@ -225,15 +225,16 @@ class Descent:
 
         None where a tower does something that cannot be captured, such as waiting for the device.
         """
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
+        device = self._tokens.device  # which need not be the current one
+        here, aside = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+        aside.wait_stream(here)
         with torch.cuda.stream(aside):  # libraries make their workspaces at the first passes, which no capture may see
             for _ in range(2):
                 self._descend()
-        torch.cuda.current_stream().wait_stream(aside)
+        here.wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
                 self._step()
         except torch.OutOfMemoryError:
             raise

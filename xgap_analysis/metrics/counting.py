@@ -4,7 +4,8 @@ Each works on its own queries, `first` to `last`, without Python's lock, so that
 literal types and unsigned indices (signed ones are tested for wrapping round) to make tight loops of them.
 """
 
-from typing import no_type_check
+from collections.abc import Callable
+from typing import Any, no_type_check
 
 import numpy as np
 from numba import njit
@@ -12,7 +13,19 @@ from numba import njit
 BINS = 2**15  # of a row's scores: more of them leave fewer scores to look at closely, until they outgrow the cache
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def _compiled(**options: Any) -> Callable[[Any], Any]:
+    """What is compiled is kept for the next process, where there is a place to keep it."""
+
+    def compiled(function: Any) -> Any:
+        try:
+            return njit(nogil=True, cache=True, **options)(function)
+        except RuntimeError:  # neither the package's folder nor the user's cache can be written
+            return njit(nogil=True, **options)(function)
+
+    return compiled
+
+
+@_compiled(fastmath={"reassoc", "contract"})
 @no_type_check
 def cosine(x, y):
     """The product of two vectors in double precision, rounded to float32: the same for equal vectors anywhere."""
@@ -22,7 +35,7 @@ def cosine(x, y):
     return np.float32(total)
 
 
-@njit(nogil=True, cache=True)
+@_compiled()
 @no_type_check
 def cosines(query, gallery, row, column, order, found, first, last):
     """`found[e]`, the cosine of query `row[e]` and gallery item `column[e]`, for the pairs e in `order[first:last]`."""
@@ -30,10 +43,10 @@ def cosines(query, gallery, row, column, order, found, first, last):
         found[e] = cosine(query[row[e]], gallery[column[e]])
 
 
-@njit(nogil=True, cache=True)
+@_compiled()
 @no_type_check
 def count(scores, begin, column, score, margin, query, gallery, most, rank, first, last):
-    """Writes the rank (from 0) of each relevant item of some rows; says how many scores were computed anew.
+    """Writes the rank (from 0) of each relevant item of some rows.
 
     The scores are counted in bins that keep their order. Only those in a bin that lies within `margin` of a relevant
     item's are looked at one by one, and only those within it computed anew.
@@ -45,9 +58,12 @@ def count(scores, begin, column, score, margin, query, gallery, most, rank, firs
         column, score: `[r]` of the relevant items, with true scores, each row's in the order of its ranking.
         margin: float32; 0 says that the scores are true, and nothing is computed anew.
         query, gallery: `[b, d]` and `[m, d]`.
-        most: the rows are given up, and -1 comes back, when more scores than this must be computed anew.
+        most: the rows are given up when more scores than this must be computed anew.
         rank: `[r]`, written.
         first, last: the rows.
+
+    Returns:
+        how many scores were computed anew (-1: given up), and the largest error that was seen in them.
     """
     m = scores.shape[1]
     bins = min(BINS, 16 * m)
@@ -56,6 +72,7 @@ def count(scores, begin, column, score, margin, query, gallery, most, rank, firs
     lowest, highest = np.empty(bins, np.int64), np.empty(bins, np.int64)
     close = np.empty(m + 1, np.uint32)  # columns in such bins
     anew = 0
+    worst = np.float32(0)
     for r in range(first, last):
         a, b = begin[r], begin[r + 1]
         if a == b:
@@ -66,12 +83,21 @@ def count(scores, begin, column, score, margin, query, gallery, most, rank, firs
         scale = np.float32(bins - 3) / max(score[a] + margin - low, np.float32(1e-30))
         size[:] = 0
         near[:] = False
+        # The bins of an item lie no higher than those of the item before, so that each bin is entered once from above,
+        # and once from below, however many items share it.
+        entered = bins
         for e in range(a, b):
-            for c in range(_bin(score[e] - margin, low, scale, bins), _bin(score[e] + margin, low, scale, bins) + 1):
-                if not near[c]:
-                    near[c] = True
-                    highest[c] = e
+            bottom = _bin(score[e] - margin, low, scale, bins)
+            for c in range(bottom, min(_bin(score[e] + margin, low, scale, bins) + 1, entered)):
+                near[c] = True
+                highest[c] = e
+            entered = bottom
+        entered = -1
+        for e in range(b - 1, a - 1, -1):
+            top = _bin(score[e] + margin, low, scale, bins)
+            for c in range(max(_bin(score[e] - margin, low, scale, bins), entered + 1), top + 1):
                 lowest[c] = e
+            entered = top
         n = np.uint64(0)
         for j in range(np.uint64(m)):
             c = np.uint64(_bin(row[j], low, scale, bins))
@@ -87,10 +113,12 @@ def count(scores, begin, column, score, margin, query, gallery, most, rank, firs
                 (e > highest[c] and score[e - 1] - s <= margin) or (e <= lowest[c] and s - score[e] <= margin)
             ):
                 anew += 1
-                e = _place(cosine(query[r], gallery[j]), j, score, column, highest[c], lowest[c] + 1)
+                true = cosine(query[r], gallery[j])
+                worst = max(worst, abs(true - s))
+                e = _place(true, j, score, column, highest[c], lowest[c] + 1)
             above[e - a] += 1
         if anew > most:
-            return -1
+            return -1, worst
         before = 0
         c = np.int64(bins - 1)
         for e in range(a, b):
@@ -100,17 +128,17 @@ def count(scores, begin, column, score, margin, query, gallery, most, rank, firs
                 c -= 1
             before += above[e - a]
             rank[e] = before + e - a
-    return anew
+    return anew, worst
 
 
-@njit(nogil=True, cache=True)
+@_compiled()
 @no_type_check
 def _bin(score, low, scale, bins):
     place = (score - low) * scale + np.float32(1)
     return np.int64(np.int32(min(max(place, np.float32(0)), np.float32(bins - 1))))
 
 
-@njit(nogil=True, cache=True)
+@_compiled()
 @no_type_check
 def _place(s, j, score, column, first, last):
     """The first of the relevant items `first` to `last` that stands below item j of score s; `last` if none does."""

@@ -1,7 +1,8 @@
 """Where the relevant items stand in the ranking of a whole gallery, exact with ties, and without sorting it.
 
-On a processor most similarities are computed in single precision alone. Only those so near to a relevant item's that
-the error of single precision could change a rank are computed again in double precision, as the relevant items' are.
+On a processor most similarities are computed in single precision alone. Those so near to a relevant item's that an
+error of single precision could change a rank are computed again in double precision, as the relevant items' are. How
+large errors are is seen in these and in a sample: a rank can be wrong only by an error of twice the largest seen.
 """
 
 import math
@@ -30,13 +31,13 @@ from xgap_analysis.metrics.similarities import (
     similarities,
 )
 
-CELL = 6  # bytes of working memory that one similarity costs
-MOST_QUERIES = 512  # of a block: more gain no speed
+SCORE = 8  # bytes of working memory that a similarity costs
+QUERIES = 512  # of a block, at most: more gain no speed
 CHUNK = 1024  # gallery rows of one product: what stays in the cache beside its queries
 PAIR = 256  # bytes of working memory that a relevant item costs at most
 PROBES = 16  # other items of a query, from which the error of single precision is learnt besides the relevant ones
 ROUNDING = 2.0**-23  # of a cosine, and of a difference from it
-SAFETY = 4  # errors this many times the largest one seen change no rank
+SAFETY = 4  # errors this many times the largest of the sample change no rank
 PARTS = 8  # of a block, for each thread: an even share, though queries differ
 WORTH = 32  # where more than one similarity in so many must be computed again, computing all of them is faster
 
@@ -70,9 +71,10 @@ def relevant_ranks(
     What is left out is in no ranking. `normalise` and `block` are those of `retrieval`.
     """
     check_sides(query, gallery, block)
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        if query.vectors.device.type == "cpu" and normalise is None:
-            yield from _screened(query, gallery, bound, exclude_self, block, pool)
+    vectors = gallery.vectors.to(query.vectors.device)
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # its threads start with the first work
+        if vectors.device.type == "cpu" and normalise is None:
+            yield from _screened(query.vectors, vectors, bound, exclude_self, block, pool)
             return
         for start, stop, scores in similarities(query, gallery, block=block):
             ignored = bound.ignored(start, stop, exclude_self).to(scores.device)
@@ -83,7 +85,7 @@ def relevant_ranks(
                     raise XgapError(f"the score normaliser must give finite scores of shape {tuple(shape)}")
                 scores = scores.masked_fill(ignored, -math.inf)
             if scores.device.type == "cpu":
-                own = _Block.of(query.vectors[start:stop], gallery, bound, start, exclude_self)
+                own = _Block.of(query.vectors[start:stop], vectors, bound, start, exclude_self)
                 yield own.true_ranks(scores.contiguous(), pool)
             else:
                 yield _sorted(scores, bound.grades(start, stop).to(scores.device).masked_fill_(ignored, 0))
@@ -96,28 +98,28 @@ def _sorted(scores: Float[Tensor, "b m"], grades: Float[Tensor, "b m"]) -> Ranks
 
 
 def _screened(
-    query: Features,
-    gallery: Features,
+    query: Float[Tensor, "n d"],
+    gallery: Float[Tensor, "m d"],
     bound: BoundRelevance,
     exclude_self: bool,
     block: int | None,
     pool: ThreadPoolExecutor,
 ) -> Iterator[Ranks]:
     bounds = list(_bounds(bound.n_relevant.numpy(), len(gallery), block))
-    space = torch.empty(max(stop - start for start, stop in bounds), len(gallery))
+    space = torch.empty(max(stop - start for start, stop in bounds), len(gallery), dtype=torch.float32)
     for start, stop in bounds:
-        own = _Block.of(query.vectors[start:stop], gallery, bound, start, exclude_self)
+        own = _Block.of(query[start:stop], gallery, bound, start, exclude_self)
         scores = space[: stop - start]
         for first in range(0, len(gallery), CHUNK):
             part = slice(first, first + CHUNK)
-            torch.mm(own.query, own.gallery[part].T, out=scores[:, part])
+            torch.mm(own.query, gallery[part].T, out=scores[:, part])
         found = own.near_ranks(scores, pool)
-        yield own.true_ranks(products(own.query, own.gallery, out=scores), pool) if found is None else found
+        yield own.true_ranks(products(own.query, gallery, out=scores), pool) if found is None else found
 
 
 def _bounds(n_relevant: np.ndarray, columns: int, block: int | None) -> Iterator[tuple[int, int]]:
     """First and last query of each block: what its similarities and its relevant items leave of the budget."""
-    most = block_of(columns, cell=CELL, most=MOST_QUERIES) if block is None else block
+    most = block_of(columns, cell=SCORE, most=QUERIES) if block is None else block
     pairs = len(n_relevant) * columns if block else BUDGET // 4 // PAIR
     until = np.concatenate([[0], n_relevant.cumsum()])
     start = 0
@@ -140,15 +142,14 @@ class _Block:
     left_out: tuple[np.ndarray, np.ndarray]
 
     @classmethod
-    def of(cls, query: Tensor, gallery: Features, bound: BoundRelevance, start: int, exclude_self: bool) -> "_Block":
+    def of(cls, query: Tensor, gallery: Tensor, bound: BoundRelevance, start: int, exclude_self: bool) -> "_Block":
         stop, m = start + len(query), len(gallery)
         row, column, grade = (part.numpy() for part in bound.relevant(start, stop))
         out_row, out_column = (part.numpy() for part in bound.left_out(start, stop, exclude_self))
         cells, out = row * m + column, out_row * m + out_column
         first = np.searchsorted(cells, out)
         kept = np.delete(np.arange(len(cells)), first[first < np.searchsorted(cells, out, side="right")])
-        vectors = gallery.vectors.to(query.device).contiguous()
-        return cls(query.contiguous(), vectors, row[kept], column[kept], grade[kept], (out_row, out_column))
+        return cls(query, gallery, row[kept], column[kept], grade[kept], (out_row, out_column))
 
     def near_ranks(self, scores: Tensor, pool: ThreadPoolExecutor) -> Ranks | None:
         """Ranks from single-precision scores `[b, m]`, which are overwritten; None where too many are too close."""
@@ -163,15 +164,22 @@ class _Block:
         query, gallery = self.query.numpy(), self.gallery.numpy()
         _share(pool, len(row), partial(cosines, query, gallery, row, column, order, true))
         error = np.abs(scores.numpy()[row, column] - true).max()
-        return self._count(scores, true[: len(self.row)], np.float32(SAFETY * error + ROUNDING), pool)
+        while True:
+            margin = np.float32(SAFETY * error + ROUNDING)
+            found, error = self._count(scores, true[: len(self.row)], margin, pool)
+            if error <= margin / 2:
+                return found
 
     def true_ranks(self, scores: Tensor, pool: ThreadPoolExecutor) -> Ranks:
         """Ranks from true scores `[b, m]`, which are overwritten."""
-        found = self._count(scores, scores.numpy()[self.row, self.column], np.float32(0), pool)
+        found, _ = self._count(scores, scores.numpy()[self.row, self.column], np.float32(0), pool)
         assert found is not None
         return found
 
-    def _count(self, scores: Tensor, true: np.ndarray, margin: np.float32, pool: ThreadPoolExecutor) -> Ranks | None:
+    def _count(
+        self, scores: Tensor, true: np.ndarray, margin: np.float32, pool: ThreadPoolExecutor
+    ) -> tuple[Ranks | None, float]:
+        """Ranks by `count`, and the largest error that it saw; no ranks where it gave up."""
         from xgap_analysis.metrics.counting import count
 
         cells = scores.numpy()
@@ -184,12 +192,13 @@ class _Block:
         rank = np.empty(len(true), np.int64)
         ranked = (cells, begin, self.column[order], true[order], margin, self.query.numpy(), self.gallery.numpy())
 
-        def part(first: int, last: int) -> int:
+        def part(first: int, last: int) -> tuple[int, float]:
             return count(*ranked, (last - first) * cells.shape[1] // WORTH, rank, first, last)
 
-        if min(_share(pool, len(cells), part)) < 0:
-            return None
-        return Ranks(len(cells), *map(torch.from_numpy, (self.row, rank, self.grade[order])))
+        anew, errors = zip(*_share(pool, len(cells), part), strict=True)
+        if min(anew) < 0:
+            return None, 0.0
+        return Ranks(len(cells), *map(torch.from_numpy, (self.row, rank, self.grade[order]))), max(errors)
 
 
 def _share(pool: ThreadPoolExecutor, n: int, work: Callable[[int, int], Any]) -> list[Any]:

@@ -47,10 +47,12 @@ def similarities(
     given = block_of(len(gallery)) if block is None else block
     for first in range(0, len(query), computed):
         rows = query.vectors[first : first + computed]
-        scores = products(rows, gallery.vectors, torch.empty(len(rows), len(gallery), device=rows.device))
+        space = torch.empty(len(rows), len(gallery), dtype=torch.float32, device=rows.device)
+        scores = products(rows, gallery.vectors, out=space)
         for part in scores.split(given):
             yield first, first + len(part), part
             first += len(part)
+        del space, scores, part  # before the next are computed
 
 
 def products(
