@@ -28,8 +28,8 @@ test: lint ## check style and types, then run every test (fewer: PYTEST_ARGS="-m
 report: .venv/installed ## run the notebooks on the embedded default and write results/report/index.html
 	OMP_NUM_THREADS=1 $(VENV)/xgap report
 
-bench: .venv/installed ## measure speed against naive baselines; writes results/bench.json and docs/benchmarks.md
-	$(VENV)/python -m benchmarks --record docs/benchmarks.md $(BENCH_ARGS)
+bench: .venv/installed ## measure speed against naive baselines; writes results/bench.json and a record in docs
+	$(VENV)/python -m benchmarks --record docs $(BENCH_ARGS)
 
 figures: .venv/installed ## draw the README's pictures
 	OMP_NUM_THREADS=1 $(VENV)/python docs/figures.py

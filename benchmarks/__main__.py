@@ -11,23 +11,24 @@ from typing import Any
 
 import torch
 
-from benchmarks import encoding_rate, fewer_steps, inversion_step, rankings
+from benchmarks import encoding_rate, fewer_steps, inversion_step, rankings, whole_runs
 from benchmarks.timing import matrix_rate
 
 ROOT = Path(__file__).parent.parent
-COMMAND = "make bench"
+DEFAULTS = {"cpu": (["ViT-B-32"], [16, 64]), "cuda": (["ViT-B-32", "ViT-L-14"], [64, 512])}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures, then writes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that everything runs; no record")
-    parser.add_argument("--models", nargs="+", default=["ViT-B-32"], help="open_clip architectures, random weights")
-    parser.add_argument("--batches", nargs="+", type=int, default=[16, 64])
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "bench.json")
-    parser.add_argument("--record", type=Path, help="the table in Markdown is written here too")
-    options = parser.parse_args(arguments)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    models, batches = DEFAULTS[device.type]
+    parser.add_argument("--models", nargs="+", default=models, help="open_clip architectures, random weights")
+    parser.add_argument("--batches", nargs="+", type=int, default=batches)
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "bench.json")
+    parser.add_argument("--record", type=Path, help="folder that the table in Markdown is written to, too")
+    options = parser.parse_args(arguments)
     rows: list[dict[str, Any]] = []
     parts = [
         lambda: rankings.measure(device, options.quick),
@@ -38,15 +39,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for name in options.models
         ),
     ]
+    if device.type == "cuda" or options.quick:  # hours on a processor
+        parts += [
+            lambda name=name: whole_runs.measure(name, options.batches, device, options.quick)
+            for name in options.models
+        ]
     for part in parts:
         for row in part():
             print(json.dumps(row), flush=True)
             rows.append(row)
-    found = {"machine": _machine(device), "rows": rows}
+    told = f"--models {' '.join(options.models)} --batches {' '.join(map(str, options.batches))}"
+    found = {"command": f'make bench BENCH_ARGS="{told}"', "machine": _machine(device), "rows": rows}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(found, indent=1) + "\n")
     if options.record:
-        options.record.write_text(_record(found))
+        name = "benchmarks.md" if device.type == "cpu" else f"benchmarks-{device.type}.md"
+        (options.record / name).write_text(_record(found))
 
 
 def _machine(device: torch.device) -> dict[str, Any]:
@@ -74,13 +82,14 @@ def _record(found: dict[str, Any]) -> str:
     text = [
         "# Benchmarks",
         "",
-        f"Written by `{COMMAND}` on {of['date']}: {of['device']}, {of['processor']}, {of['cores']} cores, "
+        f"Written by `{found['command']}` on {of['date']}: {of['device']}, {of['processor']}, {of['cores']} cores, "
         f"{of['threads']} threads, load {of['load']:.1f} at the end, torch {of['torch']}, measured matrix rates "
         f"{of['float32_matrix_rate'] / 1e9:.0f} (float32) and {of['bfloat16_matrix_rate'] / 1e9:.0f} (bfloat16) "
         "GFLOP/s.",
         "",
         "Each ratio is baseline / ours, the two timed in turns in one run (medians); `CPU` is the ratio of the "
-        "processor time, which other users of the machine disturb less. A goal is for the ratio of wall time.",
+        "processor time, which other users of the machine disturb less. A goal is for the ratio of wall time. A "
+        "share of the matrix rate near 1 says that only fewer operations would make a step faster.",
         "",
         "| figure | of | batch | baseline | baseline s | ours s | ratio | CPU | goal | met |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -95,13 +104,14 @@ def _record(found: dict[str, Any]) -> str:
                 f"{goal or ''} | {met} |"
             )
     text += ["", "Differences and shares:", ""]
-    named = ("difference", "flops", "share", "cosine_of", "extra")
+    named = ("difference", "flops", "share_of", "cosine_of", "extra")
     for row in rows:
         more = [
             f"{k.replace('_', ' ')} {v:.3g}" for k, v in row.items() if v is not None and any(n in k for n in named)
         ]
         if more:
             text.append(f"- {row['figure']}, {row['model']}, batch {row.get('batch', '-')}: {', '.join(more)}")
+    text += _whole([row for row in rows if "whole_seconds" in row or "images_per_second" in row])
     text += [
         "",
         "`flops` is the baseline's floating-point operations over ours. Fewer steps (a lower loss is not a better "
@@ -116,6 +126,27 @@ def _record(found: dict[str, Any]) -> str:
         if "way" in row
     ]
     return "\n".join(text) + "\n"
+
+
+def _whole(rows: list[dict[str, Any]]) -> list[str]:
+    """The table of what is measured on a GPU alone."""
+    if not rows:
+        return []
+    text = [
+        "",
+        "| run | of | batch | precision | seconds | images/s | share of matrix rate | goal | met |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        took, share = row.get("whole_seconds"), row.get("share_of_matrix_rate")
+        goal = row.get("goal_share") if took is None else row.get("goal_seconds")
+        met = "" if goal is None else ("yes" if (share >= goal if took is None else took <= goal) else "no")
+        cells = [f"{took:.3g}" if took is not None else "", f"{row['images_per_second']:.0f}" if took is None else ""]
+        text.append(
+            f"| {row['figure']} | {row['model']} | {row['batch']} | {row['precision']} | {' | '.join(cells)} | "
+            f"{'' if share is None else f'{share:.2f}'} | {goal or ''} | {met} |"
+        )
+    return text
 
 
 if __name__ == "__main__":

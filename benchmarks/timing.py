@@ -38,8 +38,9 @@ def seconds(run: Callable[[], Any]) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def matrix_rate(device: torch.device, dtype: torch.dtype, size: int = 1024, rounds: int = 7) -> float:
-    """Floating-point operations a second in the best of some square matrix products."""
+def matrix_rate(device: torch.device, dtype: torch.dtype, rounds: int = 7) -> float:
+    """Floating-point operations a second in the best of some square matrix products, large enough for the device."""
+    size = 8192 if device.type == "cuda" else 1024
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     return 2 * size**3 / min(seconds(lambda: a @ b)[0] for _ in range(rounds))
 
