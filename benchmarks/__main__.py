@@ -134,17 +134,19 @@ def _whole(rows: list[dict[str, Any]]) -> list[str]:
         return []
     text = [
         "",
-        "| run | of | batch | precision | seconds | images/s | share of matrix rate | goal | met |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| run | of | batch | precision | measured | goal | met |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        took, share = row.get("whole_seconds"), row.get("share_of_matrix_rate")
-        goal = row.get("goal_share") if took is None else row.get("goal_seconds")
-        met = "" if goal is None else ("yes" if (share >= goal if took is None else took <= goal) else "no")
-        cells = [f"{took:.3g}" if took is not None else "", f"{row['images_per_second']:.0f}" if took is None else ""]
+        if "whole_seconds" in row:
+            measured = f"{row['whole_seconds']:.3g} s"
+            goal = f"{row['goal_seconds']:g} s" if row["goal_seconds"] else ""
+        else:
+            measured = f"{row['images_per_second']:.0f} images/s, {row['share_of_matrix_rate']:.2f} of the matrix rate"
+            goal = f"{row['goal_share']:g} of the matrix rate"
+        met = {None: "", True: "yes", False: "no"}[row["met"]]
         text.append(
-            f"| {row['figure']} | {row['model']} | {row['batch']} | {row['precision']} | {' | '.join(cells)} | "
-            f"{'' if share is None else f'{share:.2f}'} | {goal or ''} | {met} |"
+            f"| {row['figure']} | {row['model']} | {row['batch']} | {row['precision']} | {measured} | {goal} | {met} |"
         )
     return text
 

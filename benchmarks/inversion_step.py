@@ -82,7 +82,8 @@ def _end_at(steps: int) -> Callable[[int], None]:
     return look
 
 
-def _descent(ours: Any, start: Tensor, targets: Tensor, steps: int, precision: str = "fp32") -> Descent:
+def descent_of(ours: Any, start: Tensor, targets: Tensor, steps: int, precision: str = "fp32") -> Descent:
+    """Our loop, with what it needs for batches of this size."""
     n, tokens, width = start.shape
     options = {"steps": steps, "lr": LR, "weight_decay": DECAY, "precision": precision}
     return Descent(ours, (n, tokens, width), targets.shape[1], start.device, **options)
@@ -106,7 +107,7 @@ def measure(architecture: str, batches: list[int], device: torch.device, quick: 
         targets = unit_features(ours, torch.randn(batch, 1, width, generator=generator).to(device))
         steps = 8 if name == "OTI" and not quick else 1
 
-        descent = _descent(ours, start, targets, steps)
+        descent = descent_of(ours, start, targets, steps)
 
         def run_ours(
             steps: int = steps, descent: Descent = descent, start: Tensor = start, targets: Tensor = targets
@@ -144,7 +145,7 @@ def _curves(ways: dict[str, Any], model: Any, device: torch.device) -> Iterator[
     start = starts(["a"], 1, model.text.width, seed=0, std=0.02).to(device)
     generator = torch.Generator().manual_seed(1)
     targets = unit_features(ours, torch.randn(1, 1, model.text.width, generator=generator).to(device))
-    found = _descent(ours, start, targets, 150).run(start, targets).loss
+    found = descent_of(ours, start, targets, 150).run(start, targets).loss
     expected = torch.stack(plain_loop(plain, start, targets, 150))
     worst = float((found - expected).abs().max())
     yield {"figure": "OTI loss curve, 150 steps", "model": model.name, "batch": 1, "curve_difference": worst}
@@ -157,7 +158,7 @@ def _precision(ours: Any, width: int, batch: int, device: torch.device) -> Itera
     targets = unit_features(ours, torch.randn(batch, 1, width, generator=generator).to(device))
 
     def run(precision: str, steps: int = 1) -> Any:
-        return _descent(ours, start, targets, steps, precision).run(start, targets)
+        return descent_of(ours, start, targets, steps, precision).run(start, targets)
 
     features = [run(precision, 4).features for precision in ("fp32", "bf16")]
     pair = in_turns(lambda: run("fp32"), lambda: run("bf16"), 1)

@@ -104,10 +104,26 @@ def test_a_descent_forgets_the_batch_before(stop: str | float) -> None:
         assert torch.equal(found.snapshots[7], first.snapshots[7])
 
 
+def test_a_step_that_is_replayed_does_what_the_plain_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but the capture, on any machine: the buffers that a replay reads and writes hold the batch at hand."""
+    start, targets = problem(9)
+    descent, captures = Descent(forward, (9, 2, 6), 5, start.device, **SETTINGS), []
+    monkeypatch.setattr(descent, "_to_capture", True)
+    monkeypatch.setattr(descent, "_captured", lambda: captures.append(1) or descent._step)
+    for first, goal in ((start, targets), (-start, targets.flip(0)), (start, targets)):
+        expected = optimise(forward, first, goal, snapshots=(7,), **SETTINGS)
+        replayed = descent.run(first, goal, snapshots=(7,))
+        for part in ("tokens", "features", "loss"):
+            assert torch.equal(getattr(replayed, part), getattr(expected, part))
+        assert torch.equal(replayed.snapshots[7], expected.snapshots[7])
+    assert captures == [1]
+
+
 @pytest.mark.parametrize("index", [0, 1])
 def test_the_captured_step_is_the_plain_one(index: int) -> None:
+    """The second device is not the current one, on which a graph would be captured unless it is told."""
     if torch.cuda.device_count() <= index:
-        pytest.skip("graphs are CUDA's, and the second device need not be the current one")
+        pytest.skip(f"a CUDA graph needs a CUDA device {index}")
     start, targets = problem(9)
     device = torch.device("cuda", index)
     descent = Descent(forward_on(device), (9, 2, 6), 5, device, **SETTINGS)

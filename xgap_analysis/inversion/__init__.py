@@ -18,7 +18,8 @@ from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
 from xgap_analysis.inversion import textual, visual
 from xgap_analysis.inversion.closed_form import ClosedForm
-from xgap_analysis.inversion.optimise import DTYPES, Descent, Optimised, check_stop, starts, unit_features
+from xgap_analysis.inversion.optimise import Descent, Optimised, check_stop, starts, unit_features
+from xgap_analysis.models.openclip import AUTOCAST
 from xgap_analysis.models.tower import DualEncoder
 from xgap_analysis.progress import Bar
 from xgap_analysis.store import Store, key_of, run_entries
@@ -128,6 +129,9 @@ def invert(
         **({"template": template} if side == "text" else {}),
         **({} if start == "normal" else {"start": start}),
     }
+    # What is looked at on the way changes no number, so it is kept beside the inversion and not as a part of it.
+    between = [step for step in wanted if step < steps]
+    entries = {"whole": provenance, **{str(step): {**provenance, "snapshot": step} for step in between}}
     row = {item: i for i, item in enumerate(features.ids)}
     width = model.tower(side).width
 
@@ -175,9 +179,6 @@ def invert(
             **{str(step): {"features": torch.cat([p.snapshots[step] for p in parts])} for step in lacking},
         }
 
-    # What is looked at on the way changes no number, so it is kept beside the inversion and not as a part of it.
-    between = [step for step in wanted if step < steps]
-    entries = {"whole": provenance, **{str(step): {**provenance, "snapshot": step} for step in between}}
     found = run_entries(
         entries,
         features.ids,
@@ -295,8 +296,8 @@ def _check(n: int, steps: int, snapshots: list[int], batch_size: int, precision:
         raise XgapError(f"snapshots are steps from 0 to {steps}, not {snapshots}")
     if not 1 <= batch_size <= SHARD:
         raise XgapError(f"batch_size is between 1 and {SHARD}, not {batch_size}")
-    if precision not in DTYPES:
-        raise XgapError(f"precision is one of {', '.join(DTYPES)}, not {precision!r}")
+    if precision not in AUTOCAST:
+        raise XgapError(f"precision is one of {', '.join(AUTOCAST)}, not {precision!r}")
     if start not in ("normal", "closed-form"):
         raise XgapError(f'start is "normal" or "closed-form", not {start!r}')
 

@@ -4,7 +4,6 @@ Mistretta et al. (ICLR 2025), Algorithms 1 and 2: AdamW on `1 - cos(feature, tar
 loss is summed over items and each item's start has a generator of its own, so an item is optimised as if alone.
 """
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Collection, Sequence
@@ -16,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xgap_analysis.errors import XgapError
+from xgap_analysis.models.openclip import autocast
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # AdamW's defaults, which the paper keeps
 PLATEAU_STEPS, PLATEAU_GAIN = 25, 1e-3  # an item stops when its cosine has not gained this much in so many steps
 LOOK_EVERY = 10  # steps between looks at whether every item has stopped (each look waits for the device)
-DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +140,7 @@ class Descent:
         stop: str | float = "fixed",
         precision: str = "fp32",
     ) -> None:
-        self._forward, self._stop, self._dtype = forward, stop, DTYPES[precision]
+        self._forward, self._stop, self._precision = forward, stop, precision
         with torch.inference_mode(False):
             self._tokens = torch.zeros(shape, device=device, requires_grad=True)
             self._targets = torch.zeros(shape[0], dim, device=device)
@@ -206,10 +205,7 @@ class Descent:
 
     def _descend(self) -> tuple[Tensor, Tensor]:
         """Losses `[n]` and the gradient of their sum."""
-        cast = (
-            contextlib.nullcontext() if self._dtype is None else torch.autocast(self._tokens.device.type, self._dtype)
-        )
-        with cast:
+        with autocast(self._tokens.device, self._precision):
             features = self._forward(self._tokens)
         loss = 1 - F.cosine_similarity(features.float(), self._targets)
         return loss.detach(), torch.autograd.grad(loss.sum(), self._tokens)[0]

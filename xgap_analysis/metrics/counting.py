@@ -1,6 +1,6 @@
 """Loops over the cells of a block of similarities, compiled by numba; `ranks` says what they are for.
 
-Each works on its own queries, `first` to `last`, without Python's lock, so that several run at once. numba needs
+Each works on a part of its own, `first` to `last`, without Python's lock, so that several run at once. numba needs
 literal types and unsigned indices (signed ones are tested for wrapping round) to make tight loops of them.
 """
 

@@ -39,7 +39,7 @@ PROBES = 16  # other items of a query, from which the error of single precision 
 ROUNDING = 2.0**-23  # of a cosine, and of a difference from it
 SAFETY = 4  # errors this many times the largest of the sample change no rank
 PARTS = 8  # of a block, for each thread: an even share, though queries differ
-WORTH = 32  # where more than one similarity in so many must be computed again, computing all of them is faster
+WORTH = 12  # similarities of one product in double precision take as long as computing one of them apart
 
 
 @dataclass(frozen=True, eq=False)

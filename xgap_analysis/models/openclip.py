@@ -101,7 +101,7 @@ class ImageTower:
     def encode(self, batch: Tensor, project: bool = True) -> Tensor:
         """See `Tower.encode`."""
         pixels = batch.to(_device(self._model))
-        with _autocast(pixels.device, self._precision), contextlib.nullcontext() if project else self._head.removed():
+        with autocast(pixels.device, self._precision), contextlib.nullcontext() if project else self._head.removed():
             return self._model.encode_image(pixels, normalize=False).float()
 
     def embed(self, batch: Tensor) -> Tensor:
@@ -115,7 +115,7 @@ class ImageTower:
         """See `Tower.encode_tokens`."""
         _check_tokens(tokens, self.length, self.width)
         tokens = tokens.to(_device(self._model))
-        with _autocast(tokens.device, self._precision):
+        with autocast(tokens.device, self._precision):
             features = class_token_features(self._visual, tokens) if self._shortcuts else None
             if features is None:
                 blank = torch.zeros((), device=tokens.device).expand(len(tokens), 3, *self._size)
@@ -178,7 +178,7 @@ class TextTower:
     def encode(self, batch: Tensor, project: bool = True) -> Tensor:
         """See `Tower.encode`."""
         ids = batch.to(_device(self._model))
-        with _autocast(ids.device, self._precision), contextlib.nullcontext() if project else self._head.removed():
+        with autocast(ids.device, self._precision), contextlib.nullcontext() if project else self._head.removed():
             return self._model.encode_text(ids, normalize=False).float()
 
     def embed(self, batch: Tensor) -> Tensor:
@@ -191,19 +191,19 @@ class TextTower:
         if batch is None:
             raise XgapError("a text tower pools by token ids; give the ids of the prompt with the tokens")
         ids = batch.to(_device(self._model)).expand(len(tokens), self.length)
-        with _autocast(ids.device, self._precision), _emitting(self._table, tokens.to(ids.device)):
+        with autocast(ids.device, self._precision), _emitting(self._table, tokens.to(ids.device)):
             return self._model.encode_text(ids, normalize=False).float()
 
     def shortcut(self, ids: Tensor, start: int, count: int) -> Callable[[Tensor], Tensor] | None:
         """See `Tower`; None for a tower that is not plain and causal."""
         device = _device(self._model)
-        with torch.no_grad(), _autocast(device, self._precision):
+        with torch.no_grad(), autocast(device, self._precision):
             quick = causal_prompt(self._text, ids.to(device), start, count) if self._shortcuts else None
         if quick is None:
             return None
 
         def features(pseudo: Tensor) -> Tensor:
-            with _autocast(device, self._precision):
+            with autocast(device, self._precision):
                 return quick(pseudo.to(device)).float()
 
         return features
@@ -288,7 +288,8 @@ def _emitting(module: nn.Module, value: Tensor) -> Iterator[None]:
         hook.remove()
 
 
-def _autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """Autocast in one of the precisions of `AUTOCAST`; for `"fp32"`, whatever is in force already."""
     dtype = AUTOCAST[precision]
     return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
@@ -311,4 +312,4 @@ def weights_digest(model: Module) -> str:
     return digest.hexdigest()
 
 
-__all__ = ["ImageTower", "TextTower", "from_open_clip", "weights_digest"]
+__all__ = ["AUTOCAST", "ImageTower", "TextTower", "autocast", "from_open_clip", "weights_digest"]

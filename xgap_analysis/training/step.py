@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xgap_analysis.models.openclip import AUTOCAST
+from xgap_analysis.models.openclip import autocast
 from xgap_analysis.training.objectives import temperature_at
 from xgap_analysis.training.pairs import Batch, seed_of
 from xgap_analysis.training.recipe import Recipe
@@ -123,7 +123,7 @@ class Learner:
         """Unit features of some items of a batch: images `[v, m, d]` and texts `[m, k, d]`; empty where not asked."""
         images = texts = torch.zeros(0, 0, 0, device=self.device)
         cuda = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=cuda), self._autocast():
+        with torch.random.fork_rng(devices=cuda), autocast(self.device, self.recipe.precision):
             torch.manual_seed(seed_of(self.recipe.seed, step, part.start))  # the same dropout when a part comes again
             if batch.pixels.numel():
                 pixels = batch.pixels[:, part].to(self.device, non_blocking=True)
@@ -133,10 +133,6 @@ class Learner:
                 with self._token_dropout():
                     texts = _unit(self.module.encode_text(tokens.flatten(0, 1))).unflatten(0, tokens.shape[:2])
         return images, texts
-
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        dtype = AUTOCAST[self.recipe.precision]
-        return contextlib.nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
 
     @contextlib.contextmanager
     def _token_dropout(self) -> Iterator[None]:
