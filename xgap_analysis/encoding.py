@@ -5,7 +5,7 @@ import math
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from xgap_analysis.datasets.pictures import UNREADABLE, open_picture
+from xgap_analysis.datasets.contents import of_file, of_image
+from xgap_analysis.datasets.pictures import UNREADABLE, as_rgb, open_picture
 from xgap_analysis.datasets.records import Images, Texts
 from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
+from xgap_analysis.models.threads import suited
 from xgap_analysis.models.tower import DualEncoder
 from xgap_analysis.progress import tell
-from xgap_analysis.store import Store, key_of, run_shards
+from xgap_analysis.store import Rows, Store, compute, entry_key, key_of
 
 SHARD = 1024  # items; a killed run loses at most this much work
 BATCH = 64  # batch boundaries are fixed inside a shard, so that a rerun gives the same bits
@@ -46,8 +48,8 @@ def encode(
             images; or one of these.
         project: False gives the features before the linear projection (towers that have one).
         on_error: `"raise"` on an unreadable image, or `"skip"` it with a warning that counts and names.
-        store: where features are kept and found again; by default the user's store, None keeps nothing. Items whose
-            content is not known by a digest (PIL images) are never kept.
+        store: where features are kept and found again, item by item and by content; by default the user's store, None
+            keeps nothing. Images of which nothing says what they are (`Images` without `content`) are never kept.
         progress: show a bar over the items when something has to be computed.
 
     Returns:
@@ -65,59 +67,58 @@ def encode(
     if twice is not None:
         raise XgapError(f"id {twice!r} stands for more than one item; ids must be distinct")
     space = "image" if isinstance(items, Images) else "text"
-    provenance: dict[str, Any] = {
-        "model": model.name,
-        "weights": model.weights_digest,
-        "precision": model.precision,
-        "activation": model.activation,
+    made_by: dict[str, Any] = {  # what determines the numbers, besides an item
         "view": space,
+        "fingerprint": model.fingerprint,
+        "precision": model.precision,
         "projected": project,
-        "items": items.digest,
     }
-    position = {item: i for i, item in enumerate(items.ids)}
+    lost: dict[str, str] = {}
     if isinstance(items, Images):
-        provenance["preprocess"] = _preprocess_digest(model)
+        made_by["preprocess"] = _preprocess_digest(model)
+        contents, lost = _contents(items, on_error)
+        rows = [i for i, item in enumerate(items.ids) if item not in lost]
 
-        def worker(ids: tuple[str, ...]) -> dict[str, Tensor]:
-            return _encode_images(model, items, [position[i] for i in ids], project, on_error)
+        def worker(places: Sequence[int], _: Collection[str]) -> dict[str, Rows]:
+            return {space: _encode_images(model, items, [rows[place] for place in places], project, on_error)}
     else:
-        tokens = model.tokenize(list(items.captions))
-        provenance["tokens"] = hashlib.sha256(tokens.cpu().numpy().tobytes()).hexdigest()
+        tokens = model.tokenize(list(items.captions)).cpu()
+        contents = [hashlib.sha256(row.numpy().tobytes()).hexdigest() for row in tokens]  # two captions may be one
 
-        def worker(ids: tuple[str, ...]) -> dict[str, Tensor]:
-            own = tokens[[position[i] for i in ids]]
-            batches = (model.text.encode(b.to(model.device), project=project).float() for b in own.split(BATCH))
-            with torch.inference_mode():
-                return {"vectors": torch.cat(list(batches)).cpu()}
+        def worker(places: Sequence[int], _: Collection[str]) -> dict[str, Rows]:
+            return {space: _encode_texts(model, tokens[places], project)}
 
     if store == "default":
         store = Store()
-    if not items.digest:  # two lists of the same ids would be one entry
-        store = None
     assert store is None or isinstance(store, Store)
-    found = run_shards(
-        provenance,
-        items.ids,
-        worker,
-        shard_size=SHARD,
-        store=store,
-        description=f"encode {space}s with {model.name}",
-        progress=progress,
-        notes={"device": str(model.device)},
-    )
-    readable = found.get("readable", torch.ones(len(items), dtype=torch.bool))
-    ids = [i for i, ok in zip(items.ids, readable.tolist(), strict=True) if ok]
-    if len(ids) < len(items):
-        lost = [i for i, ok in zip(items.ids, readable.tolist(), strict=True) if not ok]
-        if not ids:
-            raise XgapError(f"none of the {len(items)} images could be read, the first is {lost[0]!r}")
+    known = all(contents)
+    found = Rows({})
+    if contents:
+        found = compute(
+            {space: made_by},
+            contents if known else [str(place) for place in range(len(contents))],
+            worker,
+            shard_size=SHARD,
+            store=store if known else None,
+            description=f"encode {space}s with {model.name}",
+            progress=progress,
+            notes={"model": model.name, "device": str(model.device)},
+        )[space]
+    ids = [item for item in items.ids if item not in lost]
+    lost |= {ids[place]: reason for place, reason in found.failed.items()}
+    if lost:
+        first = next(item for item in items.ids if item in lost)
+        if len(lost) == len(items):
+            raise XgapError(f"none of the {len(items)} images could be read, the first is {first!r} ({lost[first]})")
         if on_error == "raise":  # an earlier run skipped them
-            what = f"{len(lost)} images cannot be read, the first is {lost[0]!r}"
+            what = f"{len(lost)} images cannot be read, the first is {first!r} ({lost[first]})"
             raise XgapError(f'{what}; repair or remove them, or pass on_error="skip"')
-        warnings.warn(f"{len(lost)} unreadable images were skipped, the first is {lost[0]!r}", stacklevel=2)
-    if items.digest:
-        provenance["digest"] = key_of({**provenance, "ids": ids})
-    return Features(found["vectors"][readable], ids, space, space, provenance)
+        warnings.warn(f"{len(lost)} unreadable images were skipped, the first is {first!r}", stacklevel=2)
+    content = {item: digest for item, digest in zip(ids, contents, strict=True) if item not in lost}
+    provenance = {"model": model.name, "weights": model.weights_digest, "activation": model.activation, **made_by}
+    if known:
+        provenance |= {"entry": entry_key(made_by), "digest": key_of({**made_by, "items": list(content.items())})}
+    return Features(found.tensors["vectors"], content, space, space, provenance)
 
 
 def as_items(items: Items) -> Images | Texts:
@@ -129,11 +130,10 @@ def as_items(items: Items) -> Images | Texts:
         return Texts([str(i) for i in range(len(listed))], [str(x) for x in listed])
     paths = [x for x in listed if isinstance(x, Path)]
     if len(paths) == len(listed):
-        stamps = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) if p.exists() else str(p) for p in paths]
-        return Images([str(p) for p in paths], open_picture, hashlib.sha256(repr(stamps).encode()).hexdigest())
+        return Images([str(p) for p in paths], open_picture, of_file)
     by_id = {str(i): x for i, x in enumerate(listed) if isinstance(x, Image.Image)}
     if len(by_id) == len(listed):
-        return Images(list(by_id), lambda item: by_id[item].convert("RGB"))
+        return Images(list(by_id), lambda item: as_rgb(by_id[item]), lambda item: of_image(by_id[item]))
     raise XgapError("items must be Images, Texts, or a list of captions (str), of PIL images, or of paths (Path)")
 
 
@@ -144,38 +144,78 @@ def _preprocess_digest(model: DualEncoder) -> str:
     return hashlib.sha256(pixels.numpy().tobytes()).hexdigest()
 
 
-def _encode_images(
-    model: DualEncoder, images: Images, rows: Sequence[int], project: bool, on_error: str
-) -> dict[str, Tensor]:
-    """Features `[len(rows), d]` before normalisation, and whether each image was readable."""
+def _contents(images: Images, on_error: str) -> tuple[list[str], dict[str, str]]:
+    """Digests of the images that are there, and by id, why one is not."""
+
+    def content(item: str) -> str | Exception:
+        try:
+            return images.digest_of(item)
+        except UNREADABLE as error:
+            return error
+
+    parts = [images.ids[i : i + BATCH] for i in range(0, len(images), BATCH)]
+    with ThreadPoolExecutor(max_workers=_workers()) as pool:  # files are read
+        told = [one for part in pool.map(lambda part: [content(item) for item in part], parts) for one in part]
+    lost = {item: error for item, error in zip(images.ids, told, strict=True) if isinstance(error, Exception)}
+    if lost and on_error == "raise":
+        item, error = next(iter(lost.items()))
+        raise _unreadable(item, error) from error
+    return [one for one in told if isinstance(one, str)], {item: str(error) for item, error in lost.items()}
+
+
+def _unreadable(item: str, error: Exception) -> XgapError:
+    what = f"image {item!r} cannot be read ({error})"
+    return XgapError(f'{what}; repair or remove it, or pass on_error="skip"')
+
+
+def _workers() -> int:
+    return min(16, os.cpu_count() or 1)
+
+
+def _encode_texts(model: DualEncoder, tokens: Tensor, project: bool) -> Rows:
+    with torch.inference_mode(), suited(model.text, min(BATCH, len(tokens)), model.device):
+        parts = [model.text.encode(b.to(model.device), project=project).float() for b in tokens.split(BATCH)]
+        return Rows({"vectors": torch.cat(parts).cpu()})
+
+
+def _encode_images(model: DualEncoder, images: Images, rows: Sequence[int], project: bool, on_error: str) -> Rows:
+    """Features `[m, d]` before normalisation, and the reasons of images that could not be read."""
     done: list[Tensor] = []
-    could: list[Tensor] = []
+    readable: list[Tensor] = []
+    errors: dict[int, Exception] = {}
     with torch.inference_mode():
-        for pixels, readable in _batches(model, images, rows, on_error):
-            done.append(model.image.encode(pixels.to(model.device, non_blocking=True), project=project).float())
-            could.append(readable)
-            tell(f"encode images with {model.name}", sum(map(len, could)), len(rows))
-    return {"vectors": torch.cat(done).cpu(), "readable": torch.cat(could)}  # one wait for the device in a shard
+        for pixels, failed in _batches(model, images, rows, on_error):
+            with suited(model.image, len(pixels), model.device):
+                done.append(model.image.encode(pixels.to(model.device, non_blocking=True), project=project).float())
+            n = sum(map(len, readable))
+            errors |= {n + place: error for place, error in failed.items()}
+            readable.append(torch.tensor([place not in failed for place in range(len(pixels))]))
+            tell(f"encode images with {model.name}", n + len(pixels), len(rows))
+    vectors = torch.cat(done).cpu()[torch.cat(readable)]  # one wait for the device in a shard
+    # An error with a number is the system's (a share that is away, too many open files): the bytes may be sound.
+    passing = [place for place, error in errors.items() if getattr(error, "errno", None) is not None]
+    return Rows({"vectors": vectors}, {place: str(error) for place, error in errors.items()}, passing)
 
 
-def _batches(model: DualEncoder, images: Images, rows: Sequence[int], on_error: str) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of pixels `[b, 3, h, w]` and whether each was readable; the next batch is decoded meanwhile."""
+def _batches(
+    model: DualEncoder, images: Images, rows: Sequence[int], on_error: str
+) -> Iterator[tuple[Tensor, dict[int, Exception]]]:
+    """Batches of pixels `[b, 3, h, w]` and why some are blank; the next batch is decoded meanwhile."""
 
-    def load(row: int) -> Tensor | None:
+    def load(row: int) -> Tensor | Exception:
         try:
             return model.preprocess(images[row])
         except UNREADABLE as error:
             if on_error == "raise":
-                what = f"image {images.ids[row]!r} cannot be read ({error})"
-                raise XgapError(f'{what}; repair or remove it, or pass on_error="skip"') from error
-            return None
+                raise _unreadable(images.ids[row], error) from error
+            return error
 
-    def load_all(some: Sequence[int]) -> list[Tensor | None]:
+    def load_all(some: Sequence[int]) -> list[Tensor | Exception]:
         return [load(row) for row in some]
 
-    workers = min(16, os.cpu_count() or 1)
+    workers = _workers()
 
-    def submit(pool: ThreadPoolExecutor, start: int) -> list["Future[list[Tensor | None]]"]:
+    def submit(pool: ThreadPoolExecutor, start: int) -> list["Future[list[Tensor | Exception]]"]:
         batch = rows[start : start + BATCH]
         # One task a thread: small pictures are mostly Python's work, and handing its lock over for each takes time.
         share = max(1, math.ceil(len(batch) / workers))
@@ -186,12 +226,12 @@ def _batches(model: DualEncoder, images: Images, rows: Sequence[int], on_error: 
         for start in range(0, len(rows), BATCH):
             loaded = [picture for future in coming for picture in future.result()]
             coming = submit(pool, start + BATCH)
-            some = next((x for x in loaded if x is not None), None)
+            some = next((x for x in loaded if isinstance(x, Tensor)), None)
             blank = torch.zeros_like(some) if some is not None else _blank(model)
-            pixels = torch.stack([blank if x is None else x for x in loaded])
+            pixels = torch.stack([x if isinstance(x, Tensor) else blank for x in loaded])
             if model.device.type == "cuda":  # the copy runs beside the computation, in the layout convolutions like
                 pixels = pixels.contiguous(memory_format=torch.channels_last).pin_memory()
-            yield pixels, torch.tensor([x is not None for x in loaded])
+            yield pixels, {place: x for place, x in enumerate(loaded) if isinstance(x, Exception)}
 
 
 def _blank(model: DualEncoder) -> Tensor:

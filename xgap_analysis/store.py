@@ -1,14 +1,18 @@
-"""The feature store on disk: work cut into shards of ids, each published whole and checked by digest when read.
+"""The feature store on disk: rows of items, found by what the items are, in shards that are checked when they are read.
 
-An entry is one computation: its key is the SHA-256 of what determines the numbers (provenance, ids, shard size).
-Its folder `root/store/<key[:2]>/<key>/` holds
+An entry is one kind of computation: its key is the SHA-256 of what determines the numbers (model, preprocess, options),
+and of no name, path or list. In it, an item is found by a digest of its content: a longer list, a subset or another
+order computes what is new and nothing else. Its folder `root/store/<key[:2]>/<key>/` holds
 
-    entry.json                          what is computed, written first
-    00000-<sha256>.safetensors, ...     one file a shard, named by the digest of its bytes, with its ids inside
-    manifest.json                       the list of shards, the versions and the notes, written last
+    entry.json                   what is computed, written first
+    <sha256>.safetensors, ...    shards: rows of items and the items' digests, each named by the digest of its bytes
 
-A shard's digest is in its name, so that publishing is one atomic rename: two processes on one entry, or a run killed
-at any moment, leave whole shards only. The store knows no model, and nothing in it is a pickle.
+The folder is its own list. A shard appears whole, by one rename, and is never changed; several processes write side by
+side without a lock, and what they wrote is read as a union. Only headers are read to find an item. A row is served from
+a shard whose bytes have the digest of its name; any other is named, removed, and its items are computed again.
+
+Which items are computed together depends on which are there already. A row does not, beyond the rounding of another
+batch. The store knows no model, and nothing in it is a pickle.
 """
 
 import contextlib
@@ -23,7 +27,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -38,9 +42,26 @@ from torch import Tensor
 from xgap_analysis.errors import XgapError
 from xgap_analysis.progress import Bar
 
-FORMAT = 1  # enters every key: a change of the layout on disk never reads what another layout wrote
+FORMAT = 2  # enters every key: a change of the layout on disk never reads what another layout wrote
 STALE_SECONDS = 24 * 3600.0  # a temporary file this old belongs to no living process, on whatever host
-Worker = Callable[[tuple[str, ...]], Mapping[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is known of some items.
+
+    Attributes:
+        tensors: by name, `[m, ...]` each: one row for each item that did not fail, in the order of the items.
+        failed: place of an item that failed, to the reason.
+        passing: places among `failed` whose reason may be gone next time; the store does not keep these.
+    """
+
+    tensors: Mapping[str, Tensor]
+    failed: Mapping[int, str] = field(default_factory=dict)
+    passing: Collection[int] = ()
+
+
+Worker = Callable[[Sequence[int], Collection[str]], Mapping[str, Rows]]
 
 
 def key_of(provenance: Mapping[str, Any]) -> str:
@@ -54,9 +75,14 @@ def key_of(provenance: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def run_shards(
-    provenance: Mapping[str, Any],
-    ids: Sequence[str],
+def entry_key(provenance: Mapping[str, Any]) -> str:
+    """The key of the entry that holds what this provenance gives."""
+    return key_of({"format": FORMAT, "provenance": provenance})
+
+
+def compute(
+    entries: Mapping[str, Mapping[str, Any]],
+    items: Sequence[str],
     worker: Worker,
     *,
     shard_size: int,
@@ -64,248 +90,215 @@ def run_shards(
     description: str,
     progress: bool = True,
     notes: Mapping[str, Any] | None = None,
-) -> dict[str, Tensor]:
-    """Computes tensors for items shard by shard, or reads the shards that an earlier run finished.
+) -> dict[str, Rows]:
+    """Rows of items, read where the store has them and computed shard by shard where it does not.
 
-    A rerun, a resume after a kill and a repair after damage call `worker` with the same tuples of ids, so on one
-    device they give the same bits. A damaged shard is named in a warning and computed again.
+    A resume after a kill, a longer list and a repair after damage compute what is lacking. An item that is given twice
+    is computed once.
 
     Args:
-        provenance: what determines the numbers, besides the ids; it enters the key (see `key_of`).
-        ids: n items, in the order of the result.
-        worker: tensors of the items of one shard, by name; the first dimension counts those items.
-        shard_size: number of items in a shard (the last may be smaller); a killed run loses at most one shard.
-        store: where shards are kept; None computes everything in memory.
+        entries: by a name of the caller's, what determines the numbers of each entry besides the item (see `key_of`).
+            A computation that gives several entries at once fills those that lack an item.
+        items: n digests, each of all that is particular to an item: equal digests, equal rows.
+        worker: from places in `items` and the names of the entries that lack them, the rows of these places in each of
+            these entries; the places in its `Rows` count within what it was given.
+        shard_size: number of items computed before they are kept; a killed run loses at most so many.
+        store: where rows are kept; None computes everything in memory.
         description: what the progress bar says.
         progress: one bar over the items, shown only when something is left to compute.
-        notes: what is recorded beside the provenance and not in the key (device, batch size, ...).
+        notes: what is recorded beside the provenance and not in the key (name, device, batch size, ...).
 
     Returns:
-        Tensors by name, `[n, ...]` each, on the CPU.
+        By name of the entry, rows of the n items, on the CPU.
 
     Raises:
-        XgapError: no ids, tensors that do not fit the shard, or a store that cannot be written.
+        XgapError: no items, rows that do not fit them, or a store that cannot be written.
     """
-    made = run_entries(
-        {"": provenance},
-        ids,
-        lambda part, _: {"": worker(part)},
-        shard_size=shard_size,
-        store=store,
-        description=description,
-        progress=progress,
-        notes=notes,
-    )
-    return made[""]
+    if not len(items):
+        raise XgapError("there is nothing to compute: no items were given")
+    if shard_size < 1:
+        raise XgapError(f"shard_size must be at least 1, not {shard_size}")
+    place = {item: i for i, item in reversed(list(enumerate(items)))}  # the first of equal ones
+    distinct = list(dict.fromkeys(items))
+    shelves = {name: _Shelf(store, about, notes or {}) for name, about in entries.items()}
+    found = {name: _Found(description) for name in entries}
+    for name, shelf in shelves.items():
+        found[name].add(*shelf.read(distinct))
+    groups: dict[tuple[str, ...], list[str]] = {}  # by the entries that lack an item: what one has is not made again
+    for item in distinct:
+        groups.setdefault(tuple(name for name in entries if item not in found[name]), []).append(item)
+    done = len(groups.pop((), []))
+    with Bar(total=len(distinct), desc=description, unit="item", disable=not progress or not groups) as bar:
+        bar.update(done)
+        for lacking, group in groups.items():
+            for part in (group[i : i + shard_size] for i in range(0, len(group), shard_size)):
+                for name in lacking:  # another process may have written them since
+                    found[name].add(*shelves[name].read(part))
+                missing = [name for name in lacking if any(item not in found[name] for item in part)]
+                made = worker([place[item] for item in part], missing) if missing else {}
+                for name in missing:
+                    try:
+                        found[name].add(shelves[name].publish(part, made[name]))
+                    except OSError as error:
+                        assert store is not None
+                        raise XgapError(
+                            f"the feature store {store.root} cannot be written ({error.strerror or error}): free some "
+                            f"space or set XGAP_HOME to another folder; {done} of {len(distinct)} items are stored and "
+                            "will be reused"
+                        ) from error
+                done += len(part)
+                bar.update(len(part))
+    return {name: found[name].rows(items) for name in entries}
 
 
-def run_entries(
-    provenances: Mapping[str, Mapping[str, Any]],
-    ids: Sequence[str],
-    worker: Callable[[tuple[str, ...], Collection[str]], Mapping[str, Mapping[str, Tensor]]],
-    *,
-    shard_size: int,
-    store: "Store | None",
-    description: str,
-    progress: bool = True,
-    notes: Mapping[str, Any] | None = None,
-) -> dict[str, dict[str, Tensor]]:
-    """`run_shards` for a computation that gives several entries at once, each found again without the others.
+@dataclass(frozen=True)
+class _Shard:
+    """Rows with the digests of the items they belong to, and the reasons of items that have none."""
 
-    Args:
-        provenances: by name of the entry.
-        worker: from the ids of a shard and the names of the entries that lack it, the tensors of those entries.
-        ids, shard_size, store, description, progress, notes: as in `run_shards`.
+    items: Sequence[str]
+    tensors: Mapping[str, Tensor]
+    failed: Mapping[str, str]
 
-    Returns:
-        Tensors by name, for each entry.
-    """
-    jobs = {name: Job(store, provenance, ids, shard_size, notes or {}) for name, provenance in provenances.items()}
-    shards: dict[str, list[dict[str, Tensor]]] = {name: [] for name in jobs}
-    parts = next(iter(jobs.values())).parts
-    stored = all(job.has_all_files() for job in jobs.values())
-    with Bar(total=len(ids), desc=description, unit="item", disable=not progress or stored) as bar:
-        for index, part in enumerate(parts):
-            read = {name: job.read(index) for name, job in jobs.items()}
-            missing = [name for name, tensors in read.items() if tensors is None]
-            made = worker(part, missing) if missing else {}
-            for name, job in jobs.items():
-                known = read[name]
-                tensors = job.publish(index, made[name]) if known is None else known
-                if index and _layout(tensors) != _layout(shards[name][0]):
-                    first = _layout(shards[name][0])
-                    raise XgapError(f"{description}: shard {index} holds {_layout(tensors)}, unlike the first, {first}")
-                shards[name].append(tensors)
-            bar.update(len(part))
-    for job in jobs.values():
-        job.finish()
-    return {
-        name: {tensor: torch.cat([shard[tensor] for shard in of]) for tensor in of[0]} for name, of in shards.items()
-    }
+    def of(self, wanted: Collection[str]) -> "_Shard":
+        """The part of it that is wanted."""
+        rows = [row for row, item in enumerate(self.items) if item in wanted]
+        return _Shard(
+            [self.items[row] for row in rows],
+            {name: tensor[rows] for name, tensor in self.tensors.items()},
+            {item: reason for item, reason in self.failed.items() if item in wanted},
+        )
 
 
-class Job:
-    """One computation in shards, in a store or (without a store) in memory; `run_entries` is the loop over it.
+class _Found:
+    """What is known of one entry's items, as it comes together."""
 
-    Args:
-        store, provenance, ids, shard_size, notes: as in `run_shards`.
+    def __init__(self, description: str) -> None:
+        self._description = description
+        self._shards: list[_Shard] = []
+        self._row: dict[str, int] = {}
+        self._failed: dict[str, str] = {}
+        self._n = 0
 
-    Attributes:
-        parts: the ids of each shard.
-        key: the entry's key.
-    """
+    def __contains__(self, item: str) -> bool:
+        return item in self._row or item in self._failed
 
-    def __init__(
-        self,
-        store: "Store | None",
-        provenance: Mapping[str, Any],
-        ids: Sequence[str],
-        shard_size: int,
-        notes: Mapping[str, Any],
-    ) -> None:
-        if not len(ids):
-            raise XgapError("there is nothing to compute: no ids were given")
-        if shard_size < 1:
-            raise XgapError(f"shard_size must be at least 1, not {shard_size}")
-        self.ids = tuple(ids)
-        self.parts = [self.ids[i : i + shard_size] for i in range(0, len(self.ids), shard_size)]
+    def add(self, *shards: _Shard) -> None:
+        for shard in shards:
+            if self._shards and _layout(shard.tensors) != _layout(self._shards[0].tensors):
+                first = _layout(self._shards[0].tensors)
+                raise XgapError(f"{self._description}: a shard holds {_layout(shard.tensors)}, unlike another, {first}")
+            self._shards.append(shard)
+            self._row |= {item: self._n + row for row, item in enumerate(shard.items)}
+            self._failed |= shard.failed
+            self._n += len(shard.items)
+
+    def rows(self, items: Sequence[str]) -> Rows:
+        chosen = torch.tensor([self._row[item] for item in items if item in self._row], dtype=torch.long)
+        whole = {name: torch.cat([s.tensors[name] for s in self._shards]) for name in self._shards[0].tensors}
+        failed = {place: self._failed[item] for place, item in enumerate(items) if item not in self._row}
+        return Rows({name: tensor[chosen] for name, tensor in whole.items()}, failed)
+
+
+class _Shelf:
+    """One entry, in a store or (without a store) nowhere."""
+
+    def __init__(self, store: "Store | None", provenance: Mapping[str, Any], notes: Mapping[str, Any]) -> None:
         _check_json(provenance, "provenance")
         _check_json(notes, "notes")
-        ids_digest = hashlib.sha256(json.dumps(self.ids).encode()).hexdigest()
-        # The ids are part of the key: two selections of one data set share a provenance, and must not share shards.
-        self._what = {
-            "format": FORMAT,
-            "provenance": _plain(provenance),
-            "ids": ids_digest,
-            "n": len(self.ids),
-            "shard_size": shard_size,
-        }
-        self.key = key_of(self._what)
+        self._what = {"format": FORMAT, "provenance": _plain(provenance)}
         self._notes = _plain(notes)
-        self._store = store
-        self._folder = store.folder(self.key) if store is not None else None
-        self._listed = _shard_files(self._folder) if self._folder else {}
-        self._files: dict[int, Path] = {}
-        self._prepared = self._changed = False
+        self._folder = None if store is None else store.folder(key_of(self._what))
+        self._seen: set[Path] = set()
+        self._prepared = False
 
-    def has_all_files(self) -> bool:
-        """Whether a file stands for every shard (its digest is checked by `read`)."""
-        return len(self._listed) == len(self.parts)
-
-    def read(self, index: int) -> dict[str, Tensor] | None:
-        """The tensors of a finished shard, or None where there is none or it is damaged (which a warning says)."""
+    def read(self, wanted: Collection[str]) -> Iterator[_Shard]:
+        """What the shards that came since the last call hold of these items; a damaged one is said, and removed."""
         if self._folder is None:
-            return None
-        # A shard that was not there at the start may have been published by another process since.
-        for file in self._listed.get(index) or _shard_files(self._folder).get(index, []):
-            try:
-                ids, tensors = _read_shard(file)
-                if ids != list(self.parts[index]) or any(len(t) != len(ids) for t in tensors.values()):
-                    raise ValueError("it holds other items")
-            except FileNotFoundError:  # another process is repairing this shard
+            return
+        left = set(wanted)
+        for file in _shard_files(self._folder):
+            if file in self._seen or not left:
                 continue
-            except (OSError, ValueError) as error:
-                warnings.warn(f"damaged shard {file}: {error}; it is computed again", stacklevel=4)
+            self._seen.add(file)
+            try:
+                inside = _header(file)
+                if left.isdisjoint(inside["items"]) and left.isdisjoint(inside["failed"]):
+                    continue
+                shard = _read_shard(file).of(left)
+            except FileNotFoundError:  # another process is repairing it
+                continue
+            except OSError as error:
+                warnings.warn(f"shard {file} cannot be read: {error}; its items are computed again", stacklevel=5)
+                continue
+            except ValueError as error:
+                warnings.warn(f"damaged shard {file}: {error}; its items are computed again", stacklevel=5)
                 with contextlib.suppress(OSError):
                     file.unlink()
                 continue
-            self._files[index] = file
-            return tensors
-        return None
+            left.difference_update(shard.items, shard.failed)
+            yield shard
 
-    def publish(self, index: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Writes a shard whole (temporary name, fsync, rename) and returns its tensors, on the CPU.
+    def publish(self, items: Sequence[str], rows: Rows) -> _Shard:
+        """Writes the rows of items whole (temporary name, fsync, rename) and gives them back, on the CPU.
 
         Raises:
-            XgapError: tensors that do not count the items of the shard, or a store that cannot be written.
+            XgapError: tensors that do not count the items.
+            OSError: a store that cannot be written.
         """
-        n = len(self.parts[index])
-        if not tensors:
-            raise XgapError(f"the worker gave no tensors for shard {index}")
-        for name, tensor in tensors.items():
-            if tensor.ndim == 0 or len(tensor) != n:
-                raise XgapError(f"{name!r} of shard {index} has shape {tuple(tensor.shape)} for {n} items")
-        whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        if self._folder is not None:
+        kept = [item for place, item in enumerate(items) if place not in rows.failed]
+        if not rows.tensors:
+            raise XgapError(f"the worker gave no tensors for {len(items)} items")
+        for name, tensor in rows.tensors.items():
+            if tensor.ndim == 0 or len(tensor) != len(kept):
+                raise XgapError(f"{name!r} has shape {tuple(tensor.shape)} for {len(kept)} items")
+        tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in rows.tensors.items()}
+        made = _Shard(kept, tensors, {items[place]: reason for place, reason in rows.failed.items()})
+        lasting = {items[place]: reason for place, reason in rows.failed.items() if place not in set(rows.passing)}
+        if self._folder is not None and (kept or lasting):
             # One metadata key only: with two, their order in the file, and so its digest, would change between runs.
-            data = safetensors.torch.save(whole, metadata={"ids": json.dumps(self.parts[index])})
-            file = self._folder / f"{index:05d}-{hashlib.sha256(data).hexdigest()}.safetensors"
-            with self._write_errors():
-                self._prepare()
-                _write_atomically(file, data)
-            self._files[index] = file
-            self._changed = True
-        return whole
+            inside = json.dumps({"items": kept, "failed": lasting})
+            data = safetensors.torch.save(tensors, metadata={"rows": inside})
+            file = self._folder / f"{hashlib.sha256(data).hexdigest()}.safetensors"
+            self._prepare(self._folder)
+            _write_atomically(file, data)
+            self._seen.add(file)
+        return made
 
-    def finish(self) -> None:
-        """Writes the manifest, once every shard is there.
-
-        Raises:
-            XgapError: a store that cannot be written.
-        """
-        if self._folder is None or not (self._changed or _read_about(self._folder, "manifest.json") is None):
-            return
-        shards = [
-            {"file": self._files[i].name, "sha256": _digest_in_name(self._files[i]), "n": len(part)}
-            for i, part in enumerate(self.parts)
-        ]
-        manifest = {
-            **self._what,
-            "shards": shards,
-            "notes": self._notes,
-            "versions": _versions(),
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        }
-        with self._write_errors():
-            self._prepare()
-            _write_atomically(self._folder / "manifest.json", _json_bytes(manifest))
-
-    def _prepare(self) -> None:
+    def _prepare(self, folder: Path) -> None:
         """Makes the folder and says what it is for, once, before the first write."""
         if self._prepared:
             return
-        assert self._folder is not None
-        self._folder.mkdir(parents=True, exist_ok=True)
-        _remove_stale_temporaries(self._folder)
-        if _read_about(self._folder, "entry.json") is None:
-            _write_atomically(self._folder / "entry.json", _json_bytes(self._what))
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_stale_temporaries(folder)
+        if _read_about(folder) is None:
+            created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+            about = {**self._what, "notes": self._notes, "versions": _versions(), "created": created}
+            _write_atomically(folder / "entry.json", _json_bytes(about))
         self._prepared = True
-
-    @contextlib.contextmanager
-    def _write_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            assert self._store is not None
-            done = sum(len(self.parts[i]) for i in self._files)
-            raise XgapError(
-                f"the feature store {self._store.root} cannot be written ({error.strerror or error}): free some space "
-                f"or set XGAP_HOME to another folder; {done} of {len(self.ids)} items are stored and will be reused"
-            ) from error
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One computation in the store.
+    """One kind of computation in the store.
 
     Attributes:
         key: 64 hexadecimal digits.
         provenance: what was computed; empty where the file that says so is damaged.
-        n_items: number of items of the whole computation; `n_stored` of them have a shard.
+        n_items: items that have a row; `n_failed` have a reason in its place.
         n_bytes: size of its folder.
-        complete: whether its manifest and every shard are there.
-        created: when the manifest was written (UTC, ISO 8601), or an empty string.
-        notes: what was recorded beside the provenance.
+        created: when it was begun (UTC, ISO 8601), or an empty string.
+        notes: what the run that began it recorded beside the provenance.
+        format: of its layout; an entry of another one than this version's is never read, and may be removed.
     """
 
     key: str
     provenance: Mapping[str, Any]
     n_items: int
-    n_stored: int
+    n_failed: int
     n_bytes: int
-    complete: bool
     created: str
     notes: Mapping[str, Any]
+    format: int
 
 
 @dataclass(frozen=True)
@@ -318,7 +311,7 @@ class Damage:
 
 
 class Store:
-    """A folder of finished and unfinished computations.
+    """A folder of computed features.
 
     Args:
         root: where it lies; without it `$XGAP_HOME`, or else the user's cache directory. Nothing is made there
@@ -398,33 +391,50 @@ def _plain(value: Any) -> Any:
 
 
 def _layout(tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """Name to dtype and shape without the first dimension; equal layouts can be concatenated."""
-    return {name: f"{t.dtype}{list(t.shape[1:])}" for name, t in sorted(tensors.items())}
+    """Kind of number and shape of a row, by name."""
+    return {name: f"{tensor.dtype} {list(tensor.shape[1:])}" for name, tensor in sorted(tensors.items())}
 
 
-def _shard_files(folder: Path) -> dict[int, list[Path]]:
-    """Files by shard number. Two stand for one shard when two processes computed it with different last bits."""
-    files: dict[int, list[Path]] = {}
-    for file in sorted(folder.glob("*-*.safetensors")):
-        if re.fullmatch(r"\d{5,}-[0-9a-f]{64}", file.stem):
-            files.setdefault(int(file.stem.split("-")[0]), []).append(file)
-    return files
-
-
-def _digest_in_name(file: Path) -> str:
-    return file.stem.split("-")[1]
-
-
-def _read_shard(file: Path) -> tuple[list[str], dict[str, Tensor]]:
-    """Ids and tensors of a shard whose bytes have the digest of its name; anything else is a ValueError."""
-    data = file.read_bytes()
-    if hashlib.sha256(data).hexdigest() != _digest_in_name(file):
-        raise ValueError("its SHA-256 is not the one it was published with")
+def _shard_files(folder: Path) -> list[Path]:
+    """The shards of an entry, in an order on which all readers agree."""
     try:
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        return json.loads(header["__metadata__"]["ids"]), safetensors.torch.load(data)
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        return sorted(file for file in folder.iterdir() if re.fullmatch(r"[0-9a-f]{64}\.safetensors", file.name))
+    except OSError:  # nothing there yet
+        return []
+
+
+def _header(file: Path) -> dict[str, Any]:
+    """The items of a shard and the reasons of those that failed, without its tensors (nothing has checked them yet)."""
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if length > file.stat().st_size:
+            raise ValueError("it is not a shard of this store")
+        return _about_rows(stream.read(length))
+
+
+def _about_rows(header: bytes) -> dict[str, Any]:
+    try:
+        about: dict[str, Any] = json.loads(json.loads(header)["__metadata__"]["rows"])
+        if not isinstance(about["items"], list) or not isinstance(about["failed"], dict):
+            raise TypeError
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError("it is not a shard of this store") from error
+    return about
+
+
+def _read_shard(file: Path) -> _Shard:
+    """A shard whose bytes have the digest of its name and whose rows count its items; else a ValueError."""
+    data = file.read_bytes()
+    if hashlib.sha256(data).hexdigest() != file.stem:
+        raise ValueError("its SHA-256 is not the one it was published with")
+    about = _about_rows(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    try:
+        tensors = safetensors.torch.load(data)
+    except SafetensorError as error:
+        raise ValueError("it is not a shard of this store") from error
+    if any(tensor.ndim == 0 or len(tensor) != len(about["items"]) for tensor in tensors.values()):
+        raise ValueError("its rows are not those of its items")
+    return _Shard(about["items"], tensors, about["failed"])
 
 
 def _write_atomically(file: Path, data: bytes) -> None:
@@ -473,45 +483,46 @@ def _json_bytes(value: Mapping[str, Any]) -> bytes:
     return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
-def _read_about(folder: Path, name: str) -> dict[str, Any] | None:
-    """`entry.json` or `manifest.json` of an entry, or None where it is missing, damaged or of another key."""
+def _read_about(folder: Path) -> dict[str, Any] | None:
+    """`entry.json` of an entry, or None where it is missing, damaged or of another key."""
     try:
-        about = json.loads((folder / name).read_bytes())
-        what = {part: about[part] for part in ("format", "provenance", "ids", "n", "shard_size")}
+        about: dict[str, Any] = json.loads((folder / "entry.json").read_bytes())
+        what = {part: about[part] for part in ("format", "provenance")}
+        if about["format"] != FORMAT:  # the keys of the first format held more
+            return about
         return about if key_of(what) == folder.name else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def _entry(folder: Path) -> Entry:
-    manifest = _read_about(folder, "manifest.json")
-    about = manifest or _read_about(folder, "entry.json") or {}
-    n_items, shard_size = about.get("n", 0), about.get("shard_size", 1)
-    stored = [i for i in _shard_files(folder) if i * shard_size < n_items]
+    about = _read_about(folder) or {}
+    items: set[str] = set()
+    failed: set[str] = set()
+    for file in _shard_files(folder):
+        with contextlib.suppress(OSError, ValueError):  # a damaged one; `verify` says it
+            inside = _header(file)
+            items.update(inside["items"])
+            failed.update(inside["failed"])
     return Entry(
         key=folder.name,
         provenance=about.get("provenance", {}),
-        n_items=n_items,
-        n_stored=sum(min(shard_size, n_items - i * shard_size) for i in stored),
+        n_items=len(items),
+        n_failed=len(failed - items),
         n_bytes=_folder_bytes(folder),
-        complete=manifest is not None and len(stored) == math.ceil(n_items / shard_size),
         created=about.get("created", ""),
         notes=about.get("notes", {}),
+        format=about.get("format", FORMAT),
     )
 
 
 def _damages(folder: Path) -> Iterator[Damage]:
-    manifest = _read_about(folder, "manifest.json")
-    if _read_about(folder, "entry.json") is None:
+    about = _read_about(folder)
+    if about is None:
         yield Damage(folder.name, "entry.json", "it is missing, damaged or of another key")
-    # The manifest is written last: without one the run is unfinished, which is no damage.
-    if manifest is None and (folder / "manifest.json").exists():
-        yield Damage(folder.name, "manifest.json", "it is damaged or of another key")
-    files = _shard_files(folder)
-    for index, shard in enumerate((manifest or {}).get("shards", [])):
-        if index not in files:
-            yield Damage(folder.name, shard["file"], "it is missing")
-    for file in (file for several in files.values() for file in several):
+    elif about["format"] != FORMAT:  # nothing reads it any more
+        return
+    for file in _shard_files(folder):
         try:
             _read_shard(file)
         except (OSError, ValueError) as error:

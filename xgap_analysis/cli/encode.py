@@ -38,13 +38,11 @@ class Encode:
     def run(self) -> int:
         """Encode and say where the features are."""
         from xgap_analysis.cli.features import check_out, encoded, split_of, tell_where
-        from xgap_analysis.encoding import SHARD
 
         check_out(self.out)
         data = split_of(self.dataset, self.split, self.limit)
         _, features = encoded(self, data)
-        ids = (data.images if self.space == "image" else data.texts).ids
         shape = list(features.vectors.shape)
         say(f"{self.space} features {shape} of {data.name} ({data.split_name}) by {self.model}")
-        tell_where(features, ids, SHARD, self.out)
+        tell_where(features, self.out)
         return 0

@@ -4,7 +4,6 @@ This module is heavy; commands import it when they run.
 """
 
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from xgap_analysis.cli.encode import Encode
@@ -16,7 +15,7 @@ from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
 from xgap_analysis.features_io import check_suffix, save_features
 from xgap_analysis.models import DualEncoder, load_model
-from xgap_analysis.store import Job, Store
+from xgap_analysis.store import Store
 
 
 def split_of(name: str, split: str, limit: int | None) -> Dataset:
@@ -36,12 +35,10 @@ def encoded(command: Encode | Invert, data: Dataset) -> tuple[DualEncoder, Featu
     return model, encode(model, items, on_error=command.on_error)
 
 
-def tell_where(features: Features, ids: Sequence[str], shard: int, out: Path | None) -> None:
+def tell_where(features: Features, out: Path | None) -> None:
     """Say under which key the store has the features, and write them to the file that was asked for."""
-    store = Store()
-    made_of = {name: value for name, value in features.provenance.items() if name not in ("digest", "input")}
-    folder = store.folder(Job(store, made_of, ids, shard, {}).key)
-    say(f"in the store: {folder.name}" if folder.is_dir() else "not kept in the store")
+    key = features.provenance.get("entry")
+    say(f"in the store: {key}" if key and Store().folder(key).is_dir() else "not kept in the store")
     if out is not None:
         say(f"written: {save_features(features, out)}")
 

@@ -44,7 +44,7 @@ class Invert:
     def run(self) -> int:
         """Invert and say where the features are, and how near they came."""
         from xgap_analysis.cli.features import check_out, encoded, split_of, tell_where
-        from xgap_analysis.inversion import SHARD, invert
+        from xgap_analysis.inversion import invert
 
         check_out(self.out)
         data = split_of(self.dataset, self.split, self.limit)
@@ -55,5 +55,5 @@ class Invert:
         say(f"{view} features {shape} of the {self.space}s of {data.name} ({data.split_name}) by {self.model}")
         reached = (inversion.features.vectors * native.vectors).sum(1).mean()
         say(f"their cosine to the native features: {float(reached):.4f} on average")
-        tell_where(inversion.features, inversion.features.ids, SHARD, self.out)
+        tell_where(inversion.features, self.out)
         return 0

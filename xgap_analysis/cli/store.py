@@ -8,6 +8,7 @@ import tyro
 
 from xgap_analysis.cli.output import note, print_rows
 from xgap_analysis.errors import XgapError
+from xgap_analysis.store import FORMAT
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,9 @@ def _entry_words(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "key": entry["key"][:12],
         "view": made_of.get("view", "?"),
-        "model": made_of.get("model", "?"),
-        "items": f"{entry['n_stored']} of {entry['n_items']}",
-        "complete": entry["complete"],
+        "model": entry["notes"].get("model") or made_of.get("model", "?"),
+        "items": entry["n_items"] if entry["format"] == FORMAT else "of an older version, not read any more",
+        "unreadable": entry["n_failed"],
         "MB": f"{entry['n_bytes'] / 1e6:.1f}",
         "created": entry["created"],
     }

@@ -45,8 +45,8 @@ def load_dataset(name: str, root: Path | str | None = None, **options: Any) -> D
     `"emoji"` is embedded; `"emoji:<language>"` has the names in another language as text queries. The published data
     sets are read as they lie in their usual folders under `root`, and come in their split `"test"`: the paper's
     protocol, query and gallery together (`PROTOCOLS`; train images are searched there, where the paper does so). Other
-    parts come by `split("train")` and the like. Images are opened when they are needed, and their digest is that of
-    the list of files and their sizes.
+    parts come by `split("train")` and the like. Images are opened when they are needed, and what is computed
+    from them is found again by their content.
 
     Your own data is named by a path with a slash in it, or one that exists: a folder of pictures, one folder a class
     (`folder:`); a table of images and captions, `.csv`, `.tsv`, `.jsonl` or `.parquet` (`pairs:`); WebDataset shards

@@ -1,6 +1,5 @@
 """Tables of images and captions in Parquet, and Hugging Face data sets on disk, read with pyarrow alone."""
 
-import hashlib
 import json
 import re
 import threading
@@ -11,7 +10,8 @@ from typing import Any
 
 from PIL import Image
 
-from xgap_analysis.datasets.assemble import assemble, split_named, stamps
+from xgap_analysis.datasets.assemble import assemble, split_named
+from xgap_analysis.datasets.contents import of_bytes, of_file, once
 from xgap_analysis.datasets.pairs import check_any_there, find_columns, to_records
 from xgap_analysis.datasets.pictures import open_picture
 from xgap_analysis.datasets.records import Dataset
@@ -93,12 +93,10 @@ def load_arrow(
         by_path = {row.get(columns.get("image", "")): place for row, place in zip(rows, places, strict=True)}
         where = {item: by_path[file] for item, file in paths.items()}
         check_any_there({item: place for item, place in where.items() if isinstance(place, Path)}, path)
-    stamp = stamps([(file.name, file) for _, file in files] + [(i, p) for i, p in where.items() if isinstance(p, Path)])
-    inside = [(item, place[0].name, place[1]) for item, place in where.items() if isinstance(place, tuple)]
-    digest = hashlib.sha256(repr((stamp, inside, [r.id for r in records])).encode()).hexdigest()
+    content = partial(_content, where, columns.get("image", ""))
     opener = partial(_open, where, columns.get("image", ""))
     name = path.stem if path.is_file() else path.resolve().name
-    return assemble(name, records, opener, digest, train_share=train_share)
+    return assemble(name, records, opener, content, train_share=train_share)
 
 
 def is_arrow_folder(folder: Path) -> bool:
@@ -188,16 +186,36 @@ def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, Sequence[str]]:
 
 
 def _open(where: Mapping[str, Place], column: str, item: str) -> Image.Image:
+    return open_picture(_source(where[item], column))
+
+
+def _content(where: Mapping[str, Place], column: str, item: str) -> str:
     place = where[item]
     if isinstance(place, Path):
-        return open_picture(place)
+        return of_file(place)
+
+    def of_row() -> str:  # empty where it names a file, which may change while the table does not
+        source = _source(place, column)
+        return of_bytes(source) if isinstance(source, bytes) else ""
+
+    inside = once(place[0], (place[1], column), of_row)
+    if inside:
+        return inside
+    outside = _source(place, column)
+    return of_bytes(outside) if isinstance(outside, bytes) else of_file(outside)
+
+
+def _source(place: Place, column: str) -> Path | bytes:
+    """The image file of a row, or its content."""
+    if isinstance(place, Path):
+        return place
     cell = _cell(*place, column)
     content = cell.get("bytes") if isinstance(cell, dict) else cell
     if content is None and isinstance(cell, dict) and cell.get("path"):
-        return open_picture(place[0].parent / cell["path"])
+        return place[0].parent / cell["path"]
     if not isinstance(content, bytes):
         raise OSError("the row holds no picture")
-    return open_picture(content)
+    return content
 
 
 def _cell(file: Path, row: int, column: str) -> Any:

@@ -2,10 +2,9 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from PIL import Image
 
@@ -35,7 +34,7 @@ def assemble(
     name: str,
     records: Sequence[Record],
     opener: Callable[[str], Image.Image],
-    digest: str,
+    content: str | Callable[[str], str],
     *,
     train_share: float = 0.0,
 ) -> Dataset:
@@ -54,7 +53,7 @@ def assemble(
         name: for tables.
         records: with distinct ids.
         opener: the picture of an id.
-        digest: fingerprint of the pictures' content; empty where it is not known.
+        content: see `Images`.
         train_share: the share of the items that go to `train`, chosen by a hash of their ids, where there is one split.
 
     Raises:
@@ -79,7 +78,7 @@ def assemble(
     splits: dict[str, Callable[[], Dataset]] = {}
 
     def part(split: str, chosen: Sequence[Record]) -> Dataset:
-        return _part(name, split, chosen, opener, digest, words, captioned, splits)
+        return _part(name, split, chosen, opener, content, words, captioned, splits)
 
     splits |= {split: partial(part, split, chosen) for split, chosen in members.items()}
     if "test" not in splits and "val" in splits:
@@ -105,7 +104,7 @@ def _part(
     split: str,
     records: Sequence[Record],
     opener: Callable[[str], Image.Image],
-    digest: str,
+    content: str | Callable[[str], str],
     words: Mapping[str, str],
     captioned: bool,
     splits: Mapping[str, Callable[[], Dataset]],
@@ -132,7 +131,7 @@ def _part(
     return Dataset(
         name=name,
         split_name=split,
-        images=Images(images, opener, digest),
+        images=Images(images, opener, content),
         texts=Texts(tuple(captions), tuple(captions.values())),
         labels={level: of for level, of in ((CLASS, by_class), (PAIR, pairs if captioned else {})) if of},
         class_names={CLASS: words} if words else {},
@@ -144,16 +143,3 @@ def _part(
 def split_named(word: str) -> str | None:
     """The split that a folder, a part of a file name or a cell of a table names; None where it names none."""
     return SPLITS.get(word.strip().lower())
-
-
-def stamps(paths: Iterable[tuple[str, Path]]) -> str:
-    """A fingerprint of files by name, size and time of change, so that thousands need not be read to know them."""
-    lines = []
-    for name, path in paths:
-        try:
-            status = path.stat()
-        except OSError:  # a missing file is told when it is opened
-            lines.append(name)
-        else:
-            lines.append(f"{name}\x1f{status.st_size}\x1f{status.st_mtime_ns}")
-    return hashlib.sha256("\x1e".join(sorted(lines)).encode(errors="surrogateescape")).hexdigest()

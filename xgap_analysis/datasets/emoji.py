@@ -13,6 +13,7 @@ from typing import Any
 
 from PIL import Image
 
+from xgap_analysis.datasets.contents import of_values
 from xgap_analysis.datasets.records import Dataset, Images, Texts
 from xgap_analysis.embedded import data_root
 from xgap_analysis.errors import XgapError, unknown_name
@@ -95,11 +96,12 @@ def _part(
         labels[level] = {item: chosen[concept][level] for item, concept in labels["concept"].items()}
     labels["artist"] = {item: item.split("/")[0] for item in image_ids}
     spoken = {c: facts["name"] if language == "en" else facts["names"].get(language) for c, facts in chosen.items()}
-    digest = hashlib.sha256(((root / "SHA256SUMS").read_text() + "\n".join(image_ids)).encode()).hexdigest()
+    place = {artist: {concept: k for k, concept in enumerate(order)} for artist, order in drawn.items()}
+    sheets = {artist: _recorded(root)[f"sprites/{artist}.webp"] for artist in drawn}
     return Dataset(
         name=name,
         split_name=split,
-        images=Images(image_ids, partial(_picture, root, drawn), digest),
+        images=Images(image_ids, partial(_picture, root, drawn), partial(_content, sheets, place)),
         texts=Texts(tuple(captions), tuple(captions.values())),
         labels=labels,
         class_names={
@@ -120,6 +122,11 @@ def _picture(root: Path, drawn: Mapping[str, Sequence[str]], item: str) -> Image
     return sheet.crop(box)
 
 
+def _content(sheets: Mapping[str, str], place: Mapping[str, Mapping[str, int]], item: str) -> str:
+    artist, _, concept = item.partition("/")
+    return of_values(sheets[artist], place[artist][concept])
+
+
 @lru_cache(maxsize=16)
 def _sheet(root: Path, artist: str, order: tuple[str, ...]) -> tuple[Image.Image, dict[str, int]]:
     """An artist's sheet on white, decoded once, and the place of each concept on it."""
@@ -132,9 +139,14 @@ def _sheet(root: Path, artist: str, order: tuple[str, ...]) -> tuple[Image.Image
 
 def _checked(root: Path, name: str) -> bytes:
     """A file of the data set, held to its recorded SHA-256."""
-    sums = (line.split("  ") for line in (root / "SHA256SUMS").read_text().splitlines())
-    recorded = {file: digest for digest, file in sums}
+    recorded = _recorded(root)
     content = (root / name).read_bytes() if (root / name).is_file() else b""
     if hashlib.sha256(content).hexdigest() != recorded[name]:
         raise XgapError(f"{root / name} is not the file that SHA256SUMS records; restore it from the repository")
     return content
+
+
+def _recorded(root: Path) -> dict[str, str]:
+    """File to SHA-256, of the files of the data set."""
+    sums = (line.split("  ") for line in (root / "SHA256SUMS").read_text().splitlines())
+    return {file: digest for digest, file in sums}

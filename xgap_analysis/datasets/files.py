@@ -1,6 +1,5 @@
 """Published files as they lie on disk: lists, JSON, Parquet, and images that are opened when they are needed."""
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from xgap_analysis.datasets.contents import of_file
 from xgap_analysis.datasets.pictures import open_picture
 from xgap_analysis.datasets.records import Images
 from xgap_analysis.errors import XgapError
@@ -97,9 +97,6 @@ def first_folder(folder: Path, names: Iterable[str]) -> Path | None:
 def image_files(base: Path, paths: Mapping[str, str], listed_in: str) -> Images:
     """Images of a folder by id, opened as RGB when they are needed.
 
-    Their digest is that of the list of paths (relative, so that the folder may move) and of the files' sizes: the
-    content of a million files is not read.
-
     Args:
         base: the folder.
         paths: id to path under it, with `/`.
@@ -118,9 +115,7 @@ def image_files(base: Path, paths: Mapping[str, str], listed_in: str) -> Images:
     if lost:
         what = f"{len(lost)} of {len(paths)} images that {listed_in} lists are missing"
         raise XgapError(f"{what}: put there {base / lost[0]}")
-    lines = (f"{item}\x1f{path}\x1f{sizes[path]}" for item, path in paths.items())
-    digest = hashlib.sha256("\x1e".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
-    return Images(tuple(paths), partial(_opened, base, dict(paths)), digest)
+    return Images(tuple(paths), partial(_opened, base, dict(paths)), partial(_content, base, dict(paths)))
 
 
 def _sizes(base: Path, parent: str) -> dict[str, int]:
@@ -135,3 +130,7 @@ def _sizes(base: Path, parent: str) -> dict[str, int]:
 
 def _opened(base: Path, paths: Mapping[str, str], item: str) -> Image.Image:
     return open_picture(base / paths[item], plain=True)
+
+
+def _content(base: Path, paths: Mapping[str, str], item: str) -> str:
+    return of_file(base / paths[item], "plain")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from xgap_analysis.datasets.assemble import Record, assemble, split_named, stamps
+from xgap_analysis.datasets.assemble import Record, assemble, split_named
+from xgap_analysis.datasets.contents import of_file
 from xgap_analysis.datasets.pictures import SUFFIXES, is_picture, open_picture
 from xgap_analysis.datasets.records import Dataset
 from xgap_analysis.errors import XgapError
@@ -40,8 +41,8 @@ def load_folder(path: Path | str, *, train_share: float = 0.0) -> Dataset:
         *folders, _ = file.split("/")
         split = split_named(folders.pop(0)) if has_splits else None
         records.append(Record(file, label=folders[0] if folders else None, split=split))
-    digest = stamps((file, root / file) for file in files)
-    return assemble(root.resolve().name, records, partial(_open, root), digest, train_share=train_share)
+    name, content = root.resolve().name, partial(_content, root)
+    return assemble(name, records, partial(_open, root), content, train_share=train_share)
 
 
 def _pictures(root: Path) -> Iterator[str]:
@@ -61,3 +62,7 @@ def _pictures(root: Path) -> Iterator[str]:
 
 def _open(root: Path, item: str) -> Image.Image:
     return open_picture(root / item)
+
+
+def _content(root: Path, item: str) -> str:
+    return of_file(root / item)

@@ -1,12 +1,12 @@
 """The revisited Oxford and Paris landmarks: cropped queries, and relevance that is judged image by image."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from xgap_analysis.datasets.contents import of_values
 from xgap_analysis.datasets.files import image_files
 from xgap_analysis.datasets.pickles import read_plain_pickle
 from xgap_analysis.datasets.protocols import Protocol
@@ -53,11 +53,14 @@ def load_landmarks(name: str, protocol: Protocol, folder: Path) -> Dataset:
         image = files.opener(item)
         return image.crop(boxes[item]) if item in boxes else image
 
-    digest = hashlib.sha256(repr((files.digest, sorted(boxes.items()))).encode()).hexdigest()
+    def content(item: str) -> str:
+        whole = files.digest_of(item)
+        return of_values(whole, "crop", *boxes[item]) if item in boxes else whole
+
     data = Dataset(
         name=name,
         split_name="test",
-        images=Images(files.ids, opened, digest),
+        images=Images(files.ids, opened, content),
         texts=NO_TEXTS,
         labels={},
         image_queries=tuple(boxes),

@@ -1,7 +1,6 @@
 """A table of images and captions, one row a pair: CSV, TSV, JSON lines."""
 
 import csv
-import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,7 +10,8 @@ from typing import Any
 
 from PIL import Image
 
-from xgap_analysis.datasets.assemble import Record, assemble, split_named, stamps
+from xgap_analysis.datasets.assemble import Record, assemble, split_named
+from xgap_analysis.datasets.contents import of_file
 from xgap_analysis.datasets.pictures import open_picture
 from xgap_analysis.datasets.records import Dataset
 from xgap_analysis.errors import XgapError
@@ -69,13 +69,15 @@ def load_pairs(
     records, files = to_records(rows, columns, path)
     places = {item: path.parent / file for item, file in files.items()}
     check_any_there(places, path)
-    content = hashlib.sha256(repr([(r.id, files.get(r.id)) for r in records]).encode(errors="surrogateescape"))
-    digest = hashlib.sha256((content.hexdigest() + stamps(places.items())).encode()).hexdigest()
-    return assemble(path.stem, records, partial(_open, places), digest, train_share=train_share)
+    return assemble(path.stem, records, partial(_open, places), partial(_content, places), train_share=train_share)
 
 
 def _open(places: Mapping[str, Path], item: str) -> Image.Image:
     return open_picture(places[item])
+
+
+def _content(places: Mapping[str, Path], item: str) -> str:
+    return of_file(places[item])
 
 
 def check_any_there(places: Mapping[str, Path], table: Path) -> None:

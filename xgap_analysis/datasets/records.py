@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from xgap_analysis.datasets.contents import of_values
 from xgap_analysis.errors import XgapError
 
 Labels = Sequence[Hashable] | Mapping[str, Hashable]
@@ -23,12 +24,14 @@ class Images:
     Args:
         ids: n distinct strings.
         opener: gives the picture of an id; an unreadable one raises.
-        digest: a fingerprint of the pictures' content; it enters the key of everything computed from them.
+        content: gives the digest of what an id's image is made of (see `datasets.contents`), by which what is computed
+            from it is found again, whatever it is called; equal digests, equal pixels. Or a word (a version, say) that
+            stands, with the id, for the content of each. Without one, nothing computed from the images is kept.
     """
 
     ids: Sequence[str]
     opener: Callable[[str], Image.Image] = field(repr=False)
-    digest: str = ""
+    content: str | Callable[[str], str] = field(default="", repr=False)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -41,6 +44,29 @@ class Images:
         ids = tuple(ids)
         _check_known(ids, self.ids, "image")
         return replace(self, ids=ids)
+
+    def digest_of(self, item: str) -> str:
+        """The digest of an image's content; empty where nothing says what it is.
+
+        Raises:
+            OSError: a file that cannot be read.
+        """
+        if isinstance(self.content, str):
+            return of_values(self.content, item) if self.content else ""
+        return self.content(item)
+
+    @property
+    def digest(self) -> str:
+        """A fingerprint of ids and content, all of which is read; empty where nothing says what the content is."""
+        if not self.content:
+            return ""
+        lines = []
+        for item in self.ids:
+            try:
+                lines.append(f"{item}\x1f{self.digest_of(item)}")
+            except OSError:  # a missing file is said when it is opened
+                lines.append(item)
+        return hashlib.sha256("\x1e".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from typing import Any, BinaryIO
 
 from PIL import Image
 
-from xgap_analysis.datasets.assemble import Record, assemble, split_named, stamps
+from xgap_analysis.datasets.assemble import Record, assemble, split_named
+from xgap_analysis.datasets.contents import of_part
 from xgap_analysis.datasets.pairs import USUAL
 from xgap_analysis.datasets.pictures import is_picture, open_picture
 from xgap_analysis.datasets.records import Dataset
@@ -55,9 +56,8 @@ def load_shards(path: Path | str, *, train_share: float = 0.0) -> Dataset:
                     records.append(Record(item, captions, label, split, has_image=picture is not None))
     if not records:
         raise XgapError(f"no sample in {path} has a picture or a caption")
-    digest = stamps((shard.relative_to(root).as_posix(), shard) for shard in shards)
     name = root.resolve().name if len(shards) > 1 else shards[0].stem
-    return assemble(name, records, partial(_open, places), digest, train_share=train_share)
+    return assemble(name, records, partial(_open, places), partial(_content, places), train_share=train_share)
 
 
 def _open(places: Mapping[str, Place], item: str) -> Image.Image:
@@ -65,6 +65,10 @@ def _open(places: Mapping[str, Place], item: str) -> Image.Image:
     with shard.open("rb") as file:
         file.seek(offset)
         return open_picture(file.read(size))
+
+
+def _content(places: Mapping[str, Place], item: str) -> str:
+    return of_part(*places[item])
 
 
 def _shards(pattern: str) -> tuple[list[Path], Path]:

@@ -19,10 +19,11 @@ from xgap_analysis.features import Features
 from xgap_analysis.inversion import textual, visual
 from xgap_analysis.inversion.closed_form import ClosedForm
 from xgap_analysis.inversion.optimise import Descent, Optimised, check_stop, starts, unit_features
-from xgap_analysis.models.openclip import AUTOCAST
+from xgap_analysis.models.precision import AUTOCAST
+from xgap_analysis.models.threads import suited
 from xgap_analysis.models.tower import DualEncoder
 from xgap_analysis.progress import Bar
-from xgap_analysis.store import Store, key_of, run_entries
+from xgap_analysis.store import Rows, Store, compute, entry_key, key_of
 
 SHARD = 256  # items; a killed run loses at most this much work
 STEPS = {"text": 150, "image": 1000}  # by the side inverted into: OTI, OVI (the paper's configurations)
@@ -72,7 +73,8 @@ def invert(
 
     Image features go through the text tower (OTI: prompt with pseudo-tokens), text features through the image tower
     (OVI: pseudo-patches). An item's result does not depend on its company, order or shard beyond rounding (cosine
-    above 0.9999), and a rerun or a resumed run on one device gives the same bits.
+    above 0.9999). What the store has of an item is found again whatever the list; a rerun gives the same bits, and a
+    longer list computes the new items alone.
 
     Args:
         model: whose features these are.
@@ -109,31 +111,36 @@ def invert(
     wanted = sorted(set(snapshots))
     stop = check_stop(stop)
     _check(len(features), steps, wanted, batch_size, precision, start)
-    forward = pseudo_forward(model, side, template, tokens)
-    _check_dimensions(model, features, side, forward, tokens)
-    provenance = {
+    tower = model.tower(side)
+    prompt = textual.make_prompt(model.tokenize, template, tokens) if side == "text" else None
+    with suited(tower, 1, model.device):
+        forward = visual.pseudo_forward(tower, tokens) if prompt is None else textual.pseudo_forward(tower, prompt)
+        _check_dimensions(model, features, side, forward, tokens)
+    drawn = start == "normal"
+    made_by = {  # what determines the numbers, besides an item
         "view": NAMES[side],
-        "model": model.name,
-        "weights": model.weights_digest,
+        "fingerprint": model.fingerprint,
         "precision": model.precision,
-        "activation": model.activation,
-        "vectors": hashlib.sha256(features.vectors.cpu().contiguous().numpy().tobytes()).hexdigest(),
         "steps": steps,
         "tokens": tokens,
         "lr": lr,
         "weight_decay": weight_decay,
-        "init_std": init_std,
-        "seed": seed,
         "stop": stop,
         "loop_precision": precision,
-        **({"template": template} if side == "text" else {}),
-        **({} if start == "normal" else {"start": start}),
+        "start": start,
+        **({"init_std": init_std, "seed": seed} if drawn else {}),
+        **({} if prompt is None else {"prompt": [prompt.ids.tolist(), prompt.start]}),
     }
+    # An item is its target, and where its start is drawn from (seed, id) its id. A start that is computed from the
+    # target depends on neither.
+    items = [
+        key_of({"target": hashlib.sha256(row.numpy().tobytes()).hexdigest(), **({"id": item} if drawn else {})})
+        for item, row in zip(features.ids, features.vectors.cpu(), strict=True)
+    ]
     # What is looked at on the way changes no number, so it is kept beside the inversion and not as a part of it.
     between = [step for step in wanted if step < steps]
-    entries = {"whole": provenance, **{str(step): {**provenance, "snapshot": step} for step in between}}
-    row = {item: i for i, item in enumerate(features.ids)}
-    width = model.tower(side).width
+    entries = {"whole": made_by, **{str(step): {**made_by, "snapshot": step} for step in between}}
+    width = tower.width
 
     @functools.cache  # the Jacobian is taken once, and only where something has to be computed
     def computed() -> ClosedForm:
@@ -160,48 +167,60 @@ def invert(
         )
     )
 
-    def worker(ids: tuple[str, ...], missing: Collection[str]) -> dict[str, dict[str, Tensor]]:
+    def worker(places: Sequence[int], missing: Collection[str]) -> dict[str, Rows]:
         lacking = [step for step in between if str(step) in missing]
         parts = []
-        for position in range(0, len(ids), batch_size):
-            batch = ids[position : position + batch_size]
-            rows = [row[i] for i in batch]
-            targets = features.vectors[rows]
-            look = functools.partial(bar.at, rows[0], len(rows))
-            parts.append(descend.run(first(batch, targets), targets, lacking, look))
+        for position in range(0, len(places), batch_size):
+            batch = list(places[position : position + batch_size])
+            targets = features.vectors[batch]
+            look = functools.partial(bar.at, len(batch))
+            with suited(tower, len(batch), model.device):
+                begin = first([features.ids[place] for place in batch], targets)
+                parts.append(descend.run(begin, targets, lacking, look))
+            bar.next(len(batch))
         whole = {
             "pseudo_tokens": torch.cat([p.tokens for p in parts]),
             "features": torch.cat([p.features for p in parts]),
             "loss": torch.cat([p.loss.T for p in parts]),
         }
         return {
-            "whole": whole,
-            **{str(step): {"features": torch.cat([p.snapshots[step] for p in parts])} for step in lacking},
+            "whole": Rows(whole),
+            **{str(step): Rows({"features": torch.cat([p.snapshots[step] for p in parts])}) for step in lacking},
         }
 
-    found = run_entries(
+    found = compute(
         entries,
-        features.ids,
+        items,
         worker,
         shard_size=SHARD,
         store=_store(store),
         description=NAMES[side].upper(),
         progress=False,  # the bar below counts steps: a shard of a thousand steps is too long to wait for
-        notes={"device": str(model.device), "batch_size": batch_size, "input": dict(features.provenance)},
+        notes={"model": model.name, "device": str(model.device), "batch_size": batch_size},
     )
     bar.close()
 
     def about(entry: str) -> dict[str, Any]:
-        made = entries[entry]
-        return {**made, "input": dict(features.provenance), "digest": key_of({**made, "ids": features.ids})}
+        return {
+            "model": model.name,
+            "weights": model.weights_digest,
+            "activation": model.activation,
+            **({"template": template} if side == "text" else {}),
+            **entries[entry],
+            "seed": seed,
+            "init_std": init_std,
+            "entry": entry_key(entries[entry]),
+            "input": dict(features.provenance),
+            "digest": key_of({**entries[entry], "items": items, "ids": features.ids}),
+        }
 
     def vectors(entry: str) -> Features:
-        return Features(found[entry]["features"], features.ids, side, features.origin, about(entry))
+        return Features(found[entry].tensors["features"], features.ids, side, features.origin, about(entry))
 
     return Inversion(
         features=vectors("whole"),
-        pseudo_tokens=found["whole"]["pseudo_tokens"],
-        loss=found["whole"]["loss"].T.contiguous(),
+        pseudo_tokens=found["whole"].tensors["pseudo_tokens"],
+        loss=found["whole"].tensors["loss"].T.contiguous(),
         snapshots={step: vectors(str(step) if step < steps else "whole") for step in wanted},
         provenance=about("whole"),
     )
@@ -319,12 +338,17 @@ class _Bar:
     def __init__(self, description: str, n: int, steps: int, shown: bool) -> None:
         self._description, self._n, self._steps, self._shown = description, n, steps, shown
         self._bar: Bar | None = None
+        self._before = 0  # steps of the batches that are over
 
-    def at(self, first: int, count: int, done: int) -> None:
-        """`done` steps of the batch whose items are `first` to `first + count` are over."""
+    def at(self, count: int, done: int) -> None:
+        """`done` steps of the batch at work, which has `count` items, are done."""
         if self._bar is None:
             self._bar = Bar(total=self._n * self._steps, desc=self._description, unit="step", disable=not self._shown)
-        self._bar.update(first * self._steps + count * done - self._bar.n)
+        self._bar.update(self._before + count * done - self._bar.n)
+
+    def next(self, count: int) -> None:
+        """A batch of `count` items is over."""
+        self._before += count * self._steps
 
     def close(self) -> None:
         if self._bar is not None:

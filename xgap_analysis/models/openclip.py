@@ -2,7 +2,8 @@
 
 "Tokens in" is the library's own forward pass with the output of its embedding module (the token table of a text tower,
 the patch embedding of an image tower) replaced by ours, through a forward hook that lives for one call. So it is exact
-for every architecture, and gradients reach the tokens. Towers are not meant for two threads at once.
+for every architecture, and gradients reach the tokens. A hook is there for every thread, so all that passes through a
+model's modules holds the model's lock; what comes after a pass (the way back, an update) does not.
 """
 
 import contextlib
@@ -18,11 +19,13 @@ from torch import Tensor, nn
 
 from xgap_analysis.errors import XgapError
 from xgap_analysis.models.absent import AbsentTower
+from xgap_analysis.models.fingerprint import architecture
+from xgap_analysis.models.locks import lock_of
+from xgap_analysis.models.precision import AUTOCAST, autocast
 from xgap_analysis.models.shortcut import causal_prompt, class_token_features
 from xgap_analysis.models.tower import DualEncoder
 
 Module = Any  # a module of open_clip; what it is made of has no static types
-AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def from_open_clip(
@@ -68,6 +71,7 @@ def from_open_clip(
         precision=precision,
         activation="quickgelu" if any(type(m).__name__ == "QuickGELU" for m in model.modules()) else "gelu",
         settings=settings,
+        architecture=architecture(model),
     )
 
 
@@ -96,17 +100,20 @@ class ImageTower:
     @property
     def projection(self) -> Tensor:
         """See `Tower.projection`."""
-        return self._head.weight()
+        with lock_of(self._model):
+            return self._head.weight()
 
     def encode(self, batch: Tensor, project: bool = True) -> Tensor:
         """See `Tower.encode`."""
         pixels = batch.to(_device(self._model))
-        with autocast(pixels.device, self._precision), contextlib.nullcontext() if project else self._head.removed():
+        head = contextlib.nullcontext() if project else self._head.removed()
+        with lock_of(self._model), autocast(pixels.device, self._precision), head:
             return self._model.encode_image(pixels, normalize=False).float()
 
     def embed(self, batch: Tensor) -> Tensor:
         """See `Tower.embed`."""
-        made = self._patching(batch.to(_device(self._model)))
+        with lock_of(self._model):
+            made = self._patching(batch.to(_device(self._model)))
         if made.ndim == 4:
             made = made.flatten(2).transpose(1, 2) if self._channels_first else made.flatten(1, 2)
         return made
@@ -115,7 +122,7 @@ class ImageTower:
         """See `Tower.encode_tokens`."""
         _check_tokens(tokens, self.length, self.width)
         tokens = tokens.to(_device(self._model))
-        with autocast(tokens.device, self._precision):
+        with lock_of(self._model), autocast(tokens.device, self._precision):
             features = class_token_features(self._visual, tokens) if self._shortcuts else None
             if features is None:
                 blank = torch.zeros((), device=tokens.device).expand(len(tokens), 3, *self._size)
@@ -135,7 +142,7 @@ class ImageTower:
 
     @cached_property
     def _emitted_shape(self) -> tuple[int, ...]:
-        with torch.no_grad():
+        with lock_of(self._model), torch.no_grad():
             return tuple(self._patching(torch.zeros(1, 3, *self._size, device=_device(self._model))).shape[1:])
 
     @property
@@ -173,17 +180,20 @@ class TextTower:
     @property
     def projection(self) -> Tensor:
         """See `Tower.projection`."""
-        return self._head.weight()
+        with lock_of(self._model):
+            return self._head.weight()
 
     def encode(self, batch: Tensor, project: bool = True) -> Tensor:
         """See `Tower.encode`."""
         ids = batch.to(_device(self._model))
-        with autocast(ids.device, self._precision), contextlib.nullcontext() if project else self._head.removed():
+        head = contextlib.nullcontext() if project else self._head.removed()
+        with lock_of(self._model), autocast(ids.device, self._precision), head:
             return self._model.encode_text(ids, normalize=False).float()
 
     def embed(self, batch: Tensor) -> Tensor:
         """See `Tower.embed`."""
-        return self._table(batch.to(_device(self._model)))
+        with lock_of(self._model):
+            return self._table(batch.to(_device(self._model)))
 
     def encode_tokens(self, tokens: Tensor, batch: Tensor | None = None) -> Tensor:
         """See `Tower.encode_tokens`."""
@@ -191,19 +201,20 @@ class TextTower:
         if batch is None:
             raise XgapError("a text tower pools by token ids; give the ids of the prompt with the tokens")
         ids = batch.to(_device(self._model)).expand(len(tokens), self.length)
-        with autocast(ids.device, self._precision), _emitting(self._table, tokens.to(ids.device)):
+        given = _emitting(self._table, tokens.to(ids.device))
+        with lock_of(self._model), autocast(ids.device, self._precision), given:
             return self._model.encode_text(ids, normalize=False).float()
 
     def shortcut(self, ids: Tensor, start: int, count: int) -> Callable[[Tensor], Tensor] | None:
         """See `Tower`; None for a tower that is not plain and causal."""
         device = _device(self._model)
-        with torch.no_grad(), autocast(device, self._precision):
+        with lock_of(self._model), torch.no_grad(), autocast(device, self._precision):
             quick = causal_prompt(self._text, ids.to(device), start, count) if self._shortcuts else None
         if quick is None:
             return None
 
         def features(pseudo: Tensor) -> Tensor:
-            with autocast(device, self._precision):
+            with lock_of(self._model), autocast(device, self._precision):
                 return quick(pseudo.to(device)).float()
 
         return features
@@ -286,12 +297,6 @@ def _emitting(module: nn.Module, value: Tensor) -> Iterator[None]:
         yield
     finally:
         hook.remove()
-
-
-def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
-    """Autocast in one of the precisions of `AUTOCAST`; for `"fp32"`, whatever is in force already."""
-    dtype = AUTOCAST[precision]
-    return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
 def _device(model: Module) -> torch.device:

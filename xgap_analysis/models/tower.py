@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -14,7 +15,8 @@ from xgap_analysis.errors import XgapError
 class Tower(Protocol):
     """One frozen encoder. Gradients flow from a feature to the tokens, never into the weights.
 
-    The law that ties its methods: `encode(batch) == encode_tokens(embed(batch), batch)`.
+    The law that ties its methods: `encode(batch) == encode_tokens(embed(batch), batch)`. They may be called from
+    several threads at once.
 
     A text tower may also have `shortcut(ids, start, count)`: a function from pseudo-tokens `[n, count, width]`, put at
     positions `start` to `start + count` of the prompt `ids [length]`, to features `[n, d]`, equal to the way through
@@ -86,6 +88,7 @@ class DualEncoder:
         activation: `"quickgelu"` or `"gelu"`.
         settings: what the field uses this model with: `oti_tokens` and `ovi_tokens`, the numbers of pseudo-tokens and
             pseudo-patches, and `isoclip`, `(k_top, k_bottom)` by space; `image_only` where there is no text tower.
+        architecture: the digest of its configuration (see `models.fingerprint`).
     """
 
     name: str
@@ -100,6 +103,14 @@ class DualEncoder:
     precision: str
     activation: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    architecture: str = ""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What the model computes, whatever it is called: equal fingerprints, equal features (in one precision)."""
+        from xgap_analysis.models.fingerprint import fingerprint
+
+        return fingerprint(self)
 
     def tower(self, space: str) -> Tower:
         """The tower whose features lie on this side of the sphere.
