@@ -58,6 +58,7 @@ def encode(
     """
     if on_error not in ("raise", "skip"):
         raise XgapError(f'on_error is "raise" or "skip", not {on_error!r}')
+    listed = not isinstance(items, Images | Texts)
     items = as_items(items)
     if not len(items):
         raise XgapError("there is nothing to encode: the split or list is empty")
@@ -117,7 +118,9 @@ def encode(
         warnings.warn(f"{len(lost)} unreadable images were skipped, the first is {lost[0]!r}", stacklevel=2)
     if items.digest:
         provenance["digest"] = key_of({**provenance, "ids": ids})
-    return Features(found["vectors"][readable], ids, space, space, provenance)
+    # Of a list without ids, an item is known by its place, which says nothing of another list.
+    numbered = listed and tuple(items.ids) == tuple(map(str, range(len(items))))
+    return Features(found["vectors"][readable], ids, space, space, provenance, items.digest if numbered else "")
 
 
 def as_items(items: Items) -> Images | Texts:

@@ -196,7 +196,7 @@ def invert(
         return {**made, "input": dict(features.provenance), "digest": key_of({**made, "ids": features.ids})}
 
     def vectors(entry: str) -> Features:
-        return Features(found[entry]["features"], features.ids, side, features.origin, about(entry))
+        return Features(found[entry]["features"], features.ids, side, features.origin, about(entry), features.items)
 
     return Inversion(
         features=vectors("whole"),
