@@ -109,8 +109,8 @@ class AmortisedInverter:
             )
         side = _side_of(self.space)
         vectors = encode_pseudo_tokens(model, self.pseudo_tokens(features), side, self.template)
-        about: dict[str, Any] = {"view": "amortised inversion", "model": model.name, "weights": model.weights_digest}
-        about |= {"input": dict(features.provenance)}
+        made = {"view": "amortised inversion", "model": model.name, "weights": model.weights_digest}
+        about = {**made, "input": dict(features.provenance)}
         return Features(vectors, features.ids, side, features.origin, about, features.items)
 
     def save(self, path: str | Path) -> None:
