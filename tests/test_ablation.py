@@ -80,6 +80,31 @@ def test_every_run_is_judged_at_every_checkpoint(data: Dataset, tmp_path: Path) 
     pd.testing.assert_frame_equal(again.run(), table)  # from what is there
 
 
+def test_other_data_and_other_checkpoints_are_other_runs_and_other_numbers(data: Dataset, tmp_path: Path) -> None:
+    settings = {"0": {"objective": {"clip": 1.0}}}
+    first = Ablation(
+        settings, "tiny-untrained", data, SMALL, (0,), (0, 2), text_limit=0, folder=tmp_path, progress=False
+    )
+    first.run()
+
+    def measured(ablation: Ablation) -> "pd.Series[float]":
+        return ablation.run().set_index(["step", "quantity"])["value"].sort_index()
+
+    def afresh(**changed: Any) -> Ablation:
+        fields = {f.name: getattr(first, f.name) for f in dataclasses.fields(first) if f.init}
+        return Ablation(**{**fields, "folder": tmp_path / "afresh", **changed})
+
+    judged_on_fewer = dataclasses.replace(first, limit=3)
+    pd.testing.assert_series_equal(measured(judged_on_fewer), measured(afresh(limit=3)))
+    fewer = dataclasses.replace(
+        data.limit(7), name="fewer colours", splits=data.splits | {"train": lambda: data.limit(7)}
+    )
+    pd.testing.assert_series_equal(measured(dataclasses.replace(first, dataset=fewer)), measured(afresh(dataset=fewer)))
+    with pytest.warns(UserWarning, match="no checkpoint after 1 updates"):
+        table = measured(dataclasses.replace(first, checkpoints=(0, 1)))
+    assert set(table.index.get_level_values("step")) == {0, 1}
+
+
 def test_the_named_ablations_are_the_two_of_the_debate() -> None:
     assert list(ABLATIONS["intra"]) == ["0", "0.25", "0.5", "1", "2"]
     assert list(ABLATIONS["temperature"]) == ["0.01", "0.03", "0.07", "0.2", "1", "learned"]

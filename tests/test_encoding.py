@@ -21,6 +21,7 @@ from xgap_analysis.datasets.records import Images, Texts
 from xgap_analysis.encoding import encode
 from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
+from xgap_analysis.inversion import invert
 from xgap_analysis.models import DualEncoder
 from xgap_analysis.store import Store
 
@@ -134,6 +135,18 @@ def test_captions_pictures_and_paths_may_be_plain_lists(model: DualEncoder, tmp_
     by_caption = encode(model, captions, progress=False)
     assert torch.equal(by_caption.vectors, encode(model, some_texts(3), progress=False).vectors)
     assert by_caption.ids == ("0", "1", "2")
+
+
+def test_the_places_in_two_lists_are_no_self_matches_of_each_other(model: DualEncoder) -> None:
+    captions = ["a cat", "a dog", "an owl"]
+    gallery = encode(model, captions, store=None)
+    again, other = encode(model, captions, store=None), encode(model, captions[::-1], store=None)
+    assert again.has_items_of(gallery)
+    assert not other.has_items_of(gallery)
+    oti = invert(model, gallery, steps=1, store=None, progress=False)
+    assert oti.features.has_items_of(again)  # an inversion is of the same item
+    named = some_texts(3)  # ids of a dataset are names, in all of it or in a part
+    assert encode(model, named.select(named.ids[:2]), store=None).has_items_of(encode(model, named, store=None))
 
 
 def test_one_item_stands_for_a_list_of_one(model: DualEncoder, tmp_path: Path) -> None:

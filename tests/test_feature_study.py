@@ -101,6 +101,35 @@ def test_inverted_features_brought_along_are_measured_against_the_native_ones(wo
     assert alone["difference"].isna().all()
 
 
+def test_files_of_one_origin_exclude_self_matches_across_the_sides(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    images = draw.normal(size=(12, 8))
+    for name, vectors in (("images", images), ("oti", images + 0.01 * draw.normal(size=(12, 8)))):
+        np.save(tmp_path / f"{name}.npy", vectors)
+    labels = {str(i): f"kind {i % 6}" for i in range(12)}
+    x = xg.load_features(tmp_path / "images.npy", space="image")
+    y = xg.load_features(tmp_path / "oti.npy", space="text", origin="image")
+    table = xg.main_rows(xg.FeatureStudy(x, y, labels, ["OTI-I"]).run())
+    named = [xg.Features(f.vectors, [f"photo {i}" for i in f.ids], f.space, f.origin) for f in (x, y)]
+    wanted = xg.FeatureStudy(*named, {f"photo {i}": label for i, label in labels.items()}, ["OTI-I"]).run()
+    assert table["value"].item() == pytest.approx(xg.main_rows(wanted)["value"].item())
+
+
+def test_rows_that_are_paired_by_number_are_equally_many(tmp_path: Path) -> None:
+    for name, n in (("a", 6), ("b", 5)):
+        np.save(tmp_path / f"{name}.npy", np.eye(6)[:n])
+    files = [tmp_path / "a.npy", tmp_path / "b.npy"]
+    a, b = (xg.load_features(file, space=file.stem) for file in files)
+    with pytest.raises(xg.XgapError, match="a has 6 rows and b 5"):
+        xg.FeatureStudy(a, b)
+    rows = "\n".join(f"k,{split}" for split in ("train", "test") * 3)
+    (tmp_path / "labels.csv").write_text(f"label,split\n{rows}")  # what is left of each after the split is equally much
+    with pytest.raises(xg.XgapError, match="a has 6 rows and b 5"):
+        study_of_files(files, tmp_path / "labels.csv")
+    named = xg.load_features(files[0], space="a", ids=range(6)), xg.load_features(files[1], space="b", ids=range(5))
+    assert xg.FeatureStudy(*named).gaps()["n"].item() == 5  # who says what the rows are may leave some out
+
+
 def test_corrections_that_need_a_model_or_a_calibration_say_so(world: dict[str, xg.Features]) -> None:
     x, y = world["audio test"], world["video test"]
     calibration = (world["audio train"], world["video train"])

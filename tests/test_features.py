@@ -122,6 +122,21 @@ def test_select_of_ids_that_are_not_there_names_the_first() -> None:
         made.select(["a", "x", "y"])
 
 
+def test_an_id_is_one_item_where_ids_are_names_and_in_one_set_where_they_are_numbers() -> None:
+    def numbered(items: str, origin: str = "image") -> Features:
+        return Features(some(), "012", "image", origin, items=items)
+
+    assert numbered("x").has_items_of(numbered("x"))
+    assert not numbered("x").has_items_of(numbered("y"))
+    assert not numbered("x").has_items_of(numbered("x", "text"))
+    assert numbered("").has_items_of(numbered(""))
+    assert not numbered("x").has_items_of(numbered(""))
+    assert numbered("x").numbered
+    assert not numbered("").numbered
+    assert not Features(some(), IDS, "image", "image", items="x").numbered
+    assert numbered("x").select("20").items == numbered("x").to("cpu").items == "x"
+
+
 def test_to_another_device_keeps_bits_and_ids() -> None:
     made = Features(some(), IDS, "image", "image")
     moved = made.to("cpu")

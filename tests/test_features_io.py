@@ -15,9 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
+from xgap_analysis.datasets import Relevance
 from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
 from xgap_analysis.features_io import load_features, save_features
+from xgap_analysis.metrics import k_occurrence, misalignment, nearest_items, retrieval
 
 SUFFIXES = [".npz", ".parquet", ".safetensors"]
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
@@ -29,6 +31,7 @@ NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
     ids=st.lists(NAMES, min_size=1, max_size=6, unique=True),
     space=NAMES,
     origin=NAMES,
+    items=NAMES | st.just(""),
     provenance=st.dictionaries(NAMES, st.none() | st.integers() | NAMES | st.lists(st.booleans(), max_size=2)),
     dim=st.integers(1, 5),
     seed=st.integers(0, 1000),
@@ -39,16 +42,17 @@ def test_a_round_trip_keeps_everything(
     ids: list[str],
     space: str,
     origin: str,
+    items: str,
     provenance: dict[str, Any],
     dim: int,
     seed: int,
 ) -> None:
     vectors = torch.randn(len(ids), dim, generator=torch.Generator().manual_seed(seed)) + 1e-3
-    features = Features(vectors, ids, space, origin, provenance)
+    features = Features(vectors, ids, space, origin, provenance, items)
     loaded = load_features(save_features(features, tmp_path / f"f{suffix}"))
     assert torch.equal(loaded.vectors, features.vectors)
     assert loaded.vectors.dtype == torch.float32
-    assert (loaded.ids, loaded.space, loaded.origin) == (features.ids, space, origin)
+    assert (loaded.ids, loaded.space, loaded.origin, loaded.items) == (features.ids, space, origin, items)
     assert loaded.provenance == provenance
     assert [file.name for file in tmp_path.iterdir()] == [f"f{suffix}"]
 
@@ -109,6 +113,11 @@ def _npz(**arrays: Any) -> Callable[[Path], Any]:
         ("f.parquet", _parquet(id=["a", "b"], vector=[[1.0], [1.0, 2.0]]), "differ in length: 1, 2"),
         ("f.parquet", _parquet(id=["a", None], vector=[[1.0], [2.0]]), "every row needs an id"),
         ("f.parquet", _parquet(id=["a"], vector=[1.0]), "a list of numbers"),
+        ("f.parquet", _parquet(id=["a"], vector=[{"x": 1.0}]), "a list of numbers, which is of type struct<x: double>"),
+        ("f.parquet", _parquet(id=["a"], vector=[{"v": [1.0]}]), "which is of type struct<v: list<"),
+        ("f.parquet", _parquet(id=["a"], vector=pa.array([[("x", 1.0)]], pa.map_(pa.string(), pa.float64()))), "map<"),
+        ("f.parquet", _parquet(id=["a"], vector=[["1.0"]]), "not numbers"),
+        ("f.parquet", _parquet(id=["a"], vector=[[[1.0]]]), "not numbers"),
         ("f.parquet", _parquet(vector=[[1.0]]), "has no ids"),
         (
             "f.safetensors",
@@ -163,6 +172,30 @@ def test_two_plain_arrays_are_paired_row_by_row(tmp_path: Path) -> None:
         load_features(tmp_path / "c.npy", space="audio")
 
 
+def test_rows_of_two_files_are_no_self_matches_of_each_other(tmp_path: Path) -> None:
+    """The right gallery item of each query has its number; another file numbers other items."""
+    draw = np.random.default_rng(0)
+    images = draw.normal(size=(100, 16))
+    for name, vectors in (("a", images), ("b", images + 0.01 * draw.normal(size=images.shape)), ("c", images)):
+        np.save(tmp_path / f"{name}.npy", vectors)
+    a, b, c = (load_features(tmp_path / f"{name}.npy", space="image") for name in "abc")
+    own = Relevance.from_labels(range(100), range(100))
+    assert retrieval(a, b, own)["hit_at_1"].mean() == 1
+    assert misalignment(a, b, own)["misalignment"].mean() == 0
+    assert int(k_occurrence(a, b, k=1).sum()) == 100
+    assert k_occurrence(a, b, k=1).tolist() == [1] * 100
+    assert nearest_items(a, b, "7", Relevance.from_qrels({"7": {"7": 1}}), k=1)["item"].tolist() == ["7"]
+    for same in (a, c):  # the file itself, or a copy of it
+        with pytest.raises(XgapError, match="none of the 100 queries has a relevant item"):
+            retrieval(a, same, own)
+    told = load_features(tmp_path / "b.npy", space="text", origin="image", items=a.items)  # of the same images
+    with pytest.raises(XgapError, match="none of the 100 queries has a relevant item"):
+        retrieval(told, a, own)
+    part = a.select(a.ids[:9])
+    with pytest.raises(XgapError, match="none of the 9 queries has a relevant item"):
+        retrieval(part, a, Relevance.from_labels(range(9), range(100)))
+
+
 def test_vectors_under_another_name(tmp_path: Path) -> None:
     np.savez(tmp_path / "f.npz", embeddings=np.eye(2))
     pq.write_table(pa.table({"id": ["7", "8"], "emb": [[3.0, 4.0], [0.0, 2.0]]}), tmp_path / "f.parquet")
@@ -173,7 +206,7 @@ def test_vectors_under_another_name(tmp_path: Path) -> None:
         [1, 0],
         [0, 1],
     ]
-    with pytest.raises(XgapError, match=r"no array 'vectors', but: embeddings \(name it as key\)"):
+    with pytest.raises(XgapError, match=r"no array 'vectors', but: embeddings \(say which holds the vectors"):
         load_features(tmp_path / "f.npz", space="x")
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -113,7 +115,32 @@ def test_two_files_of_vectors(xgap: Callable[..., str]) -> None:
         "study", "--features", "a.npy", "b.npy", "--models", "tiny"
     )
     assert "there is no file a.npy" in xgap("study", "--features", "a.npy", "b.npy")
-    assert "--labels and --spaces belong to --features" in xgap("study", "--labels", "labels.csv")
+    assert "--labels, --spaces and --keys belong to --features" in xgap("study", "--labels", "labels.csv")
+
+
+def test_vectors_in_a_column_of_another_name(xgap: Callable[..., str]) -> None:
+    table = pa.table({"id": ["0", "1", "2"], "embedding": np.eye(3).tolist()})
+    pq.write_table(table, "e.parquet")
+    np.save("y.npy", np.eye(3))
+    said = xgap("study", "--features", "e.parquet", "y.npy")
+    assert said.startswith("2\n")
+    assert "no column 'vector', but: embedding, id" in said
+    assert "--keys in xgap study" in said
+    for keys in (["embedding"], ["embedding", "any"]):  # a .npy file has no names
+        assert xgap("study", "--features", "e.parquet", "y.npy", "--keys", *keys).startswith("0\n")
+    table = table.rename_columns(["id", "emb"])
+    pq.write_table(table, "f.parquet")
+    assert xgap("study", "--features", "e.parquet", "f.parquet", "--keys", "embedding", "emb").startswith("0\n")
+    assert "one key or two, not 3" in xgap("study", "--features", "e.parquet", "f.parquet", "--keys", "a", "b", "c")
+
+
+def test_two_files_of_rows_that_are_not_equally_many(xgap: Callable[..., str]) -> None:
+    draw = np.random.default_rng(0)
+    for name, n in (("a", 30), ("b", 29)):
+        np.save(f"{name}.npy", draw.normal(size=(n, 8)))
+    said = xgap("study", "--features", "a.npy", "b.npy")
+    assert said.startswith("2\n")
+    assert "a has 30 rows and b 29, and rows without ids are paired by their number" in said
 
 
 def test_a_named_table(xgap: Callable[..., str], photographs: Path) -> None:

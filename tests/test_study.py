@@ -549,6 +549,60 @@ def test_a_cell_that_cannot_be_computed_says_why_and_spares_the_others(
 
 
 @pytest.mark.usefixtures("world")
+def test_a_bench_takes_the_seed_of_its_study(model: DualEncoder) -> None:
+    bench = bench_of(Study([model], [animals()], ["I-I", "OTI-I"], seeds=(7, 8), progress=False))
+    oti = COMPARISONS["OTI-I"]
+    expected = expected_scores(bench, "OTI-I", 7)
+    assert bench.scores(oti)["ap"].to_dict() == pytest.approx(expected)
+    assert bench.scores(oti, seed=8)["ap"].to_dict() == pytest.approx(expected_scores(bench, "OTI-I", 8))
+
+
+def test_the_views_and_inversions_of_a_bench_take_the_seed_of_its_study(model: DualEncoder) -> None:
+    bench = bench_of(Study([model], [animals()], ["I-I", "OTI-I"], seeds=(7,), steps=1, progress=False))
+    images = bench.view("image", "gallery")
+    wanted = invert(model, images, steps=1, seed=7, progress=False).features.vectors
+    assert torch.equal(bench.view("oti", "gallery").vectors, wanted)
+    assert torch.equal(bench.inversion(images).features.vectors, wanted)
+
+
+@pytest.mark.parametrize("changed", ["study", "data", "model"])
+def test_a_copy_of_a_bench_keeps_nothing_of_what_the_first_computed(
+    model: DualEncoder, other_model: DualEncoder, changed: str
+) -> None:
+    study = Study([model], [animals()], ["I-I"], ["none", "center"], progress=False)
+    bench = bench_of(study)
+    before = bench.table()
+    other = {
+        "study": {"study": replace(study, level="flies")},
+        "data": {"data": animals().limit(3), "fit_data": animals("train").limit(3)},
+        "model": {"model": other_model},
+    }[changed]
+    made = replace(bench, **other).table()
+    afresh = Bench(**{"study": study, "model": model, "data": bench.data, "fit_data": bench.fit_data, **other}).table()
+    pd.testing.assert_frame_equal(made, afresh)
+    assert made["value"].tolist() != before["value"].tolist()
+
+
+@pytest.mark.usefixtures("world")
+def test_a_correction_registered_anew_is_fitted_anew(model: DualEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xgap_analysis.corrections.protocol.CORRECTIONS", dict(CORRECTIONS))
+    bench = bench_of(Study([model], [animals()], ["I-I"], progress=False))
+    native = bench.view("image", "queries")
+    monkeypatch.setattr(Bench, "_calibrating", lambda self, space: native)
+
+    def cell(sign: float) -> None:
+        @register("mine")
+        def mine(calibration: Calibration) -> Correct:
+            return lambda f: replace(f, vectors=sign * f.vectors)
+
+    cell(1.0)
+    assert torch.equal(bench.fitted("mine")(native).vectors, native.vectors)
+    with pytest.warns(UserWarning, match="replaced"):
+        cell(-1.0)
+    assert torch.equal(bench.fitted("mine")(native).vectors, -native.vectors)
+
+
+@pytest.mark.usefixtures("world")
 def test_the_ranking_of_a_query_is_that_of_the_scores(model: DualEncoder) -> None:
     bench = bench_of(Study([model], [animals()], progress=False))
     for name in ("I-I", "I-T", "zero-shot"):

@@ -26,6 +26,7 @@ from xgap_analysis.models.tower import DualEncoder
 from xgap_analysis.store import Store
 from xgap_analysis.study import Study, main_rows
 from xgap_analysis.training import Recipe, train
+from xgap_analysis.training.loop import trained_on
 
 IMAGE_SIDE = ("I-I", "OTI-I", "I-T", "T-I", "zero-shot", "OTI-T")
 TEXT_SIDE = ("T-T", "OVI-T")
@@ -75,7 +76,10 @@ class Ablation:
     device: str | None = None
     workers: int = 0
     progress: bool = True
-    _measured: dict[tuple[str, bool], list[dict[str, Any]]] = field(default_factory=dict, repr=False, compare=False)
+    # Not an argument, so that a copy with other data or another limit (`replace`) begins with nothing kept.
+    _measured: dict[tuple[str, bool], list[dict[str, Any]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         if isinstance(self.settings, str) and self.settings not in ABLATIONS:
@@ -103,16 +107,17 @@ class Ablation:
         """
         whole = load_dataset(self.dataset) if isinstance(self.dataset, str) else self.dataset
         judged = whole.split("test") if self.limit is None else whole.split("test").limit(self.limit)
+        training = whole.split("train")
         start = load_model(self.model, device=self.device)
         runs = [(setting, seed) for setting in self.cases for seed in self.seeds]
         tables = []
         for setting, seed in tqdm(runs, desc=f"ablation {self.name}", unit="run", disable=not self.progress):
             recipe = replace(self.recipe, **self.cases[setting], seed=seed)
-            folder = Path(self.folder or Store().root / "runs") / _key(self.model, recipe)
+            folder = Path(self.folder or Store().root / "runs") / _key(start, training, recipe)
             steps = tuple(sorted(self.checkpoints))
             train(
                 self.model,
-                whole.split("train"),
+                training,
                 folder,
                 recipe,
                 checkpoints=steps,
@@ -326,8 +331,9 @@ def _scores(table: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def _key(model: str, recipe: Recipe) -> str:
-    """A folder's name that follows from what is run there."""
+def _key(start: DualEncoder, data: Dataset, recipe: Recipe) -> str:
+    """A folder's name that follows from what is run there: the weights, what they are trained on, and how."""
     objective = {name: weight for name, weight in recipe.objective.items() if weight}
-    about = json.dumps([model, {**asdict(recipe), "objective": objective}], sort_keys=True)
+    trained = [start.name, start.weights_digest, *trained_on(data)]
+    about = json.dumps([trained, {**asdict(recipe), "objective": objective}], sort_keys=True)
     return hashlib.sha256(about.encode()).hexdigest()[:16]

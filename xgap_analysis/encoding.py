@@ -60,6 +60,7 @@ def encode(
     """
     if on_error not in ("raise", "skip"):
         raise XgapError(f'on_error is "raise" or "skip", not {on_error!r}')
+    listed = not isinstance(items, Images | Texts)
     items = as_items(items)
     if not len(items):
         raise XgapError("there is nothing to encode: the split or list is empty")
@@ -118,7 +119,10 @@ def encode(
     provenance = {"model": model.name, "weights": model.weights_digest, "activation": model.activation, **made_by}
     if known:
         provenance |= {"entry": entry_key(made_by), "digest": key_of({**made_by, "items": list(content.items())})}
-    return Features(found.tensors["vectors"], content, space, space, provenance)
+    # Of a list without ids, an item is known by its place, which says nothing of another list.
+    numbered = listed and tuple(items.ids) == tuple(map(str, range(len(items))))
+    one_list = key_of({"items": list(content.values())}) if numbered else ""
+    return Features(found.tensors["vectors"], content, space, space, provenance, one_list)
 
 
 def as_items(items: Items) -> Images | Texts:

@@ -38,8 +38,12 @@ class FeatureStudy:
         calibration: other features of the two spaces, which corrections are fitted on.
         name: of the data, for the table; the model's is taken from the provenance of x.
 
+    An id stands for one item on both sides, so that features of one origin (images, and their inversions) exclude
+    self-matches across the sides too, whatever files they come from.
+
     Raises:
-        XgapError: different dimensions, one space on both sides, or an unknown comparison or correction.
+        XgapError: different dimensions, one space on both sides, rows that are paired by number and are not equally
+            many, or an unknown comparison or correction.
     """
 
     x: Features
@@ -56,6 +60,7 @@ class FeatureStudy:
         if self.x.space == self.y.space:
             what = f"both sides lie in the space {self.x.space!r}, and a study compares two"
             raise XgapError(f"{what}; for a query set and a gallery of one space, use retrieval(query, gallery, ...)")
+        check_rows(self.x, self.y)
         if self.calibration is not None:
             found = [side.space for side in self.calibration]
             if found != [self.x.space, self.y.space] or {s.dim for s in self.calibration} != {self.x.dim}:
@@ -125,12 +130,26 @@ class FeatureStudy:
         return Dataset(self.name, split, Images(x.ids, _no_picture), Texts(y.ids, y.ids), {**own, PAIR: pairs})
 
 
+def check_rows(x: Features, y: Features) -> None:
+    """Refuse two sides that are paired by the numbers of their rows, and of which one has lost some.
+
+    Raises:
+        XgapError: where that is so: which rows are missing nobody knows, and each pair behind the first would be wrong.
+    """
+    if x.numbered and y.numbered and len(x) != len(y):
+        raise XgapError(
+            f"{x.space} has {len(x)} rows and {y.space} {len(y)}, and rows without ids are paired by their number; "
+            f"take files of as many rows, or files with ids (.npz: vectors and ids; .parquet: vector and id)"
+        )
+
+
 def study_of_files(
     paths: Sequence[Path],
     labels: Path | None = None,
     spaces: Sequence[str] = (),
     comparisons: Sequence[str] | None = None,
     corrections: Sequence[str | Correction] = ("none",),
+    keys: Sequence[str] = (),
 ) -> FeatureStudy:
     """A study of two files of features (see `load_features`).
 
@@ -141,6 +160,7 @@ def study_of_files(
             judged (where there are none, those of `val`).
         spaces: of x and y, where the files do not say it; the files' names by default.
         comparisons, corrections: as in `FeatureStudy`.
+        keys: the arrays or columns that hold the vectors of x and y, or one for both, where they have other names.
 
     Raises:
         XgapError: not two files or spaces, one that cannot be read, no item with a label, or what the study refuses.
@@ -149,15 +169,19 @@ def study_of_files(
         raise XgapError(
             f"two files of features are compared, and two spaces named or none, not {len(paths)} and {len(spaces)}"
         )
+    if len(keys) > 2:
+        raise XgapError(f"the vectors of two files have one key or two, not {len(keys)}")
+    each = [_key_for(path, keys[min(k, len(keys) - 1)] if keys else None) for k, path in enumerate(paths)]
     sides = []
     for k, path in enumerate(paths):
         try:
-            sides.append(load_features(path, space=spaces[k] if spaces else None))
+            sides.append(load_features(path, space=spaces[k] if spaces else None, key=each[k]))
         except XgapError as error:
             if "does not say which space" not in str(error):
                 raise
-            sides.append(load_features(path, space=path.stem))
+            sides.append(load_features(path, space=path.stem, key=each[k]))
     x, y = sides
+    check_rows(x, y)
     of, splits = read_labels(labels) if labels is not None else (None, {})
     calibration = None
     if "train" in splits.values():
@@ -166,6 +190,11 @@ def study_of_files(
         x, y = _of(x, splits, judged), _of(y, splits, judged)
     name = "+".join(path.stem for path in paths)
     return FeatureStudy(x, y, of, comparisons, corrections, calibration, name)
+
+
+def _key_for(path: Path, key: str | None) -> str | None:
+    """The key of a file; a `.npy` file, or a folder of them, holds one array without a name."""
+    return None if path.is_dir() or path.suffix == ".npy" else key
 
 
 def _of(side: Features, splits: Mapping[str, str], split: str) -> Features:
@@ -205,7 +234,10 @@ class FeatureBench(Bench):
         assert self.brought is not None
         if part == "classes":
             raise XgapError("features name no classes; give the vectors of the class names as one side")
-        return self.brought.x if space == "image" else self.brought.y
+        x, y = self.brought.x, self.brought.y
+        if space == "image":
+            return x
+        return replace(y, items=x.items) if x.origin == y.origin else y  # one id, one item, also across the files
 
     def _calibrating(self, space: str) -> Features:
         assert self.brought is not None

@@ -25,6 +25,9 @@ class Features:
         space: the side of the sphere the vectors lie on: `"image"`, `"text"`, or another modality's name.
         origin: the modality of the items they were made from. An OTI feature has origin image and space text.
         provenance: how they were made (model, weights digest, dataset, split, view, parameters, versions).
+        items: the set of items that the ids belong to, a digest of it say. Needed where ids are no more than numbers of
+            rows: row 5 of one file is not row 5 of another. Empty (the default) says that the ids are names, which mean
+            the same item wherever an item of that origin bears them.
 
     Raises:
         XgapError: not a matrix, a NaN or infinite value, a zero row, or ids that do not fit.
@@ -35,6 +38,7 @@ class Features:
     space: str
     origin: str
     provenance: Mapping[str, Any]
+    items: str
 
     def __init__(
         self,
@@ -43,6 +47,7 @@ class Features:
         space: str,
         origin: str,
         provenance: Mapping[str, Any] | None = None,
+        items: str = "",
     ) -> None:
         vectors = torch.as_tensor(vectors).detach()
         if vectors.ndim != 2:
@@ -70,6 +75,7 @@ class Features:
         object.__setattr__(self, "space", space)
         object.__setattr__(self, "origin", origin)
         object.__setattr__(self, "provenance", dict(provenance or {}))
+        object.__setattr__(self, "items", items)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -78,6 +84,19 @@ class Features:
     def dim(self) -> int:
         """Number of dimensions d."""
         return self.vectors.shape[1]
+
+    @property
+    def numbered(self) -> bool:
+        """Whether rows are known by their number in this set of items alone, and ids are no names."""
+        return bool(self.items) and self.ids == tuple(map(str, range(len(self))))
+
+    def has_items_of(self, other: "Features") -> bool:
+        """Whether an id stands for the same item in both: one origin and one set of items.
+
+        Query and gallery exclude self-matches only then: an image and its caption may share an id, and so may two
+        items of two files that number their rows.
+        """
+        return (self.origin, self.items) == (other.origin, other.items)
 
     def select(self, ids: Iterable[str]) -> "Features":
         """The rows of these ids, in this order (an id that is not there is an error)."""

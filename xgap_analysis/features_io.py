@@ -1,8 +1,8 @@
 """Features in files: `.npz`, `.safetensors`, `.parquet` and `.npy`, ours or made elsewhere. No pickle is read.
 
-| suffix | vectors | ids | space, origin, provenance |
+| suffix | vectors | ids | space, origin, items, provenance |
 |---|---|---|---|
-| `.npz` | array `vectors` `[n, d]` | array `ids` of n strings | arrays `space`, `origin`; `provenance` as JSON text |
+| `.npz` | array `vectors` `[n, d]` | array `ids` of n strings | arrays of these names; `provenance` as JSON text |
 | `.safetensors` | tensor `vectors` `[n, d]` | all in the metadata entry `features`, one JSON object | |
 | `.parquet` | column `vector`, lists of length d | column `id` | schema metadata, as JSON text under `features` |
 | `.npy` (read only) | the array `[n, d]` | running numbers | |
@@ -10,6 +10,7 @@
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -27,6 +28,8 @@ from safetensors import SafetensorError, safe_open
 
 from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
+
+ABOUT = ("space", "origin", "items")  # words beside the vectors in a `.npz` file
 
 
 def save_features(features: Features, path: Path | str) -> Path:
@@ -63,11 +66,14 @@ def load_features(
     origin: str | None = None,
     ids: Iterable[object] | None = None,
     key: str | None = None,
+    items: str | None = None,
 ) -> Features:
     """Features from a file that `save_features` or another tool has written (see the module for the layouts).
 
-    Rows of a `.npy` file have running numbers as ids, so that two such files are paired row by row. A folder that
-    clip-retrieval wrote, `img_emb` or `text_emb`, is read as one; its ids are the keys or the paths of the images in
+    Rows of a `.npy` file have running numbers as ids, so that two such files of different modalities are paired row by
+    row. Two of one modality are two sets of items, and row 5 of the one excludes no row of the other: where they are of
+    the same items (images, and their inversions), pass both the same `ids` or `items`. A folder that clip-retrieval
+    wrote, `img_emb` or `text_emb`, is read as one; its ids are the keys or the paths of the images in
     `../metadata/metadata_<k>.parquet` where they tell the rows apart, and running numbers elsewhere.
 
     Args:
@@ -75,6 +81,8 @@ def load_features(
         space, origin: what the file does not say itself, or says wrongly; origin is the space by default.
         ids: one a row, where the file has none or others are wanted.
         key: the array, tensor or column that holds the vectors, where it has another name.
+        items: the set of items that the ids belong to (see `Features`); by default what the file says, or, where ids
+            are running numbers, a digest of its vectors.
 
     Returns:
         Features `[n, d]`; rows that are not of unit length are scaled to it.
@@ -90,7 +98,16 @@ def load_features(
         vectors, about = read(path, key)
     except XgapError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, SafetensorError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+        NotImplementedError,
+        zipfile.BadZipFile,
+        SafetensorError,
+    ) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if "pickle" in reason or "Object arrays" in reason:  # NumPy's own words say how to read it unsafely
             reason = "it holds pickled Python objects, which are never read"
@@ -99,16 +116,19 @@ def load_features(
     if not space:
         raise XgapError(f'{path} does not say which space its vectors lie in; pass space="image" or space="text"')
     if ids is not None:
-        about["ids"] = list(ids)
+        about |= {"ids": list(ids), "items": ""}
     if "ids" not in about:
         what = f"{path} has no ids; add one string a row, or pass ids"
         raise XgapError(f"{what}, since pairs and self-matches are found by id")
     provenance = about.get("provenance") or {}
-    return Features(vectors, about["ids"], space, origin or about.get("origin") or space, provenance)
+    if items is None:
+        items = str(about.get("items") or "")
+    return Features(vectors, about["ids"], space, origin or about.get("origin") or space, provenance, items)
 
 
 def _about(features: Features) -> dict[str, Any]:
-    return {"space": features.space, "origin": features.origin, "provenance": dict(features.provenance)}
+    names = {"space": features.space, "origin": features.origin, "items": features.items}
+    return {**names, "provenance": dict(features.provenance)}
 
 
 def _write_npz(features: Features, path: Path) -> None:
@@ -120,6 +140,7 @@ def _write_npz(features: Features, path: Path) -> None:
         ids=np.array(features.ids, dtype=str),
         space=np.array(features.space, dtype=str),
         origin=np.array(features.origin, dtype=str),
+        items=np.array(features.items, dtype=str),
         provenance=np.array(json.dumps(dict(features.provenance)), dtype=str),
     )
 
@@ -129,7 +150,7 @@ def _read_npz(path: Path, key: str | None) -> tuple[torch.Tensor, dict[str, Any]
         raise ValueError("it is not a .npz archive")
     with np.load(path, allow_pickle=False) as arrays:
         key = _need(arrays.files, key or "vectors", "array")
-        about: dict[str, Any] = {name: str(arrays[name]) for name in ("space", "origin") if name in arrays.files}
+        about: dict[str, Any] = {name: str(arrays[name]) for name in ABOUT if name in arrays.files}
         if "ids" in arrays.files:
             about["ids"] = [str(i) for i in arrays["ids"].tolist()]
         if "provenance" in arrays.files:
@@ -168,8 +189,11 @@ def _read_parquet(path: Path, key: str | None) -> tuple[torch.Tensor, dict[str, 
         columns = [name for name in ("id", key) if name in file.schema_arrow.names]
         table = file.read(columns)
     column = table[key].combine_chunks()
-    if not pa.types.is_nested(column.type) or column.null_count or table[columns[0]].null_count:
-        raise ValueError(f"every row needs an id and, in the column {key}, a list of numbers")
+    kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    listed = any(is_kind(column.type) for is_kind in kinds)  # a struct or a map is nested too, and no list
+    if not listed or column.null_count or table[columns[0]].null_count:
+        found = "" if listed else f", which is of type {column.type}"
+        raise ValueError(f"every row needs an id and, in the column {key}, a list of numbers{found}")
     lengths = set(column.value_lengths().to_pylist())
     if len(lengths) > 1:
         raise ValueError(f"its vectors differ in length: {', '.join(map(str, sorted(lengths)))}")
@@ -185,7 +209,14 @@ def _read_npy(path: Path, key: str | None) -> tuple[torch.Tensor, dict[str, Any]
     if key is not None:
         raise ValueError("a .npy file holds one array, without a name")
     vectors = _tensor(np.load(path, allow_pickle=False))
-    return vectors, {"ids": [str(i) for i in range(len(vectors))]}
+    return vectors, _numbers(vectors)
+
+
+def _numbers(vectors: torch.Tensor) -> dict[str, Any]:
+    """Running numbers as ids, which belong to this set of vectors alone."""
+    digest = hashlib.sha256(repr(tuple(vectors.shape)).encode())
+    digest.update(vectors.numpy().reshape(-1).view(np.uint8).data)
+    return {"ids": [str(i) for i in range(len(vectors))], "items": digest.hexdigest()}
 
 
 def _read_folder(path: Path, key: str | None) -> tuple[torch.Tensor, dict[str, Any]]:
@@ -199,11 +230,14 @@ def _read_folder(path: Path, key: str | None) -> tuple[torch.Tensor, dict[str, A
         raise ValueError("its files hold vectors of different dimensions")
     vectors = torch.cat(parts)
     space = {"img_emb": "image", "text_emb": "text"}.get(path.name)
-    return vectors, {"ids": _listed_ids(path.parent / "metadata", parts), **({"space": space} if space else {})}
+    # Keys are numbers too, of samples in shards: they belong to these vectors as numbers of rows do.
+    about = _numbers(vectors)
+    listed = _listed_ids(path.parent / "metadata", parts)
+    return vectors, {**about, **({"ids": listed} if listed else {}), **({"space": space} if space else {})}
 
 
-def _listed_ids(folder: Path, parts: Sequence[torch.Tensor]) -> list[str]:
-    """What the metadata call the rows; running numbers where they do not tell them apart."""
+def _listed_ids(folder: Path, parts: Sequence[torch.Tensor]) -> list[str] | None:
+    """What the metadata call the rows; None where they do not tell them apart."""
     import pyarrow.parquet as pq
 
     n = sum(map(len, parts))
@@ -216,7 +250,7 @@ def _listed_ids(folder: Path, parts: Sequence[torch.Tensor]) -> list[str]:
             ids = [str(i) for table in tables for i in table[column].to_pylist()]
             if len(set(ids)) == n:
                 return ids
-    return [str(i) for i in range(n)]
+    return None
 
 
 def _numbered(folder: Path, suffix: str) -> list[Path]:
@@ -227,7 +261,10 @@ def _numbered(folder: Path, suffix: str) -> list[Path]:
 
 def _need(names: Sequence[str], name: str, kind: str) -> str:
     if name not in names:
-        raise ValueError(f"it has no {kind} {name!r}, but: {', '.join(sorted(names)) or 'nothing'} (name it as key)")
+        raise ValueError(
+            f"it has no {kind} {name!r}, but: {', '.join(sorted(names)) or 'nothing'} (say which holds the vectors: "
+            f'key="..." in Python, --keys in xgap study)'
+        )
     return name
 
 

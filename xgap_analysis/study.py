@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 
 from xgap_analysis.corrections import Calibration, Correction, Fitted, Sides, correction, fuse
+from xgap_analysis.corrections.protocol import Fit
 from xgap_analysis.datasets import load_dataset
 from xgap_analysis.datasets.records import Dataset, Images, Relevance, Texts
 from xgap_analysis.embedded import data_root
@@ -227,9 +228,11 @@ class Bench:
     model: DualEncoder
     data: Dataset
     fit_data: Dataset | None
-    _views: dict[tuple[str, str, int], Features] = field(default_factory=dict)
-    _fitted: dict[str, Fitted] = field(default_factory=dict)
-    _frames: dict[tuple[Comparison, str], list[pd.DataFrame]] = field(default_factory=dict)
+    # Not arguments, so that a copy with another study, model or data (`replace`) begins with nothing kept. A correction
+    # is kept under its maker too: under one name there may be another tomorrow.
+    _views: dict[tuple[str, str, int], Features] = field(default_factory=dict, init=False, repr=False)
+    _fitted: dict[tuple[str, Fit], Fitted] = field(default_factory=dict, init=False, repr=False)
+    _frames: dict[tuple[Comparison, str, Fit], list[pd.DataFrame]] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def level(self) -> str:
@@ -251,8 +254,12 @@ class Bench:
         """The model that corrections may read; None where features were brought along."""
         return self.model
 
-    def view(self, name: str, part: str, seed: int = 42) -> Features:
-        """Features of a view: of the `"queries"`, the `"gallery"`, `"all"` items, or the `"classes"` (names; texts)."""
+    def view(self, name: str, part: str, seed: int | None = None) -> Features:
+        """Features of a view: of the `"queries"`, the `"gallery"`, `"all"` items, or the `"classes"` (names; texts).
+
+        The seed is of the inversion, here and below; None takes the study's first.
+        """
+        seed = self._seed(seed)
         if part != "classes" and not self.data.has_queries(MODALITY[name]):
             part = "all"  # every item asks and is searched
         key = (name, part, seed if name in INVERTED else 0)
@@ -260,6 +267,9 @@ class Bench:
             native = self._native(MODALITY[name], part)
             self._views[key] = self.inversion(native, seed).features if name in INVERTED else native
         return self._views[key]
+
+    def _seed(self, given: int | None) -> int:
+        return self.study.seeds[0] if given is None else given
 
     def _native(self, space: str, part: str) -> Features:
         if part == "classes":
@@ -282,14 +292,14 @@ class Bench:
     def _encode(self, items: Images | Texts) -> Features:
         return encode(self.model, items, on_error=self.study.on_error, store=self.store, progress=self.study.progress)
 
-    def inversion(self, native: Features, seed: int = 42, snapshots: Sequence[int] = ()) -> Inversion:
+    def inversion(self, native: Features, seed: int | None = None, snapshots: Sequence[int] = ()) -> Inversion:
         """The inversion of native features with the study's parameters."""
         return invert(
             self.model,
             native,
             steps=self.study.steps,
             tokens=self.study.tokens,
-            seed=seed,
+            seed=self._seed(seed),
             snapshots=snapshots,
             store=self.store,
             progress=self.study.progress,
@@ -323,11 +333,11 @@ class Bench:
             XgapError: a data set without that split, or what the correction itself refuses.
         """
         wanted = correction(by)
-        name = str(wanted)
-        if name not in self._fitted:
+        key = (str(wanted), wanted.maker)
+        if key not in self._fitted:
             alone = wanted.from_model and self.encoder is not None
-            self._fitted[name] = wanted.fit(self._of_model() if alone else self._of_split(name))
-        return self._fitted[name]
+            self._fitted[key] = wanted.fit(self._of_model() if alone else self._of_split(str(wanted)))
+        return self._fitted[key]
 
     def _of_model(self) -> Calibration:
         """No items, but the model and the dimension of its features."""
@@ -351,13 +361,14 @@ class Bench:
             raise XgapError(f"{what}, and split {self.study.fit_split!r} of {self.data.name!r} has no {space}s")
         return self._encode(items)
 
-    def sides(self, comparison: Comparison, by: str | Correction = "none", seed: int = 42) -> Sides:
+    def sides(self, comparison: Comparison, by: str | Correction = "none", seed: int | None = None) -> Sides:
         """Query and gallery of a comparison, corrected, and what is done to their similarities.
 
         Raises:
             XgapError: a data set that has not the items or the labels that the comparison asks for.
         """
         asking, searched = MODALITY[comparison.query], MODALITY[comparison.gallery]
+        seed = self._seed(seed)
         queries = [self.view(name, "queries", seed) for name in comparison.query.split("+")]
         if comparison.task == "zero-shot":
             part = "classes"
@@ -381,7 +392,7 @@ class Bench:
         return fitted.meet(joined(queries), joined(galleries))
 
     def ranking(
-        self, query_id: str, comparison: Comparison, by: str | Correction = "none", k: int = 8, seed: int = 42
+        self, query_id: str, comparison: Comparison, by: str | Correction = "none", k: int = 8, seed: int | None = None
     ) -> pd.DataFrame:
         """The k nearest gallery items of one query: columns `item`, `rank` (from 1), `score` and `hit`.
 
@@ -396,7 +407,7 @@ class Bench:
             return Relevance.from_labels(self.labels, {label: label for label in self.classes.ids})
         return self.data.relevance(self.level)
 
-    def scores(self, comparison: Comparison, by: str | Correction = "none", seed: int = 42) -> pd.DataFrame:
+    def scores(self, comparison: Comparison, by: str | Correction = "none", seed: int | None = None) -> pd.DataFrame:
         """One row per query of a comparison: the columns of `retrieval` or of `zero_shot`."""
         sides = self.sides(comparison, by, seed)
         if comparison.task == "zero-shot":
@@ -430,7 +441,7 @@ class Bench:
 
     def _by_seed(self, comparison: Comparison, by: Correction) -> list[pd.DataFrame]:
         """The scores of a comparison for each seed, or once where nothing in it is inverted."""
-        key = (comparison, str(by))
+        key = (comparison, str(by), by.maker)
         if key not in self._frames:
             inverted = {comparison.query, comparison.gallery} & INVERTED
             seeds = self.study.seeds if inverted else self.study.seeds[:1]

@@ -97,6 +97,45 @@ def test_a_name_is_given_once() -> None:
     assert correction("center") == before
 
 
+def test_the_same_code_may_register_its_correction_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xgap_analysis.corrections.protocol.CORRECTIONS", dict(CORRECTIONS))
+    given_features = features(3, 6, "image", 0)
+
+    def vectors() -> torch.Tensor:
+        return correction("mine").fit(calibration())(given_features).vectors
+
+    def cell(sign: int) -> None:  # of a notebook, changed and run again
+        @register("mine")
+        def mine(calibration: Calibration) -> Correct:
+            return lambda f: replace(f, vectors=sign * f.vectors)
+
+    cell(1)
+    assert torch.equal(vectors(), given_features.vectors)
+    with pytest.warns(UserWarning, match="the correction 'mine' is replaced by its new definition"):
+        cell(-1)
+    assert torch.equal(vectors(), -given_features.vectors)
+    with pytest.raises(XgapError, match=r"already, from .*test_protocol.*mine; register yours under another name"):
+        register("mine")(opposite)
+
+
+def test_any_cell_of_a_notebook_may_replace_what_another_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xgap_analysis.corrections.protocol.CORRECTIONS", dict(CORRECTIONS))
+
+    def first(calibration: Calibration) -> Correct:
+        return lambda f: f
+
+    def second(calibration: Calibration) -> Correct:
+        return lambda f: f
+
+    first.__module__ = second.__module__ = "__main__"
+    register("mine")(first)
+    with pytest.warns(UserWarning, match="replaced"):
+        register("mine")(second)
+    assert correction("mine").maker is second
+    with pytest.raises(XgapError, match="'center' already"):  # the package's own are not replaced
+        register("center")(second)
+
+
 def test_an_unknown_correction_offers_the_nearest_names() -> None:
     with pytest.raises(XgapError, match=r"unknown correction 'centre'; nearest names: .*center"):
         correction("centre")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from xgap_analysis import Dataset, XgapError, load_model
+from xgap_analysis import Dataset, Relevance, XgapError, load_model
 from xgap_analysis.models.trainable import load_trainable
 from xgap_analysis.training import Recipe, train
 from xgap_analysis.training.pairs import Pairs, augmentation
@@ -76,6 +76,51 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     assert same(tmp_path / "whole" / "last", tmp_path / "killed" / "last")
     run(start, data, tmp_path / "killed", recipe)  # finished: nothing is computed
     assert len(seen) == 9
+
+
+def test_a_checkpoint_that_a_finished_run_did_not_keep_is_made_by_the_same_updates(
+    start: Path, data: Dataset, tmp_path: Path
+) -> None:
+    run(start, data, tmp_path / "at once", checkpoints=(1, 4))
+    run(start, data, tmp_path / "later")
+    run(start, data, tmp_path / "later", checkpoints=(4,))  # where the run stands: nothing is trained again
+    with pytest.warns(UserWarning, match="no checkpoint after 1 updates"):
+        run(start, data, tmp_path / "later", checkpoints=(1, 4))
+    for checkpoint in ("step-1", "step-4", "last"):
+        assert same(tmp_path / "at once" / checkpoint, tmp_path / "later" / checkpoint)
+    run(start, data, tmp_path / "later", checkpoints=(1, 4))  # all is there
+
+
+def test_other_labels_of_the_same_items_are_another_run(start: Path, data: Dataset, tmp_path: Path) -> None:
+    run(start, data, tmp_path)
+    labels = data.labels_of()
+    other = dataclasses.replace(data, labels={"colour": {i: labels[i][::-1] + "'" for i in labels}})
+    with pytest.raises(XgapError, match="another run"):
+        run(start, other, tmp_path)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_image_is_named(start: Path, data: Dataset, tmp_path: Path, workers: int) -> None:
+    def opener(item: str) -> Any:
+        if item == "7/1":
+            raise OSError("image file is truncated")
+        return data.images.opener(item)
+
+    damaged = dataclasses.replace(data, images=dataclasses.replace(data.images, opener=opener))
+    recipe = dataclasses.replace(SHORT, batch=12)
+    with pytest.raises(XgapError, match=r"image '7/1' of 'colours' \(train\) cannot be read.*repair it or take it out"):
+        run(start, damaged, tmp_path, recipe, workers=workers)
+
+
+def test_an_item_without_a_label_is_named(start: Path, data: Dataset, tmp_path: Path) -> None:
+    for missing in ("3/0", "3/text-1"):
+        labels = {i: label for i, label in data.labels_of().items() if i != missing}
+        part = dataclasses.replace(data, labels={"colour": labels})
+        with pytest.raises(XgapError, match=f"1 items of 'colours' .* have no label, the first is '{missing}'"):
+            run(start, part, tmp_path)
+    judged = dataclasses.replace(data, judgements={"people": Relevance.from_qrels({"0/0": {"0/text-0": 1}})})
+    with pytest.raises(XgapError, match=r"judged item by item .* training needs a label"):
+        run(start, judged, tmp_path)
 
 
 def test_the_number_of_loading_processes_changes_nothing(start: Path, data: Dataset, tmp_path: Path) -> None:

@@ -37,6 +37,9 @@ class Study:
     """With --features: a table with the columns label, id (else the rows' numbers), split (train: for corrections)."""
     spaces: tuple[str, ...] = ()
     """With --features: what the two sides are (audio video); the files' word or names by default."""
+    keys: tuple[str, ...] = ()
+    """With --features: the array or column that holds the vectors, one name for both files or two, where it is not
+    vectors (.npz, .safetensors) or vector (.parquet)."""
     models: Annotated[tuple[str, ...] | None, tyro.conf.arg(help_behavior_hint="(default: tiny, or the table's)")] = (
         None
     )
@@ -110,7 +113,7 @@ class Study:
                 "--features stands in place of models and data sets: leave --table, --models, --datasets out"
             )
         study = study_of_files(
-            self.features, self.labels, self.spaces, self.comparisons or None, self.corrections or ("none",)
+            self.features, self.labels, self.spaces, self.comparisons or None, self.corrections or ("none",), self.keys
         )
         if not self.json:
             gaps = study.gaps().iloc[0].drop(["model", "dataset"])
@@ -124,8 +127,8 @@ class Study:
         from xgap_analysis.reproduction import run_grid
         from xgap_analysis.study import COMPARISONS, Study
 
-        if self.labels or self.spaces:
-            raise XgapError("--labels and --spaces belong to --features")
+        if self.labels or self.spaces or self.keys:
+            raise XgapError("--labels, --spaces and --keys belong to --features")
         chosen = grid(self.table) if self.table else Grid(comparisons=tuple(COMPARISONS))
         models = expanded(self.models or chosen.models, chosen.paper_models)
         datasets = expanded(self.datasets or chosen.datasets, chosen.paper_datasets)

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
@@ -171,17 +172,36 @@ def register(
         model_alone: it reads the calibration's model only (and the dimension of its features), so that it can be had
             for a data set without a split to be fitted on.
 
+    A name may be registered again by the code that registered it: a notebook's cell that is run twice, a module that is
+    loaded again. The newer one counts, and a warning says so.
+
     Raises:
-        XgapError: the name is taken.
+        XgapError: the name is taken by other code.
     """
 
     def add(maker: Fit) -> Fit:
         if name in CORRECTIONS:
-            raise XgapError(f"there is a correction named {name!r} already")
+            taken = CORRECTIONS[name].maker
+            if not _same_code(taken, maker):
+                what = f"there is a correction named {name!r} already, from {'.'.join(_origin(taken))}"
+                raise XgapError(f"{what}; register yours under another name")
+            warnings.warn(f"the correction {name!r} is replaced by its new definition", stacklevel=2)
         CORRECTIONS[name] = Correction(name, maker, {}, transductive, dict(claims or {}), model_alone)
         return maker
 
     return add
+
+
+def _same_code(before: Fit, after: Fit) -> bool:
+    """Whether one is a new definition of the other; the cells of a notebook are one piece of code."""
+    where = _origin(after)
+    return _origin(before) == where or (_origin(before)[0] == where[0] == "__main__")
+
+
+def _origin(maker: Fit) -> tuple[str, str]:
+    """The module and the name that a function (or what is made of one) was defined with."""
+    function = getattr(maker, "func", maker)  # of a functools.partial
+    return function.__module__, getattr(function, "__qualname__", type(function).__qualname__)
 
 
 def correction(name: "str | Correction", **options: Any) -> Correction:

@@ -215,7 +215,9 @@ def invert(
         }
 
     def vectors(entry: str) -> Features:
-        return Features(found[entry].tensors["features"], features.ids, side, features.origin, about(entry))
+        return Features(
+            found[entry].tensors["features"], features.ids, side, features.origin, about(entry), features.items
+        )
 
     return Inversion(
         features=vectors("whole"),

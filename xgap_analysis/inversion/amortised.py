@@ -109,8 +109,9 @@ class AmortisedInverter:
             )
         side = _side_of(self.space)
         vectors = encode_pseudo_tokens(model, self.pseudo_tokens(features), side, self.template)
-        about = {"view": "amortised inversion", "model": model.name, "weights": model.weights_digest}
-        return Features(vectors, features.ids, side, features.origin, {**about, "input": dict(features.provenance)})
+        made = {"view": "amortised inversion", "model": model.name, "weights": model.weights_digest}
+        about = {**made, "input": dict(features.provenance)}
+        return Features(vectors, features.ids, side, features.origin, about, features.items)
 
     def save(self, path: str | Path) -> None:
         """Writes the map as safetensors."""

@@ -49,8 +49,9 @@ def retrieval(
         gallery: `[m, d]` what is ranked.
         relevance: which items answer which; a `Dataset` stands for its default level.
         ks: cut-offs of `hit_at_k` and `recall_at_k`.
-        exclude_self: take the gallery item with the query's id out of its ranking, where both sides have the same
-            origin (an image and a caption of one id are two items; an image and its OTI feature are one).
+        exclude_self: take the gallery item with the query's id out of its ranking, where both are of the same items
+            (`Features.has_items_of`): an image and a caption of one id are two items, as are the rows of one number in
+            two files; an image and its OTI feature are one.
         block: queries ranked at a time, and no number depends on it. By default as many as fit half a GiB (memory
             grows with `block * m`; see `block_of`).
         normalise: changes a block of similarities `[b, m]` before the ranking (a hubness correction, say); what is
@@ -131,7 +132,7 @@ def _evaluate(
     if not all(k >= 1 for k in ks):
         raise XgapError(f"the cut-offs ks must be 1 or more, not {tuple(ks)}")
     bound = relevance.bind(query.ids, gallery.ids)
-    apart = exclude_self and query.origin == gallery.origin  # an image and its caption may share an id
+    apart = exclude_self and query.has_items_of(gallery)
     ranked = relevant_ranks(query, gallery, bound, exclude_self=apart, block=block, normalise=normalise)
     parts = [_measure(ranks, ks) for ranks in ranked]
     columns = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}

@@ -107,7 +107,7 @@ def blocks(
     if not isinstance(relevance, Relevance):
         relevance = relevance.relevance()
     bound = relevance.bind(query.ids, gallery.ids)
-    exclude_self = exclude_self and query.origin == gallery.origin  # an image and its caption may share an id
+    exclude_self = exclude_self and query.has_items_of(gallery)
     for start, stop, scores in similarities(query, gallery, block=block):
         grades = bound.grades(start, stop).to(scores.device)
         yield scores, grades, bound.ignored(start, stop, exclude_self).to(scores.device)

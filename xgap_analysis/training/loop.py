@@ -6,6 +6,8 @@ import math
 import os
 import pickle
 import time
+import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,8 @@ from xgap_analysis.errors import XgapError
 from xgap_analysis.metrics import modality_gap, retrieval
 from xgap_analysis.models.openclip import weights_digest
 from xgap_analysis.models.tower import DualEncoder
-from xgap_analysis.models.trainable import load_trainable
-from xgap_analysis.training.pairs import Pairs, augmentation
+from xgap_analysis.models.trainable import WEIGHTS, load_trainable
+from xgap_analysis.training.pairs import Pairs, Unreadable, augmentation
 from xgap_analysis.training.recipe import Recipe
 from xgap_analysis.training.step import Learner
 from xgap_analysis.training.terms import active
@@ -65,7 +67,8 @@ def train(
     """Train a model, from fresh weights or from those it has.
 
     The same call goes on where a killed run stopped, with the same weights to the bit on one device: all that is drawn
-    follows from the seed and the step's number.
+    follows from the seed and the step's number. A checkpoint that lies behind that place and was not kept is made by
+    training from the first update again, with a warning.
 
     Args:
         model: by name or path, as `load_model` takes it.
@@ -82,7 +85,8 @@ def train(
         progress: show a bar.
 
     Raises:
-        XgapError: a folder that holds another run, labels that do not suffice, or a loss that is not a number.
+        XgapError: a folder that holds another run, labels that do not suffice, an image that cannot be read, or a loss
+            that is not a number.
     """
     recipe, out = recipe or Recipe(), Path(out)
     if any(not 0 <= step <= recipe.steps for step in checkpoints):
@@ -96,15 +100,18 @@ def train(
         start.shape.setdefault("init_logit_bias", -10.0)
     with torch.random.fork_rng():
         run = _Progress(start, pairs, recipe)
-        run.restore(out / STATE)
+        run.restore(out / STATE, checkpoints)
         batches = DataLoader(
             pairs, batch_size=None, sampler=range(run.step, recipe.steps), num_workers=workers, pin_memory=False
         )
         began = time.monotonic() - run.seconds
-        if run.step == 0 and 0 in checkpoints:
-            start.save(out / "step-0")
+        if run.step in checkpoints and not _is_kept(out, run.step):
+            start.save(_checkpoint(out, run.step))
         with tqdm(total=recipe.steps, initial=run.step, desc="train", unit="step", disable=not progress) as bar:
             for batch in batches:
+                if isinstance(batch, Unreadable):
+                    what = f"image {batch.item!r} of {data.name!r} ({data.split_name}) cannot be read ({batch.reason})"
+                    raise XgapError(f"{what}; repair it or take it out of the training data, and run this again")
                 told = run.update(batch)
                 bar.update()
                 bar.set_postfix(loss=f"{told['loss']:.3f}", refresh=False)
@@ -120,7 +127,7 @@ def train(
                 if judging or last or run.step % note_every == 0:
                     run.curve.append({"step": run.step, "seconds": run.seconds, **told})
                 if run.step in checkpoints:
-                    start.save(out / f"step-{run.step}")
+                    start.save(_checkpoint(out, run.step))
                 if last or run.step % save_every == 0:
                     start.save(out / "last")
                     run.save(out / STATE)
@@ -212,14 +219,20 @@ class _Progress:
             os.fsync(stream.fileno())
         temporary.replace(file)
 
-    def restore(self, file: Path) -> None:
-        """Go on from a kept state, where there is one."""
+    def restore(self, file: Path, checkpoints: Sequence[int]) -> None:
+        """Go on from a kept state, where there is one and no checkpoint before it is missing."""
         if not file.is_file():
             return
         try:
             state = torch.load(file, weights_only=True, map_location=self._learner.device)
         except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
             raise XgapError(f"{file} is damaged; remove it to train anew") from error
+        missing = [n for n in sorted(checkpoints) if n < state["step"] and not _is_kept(file.parent, n)]
+        if missing:
+            what = f"{file.parent} has no checkpoint after {' and '.join(map(str, missing))} updates"
+            text = f"{what} and has gone on to {state['step']}; it is trained again from the first"
+            warnings.warn(text, stacklevel=3)
+            return
         self.step, self.best, self.seconds = state["step"], state["best"], state["seconds"]
         self.curve = state["curve"]
         self._learner.module.load_state_dict(state["module"])
@@ -231,11 +244,25 @@ class _Progress:
             self._scaler.load_state_dict(state["scaler"])
 
 
+def _checkpoint(out: Path, step: int) -> Path:
+    return out / f"step-{step}"
+
+
+def _is_kept(out: Path, step: int) -> bool:
+    return (_checkpoint(out, step) / WEIGHTS).is_file()  # they are written last
+
+
+def trained_on(data: Dataset) -> list[str]:
+    """What tells training data apart: the name, the split, and a digest of the items and their labels."""
+    labels = json.dumps(sorted((i, str(label)) for i, label in data.labels_of().items()))
+    items = "\n".join((*data.images.ids, data.images.digest, data.texts.digest, labels))
+    return [data.name, data.split_name, hashlib.sha256(items.encode("utf-8", "surrogatepass")).hexdigest()]
+
+
 def _run(module: Any, data: Dataset, recipe: Recipe) -> dict[str, Any]:
     """What a folder's run is made from; two runs that differ here are two runs."""
-    items = hashlib.sha256("\n".join((*data.images.ids, data.images.digest, data.texts.digest)).encode()).hexdigest()
     made = {**asdict(recipe), "objective": active(recipe.objective)}
-    about = {"weights": weights_digest(module), "data": [data.name, data.split_name, items], "recipe": made}
+    about = {"weights": weights_digest(module), "data": trained_on(data), "recipe": made}
     plain: dict[str, Any] = json.loads(json.dumps(about))
     return plain
 

@@ -2,13 +2,14 @@
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from xgap_analysis.datasets.pictures import UNREADABLE
 from xgap_analysis.datasets.records import Dataset
 from xgap_analysis.errors import XgapError
 from xgap_analysis.training.recipe import Recipe
@@ -29,6 +30,14 @@ class Batch:
     labels: Tensor
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """In place of a batch: an image of it that cannot be read. A value, as the process that loads it may be another."""
+
+    item: str
+    reason: str
+
+
 class Pairs(torch.utils.data.Dataset):
     """Batch by step number, for a `DataLoader`; the same whoever loads it, in whatever order.
 
@@ -40,12 +49,13 @@ class Pairs(torch.utils.data.Dataset):
         tokenize, augment: captions to ids; a picture to pixels.
 
     Raises:
-        XgapError: fewer labels with an image (and a caption, where captions are asked for) than a batch takes.
+        XgapError: an item without a label, or fewer labels with an image (and a caption, where captions are asked for)
+            than a batch takes.
     """
 
     def __init__(self, data: Dataset, recipe: Recipe, tokenize: Any, augment: Any) -> None:
         self._images, self._recipe, self._tokenize, self._augment = data.images, recipe, tokenize, augment
-        label = data.labels_of()
+        label = _labels(data)
         caption = dict(zip(data.texts.ids, data.texts.captions, strict=True))
         pictures: dict[str, list[str]] = {}
         captions: dict[str, list[str]] = {}
@@ -86,12 +96,17 @@ class Pairs(torch.utils.data.Dataset):
             items.append((label, image, _in_templates(texts, recipe.templates, random.Random(seed))))
         return items
 
-    def __getitem__(self, step: int) -> Batch:
+    def __getitem__(self, step: int) -> Batch | Unreadable:
         recipe = self._recipe
         items = self.drawn(step)
         views: list[Tensor] = []
         with torch.random.fork_rng(devices=[]):
-            pictures = [self._images.opener(image) for _, image, _ in items] if recipe.n_views else []
+            pictures = []
+            for _, image, _ in items if recipe.n_views else []:
+                try:
+                    pictures.append(self._images.opener(image))
+                except UNREADABLE as error:
+                    return Unreadable(image, str(error))
             for view in range(recipe.n_views):
                 torch.manual_seed(seed_of(recipe.seed, step, view))
                 views.append(torch.stack([self._augment(picture) for picture in pictures]))
@@ -125,6 +140,20 @@ def augmentation(module: Any, preprocess: Any, kind: str) -> Any:
     ]
     finish = [T.ToTensor(), T.Normalize(settings["mean"], settings["std"])]
     return T.Compose([crop, *(colours if kind == "simclr" else []), *finish])
+
+
+def _labels(data: Dataset) -> Mapping[str, str]:
+    """The label of each item that is trained on."""
+    where = f"{data.name!r} ({data.split_name})"
+    if data.default_level in data.judgements:
+        what = f"relevance is judged item by item in {where}"
+        raise XgapError(f"{what}, and training needs a label for each item: captions go with the images of their label")
+    label = data.labels_of()
+    missing = [item for item in (*data.images.ids, *data.texts.ids) if item not in label]
+    if missing:
+        what = f"{len(missing)} items of {where} have no label, the first is {missing[0]!r}"
+        raise XgapError(f"{what}; give each a label, or take them out of the training data")
+    return label
 
 
 def _in_templates(texts: Sequence[str], templates: Sequence[str], draw: random.Random) -> list[str]:
