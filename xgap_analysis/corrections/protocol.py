@@ -75,6 +75,7 @@ class Correction:
         transductive: it sees by its nature what is judged.
         claims: comparison to the sign of the difference that its authors claim: 1 better, -1 worse.
         model_alone: the model is all that it is fitted on, whatever its options.
+        control: it stands beside another correction, and nothing is claimed of it; tables give it no verdict.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Correction:
     transductive: bool = False
     claims: Mapping[str, int] = field(default_factory=dict)
     model_alone: bool = False
+    control: bool = False
 
     @property
     def from_model(self) -> bool:
@@ -157,7 +159,12 @@ CORRECTIONS: dict[str, Correction] = {}
 
 
 def register(
-    name: str, *, transductive: bool = False, claims: Mapping[str, int] | None = None, model_alone: bool = False
+    name: str,
+    *,
+    transductive: bool = False,
+    claims: Mapping[str, int] | None = None,
+    model_alone: bool = False,
+    control: bool = False,
 ) -> Callable[[Fit], Fit]:
     """Make a correction known by name to studies, the command line, the widgets and the notebooks.
 
@@ -170,6 +177,7 @@ def register(
         claims: comparison to the sign (1, -1) of the difference that its authors claim.
         model_alone: it reads the calibration's model only (and the dimension of its features), so that it can be had
             for a data set without a split to be fitted on.
+        control: it is what another correction is compared with; its rows in a table carry no verdict.
 
     Raises:
         XgapError: the name is taken.
@@ -178,7 +186,7 @@ def register(
     def add(maker: Fit) -> Fit:
         if name in CORRECTIONS:
             raise XgapError(f"there is a correction named {name!r} already")
-        CORRECTIONS[name] = Correction(name, maker, {}, transductive, dict(claims or {}), model_alone)
+        CORRECTIONS[name] = Correction(name, maker, {}, transductive, dict(claims or {}), model_alone, control)
         return maker
 
     return add
