@@ -11,9 +11,9 @@ import pandas as pd
 from xgap_analysis.datasets.records import Dataset
 from xgap_analysis.errors import XgapError
 from xgap_analysis.grids import Average, Grid, expanded, grid
-from xgap_analysis.metrics import bootstrap_interval, paired_test, retrieval
+from xgap_analysis.metrics import bootstrap_interval, paired_test, retrieval, with_verdicts
 from xgap_analysis.models.tower import DualEncoder
-from xgap_analysis.study import OFFICIAL, Bench, Study, verdict
+from xgap_analysis.study import OFFICIAL, Bench, Study
 
 PUBLISHED = Path(__file__).with_name("published.csv")
 
@@ -66,11 +66,13 @@ def drift(study: Study, tokens: Sequence[int], at_steps: Sequence[int]) -> pd.Da
         at_steps: the steps that are judged.
 
     Returns:
-        Columns as of `Study.run`, and `tokens` and `step`; the difference is paired, from I-I.
+        Columns as of `Study.run`, and `tokens` and `step`; the difference is paired, from I-I. Holm's family holds
+        all numbers of tokens and steps of one model on one data set.
     """
     last = study.steps or max(at_steps)
-    rows: list[dict[str, Any]] = []
+    tables = []
     for bench in study.benches():
+        rows: list[dict[str, Any]] = []
         query, gallery = bench.view("image", "queries"), bench.view("image", "gallery")
         relevance = bench.data.relevance(bench.level)
         base = _ap(retrieval(query, gallery, relevance))
@@ -88,7 +90,8 @@ def drift(study: Study, tokens: Sequence[int], at_steps: Sequence[int]) -> pd.Da
             for step, features in inverted.snapshots.items():
                 row = _drift_row(bench, _ap(retrieval(features, gallery, relevance)), base)
                 rows.append({**row, "tokens": count, "step": step})
-    return pd.DataFrame(rows)
+        tables.append(with_verdicts(pd.DataFrame(rows)))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _ap(scores: pd.DataFrame) -> pd.Series:
@@ -102,7 +105,8 @@ def _drift_row(bench: Bench, ap: pd.Series, base: pd.Series | None) -> dict[str,
     row: dict[str, Any] = {
         **{"model": bench.model.name, "dataset": bench.data.name, "split": bench.data.split_name},
         **{"level": bench.level, "comparison": "I-I" if base is None else "OTI-I", "correction": "none"},
-        **{"tokens": math.nan, "step": math.nan, "baseline": "I-I", "metric": ap.name, "main": True, "verdict": None},
+        **{"tokens": math.nan, "step": math.nan, "baseline": "I-I", "metric": ap.name, "main": True},
+        **{"claim": 0 if base is None else 1, "control": bench.is_control},
         **{"value": interval.mean, "low": interval.low, "high": interval.high, "note": ""},
         **dict.fromkeys(("difference", "difference_low", "difference_high", "p_value"), math.nan),
         **{"n_queries": int(ap.notna().sum()), "n_groups": interval.n_groups},
@@ -110,7 +114,7 @@ def _drift_row(bench: Bench, ap: pd.Series, base: pd.Series | None) -> dict[str,
     if base is not None:
         test = paired_test(base, ap, groups=groups)
         row |= {"difference": test.difference, "difference_low": test.low, "difference_high": test.high}
-        row |= {"p_value": test.p_value, "verdict": verdict(test.low, test.high, 1)}
+        row |= {"p_value": test.p_value, "n_groups": test.n_groups}
     return row
 
 

@@ -31,15 +31,16 @@ from xgap_analysis.metrics import (
     bootstrap_interval,
     filtered_ids,
     gap_report,
-    holm,
     hubness,
     misalignment,
     nearest_items,
     paired_test,
     pooled_misalignment,
     retrieval,
+    with_verdicts,
     zero_shot,
 )
+from xgap_analysis.metrics.verdicts import UNTESTED
 from xgap_analysis.models import load_model
 from xgap_analysis.models.tower import DualEncoder
 from xgap_analysis.progress import tell
@@ -132,6 +133,9 @@ class Study:
         limit: judge this many labels only (a smaller, fair task); None judges all.
         only: `"zero-shot-correct"` keeps the images that zero-shot classification gets right (the filtered test).
         on_error: `"raise"` on an unreadable image, or `"skip"` it.
+        control: whether all of it is a control, so that no row carries a verdict. Shuffled labels
+            (`Dataset.shuffled`), models with their first weights and the corrections that are registered as controls
+            are known as such without it.
         device, precision: of models given by name; see `load_model`.
         store: where features are kept; None is the user's store.
 
@@ -152,6 +156,7 @@ class Study:
     limit: int | None = None
     only: str | None = None
     on_error: str = "raise"
+    control: bool = False
     device: str | None = None
     precision: str = "fp32"
     store: Store | None = None
@@ -189,7 +194,8 @@ class Study:
         Columns: model, dataset, split, level, comparison, correction, fitted_on, transductive, metric, value, low, high
         (95 % paired bootstrap over groups of queries that share a label), baseline, difference, difference_low,
         difference_high, p_value (sign-flip test), p_adjusted (Holm's, over the main measures of one model on one data
-        set), claim and verdict, seed_spread (standard deviation of the value over inversion seeds), n_queries,
+        set), family and family_size (the id and the number of the tests that p_adjusted is over, fixed here), claim,
+        control, verdict and reason (see `metrics.verdict`), seed_spread (standard deviation of the value over inversion seeds), n_queries,
         n_unanswerable, n_gallery, n_groups, note, and where the features came from (`of_...`). All scores are in
         [0, 1]. The baseline is the comparison's own, uncorrected; its rows have no difference. A cell that cannot be
         computed (a tower without a linear projection, say) has a `note` instead of a value.
@@ -434,10 +440,7 @@ class Bench:
                 rows.append({**self._about(comparison, by), "metric": comparison.metric, "main": True, **_empty(error)})
         if len(refused) == len(cells):
             raise refused[0]
-        table = pd.DataFrame(rows)
-        tested = table["main"] & table["p_value"].notna()
-        table.loc[tested, "p_adjusted"] = holm(table.loc[tested, "p_value"].to_numpy()) if tested.any() else math.nan
-        return table
+        return with_verdicts(pd.DataFrame(rows))
 
     def _by_seed(self, comparison: Comparison, by: Correction) -> list[pd.DataFrame]:
         """The scores of a comparison for each seed, or once where nothing in it is inverted."""
@@ -464,8 +467,14 @@ class Bench:
             "task": comparison.task,
             "baseline": comparison.baseline,
             "claim": comparison.claim if native else by.claims.get(comparison.name, 0),
+            "control": self.is_control or by.control,
             "note": "",
         }
+
+    @property
+    def is_control(self) -> bool:
+        """Whether nothing is claimed of this model on this data set: by the study, its labels or its weights."""
+        return self.study.control or self.data.control or untrained(self.model.name)
 
     def _fitted_on(self, by: Correction) -> str:
         if by.from_model and self.encoder is not None:
@@ -499,8 +508,7 @@ class Bench:
                 "low": interval.low,
                 "high": interval.high,
                 **dict.fromkeys(("difference", "difference_low", "difference_high", "p_value"), math.nan),
-                "p_adjusted": math.nan,
-                "verdict": None,
+                **UNTESTED,
                 "seeds": len(frames),
                 "seed_spread": float(over_seeds.std()) if len(frames) > 1 else math.nan,
                 "n_queries": int(values[metric].notna().sum()),
@@ -515,7 +523,7 @@ class Bench:
                     "difference_low": test.low,
                     "difference_high": test.high,
                     "p_value": test.p_value,
-                    "verdict": verdict(test.low, test.high, about["claim"]),
+                    "n_groups": test.n_groups,
                 }
             rows.append(row | where)
         return rows
@@ -583,25 +591,20 @@ def _mean_of(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 def _empty(error: XgapError) -> dict[str, Any]:
     """The numbers of a cell that could not be computed, and why."""
-    values = ("value", "low", "high", "difference", "difference_low", "difference_high", "p_value", "p_adjusted")
+    values = ("value", "low", "high", "difference", "difference_low", "difference_high", "p_value")
     counts = ("seeds", "n_queries", "n_unanswerable", "n_gallery", "n_groups")
     return {
         **dict.fromkeys(values, math.nan),
         **dict.fromkeys(counts, 0),
-        "verdict": None,
+        **UNTESTED,
         "seed_spread": math.nan,
         "note": " ".join(str(error).split()),
     }
 
 
-def verdict(low: float, high: float, claim: int) -> str:
-    """What an interval of a paired difference says of a claim: supported, contradicted, or too small to tell."""
-    if not (low > 0 or high < 0):
-        return "too small to tell"
-    sign = 1 if low > 0 else -1
-    if not claim:
-        return "higher" if sign > 0 else "lower"
-    return "supported" if sign == claim else "contradicted"
+def untrained(model: str) -> bool:
+    """Whether a model of this name has its first weights, as `tiny-untrained` and `ViT-B-32/random` have: a control."""
+    return model == "tiny-untrained" or model.endswith("/random")
 
 
 def save_table(table: pd.DataFrame, path: Path | str) -> Path:

@@ -90,6 +90,27 @@ def test_pca_text_keeps_the_leading_directions_of_class_names(centred: bool, nor
     np.testing.assert_allclose(rows(made), unit(rows(x) @ basis.T @ basis), atol=1e-5)
 
 
+@pytest.mark.parametrize(("name", "n", "centred", "spanned"), [("text", 4, True, 3), ("text", 4, False, 4), ("image", 3, True, 2)])
+def test_a_subspace_of_few_items_keeps_what_they_span_in_any_order(
+    name: str, n: int, centred: bool, spanned: int
+) -> None:
+    x, made = features(7, "image", 3), []
+    for order in (slice(None), slice(None, None, -1)):
+        images = features(n, "image", 1)
+        given = calibration(images=images.select(images.ids[order]), class_words=WORDS[:n][order])
+        with pytest.warns(UserWarning, match=f"span {spanned} directions, so {spanned} are kept and not 8"):
+            made.append(rows(correction(f"pca-{name}", rank=8, centred=centred).fit(given)(x)))
+    np.testing.assert_allclose(made[0], made[1], atol=1e-5)
+    assert np.linalg.matrix_rank(made[0], tol=1e-4) == spanned
+
+
+def test_items_that_stand_twice_span_no_direction_of_their_own() -> None:
+    with pytest.warns(UserWarning, match="6 vectors span 2 directions"):
+        correction("pca-text", rank=5).fit(calibration(class_words=[*WORDS[:3], *WORDS[:3]]))
+    with pytest.raises(XgapError, match="span no direction"):
+        correction("pca-text").fit(calibration(class_words=WORDS[:1]))
+
+
 def test_pca_text_stands_on_captions_where_there_is_no_model() -> None:
     x, given = features(7, "image", 3), calibration(model=None, class_words=())
     texts = rows(given.texts)

@@ -76,6 +76,7 @@ class Correction:
         transductive: it sees by its nature what is judged.
         claims: comparison to the sign of the difference that its authors claim: 1 better, -1 worse.
         model_alone: the model is all that it is fitted on, whatever its options.
+        control: it stands beside another correction, and nothing is claimed of it; tables give it no verdict.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Correction:
     transductive: bool = False
     claims: Mapping[str, int] = field(default_factory=dict)
     model_alone: bool = False
+    control: bool = False
 
     @property
     def from_model(self) -> bool:
@@ -158,7 +160,12 @@ CORRECTIONS: dict[str, Correction] = {}
 
 
 def register(
-    name: str, *, transductive: bool = False, claims: Mapping[str, int] | None = None, model_alone: bool = False
+    name: str,
+    *,
+    transductive: bool = False,
+    claims: Mapping[str, int] | None = None,
+    model_alone: bool = False,
+    control: bool = False,
 ) -> Callable[[Fit], Fit]:
     """Make a correction known by name to studies, the command line, the widgets and the notebooks.
 
@@ -171,6 +178,7 @@ def register(
         claims: comparison to the sign (1, -1) of the difference that its authors claim.
         model_alone: it reads the calibration's model only (and the dimension of its features), so that it can be had
             for a data set without a split to be fitted on.
+        control: it is what another correction is compared with; its rows in a table carry no verdict.
 
     A name may be registered again by the code that registered it: a notebook's cell that is run twice, a module that is
     loaded again. The newer one counts, and a warning says so.
@@ -186,7 +194,7 @@ def register(
                 what = f"there is a correction named {name!r} already, from {'.'.join(_origin(taken))}"
                 raise XgapError(f"{what}; register yours under another name")
             warnings.warn(f"the correction {name!r} is replaced by its new definition", stacklevel=2)
-        CORRECTIONS[name] = Correction(name, maker, {}, transductive, dict(claims or {}), model_alone)
+        CORRECTIONS[name] = Correction(name, maker, {}, transductive, dict(claims or {}), model_alone, control)
         return maker
 
     return add

@@ -1,5 +1,6 @@
 """Corrections that keep a subspace, or stretch it: principal directions of texts, the controls of that, whitening."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -27,12 +28,15 @@ def pca_text(
     Formula: x' = Q Q^T x, Q `[d, rank]` the leading eigenvectors of the texts' covariance (or of their second moments,
     not centred); the vectors themselves are not centred. At full rank nothing changes.
 
+    Texts span no more directions than there are texts (one fewer where they are centred). What lies beyond has no
+    order, so no more than they span are kept, and a warning says how many.
+
     The paper describes prompts and a PCA. Its demonstration uses `template="{}", centred=False`, and its experiments
     `template="{}", normalised=False`, both with `words="imagenet"`.
 
     Args:
         calibration: whose class names or captions are used.
-        rank: directions kept; half of the dimensions by default, as in the paper.
+        rank: directions kept; half of the dimensions by default, as in the paper; at most what the texts span.
         words, template: which texts; see `anchor_texts`.
         centred: subtract the texts' mean before the directions are found.
         normalised: scale the texts to unit length first.
@@ -47,20 +51,22 @@ def pca_text(
         raise XgapError("the length of calibration captions is not known any more; normalised=False needs class names")
     if normalised:
         texts = texts / texts.norm(dim=1, keepdim=True)
-    return _keeping(_leading(texts, rank, centred))
+    return _keeping(_leading("pca-text", texts, rank, centred))
 
 
-@register("pca-image")
+@register("pca-image", control=True)
 def pca_image(calibration: Calibration, rank: int | None = None, centred: bool = True) -> Correct:
     """The control of `pca-text` with the principal directions of the calibration images instead; same rank.
+
+    As there, no more directions are kept than the images span.
 
     Raises:
         XgapError: a rank out of range.
     """
-    return _keeping(_leading(calibration.images.vectors.double(), rank, centred))
+    return _keeping(_leading("pca-image", calibration.images.vectors.double(), rank, centred))
 
 
-@register("random-subspace", model_alone=True)
+@register("random-subspace", model_alone=True, control=True)
 def random_subspace(calibration: Calibration, rank: int | None = None, seed: int = 0) -> Correct:
     """The control of `pca-text` with random directions (uniform over all subspaces of this rank).
 
@@ -108,12 +114,22 @@ def whiten(calibration: Calibration, shrinkage: float = 0.1) -> Correct:
     return apply
 
 
-def _leading(vectors: Float[Tensor, "n d"], rank: int | None, centred: bool) -> Float[Tensor, "d rank"]:
-    """The leading principal directions."""
+def _leading(name: str, vectors: Float[Tensor, "n d"], rank: int | None, centred: bool) -> Float[Tensor, "d rank"]:
+    """The leading principal directions, as many as are asked for and as the vectors span."""
     if centred:
         vectors = vectors - vectors.mean(dim=0)
     values, directions = torch.linalg.eigh(vectors.T @ vectors)
-    return directions.flip(dims=(1,))[:, : _checked(rank, len(values))]
+    asked = _checked(rank, len(values))
+    # A text that stands twice may differ in the last bit of single precision; that is no direction of its own.
+    noise = max(vectors.shape) * torch.finfo(torch.float32).eps
+    spanned = int((values > values[-1] * noise**2).sum()) if float(values[-1]) > noise**2 else 0
+    if not spanned:
+        what = f"{name}: the {len(vectors)} vectors it is fitted on are all the same"
+        raise XgapError(f"{what}, and span no direction; fit it on more classes, or give centred=False")
+    if spanned < asked:
+        what = f"{name}: {len(vectors)} vectors span {spanned} directions, so {spanned} are kept and not {asked}"
+        warnings.warn(f"{what}; compare with controls of rank={spanned}", stacklevel=2)
+    return directions.flip(dims=(1,))[:, : min(asked, spanned)]
 
 
 def _checked(rank: int | None, d: int) -> int:

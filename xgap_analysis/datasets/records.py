@@ -282,6 +282,7 @@ class Dataset:
         judgements: level to relevance that is judged item by item (graded, with junk) where no label says it; the
             first of these, if there are any, is the default relevance.
         prompt: the text of a class, `{}` its name.
+        control: whether there is nothing to find, as after `shuffled`; its rows in a study carry no verdict.
     """
 
     name: str
@@ -295,6 +296,7 @@ class Dataset:
     splits: Mapping[str, Callable[[], "Dataset"]] = field(default_factory=dict, repr=False)
     judgements: Mapping[str, Relevance] = field(default_factory=dict, repr=False)
     prompt: str = "a photo of {}"
+    control: bool = False
 
     def queries(self, space: str) -> tuple[str, ...]:
         """Ids of the items of a modality (`"image"` or `"text"`) that ask in retrieval within it."""
@@ -431,7 +433,7 @@ class Dataset:
             given = [label[i] for i in labelled]
             draw.shuffle(given)
             permuted |= dict(zip(labelled, given, strict=True))
-        return replace(self, split_name=f"{self.split_name}, shuffled", labels={level: permuted})
+        return replace(self, split_name=f"{self.split_name}, shuffled", labels={level: permuted}, control=True)
 
 
 def _by_hash(names: Iterable[str]) -> list[str]:

@@ -39,3 +39,6 @@ from xgap_analysis.metrics.structure import mutual_knn as mutual_knn
 from xgap_analysis.metrics.structure import rotation as rotation
 from xgap_analysis.metrics.structure import similarity_spearman as similarity_spearman
 from xgap_analysis.metrics.structure import structure_table as structure_table
+from xgap_analysis.metrics.verdicts import Verdict as Verdict
+from xgap_analysis.metrics.verdicts import verdict as verdict
+from xgap_analysis.metrics.verdicts import with_verdicts as with_verdicts

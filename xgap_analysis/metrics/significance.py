@@ -36,13 +36,18 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Mean of `b - a` with its bootstrap interval, and the two-sided p-value of "b and a are exchangeable"."""
+    """Mean of `b - a` with its bootstrap interval, and the two-sided p-value of "b and a are exchangeable".
+
+    `n` values lie in `n_groups` independent groups; with fewer than `metrics.verdicts.ENOUGH_GROUPS` the interval is too
+    narrow and neither number can carry a conclusion.
+    """
 
     difference: float
     low: float
     high: float
     p_value: float
     n: int
+    n_groups: int
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,7 @@ def paired_test(
         flips = rng.integers(0, 2, size=(size, len(total)), dtype=np.int8).astype(np.float64)
         extreme += int((np.abs(total.sum() - 2 * (flips @ total)) >= observed - slack).sum())
     n = int(count.sum())
-    return PairedTest(float(total.sum() / n), low, high, (1 + extreme) / (1 + resamples), n)
+    return PairedTest(float(total.sum() / n), low, high, (1 + extreme) / (1 + resamples), n, len(total))
 
 
 def holm(p_values: Values) -> np.ndarray:
