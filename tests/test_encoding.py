@@ -15,8 +15,10 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.testing import assert_close
 
 from xgap_analysis import encoding
+from xgap_analysis.datasets.pictures import open_picture
 from xgap_analysis.datasets.records import Images, Texts
 from xgap_analysis.encoding import encode
 from xgap_analysis.errors import XgapError
@@ -381,3 +383,58 @@ def test_what_was_done_before_an_unreadable_image_is_kept(
     assert counted.image.batches == [4, 4, 2]
     assert isinstance(made, Features)
     assert len(made) == 10
+
+
+def turned(path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture(1).save(path, exif=exif, quality=95)
+
+
+def see_through(path: Path) -> None:
+    layer = picture(2).convert("RGBA")
+    layer.putalpha(Image.linear_gradient("L").resize(layer.size))
+    layer.save(path)
+
+
+def deep(path: Path) -> None:
+    Image.fromarray(np.asarray(picture(3).convert("L")).astype(np.uint16) * 257).save(path)
+
+
+def floating(path: Path) -> None:
+    Image.fromarray(np.asarray(picture(4).convert("L")).astype(np.float32) / 255).save(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"), [("a.jpg", turned), ("a.png", see_through), ("a.png", deep), ("a.tif", floating)]
+)
+def test_an_opened_image_gives_the_features_of_its_file(
+    name: str, write: Callable[[Path], None], model: DualEncoder, tmp_path: Path
+) -> None:
+    write(tmp_path / name)
+    by_path = encode(model, tmp_path / name, store=None)
+    with Image.open(tmp_path / name) as opened:
+        assert_close(encode(model, [opened, opened], store=None).vectors, by_path.vectors.repeat(2, 1))
+    assert_close(encode(model, open_picture(tmp_path / name), store=None).vectors, by_path.vectors)
+
+
+def test_strings_that_name_image_files_are_no_captions(
+    model: DualEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture(1).save(tmp_path / "a.png")
+    (tmp_path / "b.HEIC").write_bytes(b"")
+    for strings in ("a.png", ["a cat", "a.png"], [str(tmp_path / "a.png")], ["b.HEIC"]):
+        with pytest.raises(XgapError, match=r"is a file of an image, and a string is read as a caption; give paths as"):
+            encode(model, strings, store=None)
+    with pytest.warns(UserWarning, match=r"2 strings that end like files of images, such as 'c.jpg', are encoded as"):
+        assert encode(model, ["c.jpg", "/data/d.jpeg"], store=None).space == "text"
+    assert len(encode(model, ["c.jpg", "a cat", "x" * 5000], store=None)) == 3  # a file name may be an honest caption
+    with pytest.raises(XgapError, match="all of one kind; this list holds: PosixPath, str"):
+        encode(model, [Path("a.png"), "a.png"], store=None)  # type: ignore[list-item]
+
+
+def test_a_git_lfs_pointer_is_named_as_one(model: DualEncoder, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 9\n")
+    with pytest.raises(XgapError, match=r"a.jpg. cannot be read .it is a Git LFS pointer.*run git lfs pull"):
+        encode(model, tmp_path / "a.jpg", store=None)

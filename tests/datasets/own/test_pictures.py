@@ -10,7 +10,7 @@ from PIL import Image
 
 from xgap_analysis.datasets import pictures
 from xgap_analysis.datasets.files import image_files
-from xgap_analysis.datasets.pictures import UNREADABLE, is_picture, open_picture
+from xgap_analysis.datasets.pictures import UNREADABLE, as_rgb, is_picture, open_picture
 
 LEFT_RED = Image.new("RGB", (16, 8), "blue")
 LEFT_RED.paste("red", (0, 0, 8, 8))
@@ -109,3 +109,70 @@ def test_a_small_file_that_claims_a_huge_picture_is_not_opened(monkeypatch: pyte
     with pytest.raises(Image.DecompressionBombError, match="60000 x 60000"):
         open_picture(bomb)
     assert pictures.MAX_PIXELS < 60_000**2
+
+
+def ramp(top: float, kind: type) -> Image.Image:
+    """Gray from 0 to a highest value."""
+    return Image.fromarray(np.linspace(0, top, 64).reshape(8, 8).astype(kind))
+
+
+@pytest.mark.parametrize(
+    ("top", "kind"), [(1, np.float32), (255, np.float32), (65535, np.uint16), (255, np.int32), (65535, np.int32)]
+)
+def test_deep_gray_is_read_in_the_range_that_its_values_have(top: float, kind: type, tmp_path: Path) -> None:
+    ramp(top, kind).save(tmp_path / "deep.tif")
+    seen = np.asarray(open_picture(tmp_path / "deep.tif"))[..., 0].astype(float)
+    np.testing.assert_allclose(seen, np.linspace(0, 255, 64).reshape(8, 8), atol=1)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-3, 3), (0, 1.5), (0, 1000), (0, np.nan)])
+def test_gray_of_no_known_range_is_refused_and_not_shown_black(low: float, high: float, tmp_path: Path) -> None:
+    Image.fromarray(np.array([[low, high]] * 4, dtype=np.float32)).save(tmp_path / "odd.tif")
+    with pytest.raises(OSError, match=r"its values run from .* save it as 8 or 16 bits"):
+        open_picture(tmp_path / "odd.tif")
+
+
+def test_one_see_through_shade_of_sixteen_bits_is_white() -> None:
+    image = Image.fromarray(np.array([[1000, 257 * 128]], dtype=np.uint16))
+    image.info["transparency"] = 1000
+    assert np.asarray(as_rgb(image)).tolist() == [[[255] * 3, [128] * 3]]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "RGBa", "LA", "La", "PA", "CMYK", "I", "F", "I;16"])
+def test_an_opened_image_is_its_file_in_every_mode_and_again_the_same(mode: str, tmp_path: Path) -> None:
+    given = as_rgb(Image.new(mode, (4, 4)))
+    assert given.mode == "RGB"
+    np.testing.assert_array_equal(np.asarray(as_rgb(given)), np.asarray(given))
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_an_image_that_was_opened_is_not_turned_twice(plain: bool, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    LEFT_RED.save(tmp_path / "a.jpg", exif=exif)
+    once = open_picture(tmp_path / "a.jpg", plain=plain)
+    assert as_rgb(once).size == once.size == ((16, 8) if plain else (8, 16))
+
+
+def test_what_lies_in_the_place_of_an_image_is_named(tmp_path: Path) -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 9\n"
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+    for content, words in (
+        (pointer, "a Git LFS pointer.*run git lfs pull"),
+        (heic, "a HEIC image, which is not read; convert it"),
+        (b"\n<!DOCTYPE html><p>404", "a web page and no image"),
+        (b"<svg xmlns='x'/>", "an SVG drawing"),
+        (b"", "it is empty"),
+    ):
+        (tmp_path / "a.jpg").write_bytes(content)
+        for source in (tmp_path / "a.jpg", content):
+            with pytest.raises(OSError, match=words):
+                open_picture(source)
+
+
+def test_an_image_of_too_many_pixels_is_refused_also_when_it_was_opened_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 15)
+    with pytest.raises(UNREADABLE, match="4 x 4 pixels are more than the 15"):
+        as_rgb(Image.new("L", (4, 4)))
