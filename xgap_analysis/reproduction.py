@@ -37,7 +37,7 @@ def reproduce(
         `published_source`; means over data sets have rows of their own. The table `"drift"` has the columns `tokens`
         and `step` besides. A figure stands beside ours only where ours was made as it was: on the whole task (no limit,
         no other level or steps), on the same split, in the same precision and from the same seed. Elsewhere
-        `published_note` says what differs.
+        `published_note` says what differs; the figures of Cross the Gap are of precision="fp16".
 
     Raises:
         XgapError: an unknown table, or what `Study` refuses.
@@ -54,9 +54,8 @@ def run_grid(chosen: Grid, study: Study) -> pd.DataFrame:
     """The study of a named table, with the averages and the published figures that belong to it."""
     table = drift(study, chosen.tokens, chosen.at_steps) if chosen.tokens else study.run()
     if "of_precision" not in table:
-        of = {m if isinstance(m, str) else m.name: study.precision if isinstance(m, str) else m.precision
-              for m in study.models}  # fmt: skip
-        table = table.assign(of_precision=table["model"].map(of))
+        brought = {model.name: model.precision for model in study.models if not isinstance(model, str)}
+        table = table.assign(of_precision=table["model"].map(brought).fillna(study.precision))
     table = with_averages(table, chosen.averages)
     own = {name: getattr(study, name) for name in ("limit", "only", "level", "steps", "tokens")}
     differs = [f"{name} is not the paper's but {value}" for name, value in own.items() if value is not None]
@@ -136,16 +135,10 @@ def with_averages(table: pd.DataFrame, averages: Sequence[Average]) -> pd.DataFr
             kept["metric"] = _printed(cells["metric"].iloc[0])
             numbers = {name: cells[name].mean(skipna=False) for name in ("value", "difference")}
             made = {name: _common(cells[name]) for name in ("split", "of_precision") if name in cells}
-            about = {
-                "split": "",
-                **made,
-                "dataset": average.name,
-                "main": True,
-                "n_queries": int(cells["n_queries"].sum()),
-            }
+            about = {"dataset": average.name, "split": "", "main": True, "n_queries": int(cells["n_queries"].sum())}
             transductive = {"transductive": bool(cells["transductive"].any())} if "transductive" in cells else {}
             note = {"note": f"mean of {len(cells)} data sets"}
-            rows.append({**kept, **about, **numbers, **transductive, **note})
+            rows.append({**kept, **about, **made, **numbers, **transductive, **note})
     return pd.concat([table, pd.DataFrame(rows)], ignore_index=True) if rows else table
 
 

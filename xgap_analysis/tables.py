@@ -22,9 +22,8 @@ def main_results(table: pd.DataFrame, digits: int = 3) -> list[dict[str, str]]:
     """
     main = table[table["main"].astype(bool)] if "main" in table else table
     found = [name for name in ABOUT if name in main]
-    printed = "published" in main and bool(
-        main["published"].notna().any() or any(map(_words, main.get("published_note", ())))
-    )
+    noted = any(map(_words, main.get("published_note", ())))
+    printed = "published" in main and (noted or bool(main["published"].notna().any()))
     rows = []
     for row in main.to_dict("records"):
         words = {name: _cell(row[name]) for name in found}
