@@ -13,6 +13,7 @@ from xgap_analysis.corrections import correction
 from xgap_analysis.datasets import PROTOCOLS
 from xgap_analysis.grids import GRIDS, Average, expanded
 from xgap_analysis.reproduction import published_figures, with_averages, with_published
+from xgap_analysis.tables import main_results
 
 
 def test_the_grids_are_of_known_things() -> None:
@@ -110,6 +111,48 @@ def test_a_published_figure_stands_beside_its_cell_alone_with_its_source() -> No
         with_published(pd.DataFrame(rows), ["nobody"])
 
 
+@pytest.mark.parametrize(
+    ("changed", "seeds", "note"),
+    [
+        ({}, (42,), ""),
+        ({"split": "val"}, (42,), "split test, ours val"),
+        ({"of_precision": "fp32"}, (42,), "precision fp16, ours fp32"),
+        ({}, (1, 2), "seed 42, ours 1, 2"),
+        ({"split": "val", "of_precision": "bf16"}, (42,), "split test, ours val; precision fp16, ours bf16"),
+    ],
+)
+def test_a_figure_stands_beside_what_was_made_as_it_was(
+    changed: dict[str, str], seeds: tuple[int, ...], note: str
+) -> None:
+    how = {"split": "test", "of_precision": "fp16"} | changed
+    ours = row("ViT-B-32/openai", "stanford-cars", 0.3, **how)
+    made = with_published(pd.DataFrame([ours]), ["cross-the-gap", "reevaluating"], seeds=seeds).iloc[0]
+    assert made["published"] == pytest.approx(math.nan if note else 0.280, nan_ok=True)
+    assert made["published_note"].endswith(note)
+    assert bool(made["published_source"]) == (not note)
+    words = main_results(pd.DataFrame([made]))[0]
+    assert words["source"] == (made["published_source"] or made["published_note"])
+    native = row("ViT-B-32/openai", "stanford-cars", 0.3, "I-I", **how)
+    beside = with_published(pd.DataFrame([native]), ["cross-the-gap"], seeds=seeds).iloc[0]
+    assert math.isnan(beside["published"]) == bool(changed)  # no seed enters what is not inverted
+
+
+def test_of_several_papers_the_one_whose_protocol_is_ours_is_told() -> None:
+    cell = row("ViT-B-32/openai", "stanford-cars", 0.3, "I-I", split="test", of_precision="fp32")
+    made = with_published(pd.DataFrame([cell]), ["cross-the-gap", "reevaluating"]).iloc[0]
+    assert made["published"] == pytest.approx(0.249)  # of a paper that states no precision
+    assert made["published_note"] == ""
+
+
+def test_a_mean_over_sets_says_how_they_were_made() -> None:
+    average = Average("average of 2 sets", ("a", "b"), ("OTI-I",))
+    more = {"split": "test", "of_precision": "fp16"}
+    made = with_averages(pd.DataFrame([row("m", s, 0.2, **more) for s in "ab"]), [average]).iloc[-1]
+    assert (made["split"], made["of_precision"]) == ("test", "fp16")
+    mixed = [row("m", s, 0.2, split=split, of_precision="fp16") for s, split in (("a", "test"), ("b", "val"))]
+    assert with_averages(pd.DataFrame(mixed), [average]).iloc[-1]["split"] == "test, val"
+
+
 def test_a_named_table_on_the_embedded_default(model: Any) -> None:
     emoji = xg.load_dataset("emoji")
     train = emoji.split("train").limit(4)  # the whole of it takes its time
@@ -156,6 +199,7 @@ def test_the_drift_is_judged_at_its_steps_for_each_number_of_tokens(
 def test_figures_are_left_out_where_the_task_is_another(
     model: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    data = xg.load_dataset("emoji").split("test").limit(4)
     figures = pd.DataFrame(
         [
             {
@@ -167,11 +211,18 @@ def test_figures_are_left_out_where_the_task_is_another(
             }
         ]
     ).assign(comparison="I-I", correction="none", metric="ap", tokens=pd.NA, percent=12.0)
+    figures = figures.assign(split=data.split_name, precision="fp32", seed=pd.NA)
     other = published_figures().assign(model="none")
     figures = pd.concat([figures.astype(other.dtypes.to_dict()), other], ignore_index=True)
     monkeypatch.setattr("xgap_analysis.reproduction.published_figures", lambda: figures)
-    data = xg.load_dataset("emoji").split("test").limit(4)
     run = {"comparisons": ["I-I"], "progress": False}
     assert xg.main_rows(xg.reproduce("image-retrieval", [model], [data], **run))["published"].tolist() == [0.12]
     limited = xg.reproduce("image-retrieval", [model], [data], limit=3, **run)
     assert limited["published"].isna().all()
+    assert xg.main_rows(limited)["published_note"].str.contains("limit is not the paper's but 3").all()
+    for other in (replace(data, split_name="val"), replace(model, precision="bf16")):
+        part = {"models": [model], "datasets": [data]}
+        part |= {"datasets": [other]} if isinstance(other, xg.Dataset) else {"models": [other]}
+        made = xg.main_rows(xg.reproduce("image-retrieval", **part, **run))
+        assert made["published"].isna().all()
+        assert made["published_note"].str.contains("ours val|ours bf16").all()

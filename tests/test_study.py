@@ -584,6 +584,18 @@ def test_a_copy_of_a_bench_keeps_nothing_of_what_the_first_computed(
 
 
 @pytest.mark.usefixtures("world")
+def test_a_bench_for_other_cells_keeps_what_was_computed(model: DualEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = bench_of(Study([model], [animals()], ["I-I"], progress=False))
+    bench.table()
+    asked = []
+    scores = Bench.scores
+    monkeypatch.setattr(Bench, "scores", lambda self, c, *more: asked.append(c.name) or scores(self, c, *more))
+    table = bench.with_cells(["I-I", "I-T"], ["none"]).table()
+    assert asked == ["I-T"]
+    assert list(main_rows(table)["comparison"]) == ["I-I", "I-T"]
+
+
+@pytest.mark.usefixtures("world")
 def test_a_correction_registered_anew_is_fitted_anew(model: DualEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xgap_analysis.corrections.protocol.CORRECTIONS", dict(CORRECTIONS))
     bench = bench_of(Study([model], [animals()], ["I-I"], progress=False))

@@ -35,8 +35,9 @@ def reproduce(
     Returns:
         The tidy table of `Study.run`, with `published` (in [0, 1], a figure of the paper, never a result) and
         `published_source`; means over data sets have rows of their own. The table `"drift"` has the columns `tokens`
-        and `step` besides. A cell without a published figure, or one that was judged on another task (a limit, another
-        level, other steps), has none beside it.
+        and `step` besides. A figure stands beside ours only where ours was made as it was: on the whole task (no limit,
+        no other level or steps), on the same split, in the same precision and from the same seed. Elsewhere
+        `published_note` says what differs; the figures of Cross the Gap are of precision="fp16".
 
     Raises:
         XgapError: an unknown table, or what `Study` refuses.
@@ -52,9 +53,14 @@ def reproduce(
 def run_grid(chosen: Grid, study: Study) -> pd.DataFrame:
     """The study of a named table, with the averages and the published figures that belong to it."""
     table = drift(study, chosen.tokens, chosen.at_steps) if chosen.tokens else study.run()
+    if "of_precision" not in table:
+        brought = {model.name: model.precision for model in study.models if not isinstance(model, str)}
+        table = table.assign(of_precision=table["model"].map(brought).fillna(study.precision))
     table = with_averages(table, chosen.averages)
-    as_published = all(x is None for x in (study.limit, study.only, study.level, study.steps, study.tokens))
-    return with_published(table, chosen.papers if as_published else ())
+    own = {name: getattr(study, name) for name in ("limit", "only", "level", "steps", "tokens")}
+    differs = [f"{name} is not the paper's but {value}" for name, value in own.items() if value is not None]
+    seeds = study.seeds[:1] if chosen.tokens else study.seeds
+    return with_published(table, chosen.papers, seeds=seeds, differs=differs)
 
 
 def drift(study: Study, tokens: Sequence[int], at_steps: Sequence[int]) -> pd.DataFrame:
@@ -132,27 +138,42 @@ def with_averages(table: pd.DataFrame, averages: Sequence[Average]) -> pd.DataFr
             kept = {name: cells[name].iloc[0] for name in ("model", "comparison", "correction", "baseline")}
             kept["metric"] = _printed(cells["metric"].iloc[0])
             numbers = {name: cells[name].mean(skipna=False) for name in ("value", "difference")}
+            made = {name: _common(cells[name]) for name in ("split", "of_precision") if name in cells}
             about = {"dataset": average.name, "split": "", "main": True, "n_queries": int(cells["n_queries"].sum())}
             transductive = {"transductive": bool(cells["transductive"].any())} if "transductive" in cells else {}
             note = {"note": f"mean of {len(cells)} data sets"}
-            rows.append({**kept, **about, **numbers, **transductive, **note})
+            rows.append({**kept, **about, **made, **numbers, **transductive, **note})
     return pd.concat([table, pd.DataFrame(rows)], ignore_index=True) if rows else table
 
 
+def _common(values: "pd.Series[Any]") -> str:
+    """What is the same in all rows, or each of the values."""
+    return ", ".join(dict.fromkeys(str(value) for value in values if value and not pd.isna(value)))
+
+
 def published_figures() -> pd.DataFrame:
-    """What the papers print: paper, source, model, dataset, comparison, correction, metric, tokens, step, percent."""
-    return pd.read_csv(PUBLISHED, dtype={"tokens": "Int64", "step": "Int64"})
+    """What the papers print, and how it was made.
+
+    Columns: paper, source, model, dataset, comparison, correction, metric, tokens, step, percent; and the split, the
+    precision (of autocast) and the inversion's seed, where a paper or its code states them.
+    """
+    return pd.read_csv(PUBLISHED, dtype={"tokens": "Int64", "step": "Int64", "seed": "Int64"})
 
 
-def with_published(table: pd.DataFrame, papers: Sequence[str]) -> pd.DataFrame:
-    """The table with the columns `published`, in [0, 1], and `published_source`.
+def with_published(
+    table: pd.DataFrame, papers: Sequence[str], *, seeds: Sequence[int] | None = None, differs: Sequence[str] = ()
+) -> pd.DataFrame:
+    """The table with the columns `published`, in [0, 1], `published_source` and `published_note`.
 
-    Of several papers with a figure for a cell, the first is told. Figures of a SLIP checkpoint stand beside whatever
-    file of that architecture was loaded.
+    Of several papers with a figure for a cell, the first whose figure was made as ours is told. Where no figure was,
+    none is told, and the note says what differs. Figures of a SLIP checkpoint stand beside whatever file of that
+    architecture was loaded.
 
     Args:
-        table: of a study.
+        table: of a study; what it does not say (its split, say) is not compared.
         papers: whose figures; none leaves the columns empty.
+        seeds: of the study's inversions.
+        differs: in what the whole table is not as the papers'.
     """
     figures = published_figures()
     unknown = set(papers) - set(figures["paper"])
@@ -160,14 +181,32 @@ def with_published(table: pd.DataFrame, papers: Sequence[str]) -> pd.DataFrame:
         raise XgapError(
             f"no figures of {', '.join(sorted(unknown))} are known; there are: {', '.join(set(figures['paper']))}"
         )
-    known: dict[tuple[Any, ...], tuple[float, str]] = {}
-    for paper in reversed(papers):
+    known: dict[tuple[Any, ...], list[dict[Any, Any]]] = {}
+    for paper in papers:
         for figure in figures[figures["paper"] == paper].to_dict("records"):
-            known[_cell(figure)] = figure["percent"] / 100, figure["source"]
-    found = [
-        known.get(_cell(row), (math.nan, "")) if row["main"] else (math.nan, "") for row in table.to_dict("records")
-    ]
-    return table.assign(published=[value for value, _ in found], published_source=[source for _, source in found])
+            known.setdefault(_cell(figure), []).append(figure)
+    columns: dict[str, list[Any]] = {"published": [], "published_source": [], "published_note": []}
+    for row in table.to_dict("records"):
+        value, source, note = math.nan, "", ""
+        for figure in known.get(_cell(row), []) if row["main"] else []:
+            reasons = [*_differences(figure, row, seeds), *differs]
+            if not reasons:
+                value, source, note = figure["percent"] / 100, figure["source"], ""
+                break
+            note = note or f"{figure['source']} has a figure of another protocol: {'; '.join(reasons)}"
+        for name, one in zip(columns, (value, source, note), strict=True):
+            columns[name].append(one)
+    return table.assign(**columns)
+
+
+def _differences(figure: dict[Any, Any], row: dict[Any, Any], seeds: Sequence[int] | None) -> list[str]:
+    """In what a published figure was made otherwise than a row, as far as both say it."""
+    ours = {"split": row.get("split"), "precision": row.get("of_precision")}
+    if seeds is not None:
+        ours["seed"] = ", ".join(map(str, seeds))
+    told = {name: (figure.get(name), own) for name, own in ours.items()}
+    stated = {name: both for name, both in told.items() if not any(x is None or pd.isna(x) or x == "" for x in both)}
+    return [f"{name} {theirs}, ours {own}" for name, (theirs, own) in stated.items() if str(theirs) != str(own)]
 
 
 def _cell(row: dict[Any, Any]) -> tuple[Any, ...]:

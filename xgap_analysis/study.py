@@ -240,6 +240,12 @@ class Bench:
     _fitted: dict[tuple[str, Fit], Fitted] = field(default_factory=dict, init=False, repr=False)
     _frames: dict[tuple[Comparison, str, Fit], list[pd.DataFrame]] = field(default_factory=dict, init=False, repr=False)
 
+    def with_cells(self, comparisons: Sequence[str | Comparison], corrections: Sequence[str | Correction]) -> "Bench":
+        """The same bench for other comparisons and corrections of its study; what it has computed is kept."""
+        made = replace(self, study=replace(self.study, comparisons=comparisons, corrections=corrections))
+        made._views, made._fitted, made._frames = self._views, self._fitted, self._frames  # their keys name the cell
+        return made
+
     @property
     def level(self) -> str:
         """The labels that define relevance and classes."""

@@ -18,11 +18,12 @@ def main_results(table: pd.DataFrame, digits: int = 3) -> list[dict[str, str]]:
         One mapping from heading to text for each row. Scores are in [0, 1]; intervals are 95 %; the difference is
         paired, from the comparison that `vs` names; "transductive" marks a correction fitted on what is judged. A
         cell that could not be computed says why in place of a verdict. Where the table has figures of papers, they
-        stand under "published", with their source.
+        stand under "published", with their source, or with what keeps a figure from being compared.
     """
     main = table[table["main"].astype(bool)] if "main" in table else table
     found = [name for name in ABOUT if name in main]
-    printed = "published" in main and bool(main["published"].notna().any())
+    noted = any(map(_words, main.get("published_note", ())))
+    printed = "published" in main and (noted or bool(main["published"].notna().any()))
     rows = []
     for row in main.to_dict("records"):
         words = {name: _cell(row[name]) for name in found}
@@ -36,7 +37,7 @@ def main_results(table: pd.DataFrame, digits: int = 3) -> list[dict[str, str]]:
         words["queries"] = str(row.get("n_queries", ""))
         if printed:
             words["published"] = _interval(row, "published", "", "", digits)
-            words["source"] = str(row["published_source"])
+            words["source"] = _words(row["published_source"]) or _words(row.get("published_note"))
         rows.append(words)
     return rows
 
@@ -72,6 +73,10 @@ def _interval(row: Mapping[str, object], middle: str, low: str, high: str, digit
     numbers = [row.get(name) for name in (middle, low, high)]
     words = ["" if x is None or pd.isna(x) else f"{x:{sign}.{digits}f}" for x in numbers]
     return "{} [{}, {}]".format(*words) if all(words) else words[0]
+
+
+def _words(value: object) -> str:
+    return value if isinstance(value, str) else ""  # tables without the column, below others that have it
 
 
 def _cell(value: object) -> str:

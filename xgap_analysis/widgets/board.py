@@ -137,7 +137,7 @@ class VariantBoard(Panel):
         )
         key = (model, dataset)
         if key in self._benches:
-            self._benches[key] = replace(self._benches[key], study=study)
+            self._benches[key] = self._benches[key].with_cells(study.comparisons, study.corrections)
         else:
             (self._benches[key],) = study.benches()
         return self._benches[key]
