@@ -114,7 +114,7 @@ def test_the_digest_is_of_the_files_and_stays_when_the_root_moves(pets: Path, tm
     shutil.move(pets / "oxford_pets", moved / "oxford_pets")
     after = load_dataset("oxford-pets", moved)
     assert after.images.digest == content
-    picture(moved / "oxford_pets" / "images" / BREEDS[0] / "val_0.jpg", (40, 30))
+    picture(moved / "oxford_pets" / "images" / BREEDS[0] / "test_0.jpg", (40, 30))
     assert load_dataset("oxford-pets", moved).images.digest != content
 
 
