@@ -1,12 +1,13 @@
 """Progress that is watched: it is told, it can be ended, and what is stored stays."""
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
 from xgap_analysis.progress import Bar, Cancelled, tell, watched
-from xgap_analysis.store import Store, run_shards
+from xgap_analysis.store import Rows, Store, compute
 
 
 def test_a_watched_bar_is_silent_and_counts(capsys: pytest.CaptureFixture[str]) -> None:
@@ -29,11 +30,11 @@ def test_without_a_watcher_a_bar_is_drawn(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_ended_work_keeps_its_finished_shards(tmp_path: Path) -> None:
-    store, made = Store(tmp_path), list[tuple[str, ...]]()
+    store, made = Store(tmp_path), list[list[int]]()
 
-    def worker(ids: tuple[str, ...]) -> dict[str, torch.Tensor]:
-        made.append(ids)
-        return {"x": torch.ones(len(ids))}
+    def worker(places: Sequence[int], _: Collection[str]) -> dict[str, Rows]:
+        made.append(list(places))
+        return {"a": Rows({"x": torch.ones(len(places))})}
 
     def stop(what: str, done: int, total: int) -> None:
         if done >= 4:
@@ -41,8 +42,8 @@ def test_ended_work_keeps_its_finished_shards(tmp_path: Path) -> None:
 
     job = {"shard_size": 2, "store": store, "description": "ones"}
     with watched(stop), pytest.raises(Cancelled):
-        run_shards({"a": 1}, list("abcdefgh"), worker, **job)
-    assert made == [("a", "b"), ("c", "d")]
-    found = run_shards({"a": 1}, list("abcdefgh"), worker, **job, progress=False)
-    assert made[2:] == [("e", "f"), ("g", "h")]
-    assert len(found["x"]) == 8
+        compute({"a": {}}, "abcdefgh", worker, **job)
+    assert made == [[0, 1], [2, 3]]
+    found = compute({"a": {}}, "abcdefgh", worker, **job, progress=False)
+    assert made[2:] == [[4, 5], [6, 7]]
+    assert len(found["a"].tensors["x"]) == 8

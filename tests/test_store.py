@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 
 import xgap_analysis.store as store_module
 from xgap_analysis.errors import XgapError
-from xgap_analysis.store import Store, key_of, run_shards
+from xgap_analysis.store import Rows, Store, compute, entry_key, key_of
 
 IDS = tuple(f"item-{i}" for i in range(10))
 PROVENANCE = {"model": "tiny", "steps": 3, "rate": 0.02, "nested": {"b": [1, None], "a": True}}
@@ -30,7 +31,8 @@ def numbers(ids: tuple[str, ...]) -> dict[str, Tensor]:
     rows = [
         torch.randn(4, generator=torch.Generator().manual_seed(int(i.split("-")[1])), dtype=torch.float64) for i in ids
     ]
-    return {"vectors": torch.stack(rows), "rank": torch.tensor([int(i.split("-")[1]) for i in ids])}
+    rank = torch.tensor([int(i.split("-")[1]) for i in ids], dtype=torch.long)
+    return {"vectors": torch.stack(rows) if rows else torch.zeros(0, 4, dtype=torch.float64), "rank": rank}
 
 
 class Counting:
@@ -47,14 +49,32 @@ class Counting:
         return numbers(ids)
 
 
-def run(store: Store | None, worker: Callable[[tuple[str, ...]], dict[str, Tensor]] = numbers) -> dict[str, Tensor]:
-    return run_shards(
-        PROVENANCE, IDS, worker, shard_size=4, store=store, description="test", progress=False, notes={"device": "cpu"}
-    )
+def rows(
+    store: Store | None,
+    worker: Callable[[tuple[str, ...]], dict[str, Tensor]] = numbers,
+    items: Sequence[str] = IDS,
+    provenance: dict[str, Any] = PROVENANCE,
+    **options: Any,
+) -> Rows:
+    return compute(
+        {"it": provenance},
+        items,
+        lambda places, _: {"it": Rows(worker(tuple(items[place] for place in places)))},
+        store=store,
+        **{"shard_size": 4, "notes": {"device": "cpu"}, "description": "test", "progress": False, **options},
+    )["it"]
+
+
+def run(*args: Any, **options: Any) -> dict[str, Tensor]:
+    return dict(rows(*args, **options).tensors)
 
 
 def shards(store: Store) -> list[Path]:
     return sorted(store.root.rglob("*.safetensors"))
+
+
+def shard_of(store: Store, item: str) -> Path:
+    return next(file for file in shards(store) if item.encode() in file.read_bytes())
 
 
 def same(got: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
@@ -83,7 +103,7 @@ def test_a_result_does_not_alias_the_workers_memory(store: Store) -> None:
         buffer.add_(1)
         return {"a": buffer[: len(ids)], "b": buffer[: len(ids)].T.contiguous().T}
 
-    got = run_shards({}, IDS, worker, shard_size=4, store=store, description="alias", progress=False)
+    got = run(store, worker)
     assert got["a"][:, 0].tolist() == [1] * 4 + [2] * 4 + [3] * 2
     assert torch.equal(got["a"], got["b"])
 
@@ -92,13 +112,13 @@ def test_a_run_that_raises_midway_resumes_after_the_last_whole_shard(store: Stor
     with pytest.raises(RuntimeError, match="the worker failed"):
         run(store, Counting(fails_at="item-9"))
     (entry,) = store.entries()
-    assert (entry.n_items, entry.n_stored, entry.complete) == (10, 8, False)
+    assert (entry.n_items, entry.n_failed) == (8, 0)
     assert entry.provenance == PROVENANCE
     resumed = Counting()
     assert same(run(store, resumed), numbers(IDS))
     assert resumed.asked == [IDS[8:]]
     (entry,) = store.entries()
-    assert (entry.n_stored, entry.complete, entry.notes) == (10, True, {"device": "cpu"})
+    assert (entry.n_items, entry.notes) == (10, {"device": "cpu"})
 
 
 CHILD = """
@@ -182,7 +202,7 @@ def test_two_results_for_one_shard_are_both_valid(store: Store, tmp_path: Path) 
     first, second = run(store, Counting(fails_at="item-0")), run(store, Counting(fails_at="item-0"))
     assert same(first, second)
     assert torch.allclose(first["vectors"], numbers(IDS)["vectors"])
-    assert store.entries()[0].complete
+    assert store.entries()[0].n_items == 10
 
 
 def truncate(data: bytes) -> bytes:
@@ -200,7 +220,7 @@ def empty(data: bytes) -> bytes:
 @pytest.mark.parametrize("damage", [truncate, flip_one_bit, empty])
 def test_a_damaged_shard_is_named_and_computed_again(store: Store, damage: Callable[[bytes], bytes]) -> None:
     expected = run(store)
-    bad = shards(store)[1]
+    bad = shard_of(store, "item-5")
     bad.write_bytes(damage(bad.read_bytes()))
     assert [(d.file, d.key) for d in store.verify()] == [(bad.name, store.entries()[0].key)]
     repaired = Counting()
@@ -211,73 +231,172 @@ def test_a_damaged_shard_is_named_and_computed_again(store: Store, damage: Calla
     assert store.verify() == []
 
 
-def test_a_shard_with_other_items_is_not_believed(store: Store) -> None:
+def test_the_header_of_a_damaged_shard_names_no_item_of_its_own(store: Store) -> None:
+    """A digest in a header that was changed on the disk is not found, or its shard is not believed."""
     expected = run(store)
-    first, second, _ = shards(store)
-    # A whole, valid shard under another shard's number: only the ids inside tell.
-    wrong = second.with_name(second.name[:6] + first.name[6:])
-    second.unlink()
-    wrong.write_bytes(first.read_bytes())
-    with pytest.warns(UserWarning, match="other items"):
-        got = run(store)
-    assert same(got, expected)
+    bad = shard_of(store, "item-0")
+    bad.write_bytes(bad.read_bytes().replace(b"item-0", b"item-x"))
+    with pytest.warns(UserWarning, match="damaged shard"):
+        assert same(run(store), expected)
+    assert store.verify() == []
 
 
 def test_a_foreign_file_with_a_right_digest_is_not_believed(store: Store) -> None:
     expected = run(store)
     data = b"not a shard"
-    shards(store)[1].with_name("00001-0badd1ce.safetensors").write_bytes(data)
-    shards(store)[0].rename(shards(store)[0].with_name(f"00000-{hashlib.sha256(data).hexdigest()}.safetensors"))
-    shards(store)[0].write_bytes(data)
-    repaired = Counting()
-    with pytest.warns(UserWarning, match="not a shard of this store"):
-        got = run(store, repaired)
-    assert same(got, expected)
-    assert repaired.asked == [IDS[:4]]
-
-
-def test_a_damaged_manifest_is_found_and_written_again(store: Store) -> None:
-    run(store)
-    manifest = next(store.root.rglob("manifest.json"))
-    manifest.write_text(manifest.read_text().replace('"steps": 3', '"steps": 4'))
-    assert [d.file for d in store.verify()] == ["manifest.json"]
-    assert not store.entries()[0].complete
+    foreign = shards(store)[0].with_name(f"{hashlib.sha256(data).hexdigest()}.safetensors")
+    foreign.write_bytes(data)
+    shards(store)[0].with_name("00001-0badd1ce.safetensors").write_bytes(data)  # no name of a shard's
     again = Counting()
-    run(store, again)
-    assert again.asked == []
-    assert store.verify() == []
-    assert store.entries()[0].complete
+    shard_of(store, "item-0").unlink()
+    with pytest.warns(UserWarning, match="not a shard of this store"):
+        got = run(store, again)
+    assert same(got, expected)
+    assert again.asked == [IDS[:4]]
+    assert not foreign.exists()
 
 
-def test_the_manifest_records_what_was_done(store: Store) -> None:
+def test_a_damaged_entry_file_is_found_and_written_again(store: Store) -> None:
     run(store)
-    manifest = json.loads(next(store.root.rglob("manifest.json")).read_text())
-    assert manifest["provenance"] == PROVENANCE
-    assert manifest["notes"] == {"device": "cpu"}
-    assert manifest["versions"]["torch"] == torch.__version__
-    assert manifest["created"].endswith("+00:00")
-    for file, shard in zip(shards(store), manifest["shards"], strict=True):
-        assert shard["file"] == file.name
-        assert shard["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    about = next(store.root.rglob("entry.json"))
+    about.write_text(about.read_text().replace('"steps": 3', '"steps": 4'))
+    assert [d.file for d in store.verify()] == ["entry.json"]
+    assert store.entries()[0].provenance == {}
+    longer = Counting()
+    run(store, longer, (*IDS, "item-10"))
+    assert longer.asked == [("item-10",)]
+    assert store.verify() == []
+
+
+def test_the_entry_file_records_what_was_done(store: Store) -> None:
+    run(store)
+    about = json.loads(next(store.root.rglob("entry.json")).read_text())
+    assert about["provenance"] == PROVENANCE
+    assert about["notes"] == {"device": "cpu"}
+    assert about["versions"]["torch"] == torch.__version__
+    assert about["created"].endswith("+00:00")
+    assert [file.stem for file in shards(store)] == [hashlib.sha256(f.read_bytes()).hexdigest() for f in shards(store)]
+    assert shards(store)[0].parent == store.folder(entry_key(PROVENANCE))
     assert not list(store.root.rglob(".tmp-*"))
 
 
-def test_other_work_has_another_key(store: Store) -> None:
-    base = {"provenance": PROVENANCE, "ids": IDS, "shard_size": 4}
-    for change in (
-        {"provenance": {**PROVENANCE, "steps": 4}},
-        {"ids": IDS[:8]},
-        {"ids": IDS[::-1]},
-        {"shard_size": 5},
-    ):
-        work = {**base, **change}
-        run_shards(**base, worker=numbers, store=store, description="", progress=False)
-        before = len(store.entries())
-        run_shards(**work, worker=numbers, store=store, description="", progress=False)
-        assert len(store.entries()) == before + 1
-    noted = Counting()
-    run_shards(**base, worker=noted, store=store, description="", notes={"device": "cuda"}, progress=False)
-    assert noted.asked == []
+def test_other_work_has_another_entry_and_other_notes_have_not(store: Store) -> None:
+    run(store)
+    run(store, provenance={**PROVENANCE, "steps": 4})
+    assert len(store.entries()) == 2
+    again = Counting()
+    run(store, again, notes={"device": "cuda"}, shard_size=5)
+    assert again.asked == []
+
+
+# Items are found by what they are
+
+
+def test_a_longer_list_computes_what_is_new(store: Store) -> None:
+    items = tuple(f"item-{i}" for i in range(1010))
+    run(store, items=items[:1000], shard_size=256)
+    more = Counting()
+    got = run(store, more, items, shard_size=256)
+    assert more.asked == [items[1000:]]
+    assert same(got, numbers(items))
+
+
+@pytest.mark.parametrize("some", [IDS[::-1], IDS[2:5], (IDS[7], IDS[1]), (IDS[3], IDS[3], IDS[0])])
+def test_another_order_a_subset_and_a_repetition_compute_nothing(store: Store, some: tuple[str, ...]) -> None:
+    run(store)
+    again = Counting()
+    assert same(run(store, again, some), numbers(some))
+    assert again.asked == []
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_an_item_given_twice_is_computed_once(store: Store, kept: bool) -> None:
+    items = ("item-1", "item-2", "item-1", "item-3", "item-2")
+    once = Counting()
+    assert same(run(store if kept else None, once, items), numbers(items))
+    assert once.asked == [("item-1", "item-2", "item-3")]
+
+
+def test_only_shards_with_a_wanted_item_are_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(store)
+    real, opened = store_module._read_shard, list[Path]()
+    monkeypatch.setattr(store_module, "_read_shard", lambda file: (opened.append(file), real(file))[1])
+    assert same(run(store, items=IDS[5:7]), numbers(IDS[5:7]))
+    assert opened == [shard_of(store, "item-5")]
+
+
+def test_entries_that_are_made_together_are_found_apart(store: Store) -> None:
+    asked = []
+
+    def both(places: Sequence[int], missing: Collection[str]) -> dict[str, Rows]:
+        asked.append((list(places), sorted(missing)))
+        return {name: Rows(numbers(tuple(IDS[place] for place in places))) for name in missing}
+
+    def made(names: str, n: int) -> None:
+        entries = {name: {"which": name} for name in names}
+        got = compute(entries, IDS[:n], both, shard_size=4, store=store, description="", progress=False)
+        assert all(same(dict(got[name].tensors), numbers(IDS[:n])) for name in names)
+
+    made("a", 2)
+    made("ab", 6)
+    assert asked == [([0, 1], ["a"]), ([0, 1], ["b"]), ([2, 3, 4, 5], ["a", "b"])]
+    made("ab", 6)
+    made("b", 4)
+    assert len(asked) == 3
+
+
+def test_what_failed_is_a_row_with_a_reason_and_what_may_pass_is_tried_again(store: Store) -> None:
+    asked = []
+
+    def worker(places: Sequence[int], _: Collection[str]) -> dict[str, Rows]:
+        asked.append([IDS[place] for place in places])
+        good = tuple(IDS[place] for place in places if place not in (1, 2))
+        reasons = {k: f"broken {place}" for k, place in enumerate(places) if place in (1, 2)}
+        return {"it": Rows(numbers(good), reasons, [k for k, place in enumerate(places) if place == 2])}
+
+    def found() -> Rows:
+        return compute({"it": {}}, IDS, worker, shard_size=20, store=store, description="", progress=False)["it"]
+
+    for made in (found(), found(), found()):
+        assert made.failed == {1: "broken 1", 2: "broken 2"}
+        assert same(dict(made.tensors), numbers((IDS[0], *IDS[3:])))
+    assert asked == [list(IDS), [IDS[2]], [IDS[2]]]
+    (entry,) = store.entries()
+    assert (entry.n_items, entry.n_failed) == (8, 1)
+    assert store.verify() == []
+
+
+def test_several_writers_of_other_lists_are_read_as_a_union(store: Store) -> None:
+    for chosen in (IDS[:3], IDS[6:], IDS[2:7]):
+        run(Store(store.root), items=chosen)
+    again = Counting()
+    assert same(run(store, again), numbers(IDS))
+    assert again.asked == []
+
+
+def test_what_another_process_wrote_meanwhile_is_read(store: Store) -> None:
+    asked = []
+
+    def worker(ids: tuple[str, ...]) -> dict[str, Tensor]:
+        if not asked:
+            run(Store(store.root))
+        asked.append(ids)
+        return numbers(ids)
+
+    assert same(run(store, worker), numbers(IDS))
+    assert asked == [IDS[:4]]
+
+
+def test_an_entry_of_an_older_format_is_listed_and_removed_but_never_read(store: Store) -> None:
+    run(store)
+    old = store.folder("0" * 64)
+    old.mkdir(parents=True)
+    (old / "entry.json").write_text(json.dumps({"format": 1, "provenance": PROVENANCE, "ids": "", "n": 4}))
+    (old / f"00000-{'1' * 64}.safetensors").write_bytes(b"whatever it held")
+    assert [(e.format, e.n_items, e.provenance) for e in store.entries()] == [(1, 0, PROVENANCE), (2, 10, PROVENANCE)]
+    assert store.verify() == []
+    store.remove("0000")
+    assert [e.format for e in store.entries()] == [2]
 
 
 JSON = st.recursive(
@@ -325,7 +444,7 @@ def test_a_value_without_a_json_form_is_refused(value: dict[str, object], place:
     ("tensors", "message"),
     [
         ({}, "no tensors"),
-        ({"a": torch.zeros(3, 2)}, r"'a' of shard 0 has shape \(3, 2\) for 4 items"),
+        ({"a": torch.zeros(3, 2)}, r"'a' has shape \(3, 2\) for 4 items"),
         ({"a": torch.tensor(1.0)}, "shape"),
     ],
 )
@@ -335,15 +454,15 @@ def test_tensors_that_do_not_fit_the_shard_are_refused(tensors: dict[str, Tensor
 
 
 def test_shards_must_be_alike() -> None:
-    with pytest.raises(XgapError, match="unlike the first"):
+    with pytest.raises(XgapError, match="unlike another"):
         run(None, lambda ids: {"a": torch.zeros(len(ids), int(ids[0][-1]))})
 
 
 def test_nothing_to_do_is_said(store: Store) -> None:
-    with pytest.raises(XgapError, match="no ids"):
-        run_shards({}, (), numbers, shard_size=4, store=store, description="")
+    with pytest.raises(XgapError, match="no items"):
+        run(store, items=())
     with pytest.raises(XgapError, match="at least 1"):
-        run_shards({}, IDS, numbers, shard_size=0, store=store, description="")
+        run(store, shard_size=0)
 
 
 def test_an_unwritable_root_is_said_at_once_and_in_one_sentence(tmp_path: Path) -> None:
@@ -375,7 +494,7 @@ def test_entries_can_be_listed_and_removed(store: Store) -> None:
     assert store.entries() == []
     assert store.size() == 0
     run(store)
-    run_shards({"other": 1}, IDS, numbers, shard_size=4, store=store, description="", progress=False)
+    run(store, provenance={"other": 1})
     entries = store.entries()
     assert len(entries) == 2
     assert store.size() == sum(e.n_bytes for e in entries) > sum(len(f.read_bytes()) for f in shards(store))
@@ -403,7 +522,7 @@ def test_the_bar_counts_items_and_is_silent_when_nothing_is_left(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for worker in (numbers, Counting(fails_at="item-0")):
-        run_shards(PROVENANCE, IDS, worker, shard_size=4, store=store, description="counting")
+        run(store, worker, description="counting", progress=True)
         said = capsys.readouterr().err
         assert ("counting" in said and "10/10" in said) == (worker is numbers)
         assert worker is numbers or said == ""

@@ -105,16 +105,17 @@ def test_imagenet_is_read_from_class_folders(tmp_path: Path) -> None:
         load_dataset("imagenet", tmp_path)
 
 
-def test_the_digest_is_of_the_list_and_stays_when_the_root_moves(pets: Path, tmp_path: Path) -> None:
+def test_the_digest_is_of_the_files_and_stays_when_the_root_moves(pets: Path, tmp_path: Path) -> None:
     before = load_dataset("oxford-pets", pets)
+    content = before.images.digest
+    assert before.split("val").images.content is before.images.content  # what one split encodes serves the others
     moved = tmp_path / "elsewhere"
     moved.mkdir()
     shutil.move(pets / "oxford_pets", moved / "oxford_pets")
     after = load_dataset("oxford-pets", moved)
-    assert before.images.digest == after.images.digest
-    assert before.split("val").images.digest == before.images.digest  # what one split encodes serves the others
-    picture(moved / "oxford_pets" / "images" / BREEDS[0] / "val_0.jpg", (40, 30))
-    assert load_dataset("oxford-pets", moved).images.digest != before.images.digest
+    assert after.images.digest == content
+    picture(moved / "oxford_pets" / "images" / BREEDS[0] / "test_0.jpg", (40, 30))
+    assert load_dataset("oxford-pets", moved).images.digest != content
 
 
 def test_no_root_and_no_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def naive_labels(query: list[str], gallery: list[str]) -> torch.Tensor:
 # Images and texts
 
 
-def test_images_open_by_place_and_keep_their_digest_when_chosen_from() -> None:
+def test_images_open_by_place_and_keep_their_content_when_chosen_from() -> None:
     opened = []
 
     def opener(item: str) -> Image.Image:
@@ -36,7 +36,11 @@ def test_images_open_by_place_and_keep_their_digest_when_chosen_from() -> None:
     images = Images(("1", "2", "3"), opener, "digest")
     chosen = images.select(["3", "1"])
     assert opened == []
-    assert (len(chosen), chosen.ids, chosen.digest) == (2, ("3", "1"), "digest")
+    assert (len(chosen), chosen.ids) == (2, ("3", "1"))
+    assert [chosen.digest_of(item) for item in chosen.ids] == [images.digest_of(item) for item in ("3", "1")]
+    assert len({images.digest_of(item) for item in images.ids}) == 3
+    assert chosen.digest not in ("", images.digest)
+    assert (Images(("1",), opener).digest_of("1"), Images(("1",), opener).digest) == ("", "")
     assert chosen[0].getpixel((0, 0)) == (3, 0, 0)
     assert opened == ["3"]
 

@@ -8,7 +8,6 @@ import tyro
 
 from xgap_analysis.cli.output import note, print_rows
 from xgap_analysis.errors import XgapError
-from xgap_analysis.store import FORMAT
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,8 @@ class Store:
 
 
 def _entry_words(entry: Mapping[str, Any]) -> dict[str, Any]:
+    from xgap_analysis.store import FORMAT
+
     made_of = entry["provenance"]
     return {
         "key": entry["key"][:12],

@@ -127,8 +127,7 @@ def invert(
         "weight_decay": weight_decay,
         "stop": stop,
         "loop_precision": precision,
-        "start": start,
-        **({"init_std": init_std, "seed": seed} if drawn else {}),
+        **({"init_std": init_std, "seed": seed} if drawn else {"start": start}),
         **({} if prompt is None else {"prompt": [prompt.ids.tolist(), prompt.start]}),
     }
     # An item is its target, and where its start is drawn from (seed, id) its id. A start that is computed from the

@@ -22,8 +22,8 @@ _BEFORE = 1  # torch's number of threads before the first of them
 _OWN = threading.local()  # blocks of this thread
 
 
-def worth(tower: "Tower", n: int) -> int:
-    """The number of threads that passes of n items through a tower are worth, at most what torch has.
+def worth(tower: "Tower", n: int, most: int) -> int:
+    """The number of threads, `most` at most, that passes of n items through a tower are worth.
 
     Reckoned from the largest product of a transformer's block, `[n length, width] @ [width, 4 width]`; a tower whose
     tokens are not known (a ResNet) gets all.
@@ -31,30 +31,30 @@ def worth(tower: "Tower", n: int) -> int:
     try:
         product = 8.0 * n * tower.length * tower.width**2
     except XgapError:
-        return torch.get_num_threads()
-    return max(1, min(torch.get_num_threads(), int(product / WORTH_A_THREAD)))
+        return most
+    return max(1, min(most, int(product / WORTH_A_THREAD)))
 
 
 @contextlib.contextmanager
 def suited(tower: "Tower", n: int, device: torch.device) -> Iterator[None]:
     """Within, torch has the threads that passes of n items through a tower are worth; after, as many as before.
 
-    Torch keeps the number for the thread that sets it and, for threads that are yet to begin, for the process. So what
-    is given back is the number before the first of the blocks that are open anywhere, and not what another block left.
+    Torch keeps the number for the thread that sets it and, for threads that are yet to begin, for the process. So a
+    thread that begins beside an open block would find the block's number, and keep it: what counts as the number
+    before is the one before the first of the blocks that are open anywhere.
     """
     global _BUSY, _BEFORE
-    n_threads = worth(tower, n) if device.type == "cpu" else torch.get_num_threads()
-    if n_threads == torch.get_num_threads():
+    if device.type != "cpu":
         yield
         return
     with _LOCK:
+        inside = getattr(_OWN, "depth", 0)
         if not _BUSY:
             _BEFORE = torch.get_num_threads()
-        inside = getattr(_OWN, "depth", 0)
         outside = torch.get_num_threads() if inside else _BEFORE
         _BUSY, _OWN.depth = _BUSY + 1, inside + 1
-        torch.set_num_threads(n_threads)
     try:
+        torch.set_num_threads(worth(tower, n, outside))
         yield
     finally:
         with _LOCK:
