@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from xgap_analysis.cells import id_text
 from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
 
@@ -131,7 +132,7 @@ def _read_npz(path: Path, key: str | None) -> tuple[torch.Tensor, dict[str, Any]
         key = _need(arrays.files, key or "vectors", "array")
         about: dict[str, Any] = {name: str(arrays[name]) for name in ("space", "origin") if name in arrays.files}
         if "ids" in arrays.files:
-            about["ids"] = [str(i) for i in arrays["ids"].tolist()]
+            about["ids"] = [id_text(i) for i in arrays["ids"].tolist()]
         if "provenance" in arrays.files:
             about["provenance"] = json.loads(str(arrays["provenance"]))
         return _tensor(arrays[key]), about
@@ -177,7 +178,7 @@ def _read_parquet(path: Path, key: str | None) -> tuple[torch.Tensor, dict[str, 
     vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), width)
     about = dict(json.loads((table.schema.metadata or {}).get(b"features", b"{}")))
     if "id" in table.column_names:
-        about["ids"] = [str(i) for i in table["id"].to_pylist()]
+        about["ids"] = [id_text(i) for i in table["id"].to_pylist()]
     return _tensor(vectors), about
 
 
@@ -213,7 +214,7 @@ def _listed_ids(folder: Path, parts: Sequence[torch.Tensor]) -> list[str]:
         raise ValueError(f"the files in {folder} do not have a row for each vector")
     for column in ("key", "image_path"):
         if files and all(column in table.column_names for table in tables):
-            ids = [str(i) for table in tables for i in table[column].to_pylist()]
+            ids = [id_text(i) for table in tables for i in table[column].to_pylist()]
             if len(set(ids)) == n:
                 return ids
     return [str(i) for i in range(n)]
