@@ -214,7 +214,7 @@ def _listed_ids(folder: Path, parts: Sequence[torch.Tensor]) -> list[str]:
         raise ValueError(f"the files in {folder} do not have a row for each vector")
     for column in ("key", "image_path"):
         if files and all(column in table.column_names for table in tables):
-            ids = [id_text(i) for table in tables for i in table[column].to_pylist()]
+            ids = [str(i) for table in tables for i in table[column].to_pylist()]
             if len(set(ids)) == n:
                 return ids
     return [str(i) for i in range(n)]

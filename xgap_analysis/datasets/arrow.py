@@ -336,18 +336,20 @@ def _ids(
     distinct = len(set(given)) == len(rows)
     if "caption" not in columns or (not _repeats(places, columns["image"]) and (distinct or not given)):
         return given if distinct else own
-    # Rows of one image must agree in their labels and splits; where they do not, they stay apart.
-    others = [columns[part] for part in ("label", "split") if part in columns]
     contents = _contents(places, columns["image"])
-    keys = [(content, *(str(row.get(o)) for o in others)) for content, row in zip(contents, rows, strict=True)]
+    splits = [str(row.get(columns["split"])) if "split" in columns else "" for row in rows]
+    images = list(zip(contents, splits, strict=True))
+    if given and len(set(given)) == len(set(images)) == len(set(zip(given, images, strict=True))):
+        return given
+    if given and not distinct:
+        what = f"the ids of the column {columns['id']!r} of {path} do not tell its images apart in each split"
+        notice(f"{what}; numbers of rows are the ids, and id=... names another column")
+    # Without an id that says so, copies of an image under two labels are two items.
+    labels = [str(row.get(columns["label"])) if "label" in columns else "" for row in rows]
+    keys = list(zip(images, labels, strict=True))
     first: dict[Any, int] = {}
     for k, key in enumerate(keys):
         first.setdefault(key, k)
-    if given and len(set(given)) == len(first) == len(set(zip(given, keys, strict=True))):
-        return given
-    if given and not distinct:
-        what = f"ids of the column {columns['id']!r} of {path} are given to different images"
-        notice(f"{what}; images have row numbers as ids, and id=... names another column")
     return [own[first[key]] for key in keys]
 
 

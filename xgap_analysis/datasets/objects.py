@@ -80,9 +80,11 @@ def as_dataset(
         _of(item, partial(label_text, names=words), label) for item, (_, label) in zip(named, told, strict=True)
     ]
     captions = cleaned([texts for texts, _ in told], name)
-    for part, there in (("label", [x is not None for x in labelled]), ("caption", list(map(bool, captions)))):
-        if any(there) and not all(there):
-            notice(f"{there.count(False)} of {n} items of {name} have no {part}")
+    lacking = sum(label is None for label in labelled)
+    if lacking and any(label is not None for _, label in told):
+        notice(f"{lacking} of {n} items of {name} have no label (None, NaN or -1); they belong to no class")
+    if any(captions) and not all(captions):
+        notice(f"{sum(not texts for texts in captions)} of {n} items of {name} have no caption")
     records = [Record(*of) for of in zip(named, captions, labelled, strict=True)]
     place = {item: i for i, item in enumerate(named)}
     opener = partial(_open, source, place)

@@ -210,10 +210,12 @@ def _separated(text: str, path: Path) -> list[Row]:
             raise XgapError(f"{what}; put captions that contain {separator!r} in quotes")
         rows.append(dict(itertools.zip_longest(names, cells)))
     if loose:
-        what = f"{len(loose)} lines of {path} have a quotation mark that is not closed (the first is line {loose[0]})"
-        notice(f"{what}; it is read as a character of its cell, and each line as a row")
+        what = f"{path} has a quotation mark that does not enclose its cell on {len(loose)} of its lines"
+        notice(f"{what} (the first is line {loose[0]}); it is read as a character, and each of these lines as a row")
     if doubtful:
-        what = f"{len(doubtful)} cells in quotation marks of {path} go over lines that could be rows of their own"
+        what = (
+            f"cells in quotation marks that go over lines which could be rows of their own: {len(doubtful)} in {path}"
+        )
         notice(f"{what} (the first from line {doubtful[0]}); each is read as one cell: close or remove the mark if not")
     return rows
 
@@ -233,11 +235,15 @@ def _cells_at(lines: Sequence[str], at: int, separator: str, width: int | None, 
         if reader.line_num == 1 or width in (len(cells), None):
             return cells, at + reader.line_num
         reason = f"its cell would end on line {at + reader.line_num}"
+    # Alone, the line may have spaces after a closing mark; else its marks are characters.
+    trimmed = re.sub(rf'" +(?={re.escape(separator)}|$)', '"', line)
     try:
-        closed = [next(reads([line]))] if line.count('"') % 2 == 0 else []
+        closed = next(reads([trimmed], strict=True))
     except csv.Error:
         closed = []
-    alone = next((cells for cells in (*closed, _split(line, separator)) if len(cells) == width), None)
+    if len(closed) == width:
+        return closed, at + 1
+    alone = _split(line, separator) if len(_split(line, separator)) == width else None
     if alone is None:
         what = f"line {at + 1} of {path} opens a quotation mark that is not closed as it should be ({reason})"
         raise XgapError(f"{what}; close it, or write a mark that belongs to the text twice")
@@ -442,7 +448,8 @@ def cleaned(captions: Sequence[Sequence[str]], where: object) -> list[list[str]]
     clean = [[clean_text(text) for text in texts] for texts in captions]
     broken = sum(a != b for x, y in zip(captions, clean, strict=True) for a, b in zip(x, y, strict=True))
     if broken:
-        notice(f"{broken} captions of {where} hold half of a character (cut in an emoji, say); U+FFFD stands for it")
+        what = f"{broken} of {sum(map(len, clean))} captions of {where} hold half of a character"
+        notice(f"{what} (cut in an emoji, say); U+FFFD stands for it")
     return clean
 
 
