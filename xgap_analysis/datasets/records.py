@@ -4,6 +4,7 @@ import hashlib
 import random
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from functools import cache, cached_property
 from typing import Any, TypeVar
 
@@ -17,6 +18,15 @@ from xgap_analysis.errors import XgapError
 Labels = Sequence[Hashable] | Mapping[str, Hashable]
 Grades = Mapping[str, Mapping[str, int | float]]  # query id -> item id -> grade
 Value = TypeVar("Value")
+
+
+class Unlabelled(Enum):
+    """What stands for the label of an item that has none; two such items are of no common class."""
+
+    LABEL = "none"
+
+
+UNLABELLED = Unlabelled.LABEL
 
 
 @dataclass(frozen=True)
@@ -166,7 +176,9 @@ class Relevance:
             if absent:
                 what = f"{len(absent)} of {len(ids)} {side} labels are missing (None or NaN), the first that of"
                 raise XgapError(f"{what} {absent[0]!r}; leave these items out, since a missing label is no class")
-            codes.append(torch.tensor([names.setdefault(label, len(names)) for label in labels], dtype=torch.long))
+            # Each item without a label is of a class of its own, which nothing else is of.
+            of = (object() if label is UNLABELLED else label for label in labels)
+            codes.append(torch.tensor([names.setdefault(label, len(names)) for label in of], dtype=torch.long))
         return BoundRelevance(query_ids, gallery_ids, codes[0], codes[1], None, {})
 
 
@@ -375,11 +387,19 @@ class Dataset:
         return self.labels[level]
 
     def relevance(self, level: str | None = None) -> Relevance:
-        """Two items (of either modality) answer each other when they share the label of this level, or as is judged."""
+        """Two items (of either modality) answer each other when they share the label of this level, or as is judged.
+
+        Where some items of a modality have no label, those are relevant to nothing: as queries they are counted among
+        the queries without a relevant item, and in a gallery they only stand in the way.
+        """
         level = level or self.default_level
         if level in self.judgements:
             return self.judgements[level]
-        of = self.labels_of(level)
+        of: Mapping[str, Hashable] = self.labels_of(level)
+        for ids in (self.images.ids, self.texts.ids):
+            lacking = [i for i in ids if i not in of]
+            if 0 < len(lacking) < len(ids):
+                of = {**of, **dict.fromkeys(lacking, UNLABELLED)}
         return Relevance.from_labels(of, of)
 
     def words_of(self, level: str | None = None) -> dict[str, str]:
