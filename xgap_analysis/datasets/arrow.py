@@ -287,7 +287,8 @@ def _nulls(file: Path, column: str) -> int | None:
 
     if file.suffix != ".parquet":
         cells = _mapped(file)[column]
-        return sum((c.field("bytes") if _kind(c.type) == "both" else c).null_count for c in cells.chunks)
+        of = cells.type.get_field_index("bytes") if _kind(cells.type) == "both" else None
+        return sum((chunk if of is None else chunk.flatten()[of]).null_count for chunk in cells.chunks)
     about = pq.read_metadata(file)
     name = f"{column}.bytes" if _kind(_schema(file).field(column).type) == "both" else column
     total = 0

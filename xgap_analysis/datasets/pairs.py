@@ -225,6 +225,8 @@ def _cells_at(lines: Sequence[str], at: int, separator: str, width: int | None, 
     line = lines[at]
     if '"' not in line:
         return (_split(line, separator) if line.strip() else []), at + 1
+    if len(line) > csv.field_size_limit():
+        raise XgapError(f"line {at + 1} of {path} has {len(line)} characters, more than a row of captions can need")
     reads = partial(csv.reader, delimiter=separator, skipinitialspace=True)
     reader = reads((f"{lines[k]}\n" for k in range(at, len(lines))), strict=True)
     try:
@@ -363,9 +365,7 @@ def to_records(
     Raises:
         XgapError: an image with two labels or two splits, or a cell that is none of what its column is for.
     """
-    asked = [
-        None if embedded else row_of(path, k, image_path, _cell(row, columns, "image")) for k, row in enumerate(rows)
-    ]
+    asked = [None if embedded else row_of(path, k, _file, _cell(row, columns, "image")) for k, row in enumerate(rows)]
     cells = [_cell(row, columns, "id") for row in rows]
     ids = [None if is_missing(cell) else row_of(path, k, id_text, cell) for k, cell in enumerate(cells)]
     keys: list[Any]
@@ -416,6 +416,12 @@ def row_of(path: Path, k: int, read: Callable[[Any], Any], cell: Any) -> Any:
         return read(cell)
     except XgapError as error:
         raise XgapError(f"row {k + 1} of {path}: {error}") from error
+
+
+def _file(cell: Any) -> str | None:
+    """The path of an image in one of its spellings, since `./1.jpg` and `1.jpg` are one image."""
+    file = image_path(cell)
+    return file if file is None else file.removeprefix("./")
 
 
 def _split_text(cell: Any) -> str | None:
