@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -182,3 +183,14 @@ def test_two_files_and_a_table_of_labels(world: dict[str, xg.Features], tmp_path
     (tmp_path / "none.csv").write_text("id,colour\n1,red\n")
     with pytest.raises(xg.XgapError, match="has no column of labels; it has: id, colour"):
         study_of_files(files, tmp_path / "none.csv")
+
+
+def test_vectors_without_a_label_are_no_class(world: dict[str, xg.Features], tmp_path: Path) -> None:
+    x, y = world["audio test"], world["video test"]
+    known = {i: LABELS[i] for i in x.ids if int(i) >= 16}
+    expected = xg.FeatureStudy(x, y, known).run()
+    missing = {int(i): label for i, label in zip(x.ids, (None, np.nan, -1, "") * 2, strict=False)}
+    with pytest.warns(UserWarning, match="8 of 40 labels are missing; these items belong to no class"):
+        found = xg.FeatureStudy(x, y, known | missing).run()  # type: ignore[arg-type]
+    pd.testing.assert_frame_equal(found, expected)
+    assert set(found["n_queries"]) == {32}

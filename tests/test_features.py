@@ -148,3 +148,12 @@ def test_an_unknown_name_offers_the_nearest_or_else_some_that_are_known() -> Non
     assert str(unknown_name("model", "tinny", ["tiny", "large"])) == "unknown model 'tinny'; nearest names: tiny"
     assert "large, tiny" in str(unknown_name("model", "zzz", ["tiny", "large"]))
     assert isinstance(unknown_name("model", "x", []), ValueError)
+
+
+def test_ids_are_the_words_and_numbers_that_they_spell() -> None:
+    assert Features(some(), [b"a", 7, 8.0], "text", "text").ids == ("a", "7", "8")
+    assert Features(some(), np.array(["a", "b", "c"], dtype="S1"), "text", "text").ids == IDS
+    assert Features(some(), torch.arange(3), "text", "text").ids == ("0", "1", "2")
+    for wrong in (None, float("nan"), [1], b"\xff"):
+        with pytest.raises(XgapError, match=r"an id is a word or a number|not UTF-8 text"):
+            Features(some(), ["a", "b", wrong], "text", "text")  # type: ignore[list-item]

@@ -232,3 +232,10 @@ def test_the_folders_of_clip_retrieval(tmp_path: Path) -> None:
         load_features(tmp_path / "img_emb")
     with pytest.raises(XgapError, match=r"name .*img_emb or .*text_emb"):
         load_features(tmp_path)
+
+
+def test_ids_of_bytes_are_the_words_that_they_spell(tmp_path: Path) -> None:
+    np.savez(tmp_path / "b.npz", vectors=np.eye(2, dtype=np.float32), ids=np.array(["a", "b"], dtype="S1"))
+    assert load_features(tmp_path / "b.npz", space="image").ids == ("a", "b")
+    pq.write_table(pa.table({"id": [b"a", b"b"], "vector": [[1.0, 0.0], [0.0, 1.0]]}), tmp_path / "b.parquet")
+    assert load_features(tmp_path / "b.parquet", space="image").ids == ("a", "b")

@@ -10,10 +10,11 @@ from typing import cast
 import pandas as pd
 from PIL import Image
 
+from xgap_analysis.cells import label_text
 from xgap_analysis.corrections import Calibration, Correction, correction
 from xgap_analysis.datasets.pairs import read_labels
-from xgap_analysis.datasets.records import Dataset, Images, Texts
-from xgap_analysis.errors import XgapError, unknown_name
+from xgap_analysis.datasets.records import Dataset, Images, Texts, by_id
+from xgap_analysis.errors import XgapError, notice, unknown_name
 from xgap_analysis.features import Features
 from xgap_analysis.features_io import load_features
 from xgap_analysis.metrics import gap_report, hubness
@@ -31,7 +32,7 @@ class FeatureStudy:
     Args:
         x, y: vectors `[n, d]` and `[m, d]` of two spaces (image and text, audio and video, ...).
         labels: id to label, of both sides; items that share a label answer each other. Without labels, items of one id
-            do, which asks nothing within a side.
+            do, which asks nothing within a side. Missing labels (None, NaN, -1) are left out, and counted in a warning.
         comparisons: of `x-x`, `y-y`, `x-y` and `y-x`, by the names of the spaces (`audio-audio`, `audio-video`; images
             and texts are `I-I`, `I-T`, ...); None takes all that the labels can answer.
         corrections: as in `Study`; those that read a model's projection refuse in the table.
@@ -69,6 +70,12 @@ class FeatureStudy:
         for asked in self.comparisons or ():
             if asked not in self._known:
                 raise unknown_name("comparison", asked, self._known)
+        if self.labels is not None:
+            texts = {item: label_text(label) for item, label in by_id(self.labels, "item").items()}
+            kept = {item: label for item, label in texts.items() if label is not None}
+            if len(kept) < len(texts):
+                notice(f"{len(texts) - len(kept)} of {len(texts)} labels are missing; these items belong to no class")
+            object.__setattr__(self, "labels", kept)
         _ = self.bench
 
     def run(self) -> pd.DataFrame:

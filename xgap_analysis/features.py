@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from xgap_analysis.cells import id_text
 from xgap_analysis.errors import XgapError
 
 ROWS = 2**16  # in double precision at a time
@@ -21,7 +22,7 @@ class Features:
 
     Args:
         vectors: `[n, d]` tensor or array; stored as float32 on its device, each row scaled to unit length.
-        ids: n distinct strings. Self-matches and pairs are found by id, never by position.
+        ids: n distinct strings; 7, 7.0 and `b"7"` are `"7"`. Self-matches and pairs are found by id, not by position.
         space: the side of the sphere the vectors lie on: `"image"`, `"text"`, or another modality's name.
         origin: the modality of the items they were made from. An OTI feature has origin image and space text.
         provenance: how they were made (model, weights digest, dataset, split, view, parameters, versions).
@@ -52,7 +53,7 @@ class Features:
         vectors = torch.as_tensor(vectors).detach()
         if vectors.ndim != 2:
             raise XgapError(f"vectors must be a matrix [n, d], not of shape {tuple(vectors.shape)}")
-        ids = tuple(str(i) for i in ids)
+        ids = tuple(map(id_text, ids))
         if len(ids) != len(vectors):
             raise XgapError(f"{len(ids)} ids were given for {len(vectors)} vectors")
         if len(set(ids)) != len(ids):

@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from xgap_analysis.cells import id_text
 from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
 
@@ -152,7 +153,7 @@ def _read_npz(path: Path, key: str | None) -> tuple[torch.Tensor, dict[str, Any]
         key = _need(arrays.files, key or "vectors", "array")
         about: dict[str, Any] = {name: str(arrays[name]) for name in ABOUT if name in arrays.files}
         if "ids" in arrays.files:
-            about["ids"] = [str(i) for i in arrays["ids"].tolist()]
+            about["ids"] = [id_text(i) for i in arrays["ids"].tolist()]
         if "provenance" in arrays.files:
             about["provenance"] = json.loads(str(arrays["provenance"]))
         return _tensor(arrays[key]), about
@@ -201,7 +202,7 @@ def _read_parquet(path: Path, key: str | None) -> tuple[torch.Tensor, dict[str, 
     vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), width)
     about = dict(json.loads((table.schema.metadata or {}).get(b"features", b"{}")))
     if "id" in table.column_names:
-        about["ids"] = [str(i) for i in table["id"].to_pylist()]
+        about["ids"] = [id_text(i) for i in table["id"].to_pylist()]
     return _tensor(vectors), about
 
 

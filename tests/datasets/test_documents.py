@@ -134,6 +134,51 @@ def test_damaged_documents(tmp_path: Path) -> None:
         load_dataset("nano-scifact", tmp_path)
 
 
+def test_a_missing_title_is_no_word_and_numbers_are_ids(tmp_path: Path) -> None:
+    qrels = nano(tmp_path)
+    folder = tmp_path / "NanoSciFact"
+    for part in ("corpus", "queries", "qrels"):
+        file = folder / part / "train-00000-of-00001.parquet"
+        frame = pd.read_parquet(file)
+        for column in {"_id", "query-id", "corpus-id"} & set(frame):
+            frame[column] = frame[column].astype(float if part == "corpus" else int)
+        if part == "corpus":
+            frame = frame.assign(title=[None, "nan", "On cells", *[""] * 11])
+        frame.to_parquet(file)
+    data = load_dataset("nano-scifact", tmp_path)
+    shown = data.texts.select([f"document/{k}" for k in range(3)]).captions
+    assert [text.split(" ")[0] for text in shown] == ["abstract", "abstract", "On"]
+    judged = {q: {i for i, grade in of.items() if grade} for q, of in data.judgements["judged"].qrels.items()}  # type: ignore[union-attr]
+    assert judged == {f"query/{q}": {f"document/{d}" for d, grade in of.items() if grade} for q, of in qrels.items()}
+
+
+def test_a_judgement_given_twice_or_without_a_score_is_said(tmp_path: Path) -> None:
+    nano(tmp_path)
+    file = tmp_path / "NanoSciFact" / "qrels" / "train-00000-of-00001.parquet"
+    good = pd.read_parquet(file).drop(columns="score", errors="ignore")
+    first = (f"query/{good['query-id'][0]}", f"document/{good['corpus-id'][0]}")
+    good.assign(score=[None, *[2.0] * (len(good) - 1)]).to_parquet(file)
+    with pytest.warns(UserWarning, match=rf"1 of {len(good)} judgements .* have no score; they are read as grade 1"):
+        qrels = load_dataset("nano-scifact", tmp_path).judgements["judged"].qrels
+    assert qrels is not None
+    assert qrels[first[0]][first[1]] == 1
+    twice = pd.concat([good, good[:1]], ignore_index=True)
+    twice.to_parquet(file)
+    with pytest.warns(UserWarning, match=rf"1 of {len(twice)} judgements .* repeat one before, with the same grade"):
+        load_dataset("nano-scifact", tmp_path)
+    twice.assign(score=[*[1] * len(good), 0]).to_parquet(file)
+    with pytest.raises(XgapError, match=r"grades '.*' for the query '.*' twice, 1 and 0; keep one"):
+        load_dataset("nano-scifact", tmp_path)
+
+
+def test_a_missing_summary_is_no_word(tmp_path: Path) -> None:
+    nano(tmp_path)
+    rows = [{"_id": i, "summary": f"in short {i}" if i else None} for i in range(14)]
+    (tmp_path / "NanoSciFact" / "summaries.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    with pytest.raises(XgapError, match="has no summary for 1 of 14 texts, the first is '0'"):
+        load_dataset("nano-scifact", tmp_path)
+
+
 # 20 Newsgroups and IMDB
 
 

@@ -320,3 +320,53 @@ def test_there_is_no_image_in_a_data_set_of_texts() -> None:
     assert len(NO_IMAGES) == len(NO_TEXTS) == 0
     with pytest.raises(XgapError, match="there is no image 'x': this data set has texts alone"):
         NO_IMAGES.opener("x")
+
+
+# Ids and labels of other types than text
+
+
+def test_numbers_and_bytes_are_the_ids_that_they_spell() -> None:
+    qrels = {np.int64(1): {10.0: 1, b"11": 2}, "2": {"11": 1}}
+    relevance = Relevance.from_qrels(qrels, {1: [12, 13]})  # type: ignore[arg-type, dict-item]
+    bound = relevance.bind(("1", "2"), ("10", "11", "12"))
+    assert bound.grades(0, 2).tolist() == [[1, 2, 0], [0, 1, 0]]
+    assert bound.ignored(0, 2).tolist() == [[False, False, True], [False, False, False]]
+    labels = Relevance.from_labels({1: "a", 2: "b"}, {3: "b", 4: "a"})  # type: ignore[dict-item]
+    assert labels.bind(("1", "2"), ("3", "4")).grades(0, 2).tolist() == [[0, 1], [1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("qrels", "said"),
+    [
+        ({1: {2: 1}, "1": {2: 0}}, "the query '1' is given twice, as text and as a number, with different values"),
+        ({1: {2: 1, "2": 0}}, "the item '2' is given twice, as text and as a number, with different values"),
+        ({1: [2, 3]}, "the judgements of query 1 are a list, not item to grade"),
+        ({"q": {"d": None}}, "the judgement of item 'd' for query 'q' has no grade"),
+        ({"q": {"d": float("nan")}}, "the judgement of item 'd' for query 'q' has no grade"),
+        ({None: {"d": 1}}, "an id is a word or a number, and None stands for a missing one"),
+    ],
+)
+def test_judgements_that_fit_two_readings_or_none(qrels: Any, said: str) -> None:
+    with pytest.raises(XgapError, match=said):
+        Relevance.from_qrels(qrels)
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), np.float32("nan"), pd.NA, pd.NaT])
+def test_a_missing_label_is_no_class(missing: Any) -> None:
+    relevance = Relevance.from_labels(["a", missing, missing], {"x": "a", "y": "b"})
+    with pytest.raises(XgapError, match=r"2 of 3 query labels are missing .*, the first that of 'q'"):
+        relevance.bind(("p", "q", "r"), ("x", "y"))
+
+
+def test_items_without_a_label_are_relevant_to_nothing() -> None:
+    texts = Texts(tuple("abcdef"), tuple("abcdef"))
+    data = Dataset("d", "all", NO_IMAGES, texts, {"class": {"a": "x", "b": "x", "c": "y", "d": "y"}})
+    grades = data.relevance().bind(texts.ids, texts.ids).grades(0, 6)
+    assert grades[:4].tolist() == naive_labels(list("xxyy"), list("xxyyef")).tolist()
+    assert not grades[4:].any()
+
+
+def test_an_id_that_is_no_utf8_can_be_chosen_from() -> None:
+    texts = Texts(("a", "\ud83d"), ("a", "b"))
+    data = Dataset("d", "all", NO_IMAGES, texts, {"class": {"a": "x", "\ud83d": "\ud83d"}})
+    assert len(data.limit(1).texts) == 1

@@ -58,7 +58,8 @@ def load_dataset(name: str, root: Path | str | None = None, **options: Any) -> D
         name: of the data set, or its path.
         root: the folder of published data sets; by default the environment variable XGAP_DATA.
         options: of own data: `train_share=0.5` cuts a split `train` off, by a hash of the ids, where there is none;
-            `image`, `caption`, `label`, `split` and `id` name the columns of a table.
+            `image`, `caption`, `label`, `split` and `id` name the columns of a table, and `images` the folder that its
+            paths are in, where that is not the table's own.
 
     Raises:
         XgapError: an unknown name (the nearest names are offered), no root, or something missing in it.

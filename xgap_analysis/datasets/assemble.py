@@ -47,7 +47,7 @@ def assemble(
 
     Splits: those of the records. Where there is no `test`, `val` is judged in its place. Where there is one split
     only, whatever it is called, all of it is `test` and there is no `train`; `train_share` cuts one off. `all` holds
-    everything.
+    everything, also the items that name no split where others do.
 
     Args:
         name: for tables.
@@ -65,10 +65,12 @@ def assemble(
     if twice is not None:
         raise XgapError(f"data set {name!r} has more than one item with the id {twice!r}")
     members: dict[str, list[Record]] = {}
+    named = any(record.split for record in records)
     for record in records:
-        members.setdefault(record.split or "test", []).append(record)
+        if record.split or not named:  # where others name theirs, an item without a split is in `all` alone
+            members.setdefault(record.split or "test", []).append(record)
     if len(members) == 1:
-        members = _cut(records, train_share)
+        members = _cut(next(iter(members.values())), train_share)
     elif train_share:
         raise XgapError(f"data set {name!r} has splits already ({', '.join(members)}); leave train_share out")
     # Zero-shot classification is among all classes, also those that a split lacks.
@@ -93,7 +95,10 @@ def _cut(records: Sequence[Record], share: float) -> dict[str, list[Record]]:
         raise XgapError(f"train_share is the share of the items that go to train, at least 0 and below 1, not {share}")
 
     def trains(record: Record) -> bool:
-        return int.from_bytes(hashlib.sha256(record.id.encode()).digest()[:6]) / 2**48 < share
+        return (
+            int.from_bytes(hashlib.sha256(record.id.encode("utf-8", "surrogatepass")).digest()[:6], "big") / 2**48
+            < share
+        )
 
     cut = {"train": [r for r in records if trains(r)], "test": [r for r in records if not trains(r)]}
     return {split: chosen for split, chosen in cut.items() if chosen}

@@ -1,13 +1,15 @@
 """The NanoBEIR sets: queries, a corpus, and graded judgements, in Parquet as published."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xgap_analysis.cells import clean_text, id_text, is_missing
 from xgap_analysis.datasets.files import read_parquet
 from xgap_analysis.datasets.protocols import Protocol
 from xgap_analysis.datasets.records import NO_IMAGES, Dataset, Relevance, Texts, in_splits
 from xgap_analysis.datasets.summaries import condensed
-from xgap_analysis.errors import XgapError
+from xgap_analysis.errors import XgapError, notice
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,25 +21,17 @@ def load_documents(name: str, protocol: Protocol, folder: Path) -> Dataset:
     """A NanoBEIR set as the split test (there is no other); its name in tables says what became of long texts.
 
     Ids are `query/<id>` and `document/<id>`; a document's title, where there is one, stands before its text. A
-    judgement without a score has grade 1.
+    judgement without a score has grade 1; where others have one, such judgements are counted in a warning, and so are
+    those that are there twice.
 
     Raises:
-        XgapError: damaged files, an id given twice, or a judgement of something that is not there.
+        XgapError: damaged files, an id given twice, a judgement of something that is not there, or two grades of one
+            document for one query.
     """
     documents = _texts(read_parquet(folder / "corpus", ("_id", "text")), folder / "corpus")
     queries = _texts(read_parquet(folder / "queries", ("_id", "text")), folder / "queries")
     short, how = condensed(folder, documents)
     texts = {f"query/{i}": text for i, text in queries.items()} | {f"document/{i}": t for i, t in short.items()}
-    judged = read_parquet(folder / "qrels", ("query-id", "corpus-id"))
-    grades = judged["score"] if "score" in judged else [1.0] * len(judged)
-    qrels: dict[str, dict[str, float]] = {}
-    for query, document, grade in zip(judged["query-id"], judged["corpus-id"], grades, strict=True):
-        for item, known, where in ((query, queries, "queries"), (document, documents, "corpus")):
-            if str(item) not in known:
-                raise XgapError(f"{folder / 'qrels'} judges {str(item)!r}, which is not in {folder / where}")
-        qrels.setdefault(f"query/{query}", {})[f"document/{document}"] = float(grade)
-    if not qrels:
-        raise XgapError(f"{folder / 'qrels'} holds no judgement")
     data = Dataset(
         name=name,
         split_name=f"test, {how}",
@@ -45,19 +39,50 @@ def load_documents(name: str, protocol: Protocol, folder: Path) -> Dataset:
         texts=Texts(tuple(texts), tuple(texts.values())),
         labels={},
         text_queries=tuple(f"query/{i}" for i in queries),
-        judgements={LEVEL: Relevance.from_qrels(qrels)},
+        judgements={LEVEL: Relevance.from_qrels(_qrels(folder, queries, documents))},
         prompt=protocol.prompt,
     )
     return in_splits({"test": lambda: data})
 
 
+def _qrels(folder: Path, queries: Mapping[str, str], documents: Mapping[str, str]) -> dict[str, dict[str, float]]:
+    judged = read_parquet(folder / "qrels", ("query-id", "corpus-id"))
+    grades = judged["score"] if "score" in judged else [1.0] * len(judged)
+    qrels: dict[str, dict[str, float]] = {}
+    unscored = repeated = 0
+    for query_id, document_id, score in zip(judged["query-id"], judged["corpus-id"], grades, strict=True):
+        query, document = id_text(query_id), id_text(document_id)
+        for item, known, where in ((query, queries, "queries"), (document, documents, "corpus")):
+            if item not in known:
+                raise XgapError(f"{folder / 'qrels'} judges {item!r}, which is not in {folder / where}")
+        unscored += is_missing(score)
+        grade = 1.0 if is_missing(score) else float(score)
+        of = qrels.setdefault(f"query/{query}", {})
+        repeated += f"document/{document}" in of
+        before = of.setdefault(f"document/{document}", grade)
+        if before != grade:
+            what = f"{folder / 'qrels'} grades {document!r} for the query {query!r} twice"
+            raise XgapError(f"{what}, {before:g} and {grade:g}; keep one of the two rows")
+    if not qrels:
+        raise XgapError(f"{folder / 'qrels'} holds no judgement")
+    if unscored:
+        notice(f"{unscored} of {len(judged)} judgements of {folder / 'qrels'} have no score; they are read as grade 1")
+    if repeated:
+        notice(f"{repeated} of {len(judged)} judgements of {folder / 'qrels'} repeat one before, with the same grade")
+    return qrels
+
+
 def _texts(frame: "pd.DataFrame", folder: Path) -> dict[str, str]:
     texts: dict[str, str] = {}
-    titles = frame["title"] if "title" in frame else [""] * len(frame)
-    for item, title, text in zip(frame["_id"].astype(str), titles, frame["text"], strict=True):
+    titles = frame["title"] if "title" in frame else [None] * len(frame)
+    for cell, title, text in zip(frame["_id"], titles, frame["text"], strict=True):
+        if is_missing(cell):
+            raise XgapError(f"{folder} has a row without an id")
+        item = id_text(cell)
         if item in texts:
             raise XgapError(f"{folder} gives the id {item!r} twice")
         if not isinstance(text, str):
             raise XgapError(f"{folder} has no text for the id {item!r}")
-        texts[item] = f"{title}. {text}".strip() if title else text.strip()
+        named = isinstance(title, str) and not is_missing(title)
+        texts[item] = clean_text(f"{title}. {text}".strip() if named else text.strip())
     return texts

@@ -4,17 +4,30 @@ import hashlib
 import random
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from functools import cache, cached_property
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from xgap_analysis.cells import id_text, is_missing, plain
 from xgap_analysis.datasets.contents import of_values
 from xgap_analysis.errors import XgapError
 
 Labels = Sequence[Hashable] | Mapping[str, Hashable]
 Grades = Mapping[str, Mapping[str, int | float]]  # query id -> item id -> grade
+Value = TypeVar("Value")
+
+
+class Unlabelled(Enum):
+    """What stands for the label of an item that has none; two such items are of no common class."""
+
+    LABEL = "none"
+
+
+UNLABELLED = Unlabelled.LABEL
 
 
 @dataclass(frozen=True)
@@ -146,8 +159,22 @@ class Relevance:
 
     @classmethod
     def from_qrels(cls, qrels: Grades, junk: Mapping[str, Collection[str]] | None = None) -> "Relevance":
-        """Graded judgements: `qrels[query_id][item_id]` > 0 is relevant; `junk[query_id]` is ignored."""
-        return cls(qrels=qrels, junk=junk or {})
+        """Graded judgements: `qrels[query_id][item_id]` > 0 is relevant; `junk[query_id]` is ignored.
+
+        Ids may be numbers: 7 and `"7"` are one id, as they are in `Features`.
+
+        Raises:
+            XgapError: an id with two grades (7 and `"7"`), a missing grade, or items that are no mapping to grades.
+        """
+        wrong = next((query for query, of in qrels.items() if not isinstance(of, Mapping)), None)
+        if wrong is not None:
+            raise XgapError(f"the judgements of query {wrong!r} are a {type(qrels[wrong]).__name__}, not item to grade")
+        graded = by_id({query: by_id(of, "item") for query, of in qrels.items()}, "query")
+        none = next(((q, i) for q, of in graded.items() for i, grade in of.items() if is_missing(grade)), None)
+        if none is not None:
+            raise XgapError(f"the judgement of item {none[1]!r} for query {none[0]!r} has no grade; leave it out")
+        ignored = {query: frozenset(map(id_text, of)) for query, of in (junk or {}).items()}
+        return cls(qrels=graded, junk=by_id(ignored, "query"))
 
     def bind(self, query_ids: Sequence[str], gallery_ids: Sequence[str]) -> "BoundRelevance":
         """Relevance of these gallery items to these queries, read in blocks of queries.
@@ -171,15 +198,45 @@ class Relevance:
                 labels = [labels[i] for i in ids]
             elif len(labels) != len(ids):
                 raise XgapError(f"{len(labels)} {side} labels were given for {len(ids)} {side} vectors")
-            codes.append(torch.tensor([names.setdefault(label, len(names)) for label in labels], dtype=torch.long))
+            absent = [i for i, label in zip(ids, labels, strict=True) if _label(label) is None]
+            if absent:
+                what = f"{len(absent)} of {len(ids)} {side} labels are missing (None or NaN), the first that of"
+                raise XgapError(f"{what} {absent[0]!r}; leave these items out, since a missing label is no class")
+            # Each item without a label is of a class of its own, which nothing else is of.
+            of = (object() if label is UNLABELLED else label for label in labels)
+            codes.append(torch.tensor([names.setdefault(label, len(names)) for label in of], dtype=torch.long))
         return BoundRelevance(query_ids, gallery_ids, codes[0], codes[1], None, {})
 
 
 def _as_labels(labels: Iterable[Hashable] | Mapping[str, Hashable]) -> Labels:
     """Labels as they are, or as plain values: two tensors of one number are two keys of a dict."""
     if isinstance(labels, Mapping):
-        return labels
-    return tuple(labels.tolist() if hasattr(labels, "tolist") else labels)
+        return by_id(labels, "item")
+    return tuple(_label(label) for label in (labels.tolist() if hasattr(labels, "tolist") else labels))
+
+
+def _label(label: Hashable) -> Hashable:
+    """A label as a plain value; None where it is NaN, NaT or pd.NA (words are taken as they are)."""
+    if isinstance(label, str):
+        return label
+    return None if is_missing(label) else plain(label)
+
+
+def by_id(found: Mapping[Any, Value], what: str) -> Mapping[str, Value]:
+    """A mapping whose keys are ids, with each as text.
+
+    Raises:
+        XgapError: two keys of one text with different values, or a key that is no id.
+    """
+    if all(type(key) is str for key in found):
+        return found
+    texts: dict[str, Value] = {}
+    for key, value in found.items():
+        text = id_text(key)
+        if text in texts and texts[text] != value:
+            raise XgapError(f"the {what} {text!r} is given twice, as text and as a number, with different values")
+        texts[text] = value
+    return texts
 
 
 class BoundRelevance:
@@ -358,11 +415,19 @@ class Dataset:
         return self.labels[level]
 
     def relevance(self, level: str | None = None) -> Relevance:
-        """Two items (of either modality) answer each other when they share the label of this level, or as is judged."""
+        """Two items (of either modality) answer each other when they share the label of this level, or as is judged.
+
+        Where some items of a modality have no label, those are relevant to nothing: as queries they are counted among
+        the queries without a relevant item, and in a gallery they only stand in the way.
+        """
         level = level or self.default_level
         if level in self.judgements:
             return self.judgements[level]
-        of = self.labels_of(level)
+        of: Mapping[str, Hashable] = self.labels_of(level)
+        for ids in (self.images.ids, self.texts.ids):
+            lacking = [i for i in ids if i not in of]
+            if 0 < len(lacking) < len(ids):
+                of = {**of, **dict.fromkeys(lacking, UNLABELLED)}
         return Relevance.from_labels(of, of)
 
     def words_of(self, level: str | None = None) -> dict[str, str]:
@@ -437,7 +502,7 @@ class Dataset:
 
 
 def _by_hash(names: Iterable[str]) -> list[str]:
-    return sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+    return sorted(names, key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest())
 
 
 def in_splits(makers: Mapping[str, Callable[[], Dataset]]) -> Dataset:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from xgap_analysis.cells import id_text, is_missing
 from xgap_analysis.datasets.files import read_text
 from xgap_analysis.errors import XgapError
 
@@ -54,6 +55,11 @@ def _read(file: Path) -> dict[str, str]:
     texts = next((name for name in TEXT_COLUMNS if name in frame), None)
     if ids is None or texts is None:
         raise XgapError(f"{file} needs the columns id and summary; it has: {', '.join(map(str, frame.columns))}")
-    if frame[ids].duplicated().any():
-        raise XgapError(f"{file} has two summaries for {str(frame.loc[frame[ids].duplicated(), ids].iloc[0])!r}")
-    return dict(zip(frame[ids].astype(str), frame[texts].astype(str), strict=True))
+    read: dict[str, str] = {}
+    for cell, text in zip(frame[ids], frame[texts], strict=True):
+        if is_missing(cell) or is_missing(text):
+            continue  # told as a text without a summary
+        if id_text(cell) in read:
+            raise XgapError(f"{file} has two summaries for {id_text(cell)!r}")
+        read[id_text(cell)] = str(text)
+    return read

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -108,11 +109,10 @@ def test_one_parquet_file_with_paths_or_plain_bytes(tmp_path: Path, plain: Plain
     assert data.split("test").texts.captions == ("x", "z")
     held = {"key": ["p", "q"], "jpg": [png(plain(70)), None], "txt": ["x", "y"]}
     pq.write_table(pa.table(held), tmp_path / "bytes.parquet")
-    data = load_dataset(str(tmp_path / "bytes.parquet"), image="jpg")
-    assert data.images.ids == ("p", "q")
+    with pytest.warns(UserWarning, match="1 of 2 rows of .*bytes.parquet hold no image, and are left out"):
+        data = load_dataset(str(tmp_path / "bytes.parquet"), image="jpg")
+    assert data.images.ids == ("p",)
     assert shade(data.images[0]) == 70
-    with pytest.raises(OSError, match="no picture"):
-        data.images[1]
 
 
 def test_a_picture_kept_as_a_path_beside_its_file(tmp_path: Path, plain: Plain, shade: Shade) -> None:
@@ -121,7 +121,7 @@ def test_a_picture_kept_as_a_path_beside_its_file(tmp_path: Path, plain: Plain, 
     pq.write_table(pa.table({"image": column, "label": [1]}), tmp_path / "a.parquet")
     data = load_dataset(str(tmp_path / "a.parquet"))
     assert shade(data.images[0]) == 70
-    assert data.labels_of()["0"] == "1"
+    assert data.labels_of()["a.png"] == "1"
 
 
 def test_no_file_outside_the_folder_is_read(tmp_path: Path, plain: Plain) -> None:
@@ -156,3 +156,161 @@ def test_pictures_alone_and_a_first_row_without_one(tmp_path: Path, plain: Plain
     pq.write_table(pa.table({"path": [None, "a.png"], "text": ["x", "y"]}), tmp_path / "hole.parquet")
     with pytest.raises(XgapError, match=r"row 1 of .*hole.parquet names no image"):
         load_dataset(str(tmp_path / "hole.parquet"))
+
+
+def test_rows_of_one_image_give_it_several_captions(tmp_path: Path, plain: Plain, shade: Shade) -> None:
+    shades = [50, 50, 90, 90, 90, 130]
+    rows = {"image": [png(plain(s)) for s in shades], "caption": [f"c{k}" for k in range(6)]}
+    named = rows | {"image_id": [7, 7, 8, 8, 8, 9]}
+    paired = {**rows, "image": pa.array([{"bytes": png(plain(s)), "path": f"{s}.png"} for s in shades], PICTURE)}
+    cases = {
+        "ids of images": (named, ("7", "8", "9")),
+        "ids of captions": (rows | {"id": list("abcdef")}, ("0", "2", "5")),
+        "no ids": (rows, ("0", "2", "5")),
+        "pairs of bytes and path": (paired, ("0", "2", "5")),
+    }
+    for name, (held, ids) in cases.items():
+        pq.write_table(pa.table(held), tmp_path / "a.parquet", row_group_size=2)
+        data = load_dataset(str(tmp_path / "a.parquet"))
+        assert data.images.ids == ids, name
+        assert [shade(data.images[k]) for k in range(3)] == [50, 90, 130], name
+        assert data.texts.captions == tuple(f"c{k}" for k in range(6)), name
+        assert [data.labels["pair"][i] for i in data.texts.ids] == [ids[k] for k in (0, 0, 1, 1, 1, 2)], name
+
+
+def test_an_id_of_different_images_joins_none(tmp_path: Path, plain: Plain) -> None:
+    held = {"image": [png(plain(s)) for s in (50, 90)], "caption": ["a", "b"], "id": [1, 1]}
+    pq.write_table(pa.table(held), tmp_path / "a.parquet")
+    with pytest.warns(UserWarning, match=r"ids of the column 'id' .* do not tell its images apart"):
+        assert load_dataset(str(tmp_path / "a.parquet")).images.ids == ("0", "1")
+    held = {"image": [png(plain(50))] * 2, "caption": ["a", "b"], "id": [1, 1], "label": ["x", "y"]}
+    pq.write_table(pa.table(held), tmp_path / "b.parquet")
+    with pytest.raises(XgapError, match=r"gives '1' more than one label: x, y"):
+        load_dataset(str(tmp_path / "b.parquet"))
+
+
+def test_captions_in_structs_are_their_texts(tmp_path: Path, plain: Plain) -> None:
+    sentences = [{"tokens": ["a"], "raw": "one", "imgid": 1}, {"tokens": ["b"], "raw": "two", "imgid": 1}]
+    image = [png(plain(50))]
+    for cell, captions in (
+        (sentences[0], ("one",)),
+        (sentences, ("one", "two")),
+        ({"raw": ["one", "two"], "sentid": [1, 2]}, ("one", "two")),
+        (b"one", ("one",)),
+    ):
+        pq.write_table(pa.Table.from_pylist([{"image": image[0], "sentences": cell}]), tmp_path / "a.parquet")
+        assert load_dataset(str(tmp_path / "a.parquet")).texts.captions == captions
+    pq.write_table(pa.table({"image": image, "alt": [{"en": "x", "de": "y"}]}), tmp_path / "b.parquet")
+    assert load_dataset(str(tmp_path / "b.parquet"), caption="alt.de").texts.captions == ("y",)
+    pq.write_table(pa.table({"image": image, "caption": [{"en": "x", "de": "y"}]}), tmp_path / "c.parquet")
+    with pytest.raises(XgapError, match=r"row 1 of .*: an object with en, de says in none"):
+        load_dataset(str(tmp_path / "c.parquet"))
+
+
+def test_missing_and_numbered_labels(tmp_path: Path, plain: Plain) -> None:
+    image = [png(plain(s)) for s in (50, 90, 130)]
+    labels = [
+        pa.array([math.nan, 1.0, 1.0]),
+        pa.array([None, 1, 1]),
+        pa.array([-1, 1, 1]),
+        pa.array([None, "1", "1"]).dictionary_encode(),
+    ]
+    for label in labels:
+        pq.write_table(pa.table({"image": image, "label": label}), tmp_path / "a.parquet")
+        with pytest.warns(UserWarning, match="1 of 3 items .* have no label"):
+            data = load_dataset(str(tmp_path / "a.parquet"))
+        assert data.labels_of() == {"1": "1", "2": "1", "class/1": "1"}
+        assert len(data.images) == 3
+    meta = {"huggingface": json.dumps({"info": {"features": FEATURES}})}
+    for split, of in (("train", [0, 1, 0]), ("test", [-1, -1, -1])):
+        made = pa.table({"image": image, "label": of}).replace_schema_metadata(meta)
+        (tmp_path / "h").mkdir(exist_ok=True)
+        pq.write_table(made, tmp_path / "h" / f"{split}-00000-of-00001.parquet")
+    with pytest.warns(UserWarning, match=r"3 of 6 items .* have no label \(such as -1"):
+        data = load_dataset(str(tmp_path / "h"))
+    assert set(data.class_names["class"]) == {"black", "white"}
+    pq.write_table(pa.table({"image": image, "label": [[0, 1], [1], [1]]}), tmp_path / "b.parquet")
+    with pytest.warns(UserWarning, match=r"column 'label' .* is left out.*\[0, 1\] are several labels"):
+        assert not load_dataset(str(tmp_path / "b.parquet")).class_names
+
+
+def test_a_column_of_images_is_known_by_what_it_holds(tmp_path: Path, plain: Plain, shade: Shade) -> None:
+    def loaded(columns: dict[str, Any], **options: str) -> Any:
+        pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+        return load_dataset(str(tmp_path / "a.parquet"), **options)
+
+    one, text = [png(plain(70))], ["a"]
+    pair = pa.array([{"bytes": one[0], "path": None}], PICTURE)
+    assert shade(loaded({"key": ["0"], "jpg": one, "caption": text, "status": ["success"]}).images[0]) == 70
+    assert shade(loaded({"thumbnail": pair, "text": text}).images[0]) == 70
+    with pytest.raises(XgapError, match=r"several columns of images \(left, right\)"):
+        loaded({"left": one, "right": pair, "text": text})
+    assert shade(loaded({"left": one, "right": [png(plain(90))], "text": text}, image="right").images[0]) == 90
+    plain(90).save(tmp_path / "b.png")
+    with pytest.warns(UserWarning, match="images in its column 'content' and may name them in 'file_name'"):
+        assert shade(loaded({"file_name": ["b.png"], "content": one, "text": text}).images[0]) == 70
+    sound = pa.array([{"bytes": b"RIFF\0\0\0\0WAVE", "path": "a.wav"}], PICTURE)
+    with pytest.warns(UserWarning, match="'audio' .* holds bytes that no image begins with; it is not read"):
+        assert len(loaded({"audio": sound, "text": text}).images) == 0
+    with pytest.warns(UserWarning, match="'images' .* holds several images a row; it is not read"):
+        assert (
+            len(
+                loaded(
+                    {"images": pa.array([[{"bytes": one[0], "path": None}]], pa.list_(PICTURE)), "text": text}
+                ).images
+            )
+            == 0
+        )
+
+
+def test_paths_in_categories_and_pairs_are_paths(tmp_path: Path, plain: Plain, shade: Shade) -> None:
+    for k in range(2):
+        plain(70 + 20 * k).save(tmp_path / f"{k}.png")
+    paths = pa.array(["0.png", "1.png", "0.png"])
+    pairs = pa.array([{"bytes": None, "path": path} for path in paths.to_pylist()], PICTURE)
+    for column in (
+        paths.dictionary_encode(),
+        paths.cast(pa.large_string()),
+        pairs,
+        pa.array([[p] for p in paths.to_pylist()]),
+    ):
+        pq.write_table(pa.table({"image": column, "caption": list("abc")}), tmp_path / "a.parquet")
+        data = load_dataset(str(tmp_path / "a.parquet"))
+        assert data.images.ids == ("0.png", "1.png")
+        assert [shade(data.images[k]) for k in range(2)] == [70, 90]
+        assert data.texts.captions == ("a", "c", "b")
+
+
+def test_no_image_outside_the_folder_of_the_table_is_read(tmp_path: Path, plain: Plain, shade: Shade) -> None:
+    plain(70).save(tmp_path / "a.png")
+    (tmp_path / "t").mkdir()
+    table = tmp_path / "t" / "a.parquet"
+    for cell in ("../a.png", str(tmp_path / "a.png")):
+        for column in (pa.array([cell]), pa.array([{"bytes": None, "path": cell}], PICTURE)):
+            pq.write_table(pa.table({"image": column, "caption": ["x"]}), table)
+            with pytest.raises(XgapError, match=r"is outside the folder .*images="):
+                load_dataset(str(table))
+            assert shade(load_dataset(str(table), images=tmp_path).images[0]) == 70
+        mixed = pa.array([{"bytes": None, "path": cell}, {"bytes": png(plain(90)), "path": None}], PICTURE)
+        pq.write_table(pa.table({"image": mixed}), table)
+        data = load_dataset(str(table))
+        assert shade(data.images[1]) == 90
+        with pytest.raises(XgapError, match="is outside the folder"):
+            data.images[0]
+
+
+def test_two_columns_of_one_name_and_files_of_different_columns_are_told(tmp_path: Path, plain: Plain) -> None:
+    twice = pa.table([pa.array(["0.png"]), pa.array(["a"]), pa.array(["b"])], names=["image", "caption", "caption"])
+    pq.write_table(twice, tmp_path / "a.parquet")
+    with pytest.raises(XgapError, match="more than one column 'caption'"):
+        load_dataset(str(tmp_path / "a.parquet"))
+    (tmp_path / "d").mkdir()
+    pq.write_table(pa.table({"image": [png(plain(70))], "caption": ["a"]}), tmp_path / "d" / "0.parquet")
+    pq.write_table(pa.table({"image": [png(plain(70))], "text": ["a"]}), tmp_path / "d" / "1.parquet")
+    with pytest.raises(XgapError, match=r"different columns \(caption: 'caption' and 'text'\)"):
+        load_dataset(str(tmp_path / "d"))
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "d" / "1.parquet")
+    (tmp_path / "d" / "0.parquet").rename(tmp_path / "d" / "2.parquet")
+    pq.write_table(pa.table({"image": [png(plain(70))], "text": ["a"]}), tmp_path / "d" / "2.parquet")
+    with pytest.raises(XgapError, match=r"some files of .* hold images, and others"):
+        load_dataset(str(tmp_path / "d"))

@@ -1,14 +1,17 @@
 """torchvision's data sets, and any object with a length and items."""
 
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import ConcatDataset, Subset
 from torchvision.datasets import FakeData, ImageFolder
 
 import xgap_analysis as xg
@@ -81,3 +84,72 @@ def test_features_are_kept_only_where_the_content_is_known(plain: Plain, model: 
     kept = xg.encode(model, as_dataset(source, digest="version 1").images, progress=False)
     assert torch.equal(kept.vectors, features.vectors)
     assert len(xg.Store().entries()) == 1
+
+
+class Named(Captions):
+    """As torchvision's folders of classes are: names, and targets that need no picture."""
+
+    classes = ("cat", "dog")
+
+    def __init__(self, items: list[Any]) -> None:
+        super().__init__(items)
+        self.targets = [label for _, label in items]
+
+
+def test_class_names_of_what_a_subset_or_a_join_holds(plain: Plain) -> None:
+    source = Named([(plain(50), 0), (plain(90), 1), (plain(70), 0)])
+    opened = Captions([(plain(50), np.int64(1))])
+    opened.classes = ["cat", "dog"]  # type: ignore[attr-defined]
+    for made, labels in (
+        (Subset(source, [1, 2]), ["dog", "cat"]),
+        (Subset(Subset(source, [2, 1]), [1]), ["dog"]),
+        (Subset(opened, [0]), ["dog"]),
+        (ConcatDataset([source, Subset(opened, [0])]), ["cat", "dog", "cat", "dog"]),
+    ):
+        data = as_dataset(made)
+        assert [data.labels_of()[i] for i in data.images.ids] == labels
+        assert set(data.texts) == {f"a photo of {label}" for label in labels}
+    other = Named(source.items)
+    other.classes = ("owl", "elk")
+    with pytest.raises(xg.XgapError, match="parts of ConcatDataset name their classes differently; pass class_names"):
+        as_dataset(ConcatDataset([source, other]))
+
+
+def test_class_names_of_another_wrapper_and_of_hugging_face(plain: Plain) -> None:
+    class Wrapped(Captions):
+        pass
+
+    made = Wrapped([(plain(50), 1)])
+    made.dataset = Named(made.items)  # type: ignore[attr-defined]
+    with pytest.warns(UserWarning, match="class names are those of what Wrapped wraps"):
+        assert as_dataset(made).labels_of()["0"] == "dog"
+    rows = Captions([{"img": plain(50), "fine_label": 1}])
+    rows.features = {"fine_label": SimpleNamespace(names=["cat", "dog"])}  # type: ignore[attr-defined]
+    assert as_dataset(rows).labels_of()["0"] == "dog"
+
+
+def test_missing_labels_and_captions_are_counted(plain: Plain) -> None:
+    source = Captions([(plain(50), label) for label in (0, -1, None, math.nan)])
+    for labels in (None, [np.int64(0), np.float64("nan"), None, -1]):
+        with pytest.warns(UserWarning, match="3 of 4 items of Captions have no label"):
+            data = as_dataset(source, labels=labels, class_names=["cat", "dog"])
+        assert data.labels_of() == {"0": "cat", "class/cat": "cat"}
+    items = [{"image": plain(50), "caption": None}, {"image": plain(90), "captions": ["b", None]}]
+    with pytest.warns(UserWarning, match="1 of 2 items of Captions have no caption"):
+        assert as_dataset(Captions(items)).texts.captions == ("b",)
+    pairs = Captions([(plain(50), ["a", None]), (plain(90), "half \ud83d")])
+    with pytest.warns(UserWarning, match="1 of 2 captions of Captions hold half of a character"):
+        assert as_dataset(pairs).texts.captions == ("a", "half \ufffd")
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        (torch.tensor([0, 1]), r"item '0': \[0, 1\] are several labels"),
+        ([0, 1], r"item '0': \[0, 1\] are several labels"),
+        ({"annotation": 1}, "item '0': a label is a word or a number, not the object"),
+    ],
+)
+def test_several_labels_of_an_item_are_refused(plain: Plain, label: Any, said: str) -> None:
+    with pytest.raises(xg.XgapError, match=said):
+        as_dataset(Captions([(plain(50), label)]))
