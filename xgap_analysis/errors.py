@@ -1,7 +1,10 @@
 """The one error that means "you can fix this": its message says what was expected, what came, and what to do."""
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
+from types import FrameType
 
 
 class XgapError(ValueError):
@@ -14,3 +17,12 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> XgapError:
     within = [one for one in known if name and name.lower() in one.lower()]
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or within[:5] or known[:5]
     return XgapError(f"unknown {kind} {name!r}; nearest names: {', '.join(near)}")
+
+
+def notice(text: str) -> None:
+    """A warning that points to the user's own line, however deep in the package it is found."""
+    frame: FrameType | None = sys._getframe(1)
+    level = 2
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "xgap_analysis":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, stacklevel=level)
