@@ -94,8 +94,10 @@ def load_folder(path: Path | str, *, train_share: float = 0.0) -> Dataset:
         raise XgapError(f"there is no folder {root}")
     found = look_into(root)
     tables = _metadata(root, found)
+    before = dict(found.left_out)
     records = _described(root, found, tables)
     if tables and not any(record.captions or record.label is not None for record in records):
+        found.left_out = before
         found.leave_out("tables of metadata without captions or labels of images that are there", *tables)
         tables = {}
     if not tables:
