@@ -1,6 +1,7 @@
 """A folder of images: one folder a class, under folders of splits or not; images alone; images with their metadata."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,8 @@ from xgap_analysis.errors import XgapError, notice
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # as Hugging Face's imagefolder names them
 FILE_NAME = "file_name"
+# What a folder of a split is called besides its plain name: train2017, test_images, training_set.
+SPLIT_FOLDER = re.compile(r"([a-z]+)[-_. ]?(\d{1,4}|set|images|imgs|data|split)", re.IGNORECASE)
 TABLES = frozenset((".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".arrow"))
 PACKED = frozenset((".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar"))
 # What may lie beside images and is none: its content is not looked at.
@@ -196,15 +199,45 @@ def _by_folders(root: Path, found: _Found) -> list[Record]:
         notice(f"all images of {root} lie in folders in {where}, so that these are the classes; load {root / where}")
         depth = len(wrapped)
     tops = _tops(inside, depth)
-    has_splits = all(split_named(top) for top in tops)
-    if not has_splits:
+    has_splits = all(_split(top) for top in tops)
+    if has_splits:
+        _check_one_each(root, tops)
+    else:
         _check_no_splits(root, inside, tops, depth)
+        _tell_the_same_below(root, inside, tops, depth)
     records = []
     for file in inside:
         *folders, _ = file.split("/")[depth:]
-        split = split_named(folders.pop(0)) if has_splits else None
+        split = _split(folders.pop(0)) if has_splits else None
         records.append(Record(file, label=one_form(readable(folders[0])) if folders else None, split=split))
     return _without_strays(records, found)
+
+
+def _split(folder: str) -> str | None:
+    """The split that a folder is named for: `Train`, `val2017`, `test_images`."""
+    found = SPLIT_FOLDER.fullmatch(folder)
+    return split_named(folder) or (split_named(found.group(1)) if found else None)
+
+
+def _check_one_each(root: Path, tops: Sequence[str]) -> None:
+    """Refuse several folders of one split, as `test1` and `test2` may be classes."""
+    for split in {_split(top) for top in tops}:
+        same = [top for top in tops if _split(top) == split]
+        if len(same) > 1 and not all(map(split_named, same)):
+            what = f"{root} has several folders named like the split {split} ({_some(same)})"
+            raise XgapError(f"{what}, which may be splits or classes; rename them, or load one of them by itself")
+
+
+def _tell_the_same_below(root: Path, files: Sequence[str], tops: Sequence[str], depth: int) -> None:
+    """Say where the folders at the top hold folders of the same names, which may be the classes."""
+    if len(tops) < 2 or any(file.count("/") < depth + 2 for file in files):
+        return
+    below = [{f.split("/")[depth + 1] for f in files if _lies_in(f, top, depth)} for top in tops]
+    same = sorted(set.intersection(*below))
+    if same:
+        what = f"the folders {_some(tops)} of {root} are taken for classes, though folders of the same names"
+        place = root.joinpath(*files[0].split("/")[: depth + 1])
+        notice(f"{what} ({_some(same)}) lie in each; if these are the classes, load {place}")
 
 
 def _tops(files: Iterable[str], depth: int = 0) -> list[str]:
@@ -217,14 +250,14 @@ def _wrappers(files: Sequence[str]) -> list[str]:
     while True:
         tops = _tops(files, len(around))
         lies_deeper = all(file.count("/") >= len(around) + 2 for file in files)
-        if len(tops) != 1 or split_named(tops[0]) or not lies_deeper:
+        if len(tops) != 1 or _split(tops[0]) or not lies_deeper:
             return around
         around += tops
 
 
 def _check_no_splits(root: Path, files: Sequence[str], tops: Sequence[str], depth: int) -> None:
     """Refuse folders of which some are named like splits and others are not, unless one is clearly a class."""
-    named = [top for top in tops if split_named(top)]
+    named = [top for top in tops if _split(top)]
     deep = [top for top in named if any(_lies_in(file, top, depth) and file.count("/") > depth + 1 for file in files)]
     if len(named) > 1 or deep:
         others = [top for top in tops if top not in named]
@@ -317,8 +350,8 @@ def _described(root: Path, found: _Found, tables: Mapping[str, Sequence[Mapping[
         raise XgapError(f"{root} describes {twice!r} more than once in its metadata ({', '.join(tables)}); keep one")
     depth = len(_wrappers(list(named)))
     tops = {file.split("/")[depth] if file.count("/") > depth else "" for file in named}
-    if all(map(split_named, tops)):
-        records = [replace(r, split=r.split or split_named(r.id.split("/")[depth])) for r in records]
+    if all(map(_split, tops)):
+        records = [replace(r, split=r.split or _split(r.id.split("/")[depth])) for r in records]
     return sorted(records, key=lambda record: record.id)
 
 

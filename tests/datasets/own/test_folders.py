@@ -342,3 +342,24 @@ def test_a_folder_that_cannot_be_read_is_counted(animals: Path) -> None:
             load_dataset(str(animals))
     finally:
         (animals / "cat").chmod(0o755)
+
+
+@pytest.mark.parametrize("names", [("train2017", "val2017"), ("training_set", "test_set"), ("Train-images", "dev1")])
+def test_folders_named_for_a_split_and_more_are_splits(names: tuple[str, str], tmp_path: Path, plain: Plain) -> None:
+    tree(tmp_path, plain, *(f"{name}/{label}/1.png" for name in names for label in ("cat", "dog")))
+    data = quietly(tmp_path)
+    assert set(data.class_names["class"]) == {"cat", "dog"}
+    assert len(data.split("train").images) == len(data.split("test").images) == 2
+
+
+def test_several_folders_of_one_split_are_refused(tmp_path: Path, plain: Plain) -> None:
+    tree(tmp_path, plain, "test1/1.png", "test2/1.png", "train/1.png")
+    with pytest.raises(XgapError, match=r"several folders named like the split test \(test1, test2\), which may be"):
+        load_dataset(str(tmp_path))
+
+
+def test_folders_of_the_same_names_in_every_folder_are_said(tmp_path: Path, plain: Plain) -> None:
+    tree(tmp_path, plain, "art/cat/1.png", "art/dog/1.png", "photo/cat/1.png", "photo/dog/1.png")
+    with pytest.warns(UserWarning, match=r"art, photo .* are taken for classes, though .*\(cat, dog\).*load .*art$"):
+        data = load_dataset(str(tmp_path))
+    assert set(data.labels_of().values()) == {"art", "photo"}
