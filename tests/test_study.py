@@ -637,3 +637,14 @@ def test_the_filtered_test_keeps_the_images_that_zero_shot_gets_right(model: Dua
     assert bench.data.split_name == "test, zero-shot-correct"
     with pytest.raises(XgapError, match="filter"):
         Study([model], [animals()], only="right")
+
+
+def test_a_task_that_could_only_come_out_as_one_has_a_note_beside_its_value(model: DualEncoder) -> None:
+    one = dict.fromkeys((*animals().images.ids, *animals().texts.ids), "cat")
+    data = animals(labels={"kind": one}, class_names={"kind": {"cat": "the cat"}})
+    with pytest.warns(UserWarning, match=r"every gallery item is relevant|there is one class only"):
+        table = main_rows(Study([model], [data], ["I-I", "zero-shot"], progress=False).run())
+    assert list(table["value"]) == [1, 1]
+    assert table["note"].str.contains("1 whatever the features are").all()
+    told = main_rows(Study([model], [animals()], ["I-I", "zero-shot"], progress=False).run())
+    assert list(told["note"]) == ["", ""]

@@ -198,7 +198,8 @@ class Study:
         control, verdict and reason (see `metrics.verdict`), seed_spread (standard deviation of the value over inversion seeds), n_queries,
         n_unanswerable, n_gallery, n_groups, note, and where the features came from (`of_...`). All scores are in
         [0, 1]. The baseline is the comparison's own, uncorrected; its rows have no difference. A cell that cannot be
-        computed (a tower without a linear projection, say) has a `note` instead of a value.
+        computed (a tower without a linear projection, say) has a `note` instead of a value, and one that could only
+        come out as 1 (one class, say) has a `note` beside it.
 
         Features are kept in the store, so a killed run resumes where it stopped.
         """
@@ -495,7 +496,7 @@ class Bench:
         values = _mean_of(frames)
         groups = [self.labels.get(i, i) for i in values.index]  # without labels each query is its own group
         asking = self.view(MODALITY[comparison.query], "queries")
-        about = self._about(comparison, by)
+        about = self._about(comparison, by) | {"note": frames[0].attrs.get("degenerate", "")}
         where = {f"of_{key}": value for key, value in provenance_of(asking).items()}
         n_gallery = len(self.sides(comparison, "none", self.study.seeds[0]).gallery)
         # Landmarks are judged by their authors' average precision, which `retrieval` gives where there is junk.

@@ -61,3 +61,11 @@ def test_users_mistakes():
         zero_shot(images, texts, {i: x for i, x in label.items() if i != "i3"})
     with pytest.raises(XgapError, match="2 labels were given for 40 images"):
         zero_shot(images, texts, ["class 0", "class 1"])
+
+
+def test_classification_among_one_class_says_that_it_is_none():
+    images = Features(torch.eye(3), ["a", "b", "c"], "image", "image")
+    with pytest.warns(UserWarning, match=r"there is one class only \('cat'\), so that the accuracy is 1 whatever"):
+        frame = zero_shot(images, Features(torch.eye(3)[:1], ["cat"], "text", "text"), ["cat"] * 3)
+    assert (frame["correct_at_1"] == 1).all()
+    assert frame.attrs["degenerate"]

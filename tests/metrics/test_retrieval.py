@@ -354,3 +354,26 @@ def test_a_caption_with_its_images_id_is_not_taken_for_the_image_itself() -> Non
     assert retrieval(images, texts, pairs)["hit_at_1"].tolist() == [1.0, 1.0, 1.0]
     with pytest.raises(XgapError, match="relevant item"):
         retrieval(inverted, images, pairs)
+
+
+@pytest.mark.parametrize("junk", [{}, {"i0": ["i1"]}])
+def test_a_task_that_every_ranking_solves_says_so(junk):
+    x = features(torch.randn(5, 4, generator=torch.Generator().manual_seed(0)))
+    every = Relevance.from_qrels({i: dict.fromkeys(set(x.ids) - set(junk.get(i, ())), 1) for i in x.ids}, junk)
+    for relevance in (every, Relevance.from_labels(["cat"] * 5, ["cat"] * 5)):
+        with pytest.warns(UserWarning, match=r"every gallery item is relevant to every query .is there one class only"):
+            frame = retrieval(x, x, relevance)
+        assert (frame["ap"] == 1).all()
+        assert frame.attrs["degenerate"].endswith("the scores are 1 whatever the features are")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        two = retrieval(x, x, Relevance.from_labels(list("aabbb"), list("aabbb")))
+    assert not two.attrs["degenerate"]
+
+
+def test_one_query_that_every_ranking_solves_makes_no_degenerate_task():
+    x = features(torch.randn(4, 4, generator=torch.Generator().manual_seed(0)))
+    qrels = {"i0": dict.fromkeys(x.ids, 1), "i1": {"i2": 1}, "i2": {"i1": 1}, "i3": dict.fromkeys(x.ids, 1)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not retrieval(x, x, Relevance.from_qrels(qrels)).attrs["degenerate"]

@@ -5,10 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from xgap_analysis.datasets.arrow import is_arrow_folder, load_arrow
-from xgap_analysis.datasets.folders import load_folder
+from xgap_analysis.datasets.arrow import load_arrow
+from xgap_analysis.datasets.folders import METADATA, has_images, load_folder
 from xgap_analysis.datasets.pairs import load_pairs
+from xgap_analysis.datasets.pictures import is_hidden
 from xgap_analysis.datasets.records import Dataset
+from xgap_analysis.datasets.results import is_own_table, is_results_folder
 from xgap_analysis.datasets.shards import load_shards
 from xgap_analysis.errors import XgapError, unknown_name
 
@@ -55,12 +57,10 @@ def load_own(name: str, **options: Any) -> Dataset:
 
 def _kind(name: str) -> str:
     path = Path(name).expanduser()
+    if path.is_dir():
+        return _kind_of_folder(path)
     if path.suffix == ".tar":
         return "wds"
-    if path.is_dir():
-        if any(path.glob("*.tar")) or any(path.glob("*/*.tar")):
-            return "wds"
-        return "hf" if is_arrow_folder(path) else "folder"
     if not path.exists():
         raise XgapError(f"there is no file or folder {path}")
     if path.suffix == ".parquet":
@@ -69,3 +69,37 @@ def _kind(name: str) -> str:
         return "pairs"
     known = f"a folder, {', '.join((*TABLES, '.parquet', '.tar'))}"
     raise XgapError(f"{path} is none of the forms that are read: {known} (or say which with {', '.join(READERS)}:)")
+
+
+def _kind_of_folder(path: Path) -> str:
+    """The reader of a folder; one that holds images and something else that could be the data is never guessed.
+
+    Raises:
+        XgapError: a folder that two readers could read.
+    """
+    if is_saved(path):
+        return "hf"
+    shards = [p for pattern in ("*.tar", "*/*.tar") for p in path.glob(pattern) if _is_data(p, path)]
+    tables = [] if shards else [p for p in path.rglob("*.parquet") if _is_data(p, path)]
+    kind, others = ("wds", shards) if shards else ("hf", tables)
+    if not others:
+        return "folder"
+    if has_images(path):
+        what = f"{path} holds images and {len(others)} {others[0].suffix} files ({min(others).relative_to(path)})"
+        raise XgapError(f"{what}; say which of them are the data: folder:{path} or {kind}:{path}")
+    return kind
+
+
+def is_saved(path: Path) -> bool:
+    """Whether a folder is what Hugging Face's `save_to_disk` wrote."""
+    return any((path / mark).is_file() for mark in ("dataset_dict.json", "state.json"))
+
+
+def _is_data(file: Path, root: Path) -> bool:
+    """Whether a file may hold a data set: not what a system, or this tool itself, put there."""
+    parts = file.relative_to(root).parts
+    if any(map(is_hidden, parts)) or file.name in METADATA or not file.is_file():
+        return False
+    above = [folder for folder in file.parents if folder != root and folder.is_relative_to(root)]
+    ours = any(is_results_folder(folder, [entry.name for entry in folder.iterdir()]) for folder in above)
+    return not ours and not (file.suffix == ".parquet" and is_own_table(file))

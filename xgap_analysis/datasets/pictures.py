@@ -76,8 +76,11 @@ def is_hidden(name: str) -> bool:
 
 def head_of(path: str | Path) -> bytes:
     """The first bytes of a file, by which `stand_in` and `looks_like_image` know it; none where it cannot be read."""
+    path = Path(path)
     try:
-        with Path(path).open("rb") as file:
+        if not path.is_file():  # a pipe would wait for ever
+            return b""
+        with path.open("rb") as file:
             return file.read(HEAD)
     except OSError:
         return b""

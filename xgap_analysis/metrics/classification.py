@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 import torch
 
-from xgap_analysis.errors import XgapError
+from xgap_analysis.errors import XgapError, notice
 from xgap_analysis.features import Features
 from xgap_analysis.metrics.similarities import ScoreNormaliser, similarities
 
@@ -34,7 +34,8 @@ def zero_shot(
         normalise: changes a block of similarities `[b, c]` before the ranking; see `retrieval`.
 
     Returns:
-        n rows, indexed by image id ("image"), all columns numeric.
+        n rows, indexed by image id ("image"), all columns numeric. Where there is one class only, a warning and
+        `attrs["degenerate"]` say that the accuracy is 1 whatever the features are.
 
     Raises:
         XgapError: an empty side, different dimensions, an image without label, or a label without class text.
@@ -63,4 +64,10 @@ def zero_shot(
         ranks.append(1 + ((scores > score) | ((scores == score) & earlier)).sum(dim=1))
     rank = torch.cat(ranks).cpu().numpy()
     columns = {f"correct_at_{k}": (rank <= k).astype(float) for k in topk}
-    return pd.DataFrame({**columns, "rank": rank}, index=pd.Index(images.ids, name="image"))
+    frame = pd.DataFrame({**columns, "rank": rank}, index=pd.Index(images.ids, name="image"))
+    frame.attrs["degenerate"] = ""
+    if len(class_texts) == 1:
+        one = f"there is one class only ({class_texts.ids[0]!r})"
+        frame.attrs["degenerate"] = f"{one}, so that the accuracy is 1 whatever the features are"
+        notice(frame.attrs["degenerate"])
+    return frame

@@ -3,13 +3,14 @@
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from xgap_analysis.datasets.records import Relevance
-from xgap_analysis.errors import XgapError
+from xgap_analysis.datasets.records import BoundRelevance, Relevance
+from xgap_analysis.errors import XgapError, notice
 from xgap_analysis.features import Features
 from xgap_analysis.metrics.ranks import Ranks, relevant_ranks
 from xgap_analysis.metrics.similarities import HasRelevance, ScoreNormaliser
@@ -61,6 +62,8 @@ def retrieval(
         n rows, indexed by query id ("query"), all columns numeric; with `ap_trapezoid` besides (see `revisited`) where
         the relevance names junk. A query without a relevant item has `n_relevant` 0
         and NaN elsewhere, so that means leave it out; `attrs["without_relevant"]` counts them, and a warning tells.
+        Where all that is ranked is relevant to every query (one class, say), a warning and `attrs["degenerate"]` say
+        that the scores are 1 whatever the features are.
 
     Raises:
         XgapError: an empty side, different dimensions, labels that do not fit, or no query with a relevant item.
@@ -145,7 +148,26 @@ def _evaluate(
         text = f"{where}{without} of {len(frame)} queries have no relevant item; they are NaN, and left out of means"
         warnings.warn(text, stacklevel=3)
     frame.attrs["without_relevant"] = without
+    frame.attrs["degenerate"] = ""
+    if _is_certain(frame["n_relevant"].to_numpy(), bound, len(gallery), apart):
+        why = f"{where}every gallery item is relevant to every query (is there one class only?)"
+        frame.attrs["degenerate"] = f"{why}, so that the scores are 1 whatever the features are"
+        notice(frame.attrs["degenerate"])
     return frame
+
+
+def _is_certain(n_relevant: np.ndarray, bound: BoundRelevance, n_gallery: int, exclude_self: bool) -> bool:
+    """Whether no ranking could score below 1: all that is ranked is relevant to each query that has relevant items."""
+
+    def certain(start: int, stop: int) -> bool:
+        row, column = (part.numpy() for part in bound.left_out(start, stop, exclude_self))
+        cells = np.unique(row * n_gallery + column)
+        ranked = n_gallery - np.bincount(cells // n_gallery, minlength=stop - start)
+        own = n_relevant[start:stop]
+        return bool(((own >= ranked) | (own == 0)).all())
+
+    first = int(np.flatnonzero(n_relevant)[0])  # one look is enough almost always
+    return certain(first, first + 1) and certain(0, len(n_relevant))
 
 
 def _measure(ranks: Ranks, ks: Sequence[int]) -> dict[str, Tensor]:

@@ -4,23 +4,29 @@ import io
 import json
 import pickle
 import tarfile
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from xgap_analysis.datasets import load_dataset, shards
+from xgap_analysis.datasets.pictures import open_picture
+from xgap_analysis.datasets.records import Dataset
 from xgap_analysis.errors import XgapError
 
 Plain = Callable[[int], Image.Image]
 Shade = Callable[[Image.Image], int]
 
 
-def shard(path: Path, members: Mapping[str, bytes | Image.Image | str]) -> Path:
+Content = bytes | Image.Image | str
+
+
+def shard(path: Path, members: Mapping[str, Content] | Sequence[tuple[str, Content]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as tar:
-        for name, content in members.items():
+    with tarfile.open(path, "w", encoding="utf-8", errors="surrogateescape") as tar:
+        for name, content in members.items() if isinstance(members, Mapping) else members:
             if isinstance(content, Image.Image):
                 held = io.BytesIO()
                 content.save(held, "PNG")
@@ -85,7 +91,8 @@ def test_only_allowed_members_are_read(tmp_path: Path, plain: Plain) -> None:
             link = tarfile.TarInfo(name)
             link.type, link.linkname = kind, "/etc/hostname"
             tar.addfile(link)
-    data = load_dataset(str(path))
+    with pytest.warns(UserWarning, match=r"3 members are links or devices.*the first is c.png"):
+        data = load_dataset(str(path))
     assert data.images.ids == ("x/a",)
     assert data.texts.captions == ("outside",)  # a name is a name; nothing is written anywhere
     assert [p.name for p in tmp_path.iterdir()] == ["x.tar"]
@@ -113,3 +120,163 @@ def test_damaged_shards_are_named(tmp_path: Path, plain: Plain) -> None:
     shard(tmp_path / "z.tar", {"a.bin": b"1"})
     with pytest.raises(XgapError, match=r"no sample in .* has a picture or a caption"):
         load_dataset(str(tmp_path / "z.tar"))
+
+
+def quietly(path: Path) -> Dataset:
+    """The data, which is read without a word of warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return load_dataset(str(path))
+
+
+@pytest.mark.parametrize(
+    "stems",
+    [
+        ["2021.05.01", "2021.05.02", "2022.05.01"],
+        ["cat.0", "cat.1", "dog.0"],
+        ["v1.5/0001", "v1.5/0002", "v2/0001"],
+        ["a.b.c", "a.b.d", "x"],
+    ],
+)
+@pytest.mark.parametrize("captioned", [True, False])
+def test_names_with_dots_are_samples_of_their_own(
+    stems: list[str], captioned: bool, tmp_path: Path, plain: Plain, shade: Shade
+) -> None:
+    members: dict[str, Content] = {f"{stem}.png": plain(20 * k) for k, stem in enumerate(stems)}
+    if captioned:
+        members |= {f"{stem}.txt": f"tone {k}" for k, stem in enumerate(stems)}
+    data = quietly(shard(tmp_path / "s.tar", members))
+    assert sorted(data.images.ids) == [f"s/{stem}" for stem in stems]
+    at = {item: k for k, item in enumerate(data.images.ids)}
+    assert [shade(data.images[at[f"s/{stem}"]]) for stem in stems] == [0, 20, 40]
+    if captioned:
+        assert dict(zip(data.texts.ids, data.texts, strict=True)) == {
+            f"s/{stem}#0": f"tone {k}" for k, stem in enumerate(stems)
+        }
+
+
+def test_parts_of_one_sample_are_no_samples_of_their_own(tmp_path: Path, plain: Plain, shade: Shade) -> None:
+    named = {f"{k}.{part}": content for k in range(2) for part, content in (("image.png", plain(50)), ("cap.txt", "x"))}
+    data = quietly(shard(tmp_path / "a.tar", named))
+    assert (data.images.ids, data.texts.ids) == (("a/0", "a/1"), ("a/0#0", "a/1#0"))
+    for name, texts in (("b", {"txt": "x"}), ("c", {"caption.txt": "x"}), ("d", {})):
+        members: dict[str, Content] = {}
+        for k in range(2):
+            members |= {f"{k}.left.png": plain(50), f"{k}.right.png": plain(100)}
+            members |= {f"{k}.{part}": text for part, text in texts.items()}
+        with pytest.warns(UserWarning, match=r"2 further images of samples are not read.*\.right.png beside .left.png"):
+            data = load_dataset(str(shard(tmp_path / f"{name}.tar", members)))
+        assert data.images.ids == (f"{name}/0", f"{name}/1")
+        assert [shade(image) for image in (data.images[0], data.images[1])] == [50, 50]
+        assert len(data.texts) == (2 if texts else 0)
+
+
+@pytest.mark.parametrize("other", ["depth.png", "png", "seg.mask.jpg"])
+def test_of_several_images_of_a_sample_the_photograph_is_read_and_the_others_are_counted(
+    other: str, tmp_path: Path, plain: Plain, shade: Shade
+) -> None:
+    held = io.BytesIO()
+    plain(100).save(held, "JPEG")
+    members = {f"0.{other}": plain(0), "0.info.json": "{}", "0.json": '{"label": "x"}', "0.jpg": held.getvalue()}
+    with pytest.warns(UserWarning, match=rf"1 further images of samples.*\.{other} beside \.jpg.*1 further texts"):
+        data = load_dataset(str(shard(tmp_path / "s.tar", members)))
+    assert shade(data.images[0]) == 100
+    assert data.labels_of()["s/0"] == "x"
+
+
+def test_a_name_that_is_there_twice_is_counted_and_the_last_is_read(tmp_path: Path, plain: Plain, shade: Shade) -> None:
+    path = shard(tmp_path / "s.tar", [("a.png", plain(0)), ("a.txt", "x"), ("a.png", plain(50)), ("b.png", plain(90))])
+    with pytest.warns(UserWarning, match=r"1 members have the name of a later one.*the first is a.png"):
+        data = load_dataset(str(path))
+    assert [shade(data.images[k]) for k in range(2)] == [50, 90]
+
+
+def test_what_a_system_puts_into_archives_is_no_sample(tmp_path: Path, plain: Plain) -> None:
+    members: dict[str, Content] = {"._a.png": b"\0\5\x16\7", "./._b.jpg": b"\0\5\x16\7", "__MACOSX/._a.txt": "x"}
+    members |= {".DS_Store": b"", "x/@eaDir/a.png": b"", ".hidden/a.png": b"", "./a.png": plain(50), "a.txt": "x"}
+    assert quietly(shard(tmp_path / "s.tar", members)).images.ids == ("s/a",)
+    shard(tmp_path / "set" / "0.tar", {"a.png": plain(50)})
+    (tmp_path / "set" / "._0.tar").write_bytes(b"\0\5\x16\7")
+    assert quietly(tmp_path / "set").images.ids == ("0/a",)
+
+
+def test_texts_and_names_that_are_not_utf8_are_read_as_windows_has_them_and_counted(
+    tmp_path: Path, plain: Plain
+) -> None:
+    name = b"caf\xe9".decode("utf-8", "surrogateescape")
+    members: list[tuple[str, Content]] = [(f"{name}.png", plain(50)), (f"{name}.txt", "“café”".encode("cp1252"))]
+    members += [("b.png", plain(50)), ("b.txt", "café".encode("utf-16")), ("b.json", b"\xef\xbb\xbf{}")]
+    with pytest.warns(UserWarning, match=r"1 texts are not UTF-8 and were read as Windows-1252.*txt of café in "):
+        data = load_dataset(str(shard(tmp_path / "s.tar", members)))
+    assert data.images.ids == ("s/café", "s/b")
+    assert list(data.texts) == ["“café”", "café"]
+
+
+def test_facts_that_are_missing_broken_or_no_text_are_no_values(tmp_path: Path, plain: Plain) -> None:
+    facts = {
+        "null": '{"caption": null, "label": null}',
+        "nan": '{"caption": NaN, "label": NaN}',
+        "minus": '{"caption": "x", "label": -1}',
+        "cut": '{"caption": "smile \\ud83d", "label": "y"}',
+        "list": '{"caption": ["a", null, "b"], "label": ["y"]}',
+        "object": '{"caption": {"left": {}, "right": 1}, "label": ["y", "z"]}',
+        "broken": '{"caption": ',
+        "far": '{"label": 7}',
+        "near": '{"label": 1}',
+    }
+    members: dict[str, Content] = {f"{k}.png": plain(50) for k in facts} | {f"{k}.json": v for k, v in facts.items()}
+    shard(tmp_path / "0.tar", members)
+    (tmp_path / "classnames.txt").write_bytes("zero\ncaf\u0065\u0301\n".encode())
+    with pytest.warns(UserWarning, match="in the shards of") as caught:
+        data = load_dataset(f"wds:{tmp_path}")
+    (said,) = [str(w.message) for w in caught]
+    for words in (
+        "1 labels are missing",
+        "1 captions hold half",
+        "1 captions cannot",
+        "1 labels cannot",
+        "1 parts .json",
+    ):
+        assert words in said
+    assert "1 labels are numbers beyond the 2 lines" in said
+    assert list(data.texts) == ["x", "smile \ufffd", "a", "b"]
+    labels = data.labels_of()
+    assert {i: labels[i] for i in data.images.ids if i in labels} == {
+        "0/cut": "y",
+        "0/list": "y",
+        "0/far": "7",
+        "0/near": "café",
+    }
+
+
+def test_images_that_are_not_read_and_packed_shards_are_counted(tmp_path: Path, plain: Plain) -> None:
+    shard(tmp_path / "set" / "0.tar", {"a.png": plain(50), "b.heic": b"x", "c.HEIC": b"x", "c.txt": "c"})
+    (tmp_path / "set" / "1.tar.gz").write_bytes(b"x")
+    with pytest.warns(UserWarning, match=r"1 packed files are not read.*2 images are of a format.*\(.heic\), convert"):
+        data = load_dataset(str(tmp_path / "set"))
+    assert data.images.ids == ("0/a",)
+    shard(tmp_path / "x.tar", {"b.heic": b"x"})
+    with pytest.raises(XgapError, match=r"no sample in .* has a picture or a caption: 1 images are of a format"):
+        load_dataset(str(tmp_path / "x.tar"))
+    (tmp_path / "y.tar").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    with pytest.raises(XgapError, match=r"y.tar cannot be read.*Git LFS pointer.*run git lfs pull"):
+        load_dataset(str(tmp_path / "y.tar"))
+
+
+def test_a_folder_with_brackets_in_its_name_is_a_folder(tmp_path: Path, plain: Plain) -> None:
+    path = shard(tmp_path / "set [v1]" / "0.tar", {"a.png": plain(50)})
+    assert quietly(path).images.ids == ("0/a",)
+
+
+def test_every_way_into_a_shard_keeps_the_one_policy(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name, image, how in (
+        ("turned", Image.linear_gradient("L").resize((16, 8)), {"format": "PNG", "exif": exif}),
+        ("clear", Image.new("RGBA", (16, 8), (255, 0, 0, 0)), {"format": "PNG"}),
+        ("deep", Image.new("I;16", (16, 8), 30000), {"format": "TIFF"}),
+    ):
+        image.save(tmp_path / name, **how)
+        data = load_dataset(str(shard(tmp_path / f"{name}.tar", {"0.png": (tmp_path / name).read_bytes()})))
+        assert data.images[0].tobytes() == open_picture(tmp_path / name).tobytes()
+        assert data.images[0].size == ((8, 16) if name == "turned" else (16, 8))
