@@ -42,7 +42,7 @@ class Tokenizer:
             row = int((ids >= self._words).any(1).nonzero()[0])
             what = f"the tokenizer of {self._name!r} gives the id {int(ids[row].max())} in {_start(captions[row])!r}"
             raise XgapError(
-                f"{what}, but its model knows {self._words} words: take the tokenizer that its weights were trained with"
+                f"{what}, but its model knows {self._words} words: take the tokenizer that it was trained with"
             )
         say_cut(self._name, captions, long, ids, stacklevel=3)
         return ids

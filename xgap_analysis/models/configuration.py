@@ -12,6 +12,7 @@ from xgap_analysis.errors import XgapError
 
 NUMBER, WORD, SWITCH = (int, float), str, bool
 SIZE = "a number or a list of numbers"
+KIND_NAMES: Mapping[Any, str] = {NUMBER: "a number", WORD: "a word", SWITCH: "true or false"}
 Kinds = Mapping[str, Any]
 
 BLOCK: Kinds = {  # of a transformer, in either tower
@@ -105,7 +106,7 @@ def checked_timm(config: Mapping[str, Any], where: str) -> tuple[str, dict[str, 
     arguments = dict(config.get("model_args") or {})
     if arguments:
         with torch.device("meta"):
-            kind = type(timm.create_model(name, pretrained=False))
+            kind: Any = type(timm.create_model(str(name), pretrained=False))
         known = {p for base in kind.__mro__ for p in inspect.signature(base.__init__).parameters}
         for key, value in arguments.items():
             if key not in known or not _is_plain(value):
@@ -154,9 +155,7 @@ def _checked(said: Any, kinds: Kinds, where: str) -> dict[str, Any]:
             checked[key] = value if value is None else _checked(value, kind, f"{where}.{key}")
             continue
         if value is not None and not _is_of(value, kind):
-            wanted = (
-                kind if isinstance(kind, str) else {NUMBER: "a number", WORD: "a word", SWITCH: "true or false"}[kind]
-            )
+            wanted = KIND_NAMES.get(kind, kind)
             raise XgapError(f"{where}: {key} is {str(value)[:40]!r}, not {wanted}")
         checked[key] = value
     return checked

@@ -61,7 +61,7 @@ def _built(name: str, file: Path | None, *, pretrained: bool = True, cache_dir: 
     # Weights are read here, so that nothing else in a configuration says what is read, and how.
     read = None if file is None else {"state_dict": state_dict(read_checkpoint(file), file), "source": "", "file": ""}
     with seeded():
-        trunk = timm.create_model(
+        trunk: Any = timm.create_model(
             name, pretrained=pretrained, num_classes=0, pretrained_cfg_overlay=read, cache_dir=cache_dir
         )
     if file is not None:
