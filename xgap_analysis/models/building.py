@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xgap_analysis.errors import XgapError
+from xgap_analysis.errors import XgapError, users_line
 from xgap_analysis.models.assembled import Assembled, seeded
 from xgap_analysis.models.backbones import HUB
 from xgap_analysis.models.checkpoint import read_checkpoint, refuse_pointer, state_dict, under
@@ -204,7 +204,9 @@ def weights_in(folder: Path, preferred: Sequence[str] = PREFERRED) -> Path:
         raise XgapError(f"{folder} holds no weights; {preferred[0]} is looked for there")
     if len(others) > 1:
         names = ", ".join(f.name for f in others)
-        warnings.warn(f"{folder} holds {len(others)} checkpoints ({names}); {others[0].name} is read", stacklevel=5)
+        warnings.warn(
+            f"{folder} holds {len(others)} checkpoints ({names}); {others[0].name} is read", stacklevel=users_line()
+        )
     refuse_pointer(others[0])
     return others[0]
 
@@ -276,7 +278,7 @@ def _say_resized(path: Path, resized: list[str]) -> None:
     done = [one for one in resized if one]
     if done:
         what = "the position embeddings were resized to those of the configuration"
-        warnings.warn(f"{path}: {what}: {', '.join(done)}", stacklevel=5)
+        warnings.warn(f"{path}: {what}: {', '.join(done)}", stacklevel=users_line())
 
 
 def pretrained_file(trained: Mapping[str, Any], cache: str | None, online: bool) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xgap_analysis.errors import XgapError
+from xgap_analysis.errors import XgapError, users_line
 
 NAMED = 3  # of the captions that were cut, in the warning
 _TURN = threading.Lock()  # the libraries' fast tokenizers keep the length of the call in themselves
@@ -44,11 +44,11 @@ class Tokenizer:
             raise XgapError(
                 f"{what}, but its model knows {self._words} words: take the tokenizer that it was trained with"
             )
-        say_cut(self._name, captions, long, ids, stacklevel=3)
+        say_cut(self._name, captions, long, ids.shape[1])
         return ids
 
 
-def say_cut(name: str, captions: Sequence[str], long: dict[int, int], ids: Tensor, *, stacklevel: int) -> None:
+def say_cut(name: str, captions: Sequence[str], long: dict[int, int], length: int) -> None:
     """Warn of captions that were cut, by their rows and their numbers of tokens, if there are any."""
     if not long:
         return
@@ -56,9 +56,9 @@ def say_cut(name: str, captions: Sequence[str], long: dict[int, int], ids: Tenso
     named = ", ".join(f"no. {row + 1} of {count} tokens ({_start(captions[row])!r})" for row, count in first)
     more = "" if len(long) == len(first) else ", ..."
     warnings.warn(
-        f"{len(long)} of {len(captions)} captions are longer than the {ids.shape[1]} tokens that {name!r} reads, and "
+        f"{len(long)} of {len(captions)} captions are longer than the {length} tokens that {name!r} reads, and "
         f"were cut: {named}{more}",
-        stacklevel=stacklevel + 1,
+        stacklevel=users_line(),
     )
 
 
