@@ -136,21 +136,15 @@ def test_a_pointer_of_git_lfs_is_told(name: str, folder: Path) -> None:
 
 def test_a_pointer_in_place_of_a_named_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "w.pt").write_text(POINTER)
-    for name in (
-        f"ViT-B-32-gelu/{tmp_path}/w.pt",
-        f"SLIP-ViT-B-16/{tmp_path}/w.pt",
-        f"timm:vit_tiny_patch16_224/{tmp_path}/w.pt",
-    ):
+    for name in ("ViT-B-32-gelu", "SLIP-ViT-B-16", "timm:vit_tiny_patch16_224"):
         with pytest.raises(XgapError, match="Git LFS pointer"):
-            load_model(name)
+            load_model(f"{name}/{tmp_path}/w.pt")
 
 
 def test_a_folder_without_its_tokenizer_is_told(folder: Path) -> None:
     for path in folder.glob("tokenizer*"):
         path.unlink()
-    with pytest.raises(
-        XgapError, match=r"holds no tokenizer .*'tokenizer', which its open_clip_config.json names"
-    ) as told:
+    with pytest.raises(XgapError, match=r"holds no tokenizer .*'tokenizer', which its .* names") as told:
         load_model(folder)
     assert "\n" not in str(told.value)
 

@@ -52,7 +52,7 @@ def test_code_beside_the_weights_is_not_run(folder: Path, monkeypatch: pytest.Mo
     assert "\n" not in str(told.value)
     text = {"tokenizer_kwargs": {"trust_remote_code": True}}
     edit(folder / "open_clip_config.json", lambda said: said["model_cfg"]["text_cfg"].update(text))
-    with pytest.raises(XgapError, match="tokenizer_kwargs says 'trust_remote_code'.*no code of a checkpoint is run"):
+    with pytest.raises(XgapError, match=r"tokenizer_kwargs says 'trust_remote_code'.*no code of a checkpoint is run"):
         load_model(folder, device="cpu")
     assert not (folder.parent / "it-ran").exists()
 

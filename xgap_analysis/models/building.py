@@ -204,9 +204,8 @@ def weights_in(folder: Path, preferred: Sequence[str] = PREFERRED) -> Path:
         raise XgapError(f"{folder} holds no weights; {preferred[0]} is looked for there")
     if len(others) > 1:
         names = ", ".join(f.name for f in others)
-        warnings.warn(
-            f"{folder} holds {len(others)} checkpoints ({names}); {others[0].name} is read", stacklevel=users_line()
-        )
+        what = f"{folder} holds {len(others)} checkpoints ({names}); {others[0].name} is read"
+        warnings.warn(what, stacklevel=users_line())
     refuse_pointer(others[0])
     return others[0]
 

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import threading
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,8 @@ CONTAINERS = (
 # Names that PyTorch puts around a model: data-parallel training in front of all, compilation and sharding anywhere.
 PARALLEL = re.compile(r"^(?:_orig_mod\.|module\.)+")
 WRAPPED = re.compile(r"(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+
+_ALLOWING = threading.Lock()  # torch keeps what is allowed for the whole process; two loads would undo each other's
 
 
 def named_file(file: str) -> Path:
@@ -81,7 +84,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     refuse_pointer(path)
     if path.suffix == ".safetensors":
         return load_file(path)
-    with torch.serialization.safe_globals([argparse.Namespace]):
+    with _ALLOWING, torch.serialization.safe_globals([argparse.Namespace]):
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
 
 

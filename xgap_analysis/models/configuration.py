@@ -79,7 +79,7 @@ def checked_open_clip(config: Any, where: str) -> tuple[dict[str, Any], dict[str
         raise XgapError(f"{where} is not an open_clip configuration (it has no model_cfg)")
     shape = _checked(config["model_cfg"], MODEL, f"{where}: model_cfg")
     for part in ("vision_cfg", "text_cfg"):
-        if part not in shape:
+        if not isinstance(shape.get(part), Mapping):
             raise XgapError(f"{where} is not an open_clip configuration ({part!r} is missing)")
     _check_timm_name(shape["vision_cfg"].get("timm_model_name"), where)
     prepared = config.get("preprocess_cfg") or {}
