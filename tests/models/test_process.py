@@ -25,6 +25,7 @@ def process_state() -> dict[str, Any]:
     from huggingface_hub import constants
 
     root, backends = logging.getLogger(), torch.backends
+    legacy = np.random.get_state()[1].tolist()  # noqa: NPY002  numpy's shared generator
     return {
         "socket": socket.getdefaulttimeout(),
         "offline": constants.HF_HUB_OFFLINE,
@@ -41,7 +42,7 @@ def process_state() -> dict[str, Any]:
             (backends.cudnn.benchmark, backends.cudnn.allow_tf32, backends.cuda.matmul.allow_tf32),
             len(torch.serialization.get_safe_globals()),
         ),
-        "random": (torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()),
+        "random": (torch.get_rng_state().tolist(), random.getstate(), legacy),
         "signals": [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)],
         "path": (list(sys.path), str(Path.cwd()), sys.excepthook),
     }
@@ -65,7 +66,10 @@ def test_loading_changes_nothing_that_the_process_shares(
         during.append(process_state())
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
+    from huggingface_hub import constants
+
     during: list[dict[str, Any]] = []
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # whatever the environment says
     monkeypatch.setattr(socket, "getaddrinfo", unreachable)
     if name in NAMES:
         load_model(name, device="cpu")  # what a library keeps of its first use is its own

@@ -65,13 +65,13 @@ class TimmVisual(nn.Module):
 
 
 @contextlib.contextmanager
-def seeded() -> Iterator[None]:
+def seeded(seed: int = 0) -> Iterator[None]:
     """Within, random weights are the same every time; the generator outside is left as it was.
 
     The generator is the process's, so threads take turns.
     """
     with _DRAWING, torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         yield
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from xgap_analysis.errors import XgapError
+from xgap_analysis.models.assembled import seeded
 from xgap_analysis.models.building import CONFIG, blueprint, module
 from xgap_analysis.models.device import chosen_device
 from xgap_analysis.models.hub import reachable, told
@@ -92,8 +93,7 @@ def load_trainable(
             raise XgapError(f"{name!r} holds an image tower alone, and only models with both towers are trained")
         plan = blueprint(source.architecture, None, online)
         if scratch:
-            with torch.random.fork_rng():
-                torch.manual_seed(seed)
+            with seeded(seed):
                 own = module(plan, quick_gelu=source.quick_gelu, online=online).to(where)
     shape = plan.shape
     if source.quick_gelu:
