@@ -296,8 +296,9 @@ def test_an_image_tower_alone_is_an_image_model(family: str, alone: str, tmp_pat
         image = {k: v for k, v in weights.items() if k not in texts}
         save_file(image, tmp_path / "model.safetensors")
     else:
-        kind = CLIPVisionModelWithProjection if family == "clip" else SiglipVisionModel
-        kind.from_pretrained(tmp_path).save_pretrained(tmp_path)
+        sizes = {"projection_dim": 40} if family == "clip" else {}
+        kind = CLIPVisionModelWithProjection if sizes else SiglipVisionModel
+        kind.from_pretrained(tmp_path, **sizes).save_pretrained(tmp_path)
     for file in ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"):
         (tmp_path / file).unlink(missing_ok=True)
     model = load_model(tmp_path, device="cpu")
@@ -311,11 +312,25 @@ def test_an_image_tower_alone_is_an_image_model(family: str, alone: str, tmp_pat
         load_model(tmp_path)
 
 
+def test_an_image_tower_without_a_projection_gives_its_pooled_features(tmp_path: Path) -> None:
+    from transformers import CLIPVisionModel
+
+    clip_directory(tmp_path, 49407)
+    bare = CLIPVisionModel.from_pretrained(tmp_path).eval()
+    bare.save_pretrained(tmp_path)
+    model = load_model(tmp_path, device="cpu")
+    pixels = torch.randn(2, 3, 35, 35, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(model.image.encode(pixels), bare(pixels).pooler_output, atol=1e-5, rtol=1e-5)
+    with pytest.raises(XgapError, match="without a linear projection"):
+        _ = model.image.projection
+
+
 def test_an_index_of_weights_names_files_beside_it(tmp_path: Path) -> None:
     clip_directory(tmp_path, 49407)
     index = {"weight_map": {"logit_scale": "../elsewhere.bin"}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(XgapError, match="names '../elsewhere.bin', which is not a file beside it"):
+    with pytest.raises(XgapError, match=r"names '../elsewhere.bin', which is not a file beside it"):
         load_model(tmp_path)
 
 
