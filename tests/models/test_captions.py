@@ -70,6 +70,13 @@ def test_a_caption_is_cut_where_a_longer_context_holds_more_of_it(kind: str, len
     assert found == {row: count for row, count in enumerate(counts) if count > length}
 
 
+def test_captions_that_training_cuts_are_counted_once_before_it() -> None:
+    from xgap_analysis.models.captions import warn_of_cut
+
+    with pytest.warns(UserWarning, match="1 of 2 captions are longer than the 6 tokens that 'mine' reads"):
+        warn_of_cut("mine", Words(), ("one", "one two three four five six seven"))
+
+
 def test_an_id_beyond_the_table_is_told() -> None:
     tokenize = Tokenizer(Words(), "mine", 6)
     assert tokenize(["a cat"]).shape == (1, 6)

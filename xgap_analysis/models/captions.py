@@ -62,6 +62,17 @@ def say_cut(name: str, captions: Sequence[str], long: dict[int, int], length: in
     )
 
 
+def warn_of_cut(name: str, tokenize: Any, captions: Sequence[str]) -> None:
+    """Warn of captions that a bare tokenizer would cut, before many parts of them go through it."""
+    if not len(captions):
+        return
+    captions = list(captions)
+    with _TURN:
+        ids = tokenize(captions)
+        long = long_captions(tokenize, captions, ids)
+    say_cut(name, captions, long, ids.shape[1])
+
+
 def long_captions(tokenize: Any, captions: Sequence[str], ids: Tensor) -> dict[int, int]:
     """Rows of the captions that a tokenizer cut, and how many tokens each had; none where it cannot be known.
 
@@ -110,4 +121,4 @@ def _start(caption: str) -> str:
     return caption if len(caption) <= 60 else f"{caption[:57]}..."
 
 
-__all__ = ["Tokenizer", "long_captions", "say_cut", "whole_lengths"]
+__all__ = ["Tokenizer", "long_captions", "say_cut", "warn_of_cut", "whole_lengths"]
