@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from xgap_analysis.datasets.records import Relevance
 from xgap_analysis.errors import XgapError, unknown_name
 from xgap_analysis.features import Features
 from xgap_analysis.metrics import modality_gap, retrieval, zero_shot
+from xgap_analysis.metrics.retrieval import counted_elsewhere
 from xgap_analysis.progress import tell
 
 METHODS = ("pca", "umap")
@@ -139,8 +139,7 @@ def gap_numbers(
     if relevance is not None:
         for name, query, gallery in (("ap_image_to_text", images, texts), ("ap_text_to_image", texts, images)):
             tell("retrieval across the gap", len(numbers), 4)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # queries without an answer are left out of the mean
+            with counted_elsewhere():  # queries without a relevant item are left out of the mean
                 try:
                     numbers[name] = float(retrieval(query.select(query.ids[:ASKED]), gallery, relevance)["ap"].mean())
                 except XgapError:  # labels that do not reach across

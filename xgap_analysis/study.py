@@ -7,7 +7,6 @@ package knows about experiments.
 import itertools
 import math
 import os
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -40,6 +39,7 @@ from xgap_analysis.metrics import (
     with_verdicts,
     zero_shot,
 )
+from xgap_analysis.metrics.retrieval import counted_elsewhere
 from xgap_analysis.metrics.verdicts import UNTESTED
 from xgap_analysis.models import load_model
 from xgap_analysis.models.tower import DualEncoder
@@ -455,8 +455,7 @@ class Bench:
         if key not in self._frames:
             inverted = {comparison.query, comparison.gallery} & INVERTED
             seeds = self.study.seeds if inverted else self.study.seeds[:1]
-            with warnings.catch_warnings():  # queries that nothing answers: the table counts them
-                warnings.filterwarnings("ignore", message=".* queries have no relevant item; they are NaN")
+            with counted_elsewhere():  # queries without a relevant item: the table counts them
                 self._frames[key] = [self.scores(comparison, by, seed) for seed in seeds]
         return self._frames[key]
 

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from open_clip.model import CLIP
 from PIL import Image
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
 
 from xgap_analysis.training.objectives import clip_loss, simclr_loss
@@ -217,10 +217,20 @@ def augment(pictures: Tensor, coloured: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def make_tokenizer(captions: list[str]) -> Tokenizer:
-    """A lower-case byte-pair tokenizer with word endings, `<start>` and `<end>`; `<end>` has the highest id."""
+    """A lower-case byte-pair tokenizer with word endings, `<start>` and `<end>`; `<end>` has the highest id.
+
+    The captions have curly quotes, which open_clip straightens before it tokenizes; so straight ones are curled here.
+    """
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"))
     tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase()]
+        [
+            *(normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase()),
+            *(
+                normalizers.Replace("'", "’"),
+                normalizers.Replace(Regex(r'(?<!\S)"'), "“"),
+                normalizers.Replace('"', "”"),
+            ),
+        ]
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     trainer = trainers.BpeTrainer(

@@ -344,6 +344,25 @@ def test_no_warning_where_every_query_has_an_answer():
     assert all(np.issubdtype(t, np.number) for t in frame.dtypes)
 
 
+def test_who_counts_queries_without_an_answer_is_not_warned_and_others_are() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from xgap_analysis.metrics.retrieval import counted_elsewhere
+
+    x = features(np.random.default_rng(0).normal(size=(6, 3)))
+    relevance = Relevance.from_labels(list("aabbcd"), list("aabbcd"))
+    before = list(warnings.filters)
+    with counted_elsewhere(), ThreadPoolExecutor(1) as beside:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert retrieval(x, x, relevance).attrs["without_relevant"] == 2
+        with pytest.warns(UserWarning, match="2 of 6 queries have no relevant item"):
+            beside.submit(retrieval, x, x, relevance).result()
+        assert list(warnings.filters) == before
+    with pytest.warns(UserWarning, match="2 of 6 queries have no relevant item"):
+        retrieval(x, x, relevance)
+
+
 def test_a_caption_with_its_images_id_is_not_taken_for_the_image_itself() -> None:
     vectors = torch.eye(3)
     ids = ["a", "b", "c"]

@@ -249,3 +249,105 @@ def test_a_processor_for_another_size_is_told(tmp_path: Path) -> None:
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(own))
     with pytest.raises(XgapError, match=r"gives pixels \[3, 48, 48\], but its model takes \[3, 35, 35\]"):
         load_model(tmp_path)
+
+
+def siglip2_directory(path: Path, **said: Any) -> None:
+    """A `SiglipModel` with a tokenizer of Gemma's class that knows both cases, as SigLIP 2 is published."""
+    from tokenizers import Tokenizer, models, processors
+
+    siglip_directory(path)
+    letters = ["<pad>", "<eos>", "<bos>", "<unk>", "\u2581", *map(chr, range(33, 127))]
+    own = Tokenizer(models.BPE(vocab={x: i for i, x in enumerate(letters)}, merges=[], unk_token="<unk>"))
+    own.post_processor = processors.TemplateProcessing(single="$A <eos>", special_tokens=[("<eos>", 1)])
+    own.save(str(path / "tokenizer.json"))
+    special = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>", "bos_token": "<bos>"}
+    config = {"tokenizer_class": "GemmaTokenizer", "padding_side": "right", **special, **said}
+    (path / "tokenizer_config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("said", "lower"),
+    [
+        ({}, True),
+        ({"tokenizer_class": "GemmaTokenizerFast"}, True),
+        ({"do_lower_case": True, "tokenizer_class": "PreTrainedTokenizerFast"}, True),
+        ({"tokenizer_class": "PreTrainedTokenizerFast"}, False),
+        ({"do_lower_case": False}, False),
+    ],
+)
+def test_captions_are_put_in_lower_case_as_the_tokenizer_says(said: Any, lower: bool, tmp_path: Path) -> None:
+    siglip2_directory(tmp_path, **said)
+    model = load_model(tmp_path, device="cpu")
+    loud, quiet = model.tokenize(["A RED", "a red"])
+    assert torch.equal(loud, quiet) == lower
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip"])
+@pytest.mark.parametrize("alone", ["left out", "saved alone"])
+def test_an_image_tower_alone_is_an_image_model(family: str, alone: str, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+    from transformers import CLIPVisionModelWithProjection, SiglipVisionModel
+
+    bare = clip_directory(tmp_path, 49407) if family == "clip" else siglip_directory(tmp_path)
+    expected = bare.get_image_features
+    weights = load_file(tmp_path / "model.safetensors")
+    texts = {k: v for k, v in weights.items() if not k.startswith(("vision_model.", "visual_projection."))}
+    if alone == "left out":
+        image = {k: v for k, v in weights.items() if k not in texts}
+        save_file(image, tmp_path / "model.safetensors")
+    else:
+        sizes = {"projection_dim": 40} if family == "clip" else {}
+        kind = CLIPVisionModelWithProjection if sizes else SiglipVisionModel
+        kind.from_pretrained(tmp_path, **sizes).save_pretrained(tmp_path)
+    for file in ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / file).unlink(missing_ok=True)
+    model = load_model(tmp_path, device="cpu")
+    pixels = torch.randn(2, 3, 35, 35, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(model.image.encode(pixels), expected(pixels).pooler_output, atol=1e-5, rtol=1e-5)
+    with pytest.raises(XgapError, match="has no text tower"):
+        model.tokenize(["a"])
+    save_file(texts, tmp_path / "model.safetensors")
+    with pytest.raises(XgapError, match="text tower alone"):
+        load_model(tmp_path)
+
+
+def test_an_image_tower_without_a_projection_gives_its_pooled_features(tmp_path: Path) -> None:
+    from transformers import CLIPVisionModel
+
+    clip_directory(tmp_path, 49407)
+    bare = CLIPVisionModel.from_pretrained(tmp_path).eval()
+    bare.save_pretrained(tmp_path)
+    model = load_model(tmp_path, device="cpu")
+    pixels = torch.randn(2, 3, 35, 35, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(model.image.encode(pixels), bare(pixels).pooler_output, atol=1e-5, rtol=1e-5)
+    with pytest.raises(XgapError, match="without a linear projection"):
+        _ = model.image.projection
+
+
+def test_an_index_of_weights_names_files_beside_it(tmp_path: Path) -> None:
+    clip_directory(tmp_path, 49407)
+    index = {"weight_map": {"logit_scale": "../elsewhere.bin"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(XgapError, match=r"names '../elsewhere.bin', which is not a file beside it"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "merges.txt", "preprocessor_config.json"])
+def test_a_pointer_of_git_lfs_is_told(name: str, tmp_path: Path) -> None:
+    clip_directory(tmp_path, 49407)
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(XgapError, match=f"{name} is a Git LFS pointer"):
+        load_model(tmp_path)
+
+
+def test_a_weight_that_is_missing_is_told(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    clip_directory(tmp_path, 49407)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["text_projection.weight"]
+    save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(XgapError, match=r"cannot be loaded: 'text_projection.weight' is not there"):
+        load_model(tmp_path)

@@ -116,11 +116,13 @@ def test_broken_directories_are_told_in_one_sentence(tmp_path: Path) -> None:
     timm_directory(tmp_path, *KINDS["DINOv3"][:3])
     weights = tmp_path / "model.safetensors"
     whole = weights.read_bytes()
-    for content in (whole[:1000], b"", None):
+    damage = ((whole[:1000], "cannot be loaded"), (b"", "cannot be loaded"), (None, "holds no weights"))
+    for content, message in damage:
         weights.unlink(missing_ok=True) if content is None else weights.write_bytes(content)
-        with pytest.raises(XgapError, match="cannot be loaded") as told:
+        with pytest.raises(XgapError, match=message) as told:
             load_model(tmp_path)
         assert "\n" not in str(told.value)
+    weights.write_bytes(whole)
     (tmp_path / "config.json").write_text(json.dumps({"architecture": "no_such_vit"}))
     with pytest.raises(XgapError, match="Unknown model"):
         load_model(tmp_path)

@@ -194,6 +194,7 @@ def test_an_unreachable_hub_is_told_at_once(
     monkeypatch.setattr(socket, "getaddrinfo", unreachable)
     monkeypatch.setattr(time, "sleep", slept.append)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # whatever the environment says
     offline, handlers = constants.HF_HUB_OFFLINE, list(logging.getLogger().handlers)
     with pytest.raises(XgapError, match=r"hub cannot be reached.*local-dir"):
         load_model(name, cache_dir=tmp_path)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from xgap_analysis.cli.arguments import File, Name, Number, Space
+from xgap_analysis.cli.arguments import Activation, File, Name, Number, Space
 from xgap_analysis.cli.output import say
 
 
@@ -32,6 +32,8 @@ class Encode:
     """Where to compute: CUDA where there is one, else the CPU."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """fp32, or autocast."""
+    activation: Activation = None
+    """For a checkpoint file that does not say: quickgelu or gelu; so does its name, ViT-B-32-gelu//FILE."""
     out: File = None
     """Write the features to a .safetensors, .npz or .parquet file too."""
 

@@ -31,7 +31,7 @@ def encoded(command: Encode | Invert, data: Dataset) -> tuple[DualEncoder, Featu
     items = data.images if command.space == "image" else data.texts
     if not len(items):
         raise XgapError(f"data set {data.name!r} ({data.split_name}) has no {command.space}s")
-    model = load_model(command.model, device=command.device, precision=command.precision)
+    model = load_model(command.model, device=command.device, precision=command.precision, activation=command.activation)
     return model, encode(model, items, on_error=command.on_error)
 
 

@@ -44,6 +44,7 @@ def make_prompt(tokenize: Tokenize, template: str, count: int) -> Prompt:
         raise XgapError(f"the template {template!r} has {{}} inside a word; a pseudo-token stands for a whole one")
     if count < 1:
         raise XgapError(f"at least one pseudo-token is needed, not {count}")
+    tokenize = getattr(tokenize, "silent", tokenize)  # the caption below is too long on purpose
     empty, overlong = tokenize(["", "cat " * 500])[:, -1].tolist()  # padding stands last, or the end token
     filled = tokenize([template.replace("{}", word) for word in WORDS])
     padded = (filled == empty).flip(1).cumprod(1).sum(1)

@@ -1,7 +1,9 @@
 """Retrieval: full rankings of a gallery by cosine similarity, read one block of queries at a time."""
 
+import contextlib
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,20 @@ from xgap_analysis.metrics.ranks import Ranks, relevant_ranks
 from xgap_analysis.metrics.similarities import HasRelevance, ScoreNormaliser
 
 CUTOFF = 10  # of nDCG and mP
+_COUNTED: ContextVar[bool] = ContextVar("whether the caller counts queries without a relevant item", default=False)
+
+
+@contextlib.contextmanager
+def counted_elsewhere() -> Iterator[None]:
+    """Within, in this thread, queries without a relevant item raise no warning, since the caller counts them.
+
+    The filters of `warnings` belong to the process, and explorers compute on threads.
+    """
+    before = _COUNTED.set(True)
+    try:
+        yield
+    finally:
+        _COUNTED.reset(before)
 
 
 def retrieval(
@@ -144,7 +160,7 @@ def _evaluate(
     if without == len(frame):
         hint = " (exclude_self takes items with the query's id out)" if exclude_self else ""
         raise XgapError(f"{where}none of the {without} queries has a relevant item in the gallery{hint}")
-    if without:
+    if without and not _COUNTED.get():
         text = f"{where}{without} of {len(frame)} queries have no relevant item; they are NaN, and left out of means"
         warnings.warn(text, stacklevel=3)
     frame.attrs["without_relevant"] = without

@@ -1,12 +1,15 @@
 """Models put together from open_clip's and timm's own parts, with the face of open_clip's `CustomTextCLIP`."""
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+_DRAWING = threading.RLock()
 
 
 class Assembled(nn.Module):
@@ -62,10 +65,13 @@ class TimmVisual(nn.Module):
 
 
 @contextlib.contextmanager
-def seeded() -> Iterator[None]:
-    """Within, random weights are the same every time; the generator outside is left as it was."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+def seeded(seed: int = 0) -> Iterator[None]:
+    """Within, random weights are the same every time; the generator outside is left as it was.
+
+    The generator is the process's, so threads take turns.
+    """
+    with _DRAWING, torch.random.fork_rng():
+        torch.manual_seed(seed)
         yield
 
 

@@ -1,11 +1,14 @@
-"""The model hubs, that may be out of reach: asked once, told of in one sentence, quiet otherwise."""
+"""The model hubs, that may be out of reach: asked once, told of in one sentence.
+
+Whether the network is to be used goes from here into each call. The libraries' own switches for it hold for the whole
+process, where another thread may be downloading, so they are left alone.
+"""
 
 import contextlib
 import logging
 import pickle
 import re
-import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from xgap_analysis.errors import XgapError
@@ -13,44 +16,47 @@ from xgap_analysis.errors import XgapError
 PATIENCE = 5.0  # seconds for a first answer of the hub; without one only its cache is read, and nothing is retried
 
 
-@contextlib.contextmanager
-def network(needed: bool) -> Iterator[bool]:
-    """Says whether the hub answers; where it does not, its libraries read their cache, without minutes of retries."""
+def reachable() -> bool:
+    """Whether the hub answers."""
     from huggingface_hub import constants, get_session
 
-    before, patience = constants.HF_HUB_OFFLINE, socket.getdefaulttimeout()
-    reachable = False
-    if needed and not before:
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        get_session().head(constants.ENDPOINT, timeout=PATIENCE)
+    except Exception as error:  # whichever HTTP library the hub's client stands on has errors of its own
+        logging.getLogger(__name__).info("the hub does not answer (%r); only its cache is read", error)
+        return False
+    return True
+
+
+def fetched(repository: str, files: Sequence[str], cache: str | None, online: bool) -> Path:
+    """The first of these files that a repository of the hub has, from the cache where it is there.
+
+    Args:
+        repository: `"org/name"`.
+        files: names in it, the preferred one first.
+        cache: the folder of downloads; None for the library's own.
+        online: False reads the cache alone.
+
+    Raises:
+        FileNotFoundError: it has none, or the cache has none and the network is not to be used.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    for file in files:
         try:
-            get_session().head(constants.ENDPOINT, timeout=PATIENCE)
-            reachable = True
-        except Exception as error:  # whichever HTTP library the hub's client stands on has errors of its own
-            logging.getLogger(__name__).info("the hub does not answer (%r); only its cache is read", error)
-    constants.HF_HUB_OFFLINE = not reachable
-    socket.setdefaulttimeout(patience or PATIENCE)
-    try:
-        yield reachable
-    finally:
-        constants.HF_HUB_OFFLINE = before
-        socket.setdefaulttimeout(patience)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Within, what open_clip says through the root logger is dropped: its errors are raised too, and told then."""
-    root = logging.getLogger()
-
-    def keep(record: logging.LogRecord) -> bool:
-        return Path(record.pathname).parent.name != "open_clip"
-
-    silent = logging.NullHandler()  # without any handler, the first message through the root logger installs one
-    root.addHandler(silent)
-    root.addFilter(keep)
-    try:
-        yield
-    finally:
-        root.removeFilter(keep)
-        root.removeHandler(silent)
+            return Path(
+                hf_hub_download(repository, file, cache_dir=cache, local_files_only=not online, etag_timeout=PATIENCE)
+            )
+        except LocalEntryNotFoundError:
+            if online:  # the network went away meanwhile
+                raise
+        except EntryNotFoundError:
+            continue
+    where = "the hub" if online else "the hub's cache"
+    raise FileNotFoundError(f"{repository} in {where} holds none of {', '.join(files)}")
 
 
 @contextlib.contextmanager
@@ -76,6 +82,8 @@ def told(name: str, *, unreachable: str | None) -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     said = re.sub(r"\s+", " ", str(error))
+    if isinstance(error, KeyError):
+        return f"{said} is not there"
     if isinstance(error, pickle.UnpicklingError):  # torch's own message shows how to run the code of the file
         foreign = re.search(r"GLOBAL (\S+)", said)
         what = f"it holds {foreign[1]}" if foreign else "it is damaged, or no checkpoint"
@@ -88,4 +96,4 @@ def _reason(error: Exception) -> str:
     return said[:300] + hint
 
 
-__all__ = ["network", "quiet", "told"]
+__all__ = ["PATIENCE", "fetched", "reachable", "told"]

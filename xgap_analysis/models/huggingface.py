@@ -18,11 +18,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from xgap_analysis.errors import XgapError
-from xgap_analysis.models.checkpoint import read_checkpoint, under
+from xgap_analysis.models.assembled import Assembled, TimmVisual
+from xgap_analysis.models.captions import whole_lengths
+from xgap_analysis.models.checkpoint import read_checkpoint, refuse_pointer, state_dict, under
 
 Loaded = tuple[Any, Any, Any]  # model, preprocess, tokenize
-MODEL_TYPES = ("clip", "siglip")
+VISION_TYPES = {"clip_vision_model": "clip", "siglip_vision_model": "siglip"}  # an image tower saved alone
+MODEL_TYPES = ("clip", "siglip", *VISION_TYPES)
 TOKENIZERS = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")  # one of them
+BESIDE = ("tokenizer_config.json", "merges.txt", "special_tokens_map.json")
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 LEGACY_END = 2  # an end token that configurations name wrongly; transformers then pools at the highest id
 RENAMED = {  # pieces of names in transformers' encoders, and what they are called in open_clip's
@@ -58,34 +62,36 @@ RENAMED_TIMM = {  # and in timm's
 
 
 def load(path: Path) -> Loaded:
-    """A model from its directory.
+    """A model from its directory; the tokenizer is None where it holds the image tower alone.
 
     Raises:
         XgapError: no weights, tokenizer or processor, or an architecture other than those here.
     """
     from transformers import AutoConfig
 
-    for what, files in (("tokenizer", TOKENIZERS), ("image processor", PROCESSORS)):
+    refuse_pointer(path / "config.json", *(path / file for file in (*TOKENIZERS, *BESIDE, *PROCESSORS)))
+    weights = _weights(path)
+    if not any(name.startswith("vision_model.") for name in weights):
+        texts = any(name.startswith("text_model.") for name in weights)
+        what = "the text tower alone; a model needs its image tower too" if texts else "no vision_model"
+        raise XgapError(f"the weights in {path} hold {what}")
+    alone = not any(name.startswith("text_model.") for name in weights)
+    for what, files in (() if alone else (("tokenizer", TOKENIZERS),)) + (("image processor", PROCESSORS),):
         if not any((path / file).is_file() for file in files):  # without files transformers makes an empty tokenizer
             raise XgapError(f"{path} holds no {what}; one of {', '.join(files)} is looked for there")
-    config = AutoConfig.from_pretrained(path)
-    weights = _weights(path)
-    model = (clip if config.model_type == "clip" else siglip)(config, weights)
-    return model, _preprocess(path, config), _tokenize(path, config)
+    config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+    vision = config if config.model_type in VISION_TYPES else config.vision_config
+    family = VISION_TYPES.get(config.model_type, config.model_type)
+    if alone:
+        visual = (clip_visual if family == "clip" else siglip_visual)(vision, weights)
+        return Assembled(visual, None), _preprocess(path, vision.image_size), None
+    model = (clip if family == "clip" else siglip)(config, weights)
+    return model, _preprocess(path, vision.image_size), HuggingFaceTokenizer(path, config)
 
 
 def clip(config: Any, weights: Mapping[str, Tensor]) -> Any:
     """The model `Assembled` of a `CLIPConfig` and the weights of a `CLIPModel`."""
-    from open_clip.transformer import VisionTransformer
-
-    from xgap_analysis.models.assembled import Assembled
-
-    sizes = config.vision_config
-    visual = VisionTransformer(
-        image_size=sizes.image_size, patch_size=sizes.patch_size, output_dim=config.projection_dim, **_encoder(sizes)
-    )
-    own = _renamed(under("vision_model.", weights), RENAMED, "in_proj_")
-    visual.load_state_dict({**own, "proj": weights["visual_projection.weight"].T})
+    visual = clip_visual(config.vision_config, weights)
     end = config.text_config.eos_token_id
     pooling = {"pool_type": "argmax"} if end == LEGACY_END else {"pool_type": "eos", "eos_id": end}
     text = _text(config.text_config, config.projection_dim, **pooling)
@@ -94,13 +100,39 @@ def clip(config: Any, weights: Mapping[str, Tensor]) -> Any:
     return Assembled(visual, text, logit_scale=float(weights["logit_scale"]))
 
 
+def clip_visual(sizes: Any, weights: Mapping[str, Tensor]) -> Any:
+    """The image tower of a `CLIPVisionConfig`, with its projection where the weights have one."""
+    from open_clip.transformer import VisionTransformer
+
+    projection = weights.get("visual_projection.weight")
+    visual = VisionTransformer(
+        image_size=sizes.image_size,
+        patch_size=sizes.patch_size,
+        output_dim=sizes.hidden_size if projection is None else len(projection),
+        **_encoder(sizes),
+    )
+    own = _renamed(under("vision_model.", weights), RENAMED, "in_proj_")
+    if projection is None:
+        visual.proj = None
+    else:
+        own["proj"] = projection.T
+    visual.load_state_dict(own)
+    return visual
+
+
 def siglip(config: Any, weights: Mapping[str, Tensor]) -> Any:
     """The model `Assembled` of a `SiglipConfig` and the weights of a `SiglipModel`."""
+    visual = siglip_visual(config.vision_config, weights)
+    dim = len(weights["text_model.head.bias"])
+    text = _text(config.text_config, dim, pool_type="last", no_causal_mask=True, proj_bias=True)
+    text.load_state_dict(_renamed(under("text_model.", weights), RENAMED, "in_proj_"))
+    return Assembled(visual, text, float(weights["logit_scale"]), float(weights["logit_bias"]))
+
+
+def siglip_visual(sizes: Any, weights: Mapping[str, Tensor]) -> TimmVisual:
+    """The image tower of a `SiglipVisionConfig`."""
     import timm
 
-    from xgap_analysis.models.assembled import Assembled, TimmVisual
-
-    sizes = config.vision_config
     if not getattr(sizes, "vision_use_head", True):
         raise XgapError("this SigLIP has no head over its patches (vision_use_head is false), so no image features")
     trunk = timm.create_model(
@@ -121,11 +153,7 @@ def siglip(config: Any, weights: Mapping[str, Tensor]) -> Any:
         made = own.pop(f"attn_pool.attention.in_proj_{kind}").split([sizes.hidden_size, 2 * sizes.hidden_size])
         own[f"attn_pool.q.{kind}"], own[f"attn_pool.kv.{kind}"] = made
     trunk.load_state_dict(own)
-    dim = len(weights["text_model.head.bias"])
-    text = _text(config.text_config, dim, pool_type="last", no_causal_mask=True, proj_bias=True)
-    text.load_state_dict(_renamed(under("text_model.", weights), RENAMED, "in_proj_"))
-    visual = TimmVisual(trunk, (sizes.image_size, sizes.image_size))
-    return Assembled(visual, text, float(weights["logit_scale"]), float(weights["logit_bias"]))
+    return TimmVisual(trunk, (sizes.image_size, sizes.image_size))
 
 
 def _text(sizes: Any, dim: int, **pooling: Any) -> Any:
@@ -190,49 +218,81 @@ def _renamed(weights: Mapping[str, Tensor], names: Mapping[str, str], joint: str
 def _weights(path: Path) -> dict[str, Tensor]:
     index = path / "model.safetensors.index.json"
     if index.is_file():
+        refuse_pointer(index)
         files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        outside = next((file for file in files if Path(file).name != file), None)
+        if outside is not None:
+            raise XgapError(f"{index} names {outside!r}, which is not a file beside it")
     else:
         files = [file for file in ("model.safetensors", "pytorch_model.bin") if (path / file).is_file()][:1]
     if not files:
         raise XgapError(f"{path} holds no weights; model.safetensors or pytorch_model.bin is looked for there")
-    return {name: tensor.float() for file in files for name, tensor in read_checkpoint(path / file).items()}
+    return {k: t for file in files for k, t in state_dict(read_checkpoint(path / file), path / file).items()}
 
 
-def _preprocess(path: Path, config: Any) -> Callable[[Image.Image], Tensor]:
+def _preprocess(path: Path, size: int) -> Callable[[Image.Image], Tensor]:
     from transformers import AutoImageProcessor
 
-    processor = AutoImageProcessor.from_pretrained(path)
+    processor = AutoImageProcessor.from_pretrained(path, trust_remote_code=False, local_files_only=True)
 
     def preprocess(picture: Image.Image) -> Tensor:
         return processor(images=picture.convert("RGB"), return_tensors="pt")["pixel_values"][0]
 
-    size = config.vision_config.image_size
     given = tuple(preprocess(Image.new("RGB", (2 * size, size))).shape)
     if given != (3, size, size):
         raise XgapError(f"the processor in {path} gives pixels {list(given)}, but its model takes [3, {size}, {size}]")
     return preprocess
 
 
-def _tokenize(path: Path, config: Any) -> Callable[[Sequence[str]], Tensor]:
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+class HuggingFaceTokenizer:
+    """The tokenizer of a directory, with the lower case that its model was trained with.
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-    except ImportError:  # SigLIP's class wants the SentencePiece library, though its tokenizer.json is there too
-        if not (path / "tokenizer.json").is_file():
-            raise
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(path)
-    length = config.text_config.max_position_embeddings
+    Raises:
+        XgapError: it gives ids that the model has no embedding for.
+    """
 
-    def tokenize(captions: Sequence[str]) -> Tensor:
-        return tokenizer(
-            list(captions), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+    def __init__(self, path: Path, config: Any) -> None:
+        from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+        except ImportError:  # SigLIP's class wants the SentencePiece library, though its tokenizer.json is there too
+            if not (path / "tokenizer.json").is_file():
+                raise
+            self._tokenizer = PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True)
+        self._length = config.text_config.max_position_embeddings
+        self._lower = _lowers(path, config)
+        highest, known = int(self(["a"]).max()), config.text_config.vocab_size
+        if highest >= known:
+            what = f"the tokenizer in {path} gives ids up to {highest}"
+            raise XgapError(f"{what}, but its model knows {known} words")
+
+    def __call__(self, captions: Sequence[str]) -> Tensor:
+        """Token ids `[n, length]`."""
+        return self._tokenizer(
+            self._cased(captions), padding="max_length", truncation=True, max_length=self._length, return_tensors="pt"
         ).input_ids
 
-    highest, known = int(tokenize(["a"]).max()), config.text_config.vocab_size
-    if highest >= known:
-        raise XgapError(f"the tokenizer in {path} gives ids up to {highest}, but its model knows {known} words")
-    return tokenize
+    def lengths(self, captions: Sequence[str]) -> list[int]:
+        """How many tokens captions have before they are cut."""
+        return whole_lengths(self._tokenizer, self._cased(captions))
+
+    def _cased(self, captions: Sequence[str]) -> list[str]:
+        return [caption.lower() if self._lower else caption for caption in captions]
 
 
-__all__ = ["MODEL_TYPES", "clip", "load", "siglip"]
+def _lowers(path: Path, config: Any) -> bool:
+    """Whether captions are put in lower case before the tokenizer.
+
+    What the tokenizer's own configuration says is done. Where it says nothing, a SigLIP with Gemma's tokenizer is
+    SigLIP 2, which was trained on lower case (transformers' `Siglip2Tokenizer`, open_clip's entries); Gemma's class
+    knows nothing of it.
+    """
+    file = path / "tokenizer_config.json"
+    said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if isinstance(said.get("do_lower_case"), bool):
+        return said["do_lower_case"]
+    return config.model_type == "siglip" and str(said.get("tokenizer_class")).startswith(("Gemma", "Siglip2"))
+
+
+__all__ = ["MODEL_TYPES", "HuggingFaceTokenizer", "clip", "load", "siglip"]

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from xgap_analysis.errors import XgapError
 from xgap_analysis.models.absent import AbsentTower
+from xgap_analysis.models.captions import Tokenizer
 from xgap_analysis.models.fingerprint import architecture
 from xgap_analysis.models.locks import lock_of
 from xgap_analysis.models.precision import AUTOCAST, autocast
@@ -57,12 +58,18 @@ def from_open_clip(
     model.eval().requires_grad_(False)
     bias = getattr(model, "logit_bias", None)
     settings = dict(settings or {})
-    absent = AbsentTower(name, "text") if settings.get("image_only") else None
+    text: TextTower | AbsentTower
+    if settings.get("image_only"):
+        text = AbsentTower(name, "text")
+        own: Callable[..., Any] = text.refuse
+    else:
+        text = TextTower(model, tokenize(["a"]).shape[1], precision, shortcuts)
+        own = Tokenizer(tokenize, name, text.words)
     return DualEncoder(
         name=name,
         image=ImageTower(model, precision, shortcuts),
-        text=absent or TextTower(model, tokenize(["a"]).shape[1], precision, shortcuts),
-        tokenize=absent.refuse if absent else lambda captions: tokenize(list(captions)),
+        text=text,
+        tokenize=own,
         preprocess=preprocess,
         logit_scale=math.exp(float(model.logit_scale)),
         logit_bias=0.0 if bias is None else float(bias),
@@ -175,6 +182,7 @@ class TextTower:
         self._head = _text_head(self._text)
         self._precision, self._shortcuts = precision, shortcuts
         self.width = self._table.embedding_dim
+        self.words = self._table.num_embeddings
         self.length = length
 
     @property

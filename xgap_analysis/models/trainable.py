@@ -11,10 +11,13 @@ import torch
 from torch import Tensor
 
 from xgap_analysis.errors import XgapError
-from xgap_analysis.models.hub import network, quiet, told
+from xgap_analysis.models.assembled import seeded
+from xgap_analysis.models.building import CONFIG, blueprint, module
+from xgap_analysis.models.device import chosen_device
+from xgap_analysis.models.hub import reachable, told
 from xgap_analysis.models.openclip import from_open_clip
 from xgap_analysis.models.tower import DualEncoder
-from xgap_analysis.models.zoo import CONFIG, _find, _local
+from xgap_analysis.models.zoo import _find, _local
 
 WEIGHTS = "open_clip_model.safetensors"
 NOT_INHERITED = ("description", "image_only")  # what a folder says of itself and not of what is trained from it
@@ -78,29 +81,22 @@ def load_trainable(
     Raises:
         XgapError: as `load_model`.
     """
-    from open_clip import create_model, get_model_config
-
     name = str(name_or_path)
+    where = chosen_device(device)
     source = _find(name, None)
     if source.architecture is None:
         raise XgapError(f"{name!r} is no model of open_clip's, and only those are trained")
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    with network(source.needs_hub) as reachable, quiet(), told(name, unreachable=_local(source, reachable)):
-        module, preprocess, tokenize = source.create(where, None)
-        shape = get_model_config(source.architecture)
+    online = source.needs_hub and reachable()
+    with told(name, unreachable=_local(source, online)):
+        own, preprocess, tokenize = source.create(where, None, online)
+        if tokenize is None:
+            raise XgapError(f"{name!r} holds an image tower alone, and only models with both towers are trained")
+        plan = blueprint(source.architecture, None, online)
         if scratch:
-            with torch.random.fork_rng():
-                torch.manual_seed(seed)
-                module = create_model(
-                    source.architecture,
-                    load_weights=False,
-                    pretrained_text=False,
-                    force_quick_gelu=source.quick_gelu,
-                    device=where,
-                )
-    if shape is None:
-        raise XgapError(f"open_clip has no configuration of {name!r}, so what is trained from it could not be saved")
+            with seeded(seed):
+                own = module(plan, quick_gelu=source.quick_gelu, online=online).to(where)
+    shape = plan.shape
     if source.quick_gelu:
         shape["quick_gelu"] = True
     settings = {key: value for key, value in source.settings.items() if key not in NOT_INHERITED}
-    return Trainable(name, module.float(), preprocess, tokenize, shape, settings)
+    return Trainable(name, own.float(), preprocess, tokenize, shape, settings)

@@ -13,12 +13,15 @@ from xgap_analysis.embedded import data_root
 from xgap_analysis.errors import XgapError, unknown_name
 from xgap_analysis.models import huggingface, images, longclip, slip
 from xgap_analysis.models.backbones import BACKBONES, HUB, TIMM, WEIGHTS_VARIABLE, published
-from xgap_analysis.models.checkpoint import existing_checkpoint
-from xgap_analysis.models.hub import network, quiet, told
+from xgap_analysis.models.building import CONFIG, LOCAL, holds_tokenizer, open_clip_model, weights_in
+from xgap_analysis.models.checkpoint import CHECKPOINTS, named_file, refuse_pointer
+from xgap_analysis.models.configuration import checked_open_clip, checked_settings
+from xgap_analysis.models.device import chosen_device
+from xgap_analysis.models.hub import reachable, told
 from xgap_analysis.models.tower import DualEncoder
 
-CONFIG, OTHER_CONFIG = "open_clip_config.json", "config.json"
-LOCAL, RANDOM = "local-dir:", "random"
+OTHER_CONFIG, RANDOM = "config.json", "random"
+ACTIVATIONS = ("quickgelu", "gelu")  # each also as an ending of an architecture's name: ViT-B-32-gelu//file
 OWN_FORMATS = {  # architectures whose checkpoints are files of their own format
     **dict.fromkeys(slip.ARCHITECTURES, slip.load),
     **dict.fromkeys(longclip.ARCHITECTURES, longclip.load),
@@ -28,12 +31,12 @@ Loaded = tuple[Any, Any, Any]  # model, preprocess, tokenize
 
 @dataclass(frozen=True)
 class _Source:
-    """How a model is made, from a device and the folder of downloads, and what goes with it.
+    """How a model is made, from a device, the folder of downloads and whether the hub answers; and what goes with it.
 
     `architecture` is open_clip's name of it, prefix included, where it is a model of open_clip's.
     """
 
-    create: Callable[[torch.device, str | None], Loaded]
+    create: Callable[[torch.device, str | None, bool], Loaded]
     needs_hub: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
     architecture: str | None = None
@@ -58,7 +61,8 @@ def load_model(
             `"local-dir:/path"` or the path of a directory: open_clip's (`open_clip_config.json`, weights, tokenizer), a
             CLIP or SigLIP of transformers (`config.json`, `model.safetensors`, tokenizer, `preprocessor_config.json`),
             or a timm model (`config.json`, `model.safetensors`);
-            `"ViT-B-32//path/to/weights.safetensors"`, an architecture and a checkpoint (with `activation`);
+            `"ViT-B-32//path/to/weights.safetensors"`, an architecture and a checkpoint, from the root or from here
+            (with `activation`, or `ViT-B-32-gelu//...` and `ViT-B-32-quickgelu//...`);
             `"SLIP-ViT-B-16//path/to/slip_base_100ep.pt"`, SLIP or a CLIP trained beside it (`CLIP-ViT-B-16`);
             `"LongCLIP-ViT-B-16//path/to/longclip-B.pt"`, Long-CLIP;
             `"timm:vit_base_patch14_dinov2.lvd142m"`, an image model of timm's without a text side; also
@@ -66,29 +70,32 @@ def load_model(
             `"ViT-B-32/random"` or `"timm:NAME/random"`, seeded random weights, as a control.
             `models.backbones.BACKBONES` lists the published ones. Those that come as files of their own are looked for
             in the folder that the environment variable XGAP_WEIGHTS names (`"SLIP-ViT-B-16/yfcc15m"`).
-        device: where it computes; CUDA where there is one, else the CPU.
+        device: where it computes (`"cpu"`, `"cuda:1"`, `"mps"`); CUDA where there is one, else the CPU.
         precision: `"fp32"`, or `"bf16"` / `"fp16"` for autocast with weights in float32.
         cache_dir: where downloads are kept, instead of the libraries' own place.
         activation: `"quickgelu"` or `"gelu"`, for a checkpoint file that does not say; elsewhere a check.
 
+    Nothing of a checkpoint is run: weights are read as numbers, and a configuration says sizes and names of known
+    parts, or is refused. A directory without a text tower gives an image model, as timm's are.
+
     Raises:
         XgapError: an unknown name (the nearest are told), no weights, weights that cannot be fetched or do not fit,
-            or an activation other than the one the weights were trained with.
+            an unknown device, or an activation other than the one the weights were trained with.
     """
     from xgap_analysis.models.openclip import AUTOCAST, from_open_clip
 
     name = str(name_or_path)
     if precision not in AUTOCAST:
         raise XgapError(f"precision is one of {', '.join(AUTOCAST)}, not {precision!r}")
-    if activation not in (None, "quickgelu", "gelu"):
+    if activation not in (None, *ACTIVATIONS):
         raise XgapError(f'activation is "quickgelu" or "gelu", not {activation!r}')
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = chosen_device(device)
     source = _find(name, activation)
-    with network(source.needs_hub) as reachable, quiet(), told(name, unreachable=_local(source, reachable)):
-        model, preprocess, tokenize = source.create(where, None if cache_dir is None else str(cache_dir))
-    loaded = from_open_clip(
-        model.to(where), tokenize, preprocess, name=name, precision=precision, settings=source.settings
-    )
+    online = source.needs_hub and reachable()
+    with told(name, unreachable=_local(source, online)):
+        model, preprocess, tokenize = source.create(where, None if cache_dir is None else str(cache_dir), online)
+    settings = source.settings if tokenize is not None else {**source.settings, "image_only": True}
+    loaded = from_open_clip(model.to(where), tokenize, preprocess, name=name, precision=precision, settings=settings)
     if activation and loaded.activation != activation:
         raise XgapError(f"model {name!r} is built with {loaded.activation}; {activation} would change its features")
     return loaded
@@ -120,9 +127,9 @@ def _published(name: str) -> dict[str, Any]:
     return {} if backbone is None else backbone.settings
 
 
-def _local(source: _Source, reachable: bool) -> str | None:
+def _local(source: _Source, online: bool) -> str | None:
     """The names that need no network, where the source would have needed one."""
-    if reachable or not source.needs_hub:
+    if online or not source.needs_hub:
         return None
     own = ", ".join(embedded_models()) or "none"
     return f"an embedded model ({own}), 'local-dir:/path' or 'ARCHITECTURE//path/to/file.safetensors'"
@@ -132,15 +139,22 @@ def _directory(path: Path) -> _Source:
     path = path.expanduser()
     if not (path / CONFIG).is_file():
         return _other_directory(path)
+    config = _configuration(path / CONFIG, "an open_clip configuration")
+    shape, _ = checked_open_clip(config, str(path / CONFIG))
+    settings = checked_settings(config.get("xgap_analysis"), str(path / CONFIG))
+    weights = weights_in(path)
+    text = shape["text_cfg"]
+    elsewhere = text.get("hf_tokenizer_name") and not holds_tokenizer(path)
+    needs_hub = bool(elsewhere or text.get("hf_model_name"))
+    return _of_open_clip(f"{LOCAL}{path}", needs_hub=needs_hub, settings=settings, weights=str(weights))
+
+
+def _configuration(file: Path, what: str) -> dict[str, Any]:
+    refuse_pointer(file)
     try:
-        config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-        text = config["model_cfg"]["text_cfg"]
-        settings = dict(config.get("xgap_analysis", {}))
-    except (ValueError, KeyError, TypeError) as error:
-        raise XgapError(f"{path / CONFIG} is not an open_clip configuration ({error!r})") from error
-    if not any(file.suffix in (".safetensors", ".bin", ".pth") for file in path.iterdir()):
-        raise XgapError(f"{path} holds no weights; open_clip looks for open_clip_model.safetensors there")
-    return _of_open_clip(f"{LOCAL}{path}", needs_hub="hf_model_name" in text, settings=settings)
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise XgapError(f"{file} is not {what} ({error!r})") from error
 
 
 def _other_directory(path: Path) -> _Source:
@@ -150,12 +164,10 @@ def _other_directory(path: Path) -> _Source:
             f"{path} holds no {CONFIG}; an open_clip directory has it beside its weights and tokenizer, one of "
             f"transformers or timm has {OTHER_CONFIG}"
         )
-    try:
-        config = dict(json.loads((path / OTHER_CONFIG).read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise XgapError(f"{path / OTHER_CONFIG} is not a configuration ({error!r})") from error
+    config = _configuration(path / OTHER_CONFIG, "a configuration")
     if "architecture" in config:
-        return _Source(lambda _, cache: images.load(f"{LOCAL}{path}"), settings={"image_only": True})
+        weights = weights_in(path, ("model.safetensors", "pytorch_model.bin"))
+        return _Source(lambda *_: images.load_directory(path, weights), settings={"image_only": True})
     kind = config.get("model_type")
     if kind not in huggingface.MODEL_TYPES:
         known = f"one of {', '.join(huggingface.MODEL_TYPES)}; SigLIP2 of a fixed size is siglip, NaFlex is not read"
@@ -169,17 +181,19 @@ def _image_model(name: str) -> _Source:
     images.check_name(own)
     settings = {"image_only": True, **_published(name)}
     if file:
-        path = existing_checkpoint(f"/{file}")
-        return _Source(lambda _, cache: images.load(own, file=path), settings=settings)
+        path = named_file(file)
+        return _Source(lambda *_: images.load(own, file=path), settings=settings)
     random = name.endswith(f"/{RANDOM}")
     return _Source(
-        lambda _, cache: images.load(own, random=random, cache_dir=cache), needs_hub=not random, settings=settings
+        lambda _, cache, online: images.load(own, random=random, cache_dir=cache, online=online),
+        needs_hub=not random,
+        settings=settings,
     )
 
 
 def _own_format(name: str) -> _Source:
     architecture, _, weights = name.partition("/")
-    path = existing_checkpoint(weights) if weights.startswith("/") else _own_file(architecture, weights)
+    path = named_file(weights.removeprefix("/")) if weights.startswith("/") else _own_file(architecture, weights)
     load = OWN_FORMATS[architecture]
     return _Source(lambda *_: load(architecture, path), settings=_published(name))
 
@@ -204,13 +218,18 @@ def _architecture(name: str, activation: str | None) -> _Source:
 
     known = list_models()
     before, _, file = name.partition("//")
-    architecture, _, tag = (before, "", f"/{file}") if file else name.rpartition("/")
+    architecture, _, tag = (before, "", "") if file else name.rpartition("/")
     architecture = architecture.replace("/", "-")  # OpenAI's own spelling is ViT-B/32
     if name.replace("/", "-") in known:
         _refuse_without_weights(name.replace("/", "-"))
     if architecture not in known:
+        architecture, activation = _without_activation(architecture, activation, known)
+    if architecture not in known:
         pretrained = [f"{a}/{t}" for a, t in list_pretrained()]
         others = [backbone.name for backbone in BACKBONES]
+        first, _, rest = name.partition("/")
+        if not file and Path(name).suffix in CHECKPOINTS and first in known:
+            raise XgapError(f"a checkpoint file is named after two slashes: {first}//{rest}")
         raise unknown_name("model", name, {*embedded_models(), *pretrained, *known, *others, *OWN_FORMATS})
     config = get_model_config(architecture)
     tokenizer_from_hub = any(key in config["text_cfg"] for key in ("hf_tokenizer_name", "hf_model_name"))
@@ -218,10 +237,21 @@ def _architecture(name: str, activation: str | None) -> _Source:
     if tag == RANDOM:
         return _of_open_clip(architecture, needs_hub=tokenizer_from_hub, random=True, quick_gelu=quick)
     if file:
-        path = existing_checkpoint(tag)
-        _refuse_unsaid_activation(path, activation, bool(config.get("quick_gelu")))
+        path = named_file(file)
+        _refuse_unsaid_activation(architecture, path, activation, bool(config.get("quick_gelu")))
         return _of_open_clip(architecture, needs_hub=tokenizer_from_hub, weights=str(path), quick_gelu=quick)
     return _pretrained(architecture, tag, activation, bool(config.get("quick_gelu")))
+
+
+def _without_activation(architecture: str, activation: str | None, known: list[str]) -> tuple[str, str | None]:
+    """An architecture and the activation that its name ends in, where open_clip knows the name without the ending."""
+    for one in ACTIVATIONS:
+        own = architecture.removesuffix(f"-{one}")
+        if own != architecture and own in known:
+            if activation not in (None, one):
+                raise XgapError(f"{architecture!r} says {one}, but activation is {activation!r}; say it once")
+            return own, one
+    return architecture, activation
 
 
 def _refuse_without_weights(architecture: str) -> None:
@@ -234,11 +264,13 @@ def _refuse_without_weights(architecture: str) -> None:
     )
 
 
-def _refuse_unsaid_activation(path: Path, activation: str | None, built_quick: bool) -> None:
+def _refuse_unsaid_activation(architecture: str, path: Path, activation: str | None, built_quick: bool) -> None:
     if activation is None and not built_quick:
+        file = f"//{str(path).lstrip('/')}" if path.is_absolute() else f"//{path}"
         raise XgapError(
-            f'{path} does not say what it was trained with: pass activation="quickgelu" (OpenAI\'s weights and those '
-            'tuned from them) or activation="gelu"'
+            f"{path} does not say what it was trained with: name it {architecture}-quickgelu{file} (OpenAI's weights "
+            f'and those tuned from them) or {architecture}-gelu{file}, or say it as activation="quickgelu" or '
+            'activation="gelu" in Python, --activation in xgap encode and xgap invert'
         )
 
 
@@ -266,38 +298,5 @@ def _of_open_clip(
     quick_gelu: bool = False,
     **how: Any,
 ) -> _Source:
-    create = partial(_open_clip, architecture, quick_gelu=quick_gelu, **how)
+    create = partial(open_clip_model, architecture, quick_gelu=quick_gelu, **how)
     return _Source(create, needs_hub, settings or {}, architecture, quick_gelu)
-
-
-def _open_clip(
-    architecture: str,
-    device: torch.device,
-    cache: str | None,
-    *,
-    weights: str | None = None,
-    random: bool = False,
-    quick_gelu: bool = False,
-) -> Loaded:
-    """A model by open_clip's name for its architecture, prefix included.
-
-    Args:
-        architecture, device, cache: see `load_model`.
-        weights: a tag or a file; None when the architecture's place holds them.
-        random: seeded random weights.
-        quick_gelu: to be forced.
-    """
-    import open_clip
-
-    from xgap_analysis.models.assembled import seeded
-
-    tokenize = open_clip.get_tokenizer(architecture, cache_dir=cache)  # small, so it is the first to fail
-    common = {"device": device, "force_quick_gelu": quick_gelu, "cache_dir": cache}
-    if random:
-        with seeded():
-            model, _, preprocess = open_clip.create_model_and_transforms(architecture, pretrained_text=False, **common)
-    else:
-        model, preprocess = open_clip.create_model_from_pretrained(
-            architecture, pretrained=weights, weights_only=True, **common
-        )
-    return model, preprocess, tokenize

@@ -21,6 +21,7 @@ from xgap_analysis.datasets.records import Dataset
 from xgap_analysis.encoding import encode
 from xgap_analysis.errors import XgapError
 from xgap_analysis.metrics import modality_gap, retrieval
+from xgap_analysis.models.captions import warn_of_cut
 from xgap_analysis.models.openclip import weights_digest
 from xgap_analysis.models.tower import DualEncoder
 from xgap_analysis.models.trainable import WEIGHTS, load_trainable
@@ -92,6 +93,8 @@ def train(
     if any(not 0 <= step <= recipe.steps for step in checkpoints):
         raise XgapError(f"checkpoints are numbers of updates from 0 to {recipe.steps}, not {sorted(checkpoints)}")
     start = load_trainable(model, device=device, scratch=recipe.scratch, seed=recipe.seed)
+    if recipe.n_captions:
+        warn_of_cut(start.name, start.tokenize, data.texts.captions)
     pairs = Pairs(data, recipe, start.tokenize, augmentation(start.module, start.preprocess, recipe.augmentation))
     _claim(out, _run(start.module, data, recipe))
     if not recipe.n_captions:
