@@ -333,6 +333,7 @@ class GapMap(Panel):
     def figure(self) -> "Figure":
         """The map on screen as a figure; points are coloured by modality, or by similarity where that is shown."""
         from xgap_analysis.plots import plane
+        from xgap_analysis.plots.style import plain
 
         scene = self._stands()
         n, points = len(scene.images), scene.points
@@ -341,7 +342,7 @@ class GapMap(Panel):
             values = self._similarity()
             colours = {"images_colour": values[:n], "texts_colour": values[n:]}
         axes = plane(points[:n], points[n:], self._lines(), **colours)
-        axes.set_title(f"{self.bench.model.name}, λ = {scene.lambda_:g}", fontsize=10)
+        axes.set_title(f"{plain(self.bench.model.name)}, λ = {scene.lambda_:g}", fontsize=10)
         return axes.get_figure(root=True)  # type: ignore[return-value]
 
     def name(self) -> str:
