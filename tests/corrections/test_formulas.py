@@ -90,7 +90,9 @@ def test_pca_text_keeps_the_leading_directions_of_class_names(centred: bool, nor
     np.testing.assert_allclose(rows(made), unit(rows(x) @ basis.T @ basis), atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "n", "centred", "spanned"), [("text", 4, True, 3), ("text", 4, False, 4), ("image", 3, True, 2)])
+@pytest.mark.parametrize(
+    ("name", "n", "centred", "spanned"), [("text", 4, True, 3), ("text", 4, False, 4), ("image", 3, True, 2)]
+)
 def test_a_subspace_of_few_items_keeps_what_they_span_in_any_order(
     name: str, n: int, centred: bool, spanned: int
 ) -> None:

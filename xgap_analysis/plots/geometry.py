@@ -48,7 +48,9 @@ def occurrences(sides: Mapping[str, tuple[Features, Features]], k: int = 10, ax:
     for (colour, style, _), (title, (query, gallery)) in zip(line_styles(), sides.items(), strict=False):
         counts = k_occurrence(query, gallery, k).sort(descending=True).values.numpy()
         share = (np.arange(len(counts)) + 0.5) / len(counts)
-        ax.plot(share, counts, color=colour, ls=style, label=in_legend(f"{title}: {np.mean(counts == 0):.0%} never found"))
+        ax.plot(
+            share, counts, color=colour, ls=style, label=in_legend(f"{title}: {np.mean(counts == 0):.0%} never found")
+        )
     ax.set(xlabel="share of the gallery, most frequent first", ylabel=f"times among the {k} nearest", yscale="symlog")
     ax.legend(frameon=False)
     open_axes([ax])
@@ -68,7 +70,10 @@ def sweep_curve(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ax.fill_between(part[option], part["difference_low"], part["difference_high"], color=colour, alpha=0.15, lw=0)
         ax.plot(part[option], part["difference"], color=colour, ls=style, marker="o", ms=4, label=in_legend(split))
     ax.axvline(
-        frame.loc[frame["chosen"], option].iloc[0], color=GREY, ls=":", label=plain(f"chosen on {frame['split'].iloc[0]}")
+        frame.loc[frame["chosen"], option].iloc[0],
+        color=GREY,
+        ls=":",
+        label=plain(f"chosen on {frame['split'].iloc[0]}"),
     )
     ax.axhline(0, color="black", lw=1)
     ax.set(xlabel=plain(option), ylabel="difference from no correction")

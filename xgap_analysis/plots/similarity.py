@@ -30,7 +30,9 @@ def densities(histograms: Mapping[str, pd.DataFrame], sharex: bool = True) -> Fi
             ax.plot(frame.index, frame[column], color=colour, ls=style, lw=1.5, label=f"{column} class")
         used = np.flatnonzero(density.max(axis=1) > 0)
         ax.set_xlim(frame.index[used[0]] - 0.02, frame.index[used[-1]] + 0.02)
-        ax.set(title=f"{plain(title)}   overlap {overlap:.2f}", xlabel="cosine", yticks=[], ylim=(0, 1.3 * density.max()))
+        ax.set(
+            title=f"{plain(title)}   overlap {overlap:.2f}", xlabel="cosine", yticks=[], ylim=(0, 1.3 * density.max())
+        )
         ax.spines[["top", "right", "left"]].set_visible(False)
     axes[0][0].set_ylabel("density of pairs")
     axes[0][0].legend(frameon=False, loc="upper left", ncols=2)

@@ -93,9 +93,7 @@ class HeatTable(ipywidgets.VBox):
             drawn.append(ipywidgets.HBox([label, *(self._cell(cells.get(name), bound) for name in comparisons)]))
         if len(lines) > ROWS:
             drawn.append(self._pages(len(lines)))
-        said = (
-            "With 95 % intervals. Δ: paired difference from the baseline, p (Holm) and groups; ▲ ▼ where conclusive."
-        )
+        said = "With 95 % intervals. Δ: paired difference from the baseline, p (Holm) and groups; ▲ ▼ where conclusive."
         self.children = [*drawn, ipywidgets.HTML(f"<div class='xgap-about'>{said} † fitted on what is judged.</div>")]
 
     def _marked(self, name: str) -> str:
