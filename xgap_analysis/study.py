@@ -194,10 +194,10 @@ class Study:
         (95 % paired bootstrap over groups of queries that share a label), baseline, difference, difference_low,
         difference_high, p_value (sign-flip test), p_adjusted (Holm's, over the main measures of one model on one data
         set), family and family_size (the id and the number of the tests that p_adjusted is over, fixed here), claim,
-        control, verdict and reason (see `metrics.verdict`), seed_spread (standard deviation of the value over inversion seeds), n_queries,
-        n_unanswerable, n_gallery, n_groups, note, and where the features came from (`of_...`). All scores are in
-        [0, 1]. The baseline is the comparison's own, uncorrected; its rows have no difference. A cell that cannot be
-        computed (a tower without a linear projection, say) has a `note` instead of a value.
+        control, verdict and reason (see `metrics.verdict`), seed_spread (standard deviation of the value over inversion
+        seeds), n_queries, n_unanswerable, n_gallery, n_groups, note, and where the features came from (`of_...`). All
+        scores are in [0, 1]. The baseline is the comparison's own, uncorrected; its rows have no difference. A cell
+        that cannot be computed (a tower without a linear projection, say) has a `note` instead of a value.
 
         Features are kept in the store, so a killed run resumes where it stopped.
         """
