@@ -295,7 +295,7 @@ def test_a_control_has_numbers_and_no_verdict(kind: str, model: DualEncoder, mon
     rows = main_rows(table).set_index(["correction", "comparison"])
     row = rows.loc[("random-subspace" if kind == "a correction" else "none", "OTI-I")]
     assert row["control"]
-    assert row["verdict"] is None
+    assert pd.isna(row["verdict"])
     assert row["reason"] == "control"
     assert row["p_adjusted"] > 0
     assert rows.loc[("none", "OTI-I"), "control"] == (kind != "a correction")

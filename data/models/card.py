@@ -44,9 +44,7 @@ def results_table(results: pd.DataFrame) -> str:
     for (split, question), rows in results.groupby(["split", "question"], sort=False):
         by_model = rows.set_index("model")
         known = [by_model.loc[m] if m in by_model.index else None for m in MODELS]
-        cells = [
-            "" if r is None else f"{r['value']:.3f} ({r['low']:.3f}, {r['high']:.3f})" for r in known
-        ]
+        cells = ["" if r is None else f"{r['value']:.3f} ({r['low']:.3f}, {r['high']:.3f})" for r in known]
         lines.append(f"| {split} | {question} | {rows['chance'].iloc[0]:.3f} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -74,7 +72,7 @@ def claims_table(study: pd.DataFrame) -> str:
             f"| `{row['model']}` | {row['split']} | {row['comparison']} against {row['baseline']} | {before:.3f} "
             f"| {row['value']:.3f}, {row['difference']:+.4f} ({row['difference_low']:+.4f}, "
             f"{row['difference_high']:+.4f}) | {row['p_value']:.4f}, {row['p_adjusted']:.4f} | {row['n_groups']} "
-            f"| {row['verdict'] or row['reason']} |"
+            f"| {row['verdict'] if isinstance(row['verdict'], str) else row['reason']} |"
         )
     return "\n".join(lines)
 

@@ -93,7 +93,7 @@ def test_a_family_is_all_main_measures_that_were_tested_and_is_stored() -> None:
     made = with_verdicts(rows(p))
     np.testing.assert_allclose(made["p_adjusted"], holm(p))
     assert made["family_size"].tolist() == [3, 3, 0, 3]
-    assert made["verdict"].tolist() == ["supported", "supported", None, "supported"]
+    assert made["verdict"].fillna("").tolist() == ["supported", "supported", "", "supported"]
     assert made["family"][2] == ""
     assert made["family"].nunique() == 2
     other = with_verdicts(rows(p).iloc[:2])
@@ -107,7 +107,7 @@ def test_a_family_is_all_main_measures_that_were_tested_and_is_stored() -> None:
 
 def test_a_control_keeps_its_numbers_and_has_no_verdict() -> None:
     made = with_verdicts(rows([0.01, 0.02]).assign(control=[False, True]))
-    assert made["verdict"].tolist() == ["supported", None]
+    assert made["verdict"].fillna("").tolist() == ["supported", ""]
     assert made["reason"].tolist() == ["", "control"]
     assert made["p_adjusted"].tolist() == pytest.approx([0.02, 0.02])
 

@@ -89,7 +89,7 @@ def with_verdicts(table: pd.DataFrame) -> pd.DataFrame:
         table.loc[tested, "family"] = _family(table[tested])
         table.loc[tested, "family_size"] = int(tested.sum())
     found = [_of_row(row) for row in table.to_dict("records")]
-    table["verdict"] = pd.Series([one.word for one in found], index=table.index, dtype=object)
+    table["verdict"] = [one.word for one in found]
     table["reason"] = [one.reason for one in found]
     return table
 

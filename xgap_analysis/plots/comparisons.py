@@ -33,11 +33,11 @@ def differences(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax = own_axes(ax, 7, 0.42 * len(rows) + 1)
     for height, row in enumerate(rows.to_dict("records")):
         colour, concluded = by_sign(row["difference"]), isinstance(row["verdict"], str)
-        word = row["verdict"] if concluded else row["reason"]
+        word = row["verdict"] if concluded else row["reason"] if isinstance(row["reason"], str) else ""
         fill = colour if concluded and word != "inconclusive" else "white"
         ax.plot([row["difference_low"], row["difference_high"]], [height, height], color=colour, lw=2)
         ax.plot(row["difference"], height, VERDICT_MARKER.get(word, "D"), color=colour, mfc=fill, ms=8)
-        said = f"{word or ''} (p {row['p_adjusted']:.3f}, {row['n_groups']:.0f} groups)"
+        said = f"{word} (p {row['p_adjusted']:.3f}, {row['n_groups']:.0f} groups)"
         ax.annotate(said, (1.02, height), xycoords=("axes fraction", "data"), va="center", fontsize=9)
     ax.axvline(0, color="black", lw=1)
     many_models, many_corrections = rows["model"].nunique() > 1, rows["correction"].nunique() > 1

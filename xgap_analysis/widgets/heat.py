@@ -154,7 +154,7 @@ def cell_tooltip(row: Mapping[str, Any]) -> str:
         interval = f"[{row['difference_low']:+.4f}, {row['difference_high']:+.4f}]"
         words += f"\nminus {row['baseline']}: {row['difference']:+.4f} {interval}"
         words += f"\np {row['p_value']:.4f}, adjusted {row['p_adjusted']:.4f} ({row['family_size']:.0f} tests), "
-        said = ": ".join(word for word in (row["verdict"], row["reason"]) if word)
+        said = ": ".join(word for word in (row["verdict"], row["reason"]) if isinstance(word, str) and word)
         words += f"{row['n_groups']:.0f} groups\n{said}"
     return f"{words}\nclick for the neighbours"
 
