@@ -79,6 +79,7 @@ def false_findings(null: str, sizes: str, n_groups: int, draws: int, resamples: 
 
 
 def main() -> None:
+    """Write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=DRAWS)
     parser.add_argument("--out", type=Path, default=OUT)

@@ -192,7 +192,9 @@ def test_study_prints_and_writes_the_table(xgap: Xgap) -> None:
     for line, row in zip(lines, main.to_dict("records"), strict=True):
         assert f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" in line
     assert f"{main['difference'][1]:+.3f}" in lines[1]
-    assert main["verdict"][1] in lines[1]
+    assert main["verdict"].isna().all()  # the model has its first weights: a control
+    assert "control" in lines[1]
+    assert f"{main['p_value'][1]:.4f}  {main['p_adjusted'][1]:.4f}" in lines[1]
     rows = json.loads(xgap(*args, "--json").out)
     assert [row["value"] for row in rows] == pytest.approx(expected["value"].tolist(), nan_ok=True)
     assert rows[0]["difference"] is None

@@ -60,6 +60,16 @@ def test_umap_places_both_sides_and_can_be_ended(sides: tuple[Features, Features
         plane.place(sides[0])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [2, 3, 5, 15])
+@pytest.mark.filterwarnings("ignore")
+def test_umap_of_a_few_items(n: int) -> None:
+    sides = side("image", 0, n), side("text", 1, 1)
+    plane = maps.plane_map(*sides, "umap")
+    assert (plane.images.shape, plane.texts.shape) == ((n, 2), (1, 2))
+    assert np.isfinite(plane.place(sides[0])).all()
+
+
 @pytest.mark.parametrize("lambda_", [-0.5, 0.3, 0.5, 1.0])
 def test_sides_move_as_the_correction_moves_them(sides: tuple[Features, Features], lambda_: float) -> None:
     classes = side("text", 3, 4)
@@ -93,6 +103,13 @@ def test_the_numbers_are_those_of_the_metrics(sides: tuple[Features, Features]) 
         }
     )
     assert list(maps.gap_numbers(images, texts)) == ["modality_gap"]
+    some = images.ids[:5], texts.ids[3:9]
+    asked = maps.gap_numbers(images, texts, relevance, classes, label, (images.select(images.ids[:4]), texts), some)
+    assert asked["modality_gap"] == pytest.approx(modality_gap(images.select(images.ids[:4]), texts))
+    query = texts.select(some[1])
+    assert asked["ap_text_to_image"] == pytest.approx(retrieval(query, images, relevance)["ap"].mean())
+    right = zero_shot(images.select(some[0]), classes, label)["correct_at_1"].mean()
+    assert asked["zero_shot_top1"] == pytest.approx(right)
     nothing = Relevance.from_labels(dict.fromkeys(images.ids, "a") | dict.fromkeys(texts.ids, "b"), label)
     assert list(maps.gap_numbers(images, texts, nothing)) == ["modality_gap"]
 

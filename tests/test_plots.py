@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -10,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.colors import to_rgba
+from matplotlib.text import Text
 from PIL import Image
 
 mpl.use("agg")
@@ -32,6 +35,8 @@ from xgap_analysis.metrics import (
     structure_table,
     variance_along_gap,
 )
+from xgap_analysis.plots.style import HIGHER, LOWER
+from xgap_analysis.widgets.heat import TINTS
 
 LABELS = {f"i{k}": "ab"[k % 2] for k in range(8)}
 
@@ -72,6 +77,8 @@ def table() -> pd.DataFrame:
                 "difference_low": middle - 0.05,
                 "difference_high": middle + 0.05,
                 "verdict": verdict,
+                "reason": "",
+                "n_groups": 20,
             }
         )
     return pd.DataFrame(rows)
@@ -82,7 +89,50 @@ def test_differences_draws_each_comparison_at_its_value_with_its_interval_and_ve
     assert [t.get_text() for t in ax.get_yticklabels()] == ["OTI-OTI − I-I", "OTI-I − I-I"]
     spans = [line.get_xdata() for line in ax.lines if len(line.get_xdata()) == 2][:2]
     assert np.allclose(spans, [[-0.25, -0.15], [0.05, 0.15]])
-    assert [t.get_text() for t in ax.texts] == ["lower", "supported"]
+    assert [t.get_text() for t in ax.texts] == ["lower (p 0.200, 20 groups)", "supported (p 0.010, 20 groups)"]
+
+
+def test_a_difference_has_the_colour_of_its_sign_in_every_figure() -> None:
+    rows = table().assign(verdict=["inconclusive", "contradicted", None])
+    lines = plots.differences(rows).lines
+    assert [line.get_color() for line in lines[:4]] == [LOWER, LOWER, HIGHER, HIGHER]
+    assert [line.get_mfc() for line in lines[1:4:2]] == [LOWER, "white"]  # filled where it is conclusive
+    image = plots.grid(rows).images[0]
+    for difference, colour in ((-0.2, LOWER), (0.2, HIGHER)):
+        assert image.to_rgba(np.array([[difference]]))[0, 0] == pytest.approx(to_rgba(colour), abs=0.01)
+    gains = plots.per_query(pd.Series([0.0, 0.0], ["a", "b"]), pd.Series([0.5, -0.5], ["a", "b"])).patches
+    assert {patch.get_facecolor() for patch in gains} >= {to_rgba(LOWER), to_rgba(HIGHER)}
+    for tint, colour in ((TINTS[0], LOWER), (TINTS[-1], HIGHER)):  # lighter shades of the same hue
+        assert np.argmax(to_rgba(tint)[:3]) == np.argmax(to_rgba(colour)[:3])
+
+
+NAMES = ["Ba$$in", "a$b", "$x^2$", "_new", "", "_$", r"\$\frac{", "<b>&", "50 %"]
+
+
+def test_names_are_drawn_letter_by_letter(tmp_path: Path) -> None:
+    scores = pd.DataFrame({"correct_at_1": np.linspace(0, 1, len(NAMES))}, index=[f"i{k}" for k in range(len(NAMES))])
+    labels = dict(zip(scores.index, NAMES, strict=True))
+    native, snapshots = items(0), {1: items(1, "text")}
+    named = pd.concat([table().query("comparison == 'OTI-I'").assign(model=name, dataset=name) for name in NAMES])
+    figures = {
+        "by_class": plots.by_class(dict.fromkeys(NAMES, scores), labels),
+        "values": plots.values(named, by="dataset"),
+        "differences": plots.differences(named),
+        "grid": plots.grid(named, by="model"),
+        "gap_share": plots.gap_share(dict.fromkeys(NAMES, (items(0), items(1, "text")))),
+        "occurrences": plots.occurrences(dict.fromkeys(NAMES, (native, native)), k=2),
+        "drift": plots.drift(dict.fromkeys(NAMES, snapshots), native, relevance(), native).axes[0],
+    }
+    for title, ax in figures.items():
+        ax.figure.savefig(tmp_path / f"{title}.png")
+        texts = [text.get_text() for text in ax.figure.findobj(Text)]
+        drawn = [Text()._preprocess_math(text) for text in texts if "mathdefault" not in text]  # but ticks: 10 to the n
+        assert not any(formula for _, formula in drawn), title
+        for name in NAMES[:3]:
+            assert any(name in words for words, _ in drawn), (title, name)
+    for title in ("by_class", "values", "drift", "occurrences"):
+        legend = [text.get_text() for text in figures[title].get_legend().get_texts()]
+        assert len([name for name in legend if name != "native query"]) == len(NAMES), title
 
 
 def test_a_table_without_differences_is_refused() -> None:
@@ -209,10 +259,10 @@ def test_a_grid_by_model_has_a_row_for_each_and_gaps_where_nothing_was_run() -> 
     assert [t.get_text() for t in ax.get_xticklabels()] == ["OTI-I", "OTI-OTI", "I-I"]
     words = {tuple(t.get_position()): (t.get_text(), t.get_fontweight()) for t in ax.texts}
     assert words == {
-        (0, 0): ("+10.0", "bold"),
-        (1, 0): ("-20.0", "normal"),
+        (0, 0): ("+0.100", "bold"),
+        (1, 0): ("-0.200", "normal"),
         (2, 0): ("base", "normal"),
-        (0, 1): ("+2.0", "bold"),
+        (0, 1): ("+0.020", "bold"),
         (2, 1): ("base", "normal"),
     }
     with pytest.raises(XgapError, match="choose its rows first"):
@@ -287,8 +337,10 @@ def test_a_gap_map_keeps_the_distances_of_a_plane_and_joins_pairs() -> None:
     assert ends == pytest.approx(np.stack([drawn[:6], drawn[6:]], axis=1)[[0, 2, 5]])
     assert "of the variance" in ax.get_xlabel()
     assert ax.get_legend_handles_labels()[1] == ["image", "text"]
-    with pytest.raises(XgapError, match="joins pairs by index"):
-        plots.gap_map(x, y.select(names[:2]))
+    lines, images, _ = plots.gap_map(x, y.select(names[:2])).collections  # what has no partner is left out
+    assert (len(lines.get_segments()), len(images.get_offsets())) == (2, 2)
+    with pytest.raises(XgapError, match="pairs are by id"):
+        plots.gap_map(x, Features(-ring, [f"t{k}" for k in range(6)], "text", "text"))
 
 
 def shifted_table() -> pd.DataFrame:

@@ -95,7 +95,8 @@ def test_from_a_name_to_the_numbers(model: Any, data: Any) -> None:
         assert {"ap", "ap_at_r", "r_precision", "hit_at_1"} <= set(table.columns)
         assert tuple(table.index) == images.ids
         assert table["ap"].dropna().between(0, 1).all()
-    report = xg.gap_report(images.select(images.ids[: len(texts)]), texts)
+    paired = xg.Features(texts.vectors, images.ids[: len(texts)], "text", "text")
+    report = xg.gap_report(images.select(paired.ids), paired)
     assert len(report) == 1
     assert {"modality_gap", "rmg", "alignment"} <= set(report.columns)
     assert report["modality_gap"].iloc[0] == pytest.approx(

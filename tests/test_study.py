@@ -22,10 +22,10 @@ from xgap_analysis.encoding import encode
 from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
 from xgap_analysis.inversion import invert
-from xgap_analysis.metrics import bootstrap_interval, gap_report, misalignment, paired_test
+from xgap_analysis.metrics import bootstrap_interval, gap_report, holm, misalignment, paired_test, verdict
 from xgap_analysis.models import DualEncoder
 from xgap_analysis.store import Store
-from xgap_analysis.study import COMPARISONS, Bench, Comparison, Study, main_rows, save_table, verdict
+from xgap_analysis.study import COMPARISONS, Bench, Comparison, Study, main_rows, save_table, untrained
 
 KINDS = ("cat", "dog", "owl", "bee", "elk")
 SEEDS = (1, 2, 3)
@@ -173,7 +173,11 @@ def test_intervals_and_tests_are_those_of_the_metrics_over_groups_of_one_label(m
     assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high))
     assert (row["difference_low"], row["difference_high"]) == pytest.approx((test.low, test.high))
     assert row["p_value"] == pytest.approx(test.p_value)
-    assert row["verdict"] == verdict(test.low, test.high, -1)
+    assert row["n_groups"] == test.n_groups == 5
+    said = verdict(test.low, test.high, row["p_adjusted"], 5, -1)
+    assert (row["verdict"], row["reason"]) == (said.word, said.reason)
+    assert row["verdict"] == "inconclusive"
+    assert "5 groups, at least" in row["reason"]
 
 
 @pytest.mark.usefixtures("world")
@@ -235,7 +239,7 @@ def test_the_table_is_tidy(model: DualEncoder, other_model: DualEncoder) -> None
     assert (rest["difference_low"] <= rest["difference"]).all()
     assert (rest["difference"] <= rest["difference_high"]).all()
     assert rest["p_value"].between(0, 1, inclusive="right").all()
-    assert set(rest["verdict"]) <= {"supported", "contradicted", "too small to tell", "higher", "lower"}
+    assert set(rest["verdict"]) <= {"supported", "contradicted", "inconclusive", "higher", "lower"}
     assert {"of_model", "of_weights", "of_precision", "of_activation", "of_view"} <= set(table)
     assert table["of_weights"].str.fullmatch("[0-9a-f]{64}").all()
 
@@ -259,23 +263,48 @@ def test_a_table_is_saved_whole(model: DualEncoder, tmp_path: Path) -> None:
     assert list(main.index) == [0, 1]
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "claim", "said"),
-    [
-        (0.1, 0.2, 1, "supported"),
-        (0.1, 0.2, -1, "contradicted"),
-        (0.1, 0.2, 0, "higher"),
-        (-0.2, -0.1, 1, "contradicted"),
-        (-0.2, -0.1, -1, "supported"),
-        (-0.2, -0.1, 0, "lower"),
-        (-0.1, 0.1, 1, "too small to tell"),
-        (0.0, 0.1, 1, "too small to tell"),
-        (-0.1, 0.0, -1, "too small to tell"),
-        (math.nan, math.nan, 1, "too small to tell"),
-    ],
-)
-def test_the_verdict_needs_an_interval_on_one_side_of_zero(low: float, high: float, claim: int, said: str) -> None:
-    assert verdict(low, high, claim) == said
+@pytest.mark.usefixtures("world")
+def test_choosing_rows_of_a_table_changes_no_adjusted_p(model: DualEncoder) -> None:
+    table = Study([model], [animals()], ["I-I", "OTI-I", "zero-shot", "OTI-T"], progress=False).run()
+    tested = table[table["main"] & table["p_value"].notna()]
+    assert len(tested) == 2
+    assert set(tested["family_size"]) == {2}
+    assert tested["family"].nunique() == 1
+    assert tested["family"].str.startswith("random-0 animals test #").all()
+    assert tested["p_adjusted"].tolist() == pytest.approx(holm(tested["p_value"]).tolist())
+    fewer = Study([model], [animals()], ["I-I", "OTI-I"], progress=False).run()
+    alone = main_rows(fewer).set_index("comparison").loc["OTI-I"]
+    assert (alone["family_size"], alone["p_adjusted"]) == (1, alone["p_value"])
+    assert alone["family"] not in set(tested["family"])  # another family, and it says so
+    outside = table[~table["main"] & table["p_value"].notna()]
+    assert set(outside["family"]) == {""}
+    assert outside["p_adjusted"].isna().all()
+    assert outside["reason"].str.contains("not in the family").all()
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("kind", ["shuffled labels", "first weights", "the study says so", "a correction"])
+def test_a_control_has_numbers_and_no_verdict(kind: str, model: DualEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Bench, "_calibrating", lambda bench, space: planted(bench, space, "all"))
+    data = animals().shuffled() if kind == "shuffled labels" else animals()
+    asked = ["none", "random-subspace"] if kind == "a correction" else ["none"]
+    if kind == "first weights":
+        monkeypatch.setattr("xgap_analysis.study.untrained", lambda name: name == model.name)
+    control = kind == "the study says so"
+    table = Study([model], [data], ["I-I", "OTI-I"], asked, control=control, progress=False).run()
+    rows = main_rows(table).set_index(["correction", "comparison"])
+    row = rows.loc[("random-subspace" if kind == "a correction" else "none", "OTI-I")]
+    assert row["control"]
+    assert pd.isna(row["verdict"])
+    assert row["reason"] == "control"
+    assert row["p_adjusted"] > 0
+    assert rows.loc[("none", "OTI-I"), "control"] == (kind != "a correction")
+
+
+def test_models_with_their_first_weights_are_known_by_name() -> None:
+    assert untrained("tiny-untrained")
+    assert untrained("ViT-B-32/random")
+    assert not untrained("tiny")
 
 
 # Comparisons and corrections of one's own

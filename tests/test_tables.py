@@ -14,14 +14,16 @@ def test_numbers_stand_with_their_intervals() -> None:
             {**ROW, "value": 0.5, "low": 0.4, "high": 0.6, "n_queries": 7},
             {**ROW, "main": False, "value": 0.9, "low": 0.9, "high": 0.9, "n_queries": 7},
             {**ROW, "value": 0.25, "low": np.nan, "high": np.nan, "n_queries": 1, "difference": -0.25}
-            | {"difference_low": -0.5, "difference_high": 0.125, "verdict": "too small to tell", "transductive": True},
+            | {"difference_low": -0.5, "difference_high": 0.125, "verdict": "inconclusive", "transductive": True}
+            | {"p_value": 0.104, "p_adjusted": 0.184, "n_groups": 10, "reason": "10 groups, at least 15 needed"},
         ]
     )
     first, second = main_results(table)
     assert (first["value"], first["difference"], first["vs"], first["verdict"]) == ("0.500 [0.400, 0.600]", "", "", "")
     assert second["value"] == "0.250"
     assert (second["difference"], second["vs"]) == ("-0.250 [-0.500, +0.125]", "I-I")
-    assert second["verdict"] == "too small to tell"
+    assert (second["p"], second["p adjusted"], second["groups"]) == ("0.1040", "0.1840", "10")
+    assert (second["verdict"], second["reason"]) == ("inconclusive", "10 groups, at least 15 needed")
     assert second["correction"] == "none (transductive)"
     assert first.keys() == second.keys()
 
@@ -36,7 +38,9 @@ def test_a_summary_leaves_out_what_all_rows_share() -> None:
     table = pd.DataFrame([{**ROW, **numbers}, {**ROW, **numbers, "comparison": "OTI-I", "metric": "other"}])
     shown = summary(table, digits=4)
     assert list(shown.index) == ["I-I", "OTI-I"]
-    assert list(shown.columns) == ["metric", "value", "difference", "vs", "verdict", "queries"]
+    assert list(shown.columns) == [
+        *("metric", "value", "difference", "vs", "p", "p adjusted", "verdict", "reason", "queries", "groups")
+    ]
     assert shown.loc["I-I", "value"] == "0.5000 [0.4123, 0.6000]"
     assert len(summary(pd.DataFrame())) == 0
 

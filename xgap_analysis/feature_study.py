@@ -1,6 +1,5 @@
 """A study without a model: what two files of vectors, of any two modalities, say about each other."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -85,14 +84,10 @@ class FeatureStudy:
     def gaps(self) -> pd.DataFrame:
         """One row of gap metrics (see `gap_report`), of the items that both sides have, paired by id.
 
-        Where no id is on both sides, what needs pairs is NaN and `n` is 0. With labels, the misalignment within each
-        side is given too.
+        Where no id is on both sides, what needs pairs is NaN and `n` is 0, and a warning says so. With labels, the
+        misalignment within each side is given too.
         """
-        both = [i for i in self.x.ids if i in set(self.y.ids)]
-        row = gap_report(self.x.select(both), self.y.select(both)) if both else gap_report(self.x, self.y)
-        if not both:  # as many rows on both sides are no pairs
-            row[["rmg", "alignment", "cross_cosine"]] = math.nan
-            row["n"] = 0
+        row = gap_report(self.x, self.y)
         if self.labels is not None:
             relevance = self.bench.data.relevance()
             for side in (self.x, self.y):

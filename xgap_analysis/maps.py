@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,8 @@ from xgap_analysis.metrics.retrieval import counted_elsewhere
 from xgap_analysis.progress import tell
 
 METHODS = ("pca", "umap")
+FEW = 15  # items, up to which UMAP starts from random places
 PLACED = 512  # items that UMAP places at a time
-ASKED = 300  # queries that the retrieval of `gap_numbers` asks with
 _KEPT: "OrderedDict[tuple[str, str, str], PlaneMap]" = OrderedDict()
 _MOST_KEPT = 8
 
@@ -90,7 +90,9 @@ def _fit(images: Features, texts: Features, method: str) -> PlaneMap:
     else:
         from umap import UMAP
 
-        fitted = UMAP(n_neighbors=min(15, len(both) - 1), metric="cosine", random_state=42, n_jobs=1)
+        # The spectral start needs more eigenvectors than a handful of items has.
+        start = "spectral" if len(both) > FEW else "random"
+        fitted = UMAP(n_neighbors=min(15, len(both) - 1), metric="cosine", random_state=42, n_jobs=1, init=start)
         points, share = fitted.fit_transform(both), math.nan
     return PlaneMap(method, points[: len(images)], points[len(images) :], share, fitted)
 
@@ -119,29 +121,39 @@ def gap_numbers(
     relevance: Relevance | None = None,
     classes: Features | None = None,
     labels: Mapping[str, str] | None = None,
+    pairs: tuple[Features, Features] | None = None,
+    queries: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> dict[str, float]:
     """`modality_gap`, `zero_shot_top1`, `ap_image_to_text` and `ap_text_to_image`: numbers that follow the two sides.
 
-    What cannot be computed (no classes, no labels) is left out. Retrieval asks with at most the first 300 items.
+    With the pairs and the queries of a bench they are those of `Study.gaps` and `Study.run`. What cannot be computed
+    (no classes, no labels) is left out.
 
     Args:
         images, texts: `[n, d]` and `[m, d]`.
         relevance: what answers what across the sides.
         classes: one feature a class, whose ids are the labels.
         labels: image id to label.
+        pairs: images and their captions (`Bench.pairs`), whose means the gap lies between; all images and texts
+            without it.
+        queries: ids of the images and of the texts that are queries; all without it.
     """
-    numbers = {"modality_gap": modality_gap(images, texts)}
+    asking = [images, texts]
+    if queries is not None:
+        asking = [side.select(ids) for side, ids in zip(asking, queries, strict=True)]
+    numbers = {"modality_gap": modality_gap(*(pairs or (images, texts)))}
     if classes is not None and labels is not None:
         named = set(classes.ids)
-        known = images.select(i for i in images.ids if labels.get(i) in named)
+        known = asking[0].select(i for i in asking[0].ids if labels.get(i) in named)
         if len(known):
             numbers["zero_shot_top1"] = float(zero_shot(known, classes, labels, topk=(1,))["correct_at_1"].mean())
     if relevance is not None:
-        for name, query, gallery in (("ap_image_to_text", images, texts), ("ap_text_to_image", texts, images)):
+        directions = (("ap_image_to_text", asking[0], texts), ("ap_text_to_image", asking[1], images))
+        for name, query, gallery in directions:
             tell("retrieval across the gap", len(numbers), 4)
             with counted_elsewhere():  # queries without a relevant item are left out of the mean
                 try:
-                    numbers[name] = float(retrieval(query.select(query.ids[:ASKED]), gallery, relevance)["ap"].mean())
+                    numbers[name] = float(retrieval(query, gallery, relevance)["ap"].mean())
                 except XgapError:  # labels that do not reach across
                     continue
     return numbers

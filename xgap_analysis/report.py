@@ -369,7 +369,8 @@ def _index(out: Path, pages: Sequence[Page], table: pd.DataFrame, parameters: Ma
         parts += [
             "<h2>Results</h2>",
             "<p>The main measure of each comparison, in [0, 1], with its 95 % interval; the difference is paired, "
-            f"from the comparison that <i>vs</i> names. All rows: {link(out / RESULTS, RESULTS)}.</p>",
+            "from the comparison that <i>vs</i> names, <i>p adjusted</i> is Holm's over the tests of its study, and "
+            f"<i>groups</i> counts the independent groups of queries. All rows: {link(out / RESULTS, RESULTS)}.</p>",
             _html_table(main_results(table)),
         ]
     for page in pages:

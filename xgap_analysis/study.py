@@ -195,11 +195,11 @@ class Study:
         (95 % paired bootstrap over groups of queries that share a label), baseline, difference, difference_low,
         difference_high, p_value (sign-flip test), p_adjusted (Holm's, over the main measures of one model on one data
         set), family and family_size (the id and the number of the tests that p_adjusted is over, fixed here), claim,
-        control, verdict and reason (see `metrics.verdict`), seed_spread (standard deviation of the value over inversion seeds), n_queries,
-        n_unanswerable, n_gallery, n_groups, note, and where the features came from (`of_...`). All scores are in
-        [0, 1]. The baseline is the comparison's own, uncorrected; its rows have no difference. A cell that cannot be
-        computed (a tower without a linear projection, say) has a `note` instead of a value, and one that could only
-        come out as 1 (one class, say) has a `note` beside it.
+        control, verdict and reason (see `metrics.verdict`), seed_spread (standard deviation of the value over inversion
+        seeds), n_queries, n_unanswerable, n_gallery, n_groups, note, and where the features came from (`of_...`). All
+        scores are in [0, 1]. The baseline is the comparison's own, uncorrected; its rows have no difference. A cell
+        that cannot be computed (a tower without a linear projection, say) has a `note` instead of a value, and
+        one that could only come out as 1 (one class, say) has a `note` beside it.
 
         Features are kept in the store, so a killed run resumes where it stopped.
         """
@@ -548,9 +548,16 @@ class Bench:
             judged |= {*self.data.images.ids, *self.data.texts.ids}
         return not judged.isdisjoint((*self.fit_data.images.ids, *self.fit_data.texts.ids))
 
-    def pairs(self) -> tuple[Features, Features]:
-        """Images and their captions, pairs by index: each image with the first text of its label, under its own id."""
-        images, texts = self.view("image", "all"), self.view("text", "all")
+    def pairs(self, images: Features | None = None, texts: Features | None = None) -> tuple[Features, Features]:
+        """Images and their captions, pairs by id: each image with the first text of its label, under its own id.
+
+        Args:
+            images, texts: of this bench, such as after a correction; the native ones by default.
+
+        Raises:
+            XgapError: no image that shares a label with a text.
+        """
+        images, texts = images or self.view("image", "all"), texts or self.view("text", "all")
         labels = self.data.labels.get("pair", self.labels)  # items of one class are no pairs, where pairs are known
         first: dict[str, str] = {}
         for i in texts.ids:
@@ -566,7 +573,11 @@ class Bench:
         return images.select(paired), y
 
     def gaps(self) -> pd.DataFrame:
-        """One row of gap metrics: image-caption pairs, one caption (the first) per image."""
+        """One row of gap metrics: image-caption pairs, one caption (the first) per image.
+
+        What lies between the modalities is over the pairs; what is measured within one counts a text that stands
+        beside several images once (see `gap_report`).
+        """
         images, texts, labels = self.view("image", "all"), self.view("text", "all"), self.labels
         x, y = self.pairs()
         row = gap_report(x, y)

@@ -16,9 +16,10 @@ def main_results(table: pd.DataFrame, digits: int = 3) -> list[dict[str, str]]:
 
     Returns:
         One mapping from heading to text for each row. Scores are in [0, 1]; intervals are 95 %; the difference is
-        paired, from the comparison that `vs` names; "transductive" marks a correction fitted on what is judged. A
-        cell that could not be computed says why in place of a verdict. Where the table has figures of papers, they
-        stand under "published", with their source, or with what keeps a figure from being compared.
+        paired, from the comparison that `vs` names, with its p-value and Holm's over the family of the study;
+        "transductive" marks a correction fitted on what is judged. `reason` says why a verdict is inconclusive, or
+        that a row is of a control. A cell that could not be computed says why in place of a verdict. Where the table
+        has figures of papers, they stand under "published", with their source, or with what keeps a figure from being compared.
     """
     main = table[table["main"].astype(bool)] if "main" in table else table
     found = [name for name in ABOUT if name in main]
@@ -32,9 +33,12 @@ def main_results(table: pd.DataFrame, digits: int = 3) -> list[dict[str, str]]:
         words["value"] = _interval(row, "value", "low", "high", digits)
         words["difference"] = _interval(row, "difference", "difference_low", "difference_high", digits, sign="+")
         words["vs"] = str(row.get("baseline", "")) if words["difference"] else ""
-        verdict = row.get("verdict")
-        words["verdict"] = verdict if isinstance(verdict, str) else str(row.get("note", ""))
+        words["p"], words["p adjusted"] = (_p_value(row.get(name)) for name in ("p_value", "p_adjusted"))
+        verdict, reason = row.get("verdict"), row.get("reason")
+        words["verdict"] = verdict if isinstance(verdict, str) else _cell(row.get("note", ""))
+        words["reason"] = reason if isinstance(reason, str) else ""
         words["queries"] = str(row.get("n_queries", ""))
+        words["groups"] = _cell(row.get("n_groups", ""))
         if printed:
             words["published"] = _interval(row, "published", "", "", digits)
             words["source"] = _words(row["published_source"]) or _words(row.get("published_note"))
@@ -77,6 +81,10 @@ def _interval(row: Mapping[str, object], middle: str, low: str, high: str, digit
 
 def _words(value: object) -> str:
     return value if isinstance(value, str) else ""  # tables without the column, below others that have it
+
+
+def _p_value(value: object) -> str:
+    return "" if value is None or pd.isna(value) else f"{value:.4f}"
 
 
 def _cell(value: object) -> str:

@@ -39,15 +39,13 @@ def training_table() -> str:
 
 
 def results_table(results: pd.DataFrame) -> str:
-    """One line a question, one column a model: value with its 95 % interval, in per cent."""
+    """One line a question, one column a model: value with its 95 % interval, in [0, 1]."""
     lines = ["| split | question | chance | " + " | ".join(MODELS) + " |", "|---|---|---|" + "---|" * len(MODELS)]
     for (split, question), rows in results.groupby(["split", "question"], sort=False):
         by_model = rows.set_index("model")
         known = [by_model.loc[m] if m in by_model.index else None for m in MODELS]
-        cells = [
-            "" if r is None else f"{100 * r['value']:.1f} ({100 * r['low']:.1f}, {100 * r['high']:.1f})" for r in known
-        ]
-        lines.append(f"| {split} | {question} | {100 * rows['chance'].iloc[0]:.1f} | " + " | ".join(cells) + " |")
+        cells = ["" if r is None else f"{r['value']:.3f} ({r['low']:.3f}, {r['high']:.3f})" for r in known]
+        lines.append(f"| {split} | {question} | {rows['chance'].iloc[0]:.3f} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -61,19 +59,20 @@ def gaps_table(gaps: pd.DataFrame) -> str:
 
 
 def claims_table(study: pd.DataFrame) -> str:
-    """What each interval says of each claim."""
+    """What each difference says of each claim."""
     lines = [
-        "| model | split | comparison | from | to, difference with 95 % interval | verdict |",
-        "|---|---|---|---|---|---|",
+        "| model | split | comparison | from | to, difference with 95 % interval | p, adjusted | groups | verdict |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     main = study[study["main"]]
     value = main.set_index(["model", "split", "comparison"])["value"]
     for row in main[main["difference"].notna()].to_dict("records"):
         before = value[row["model"], row["split"], row["baseline"]]
         lines.append(
-            f"| `{row['model']}` | {row['split']} | {row['comparison']} against {row['baseline']} | {100 * before:.1f} "
-            f"| {100 * row['value']:.1f}, {100 * row['difference']:+.2f} ({100 * row['difference_low']:+.2f}, "
-            f"{100 * row['difference_high']:+.2f}) | {row['verdict']} |"
+            f"| `{row['model']}` | {row['split']} | {row['comparison']} against {row['baseline']} | {before:.3f} "
+            f"| {row['value']:.3f}, {row['difference']:+.4f} ({row['difference_low']:+.4f}, "
+            f"{row['difference_high']:+.4f}) | {row['p_value']:.4f}, {row['p_adjusted']:.4f} | {row['n_groups']} "
+            f"| {row['verdict'] if isinstance(row['verdict'], str) else row['reason']} |"
         )
     return "\n".join(lines)
 

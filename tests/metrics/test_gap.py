@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -25,7 +26,7 @@ from xgap_analysis.metrics import (
 
 
 def features(vectors, side="image"):
-    return Features(torch.as_tensor(vectors), [f"{side}{i}" for i in range(len(vectors))], side, side)
+    return Features(torch.as_tensor(vectors), [str(i) for i in range(len(vectors))], side, side)
 
 
 def sides(n=23, d=6, seed=0, shift=1.0, m=None):
@@ -149,16 +150,46 @@ def test_known_answers():
     assert uniformity(features([[1.0, 0.0], [-1.0, 0.0]])) == pytest.approx(-8)
 
 
-def test_report_of_unpaired_sides():
-    x, y = sides(m=9)
-    report = gap_report(x, y)
-    assert report.attrs == {"paired": False, "n_x": 23, "n_y": 9}
+def test_pairs_are_by_id_and_never_by_length():
+    x, y = sides()
+    turned = y.select(reversed(y.ids))
+    pd.testing.assert_frame_equal(gap_report(x, turned), gap_report(x, y))
+    assert gap_report(x, y).attrs == {"paired": True, "n_x": 23, "n_y": 23}
+    strangers = Features(y.vectors, [f"text {i}" for i in y.ids], "text", "text")
+    with pytest.warns(
+        UserWarning, match="pairs are by id, and no id of x .* give the two vectors of a pair the same id"
+    ):
+        report = gap_report(x, strangers)
+    assert report.attrs == {"paired": False, "n_x": 23, "n_y": 23}
     assert report.columns[report.isna().any()].tolist() == ["rmg", "alignment", "cross_cosine"]
     assert report["n"].item() == 0
-    assert gap_report(*sides()).attrs["paired"]
     for paired_only in (alignment, cross_cosine, relative_modality_gap):
-        with pytest.raises(XgapError, match="x has 23 vectors and y 9"):
-            paired_only(x, y)
+        assert paired_only(x, turned) == pytest.approx(paired_only(x, y))
+        with pytest.raises(XgapError, match="pairs are by id, and no id"):
+            paired_only(x, strangers)
+
+
+def test_what_has_no_partner_is_left_out_and_counted():
+    x, y = sides(m=9)
+    with pytest.warns(UserWarning, match="14 of 23 vectors of x and 0 of 9 of y have no partner"):
+        report = gap_report(x, y)
+    pd.testing.assert_frame_equal(report, gap_report(x.select(y.ids), y), check_exact=True)
+    assert report["n"].item() == 9
+
+
+def test_within_a_side_a_text_that_stands_beside_many_images_counts_once():
+    x, texts = sides(n=30)[0], sides(n=3, seed=5)[1]
+    beside = features(texts.vectors.repeat_interleave(10, dim=0), "text")
+    for metric in (cone, uniformity, effective_rank):
+        assert metric(beside) == pytest.approx(metric(texts), rel=1e-9)
+    report = gap_report(x, beside).iloc[0]
+    assert (report["cone_y"], report["uniformity_y"]) == (pytest.approx(cone(texts)), pytest.approx(uniformity(texts)))
+    match = mean((1 - cos(u, v)) / 2 for u, v in zip(rows(x), rows(beside), strict=True))
+    intra = mean(mean((1 - cos(u, v)) / 2 for u, v in pairs_within(side)) for side in (x, texts))
+    assert report["rmg"] == pytest.approx(match / (match + intra), rel=1e-6)
+    assert report["modality_gap"] == pytest.approx(modality_gap(x, texts))  # ten images each: the same mean
+    same = features(np.ones((4, 3)))
+    assert (cone(same), uniformity(same)) == (1, 0)
 
 
 def test_users_mistakes():

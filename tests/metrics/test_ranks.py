@@ -95,23 +95,34 @@ CLOUDS = {
 }
 
 
-@pytest.mark.parametrize("cloud", CLOUDS)
-@pytest.mark.parametrize("setting", ["highest", "medium"])  # the user's own, which may be bfloat16
-def test_single_precision_gives_the_ranks_of_double_precision(cloud, setting):
+def coarse(query, gallery, out=None):
+    """A product as processors with bfloat16 units make it, on any processor."""
+    made = (query.bfloat16() @ gallery.bfloat16()).float()
+    return made if out is None else out.copy_(made)
+
+
+def searched(cloud, labels):
+    """Queries among a gallery, what is relevant, and the ranks by double precision."""
     n, m, d = 60, 4000, 64
     gallery = Features(unit(CLOUDS[cloud](m, d)), [f"g{i}" for i in range(m)], "image", "image")
     query = gallery.select(gallery.ids[::67][:n])
-    bound = Relevance.from_labels([i % 9 for i in range(n)], [i % 400 for i in range(m)]).bind(query.ids, gallery.ids)
+    bound = Relevance.from_labels([i % 9 for i in range(n)], [i % labels for i in range(m)]).bind(
+        query.ids, gallery.ids
+    )
     own = _Block.of(query.vectors, gallery.vectors, bound, 0, True)
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(setting)
-    try:
-        single = query.vectors @ gallery.vectors.T
-    finally:
-        torch.set_float32_matmul_precision(before)
     with ThreadPoolExecutor(2) as pool:
-        found = own.near_ranks(single.clone(), pool)
         expected = own.true_ranks(products(query.vectors, gallery.vectors, torch.empty(n, m)), pool)
+    return query, gallery, bound, own, expected
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_single_precision_gives_the_ranks_of_double_precision(cloud):
+    query, gallery, bound, own, expected = searched(cloud, 400)
+    n, m = len(query), len(gallery)
+    # Rounded from the true similarities: the processor's own product may be any, and has a test below.
+    single = products(query.vectors, gallery.vectors, torch.empty(n, m)) * (1 + 2**-22)
+    with ThreadPoolExecutor(2) as pool:
+        found = own.near_ranks(single, pool)
     assert found is not None  # not so many are close that all were computed
     for part in ("row", "rank", "grade"):
         assert torch.equal(getattr(found, part), getattr(expected, part))
@@ -119,6 +130,31 @@ def test_single_precision_gives_the_ranks_of_double_precision(cloud, setting):
     itself = torch.tensor([gallery.ids.index(i) for i in query.ids])
     hits = bound.grades(0, n).gather(1, order)[order != itself[:, None]].reshape(n, m - 1) > 0
     assert torch.equal(torch.stack([expected.row, expected.rank], dim=1), hits.nonzero())
+
+
+def test_a_coarse_product_is_counted_again_where_few_are_close():
+    query, gallery, _, own, expected = searched("random", 4000)
+    with ThreadPoolExecutor(2) as pool:
+        found = own.near_ranks(coarse(query.vectors, gallery.vectors.T), pool)
+    assert found is not None
+    assert torch.equal(found.rank, expected.rank)
+
+
+def test_a_coarse_product_is_given_up_where_many_are_close():
+    query, gallery, _, own, _ = searched("a narrow cone", 40)
+    with ThreadPoolExecutor(2) as pool:
+        assert own.near_ranks(coarse(query.vectors, gallery.vectors.T), pool) is None
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+@pytest.mark.parametrize("labels", [40, 4000])
+@pytest.mark.parametrize("product", [None, coarse])
+def test_no_rank_depends_on_the_product_that_a_processor_has(cloud, labels, product, monkeypatch):
+    query, gallery, bound, _, expected = searched(cloud, labels)
+    if product is not None:
+        monkeypatch.setattr(torch, "mm", product)
+    parts = list(relevant_ranks(query, gallery, bound, exclude_self=True, block=None, normalise=None))
+    assert torch.equal(torch.cat([part.rank for part in parts]), expected.rank)
 
 
 def test_where_almost_all_is_tied_all_is_computed_in_double_precision():

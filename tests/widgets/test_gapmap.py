@@ -23,10 +23,17 @@ def test_the_numbers_follow_the_slider(bench: Bench) -> None:
     gapmap = GapMap(bench)
     assert gapmap.error == ""
     images, texts, classes = (bench.view(*of) for of in (("image", "all"), ("text", "all"), ("text", "classes")))
-    assert gapmap.numbers["modality_gap"] == pytest.approx(xg.metrics.modality_gap(images, texts))
+    assert gapmap.numbers["modality_gap"] == pytest.approx(bench.gaps()["modality_gap"].item())
+    asked = ["I-T", "T-I", "zero-shot"]
+    rows = xg.main_rows(xg.Study([bench.model], [bench.data], asked, progress=False).run()).set_index("comparison")
+    names = {"ap_image_to_text": "I-T", "ap_text_to_image": "T-I", "zero_shot_top1": "zero-shot"}
+    for name, comparison in names.items():
+        assert gapmap.numbers[name] == pytest.approx(rows.loc[comparison, "value"])
     gapmap._lambda.value = 0.3
     shift = xg.correction("gap-shift", lambda_=0.3).fit(xg.Calibration(images, texts, "test"))
-    assert gapmap.numbers["modality_gap"] == pytest.approx(xg.metrics.modality_gap(shift(images), shift(texts)))
+    assert gapmap.numbers["modality_gap"] == pytest.approx(
+        xg.metrics.modality_gap(*bench.pairs(shift(images), shift(texts)))
+    )
     accuracy = xg.zero_shot(shift(images), shift(classes), bench.labels)["correct_at_1"].mean()
     assert gapmap.numbers["zero_shot_top1"] == pytest.approx(accuracy)
     ap = xg.retrieval(shift(images), shift(texts), bench.data)["ap"].mean()

@@ -1,10 +1,13 @@
 """The modality gap: where the two sides lie on the sphere, how far apart, and how widely each is spread.
 
-x is one side (images) and y the other (texts); pairs are by index. Sums of float32 vectors are taken in double
-precision; whatever runs over all pairs of items is exact, in closed form or in blocks.
+x is one modality (images) and y the other (texts); pairs are by id, never by position. What is measured within one
+modality counts each distinct vector once, so that a class text that stands beside a hundred images is one text. Sums of
+float32 vectors are taken in double precision; whatever runs over all pairs of items is exact, in closed form or in
+blocks.
 """
 
 import math
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -48,7 +51,7 @@ def relative_modality_gap(x: Features, y: Features) -> float:
 
     Source: Schrodi et al., Two Effects, One Trigger, ICLR 2025.
     """
-    _check(x, y, paired=True)
+    x, y = paired(x, y)
     match = max(0.0, (1 - cross_cosine(x, y)) / 2)
     intra = max(0.0, (1 - (cone(x) + cone(y)) / 2) / 2)
     return match / (intra + match) if intra + match > 0 else math.nan
@@ -86,18 +89,18 @@ def alignment(x: Features, y: Features) -> float:
 
     Source: Wang and Isola, Understanding contrastive representation learning, ICML 2020, section 4 (alpha = 2).
     """
-    _check(x, y, paired=True)
+    x, y = paired(x, y)
     return float((x.vectors.double() - y.vectors.double()).square().sum(dim=1).mean())
 
 
 def cross_cosine(x: Features, y: Features) -> float:
     """Mean cosine of the pairs, `E cos(x_i, y_i)`, in [-1, 1]; 1 is best."""
-    _check(x, y, paired=True)
+    x, y = paired(x, y)
     return float((x.vectors.double() * y.vectors.double()).sum(dim=1).mean())
 
 
 def uniformity(x: Features, *, block: int | None = None) -> float:
-    """How evenly one side covers the sphere: `log E exp(-2 ||u - v||^2)` over its pairs of distinct items.
+    """How evenly one side covers the sphere: `log E exp(-2 ||u - v||^2)` over its pairs of distinct vectors.
 
     In [-8, 0]: 0 where all vectors are the same, about -4 for many even directions in high dimension. Lower is more
     uniform.
@@ -109,6 +112,9 @@ def uniformity(x: Features, *, block: int | None = None) -> float:
     Source: Wang and Isola, Understanding contrastive representation learning, ICML 2020, section 4 (t = 2).
     """
     _check(x, x, least=2)
+    x = distinct(x)
+    if len(x) < 2:
+        return 0.0
     block = block_of(len(x), cell=24, most=1024) if block is None else block
     vectors, total = x.vectors.double(), 0.0
     norms = vectors.square().sum(dim=1)
@@ -120,14 +126,17 @@ def uniformity(x: Features, *, block: int | None = None) -> float:
 
 
 def cone(x: Features) -> float:
-    """Mean cosine between two distinct items of one side: how narrow the cone is that the side fills.
+    """Mean cosine between two distinct vectors of one side: how narrow the cone is that the side fills.
 
-    Formula: `(||sum of rows||^2 - sum of ||row||^2) / (n (n - 1))`, which is the mean over all pairs. In
-    [-1 / (n - 1), 1]: 0 for even directions, 1 where all vectors are the same.
+    Formula: `(||sum of rows||^2 - sum of ||row||^2) / (n (n - 1))` over the n distinct rows, which is the mean over all
+    pairs. In [-1 / (n - 1), 1]: 0 for even directions, 1 where all vectors are the same.
 
     Source: the cone effect, Liang et al., Mind the Gap, NeurIPS 2022, section 2.
     """
     _check(x, x, least=2)
+    x = distinct(x)
+    if len(x) < 2:
+        return 1.0
     vectors, n = x.vectors.double(), len(x)
     return float((vectors.sum(dim=0).square().sum() - vectors.square().sum()) / (n * (n - 1)))
 
@@ -136,7 +145,7 @@ def effective_rank(x: Features, *, centred: bool = False) -> float:
     """Number of dimensions that one side really uses: the exponential of the entropy of its spectrum.
 
     Formula: `exp(-sum p_i log p_i)`, `p_i = s_i / sum s`, with the singular values s (not their squares) of the matrix
-    `[n, d]`. In [1, min(n, d)]: 1 where all vectors lie on a line, min(n, d) for an even spectrum.
+    `[n, d]` of distinct rows. In [1, min(n, d)]: 1 where all vectors lie on a line, min(n, d) for an even spectrum.
 
     Args:
         x: `[n, d]`.
@@ -144,7 +153,7 @@ def effective_rank(x: Features, *, centred: bool = False) -> float:
 
     Source: Roy and Vetterli, The effective rank, EUSIPCO 2007; as RankMe for representations in Garrido et al., 2023.
     """
-    vectors = x.vectors.double()
+    vectors = distinct(x).vectors.double()
     if centred:
         vectors = vectors - vectors.mean(dim=0)
     values = torch.linalg.svdvals(vectors)
@@ -159,10 +168,14 @@ def gap_report(x: Features, y: Features) -> pd.DataFrame:
 
     Columns: `modality_gap`, `rmg`, `separability`, `alignment`, `uniformity_x`, `uniformity_y`, `cone_x`, `cone_y`,
     `cross_cosine`, `effective_rank_x`, `effective_rank_y` (see the functions of these names) and `n`, the number of
-    pairs. Sides of different length have no pairs: `rmg`, `alignment` and `cross_cosine` are NaN and `n` is 0.
+    pairs.
+
+    Pairs are by id, and all numbers are of the items that both sides have; how many are left out is said in a warning.
+    Equal lengths alone make no pairs: where no id is on both sides, `rmg`, `alignment` and `cross_cosine` are NaN, `n`
+    is 0, and a warning says so.
 
     Args:
-        x, y: `[n, d]` and `[m, d]`, two vectors a side at least; pairs by index where n = m.
+        x, y: `[n, d]` and `[m, d]`, two vectors a side at least; a pair has the same id on both sides.
 
     Returns:
         One row; `attrs` holds `paired`, `n_x` and `n_y`.
@@ -171,37 +184,73 @@ def gap_report(x: Features, y: Features) -> pd.DataFrame:
         XgapError: different dimensions, or a side of fewer than two vectors.
     """
     _check(x, y, least=2)
-    paired = len(x) == len(y)
+    n_x, n_y = len(x), len(y)
+    both = set(x.ids) & set(y.ids)
+    if both:
+        x, y = paired(x, y)
+        _check(x, y, least=2)
+        if len(both) < max(n_x, n_y):
+            what = f"{n_x - len(both)} of {n_x} vectors of x and {n_y - len(both)} of {n_y} of y"
+            warnings.warn(f"{what} have no partner of the same id on the other side and are left out", stacklevel=2)
+    else:
+        warnings.warn(f"{_no_pairs(x, y)}; rmg, alignment and cross_cosine are NaN", stacklevel=2)
     row = {
         "modality_gap": modality_gap(x, y),
-        "rmg": relative_modality_gap(x, y) if paired else math.nan,
+        "rmg": relative_modality_gap(x, y) if both else math.nan,
         "separability": separability(x, y),
-        "alignment": alignment(x, y) if paired else math.nan,
+        "alignment": alignment(x, y) if both else math.nan,
         "uniformity_x": uniformity(x),
         "uniformity_y": uniformity(y),
         "cone_x": cone(x),
         "cone_y": cone(y),
-        "cross_cosine": cross_cosine(x, y) if paired else math.nan,
+        "cross_cosine": cross_cosine(x, y) if both else math.nan,
         "effective_rank_x": effective_rank(x),
         "effective_rank_y": effective_rank(y),
-        "n": len(x) if paired else 0,
+        "n": len(both),
     }
     report = pd.DataFrame([row])
-    report.attrs = {"paired": paired, "n_x": len(x), "n_y": len(y)}
+    report.attrs = {"paired": bool(both), "n_x": n_x, "n_y": n_y}
     return report
+
+
+def paired(x: Features, y: Features) -> tuple[Features, Features]:
+    """The items that both sides have, in the order of x: pairs by id.
+
+    Raises:
+        XgapError: different dimensions, or no id on both sides.
+    """
+    _check(x, y)
+    if x.ids == y.ids:
+        return x, y
+    known = set(y.ids)
+    both = [i for i in x.ids if i in known]
+    if not both:
+        raise XgapError(_no_pairs(x, y))
+    return x.select(both), y.select(both)
+
+
+def _no_pairs(x: Features, y: Features) -> str:
+    what = f"pairs are by id, and no id of x (such as {x.ids[0]!r}) is one of y (such as {y.ids[0]!r})"
+    return f"{what}; give the two vectors of a pair the same id"
+
+
+def distinct(x: Features) -> Features:
+    """One row of each vector that stands several times, bit for bit, such as a class text beside each of its images."""
+    first: dict[bytes, str] = {}
+    for item, row in zip(x.ids, x.vectors.cpu().numpy(), strict=True):
+        first.setdefault(row.tobytes(), item)
+    return x if len(first) == len(x) else x.select(first.values())
 
 
 def _mean(x: Features) -> Float[Tensor, " d"]:
     return x.vectors.double().mean(dim=0)
 
 
-def _check(x: Features, y: Features, *, paired: bool = False, least: int = 1) -> None:
+def _check(x: Features, y: Features, *, least: int = 1) -> None:
     if x.dim != y.dim:
         raise XgapError(f"x has {x.dim} dimensions and y {y.dim}; they must be the same")
     if min(len(x), len(y)) < least:
         raise XgapError(f"a side has {min(len(x), len(y))} vectors; at least {least} are needed")
-    if paired and len(x) != len(y):
-        raise XgapError(f"pairs are by index, but x has {len(x)} vectors and y {len(y)}")
 
 
 def variance_along_gap(x: Features, y: Features) -> float:

@@ -38,8 +38,8 @@ class Interval:
 class PairedTest:
     """Mean of `b - a` with its bootstrap interval, and the two-sided p-value of "b and a are exchangeable".
 
-    `n` values lie in `n_groups` independent groups; with fewer than `metrics.verdicts.ENOUGH_GROUPS` the interval is too
-    narrow and neither number can carry a conclusion.
+    `n` values lie in `n_groups` independent groups; with fewer than `metrics.verdicts.ENOUGH_GROUPS` the interval is
+    too narrow and carries no conclusion.
     """
 
     difference: float
@@ -66,7 +66,7 @@ def bootstrap_interval(
 
     Formula: draw as many groups as there are, with replacement; the mean is the total of the drawn values over their
     number; low and high are the (1 - level) / 2 and (1 + level) / 2 quantiles of `resamples` such means. With few
-    groups (below about 20) the interval is too narrow.
+    groups the interval is too narrow: docs/type_one.csv, and `verdict`.
 
     Args:
         values: `[n]`; NaN (a query without relevant items) is left out.

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from xgap_analysis.errors import XgapError, unknown_name
 from xgap_analysis.metrics import seed_interval
-from xgap_analysis.plots.style import BLUE, GREY, line_styles, open_axes, own_axes
+from xgap_analysis.plots.style import BLUE, GREY, in_legend, line_styles, open_axes, own_axes, plain
 
 
 def over_settings(table: pd.DataFrame, quantities: Sequence[str], step: int | None = None) -> Figure:
@@ -46,11 +46,11 @@ def over_settings(table: pd.DataFrame, quantities: Sequence[str], step: int | No
             ax.plot(place, mean, "o", color=BLUE, ms=6)
         if " - " in quantity:
             ax.axhline(0, color="black", lw=1)
-        ax.set_title(quantity, fontsize=10)
-        ax.set_xticks(range(len(settings)), settings, fontsize=9)
+        ax.set_title(plain(quantity), fontsize=10)
+        ax.set_xticks(range(len(settings)), [plain(name) for name in settings], fontsize=9)
     for ax in axes.flat[len(quantities) :]:
         ax.set_visible(False)
-    fig.supxlabel(str(table["ablation"].iloc[0]), fontsize=10)
+    fig.supxlabel(plain(table["ablation"].iloc[0]), fontsize=10)
     open_axes(axes.flat)
     return fig
 
@@ -77,14 +77,14 @@ def runs(table: pd.DataFrame, x: str, y: str, step: int | None = None, ax: Axes 
     ablations = wide.index.get_level_values("ablation")
     for (colour, _, marker), name in zip(line_styles(), dict.fromkeys(ablations), strict=False):
         own = wide[ablations == name]
-        ax.plot(own[x], own[y], marker, color=colour, ms=6, ls="", alpha=0.8, label=name)
+        ax.plot(own[x], own[y], marker, color=colour, ms=6, ls="", alpha=0.8, label=in_legend(name))
         for setting, middle in own.groupby("setting", sort=False)[[x, y]].mean().iterrows():
             ax.annotate(
-                str(setting), tuple(middle), xytext=(5, 4), textcoords="offset points", fontsize=8, color=colour
+                plain(setting), tuple(middle), xytext=(5, 4), textcoords="offset points", fontsize=8, color=colour
             )
     if " - " in y:
         ax.axhline(0, color="black", lw=1)
-    ax.set(xlabel=x, ylabel=y)
+    ax.set(xlabel=plain(x), ylabel=plain(y))
     ax.legend(frameon=False, fontsize=9)
     open_axes([ax])
     return ax

@@ -5,27 +5,40 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from xgap_analysis.errors import XgapError, unknown_name
-from xgap_analysis.plots.style import VERDICT_STYLE, line_styles, open_axes, own_axes
+from xgap_analysis.plots.style import (
+    VERDICT_MARKER,
+    by_sign,
+    differences_map,
+    in_legend,
+    line_styles,
+    open_axes,
+    own_axes,
+    plain,
+)
 
 
 def differences(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Paired differences from the baseline with their 95 % intervals, one line a comparison.
 
+    The colour is the sign of the difference; the mark, filled where the result is conclusive, is the verdict, which
+    stands beside it with Holm's p-value and the number of groups. Controls carry no verdict.
+
     Args:
         table: rows of `Study.run()`; the main measure of each comparison is drawn.
         ax: where to draw; a new figure by default.
     """
-    rows = table[table["main"] & table["difference"].notna()].iloc[::-1]
+    rows = table[table["main"] & table["difference_low"].notna()].iloc[::-1]  # a mean over data sets has no interval
     if rows.empty:
         raise XgapError("the table holds no comparison with a baseline")
     ax = own_axes(ax, 7, 0.42 * len(rows) + 1)
     for height, row in enumerate(rows.to_dict("records")):
-        colour, marker = VERDICT_STYLE[row["verdict"]]
+        colour, concluded = by_sign(row["difference"]), isinstance(row["verdict"], str)
+        word = row["verdict"] if concluded else row["reason"] if isinstance(row["reason"], str) else ""
+        fill = colour if concluded and word != "inconclusive" else "white"
         ax.plot([row["difference_low"], row["difference_high"]], [height, height], color=colour, lw=2)
-        ax.plot(row["difference"], height, marker, color=colour, ms=8)
-        ax.annotate(
-            row["verdict"], (1.02, height), xycoords=("axes fraction", "data"), va="center", fontsize=9, color=colour
-        )
+        ax.plot(row["difference"], height, VERDICT_MARKER.get(word, "D"), color=colour, mfc=fill, ms=8)
+        said = f"{word} (p {row['p_adjusted']:.3f}, {row['n_groups']:.0f} groups)"
+        ax.annotate(said, (1.02, height), xycoords=("axes fraction", "data"), va="center", fontsize=9)
     ax.axvline(0, color="black", lw=1)
     many_models, many_corrections = rows["model"].nunique() > 1, rows["correction"].nunique() > 1
     names = [
@@ -35,7 +48,7 @@ def differences(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         + f"\n{row['split']}" * (rows["split"].nunique() > 1)
         for row in rows.to_dict("records")
     ]
-    ax.set_yticks(range(len(rows)), names)
+    ax.set_yticks(range(len(rows)), [plain(name) for name in names])
     ax.set_ylim(-0.6, len(rows) - 0.4)
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.set_xlabel("paired difference (mAP or top-1 accuracy), 95 % interval")
@@ -67,20 +80,20 @@ def values(table: pd.DataFrame, by: str = "model", ax: Axes | None = None) -> Ax
         part = rows[rows[by] == name]
         heights = [comparisons.index(c) + offset * (k - (len(names) - 1) / 2) for c in part["comparison"]]
         ax.hlines(heights, part["low"], part["high"], color=colour, lw=2)
-        ax.plot(part["value"], heights, marker, color=colour, ms=6, label=name)
-    ax.set_yticks(range(len(comparisons)), comparisons)
+        ax.plot(part["value"], heights, marker, color=colour, ms=6, label=in_legend(name))
+    ax.set_yticks(range(len(comparisons)), [plain(name) for name in comparisons])
     ax.set_ylim(len(comparisons) - 0.5, -0.5)
     ax.grid(axis="x", color="#EEEEEE")
     ax.set_axisbelow(True)
     ax.set_xlabel("mAP or top-1 accuracy, 95 % interval")
     if len(names) > 1:
-        ax.legend(frameon=False, title=by, loc="upper left", bbox_to_anchor=(1.01, 1))
+        ax.legend(frameon=False, title=plain(by), loc="upper left", bbox_to_anchor=(1.01, 1))
     open_axes([ax])
     return ax
 
 
 def grid(table: pd.DataFrame, by: str = "correction", ax: Axes | None = None) -> Axes:
-    """Corrections (or models) x comparisons: each cell's paired difference from the uncorrected baseline, times 100.
+    """Corrections (or models) x comparisons: each cell's paired difference from the uncorrected baseline.
 
     Bold where Holm's adjusted p-value is below 0.05; a dagger marks a correction fitted on what is judged, and "n/a" a
     cell that could not be computed.
@@ -99,20 +112,20 @@ def grid(table: pd.DataFrame, by: str = "correction", ax: Axes | None = None) ->
     if rows.duplicated(["comparison", by]).any():
         raise XgapError(f"a grid by {by} shows one value a cell (one data set and split, say); choose its rows first")
     cells = {(row["comparison"], row[by]): row for row in rows.to_dict("records")}
-    shown = [[cells[c, k]["difference"] * 100 if (c, k) in cells else float("nan") for c in comparisons] for k in lines]
+    shown = [[cells[c, k]["difference"] if (c, k) in cells else float("nan") for c in comparisons] for k in lines]
     bound = max((abs(x) for line in shown for x in line if x == x), default=1.0)
     ax = own_axes(ax, 0.85 * len(comparisons) + 2.5, 0.34 * len(lines) + 1)
-    ax.imshow(shown, cmap="PuOr_r", vmin=-bound, vmax=bound, aspect="auto", alpha=0.8)
+    ax.imshow(shown, cmap=differences_map(), vmin=-bound, vmax=bound, aspect="auto")
     for (comparison, line), row in cells.items():
-        difference = row["difference"] * 100
-        words = f"{difference:+.1f}" if difference == difference else ("n/a" if row["note"] else "base")
+        difference = row["difference"]
+        words = f"{difference:+.3f}" if difference == difference else ("n/a" if row["note"] else "base")
         weight = "bold" if row["p_adjusted"] < 0.05 else "normal"
-        dark = "white" if abs(difference) > 0.75 * bound else "black"
+        dark = "white" if difference > 0.75 * bound else "black"
         place = comparisons.index(comparison), lines.index(line)
         ax.text(*place, words, ha="center", va="center", fontsize=8, fontweight=weight, color=dark)
     seen = {row[by] for row in rows.to_dict("records") if row["transductive"]}
-    ax.set_yticks(range(len(lines)), [f"{name} †" if name in seen else name for name in lines], fontsize=8)
-    ax.set_xticks(range(len(comparisons)), comparisons, rotation=30, ha="right", fontsize=9)
+    ax.set_yticks(range(len(lines)), [plain(f"{name} †" if name in seen else name) for name in lines], fontsize=8)
+    ax.set_xticks(range(len(comparisons)), [plain(name) for name in comparisons], rotation=30, ha="right", fontsize=9)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     return ax

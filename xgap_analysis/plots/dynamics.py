@@ -11,7 +11,7 @@ from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
 from xgap_analysis.metrics import bootstrap_interval, retrieval
 from xgap_analysis.metrics.similarities import HasRelevance
-from xgap_analysis.plots.style import GREY, line_styles, open_axes
+from xgap_analysis.plots.style import GREY, in_legend, line_styles, open_axes, plain
 
 Snapshots = Mapping[int, Features]
 
@@ -58,8 +58,8 @@ def drift(
         curve = [bootstrap_interval(values, groups=groups) for values in moved]
         cosine = [float((run[s].vectors * target.vectors).sum(dim=1).mean()) for s in steps]
         left.fill_between(steps, [c.low for c in curve], [c.high for c in curve], color=colour, alpha=0.15, lw=0)
-        left.plot(steps, [c.mean for c in curve], marker=marker, ls=style, color=colour, ms=4, label=title)
-        right.plot(steps, cosine, marker=marker, ls=style, color=colour, ms=4, label=title)
+        left.plot(steps, [c.mean for c in curve], marker=marker, ls=style, color=colour, ms=4, label=in_legend(title))
+        right.plot(steps, cosine, marker=marker, ls=style, color=colour, ms=4, label=in_legend(title))
         least = min(least, *cosine)
     if paired:
         left.axhline(0, color=GREY, ls="--", label="native query")
@@ -68,7 +68,7 @@ def drift(
         left.axhspan(level.low, level.high, color=GREY, alpha=0.12, lw=0)
         left.axhline(level.mean, color=GREY, ls="--", label="native query")
     of = f"difference in {metric}" if paired else f"mean {metric}"
-    left.set(xlabel="inversion steps", ylabel=f"{of}, 95 % interval")
+    left.set(xlabel="inversion steps", ylabel=f"{plain(of)}, 95 % interval")
     right.set(xlabel="inversion steps", ylabel="cosine to the native feature", ylim=(least - 0.02, 1.02))
     left.legend(frameon=False, fontsize=9)
     for ax in (left, right):

@@ -13,7 +13,8 @@ from xgap_analysis.corrections import correction
 from xgap_analysis.errors import XgapError
 from xgap_analysis.features import Features
 from xgap_analysis.metrics import modality_gap, variance_along_gap
-from xgap_analysis.plots.style import BLUE, GREY, line_styles, open_axes, own_axes
+from xgap_analysis.metrics.gap import paired
+from xgap_analysis.plots.style import BLUE, GREY, in_legend, line_styles, open_axes, own_axes, plain
 
 
 def gap_map(x: Features, y: Features, pairs: int = 60, ax: Axes | None = None) -> Axes:
@@ -23,16 +24,14 @@ def gap_map(x: Features, y: Features, pairs: int = 60, ax: Axes | None = None) -
     lie together here and far apart there.
 
     Args:
-        x, y: images and texts `[n, d]`, pairs by index (see `Bench.pairs`).
+        x, y: images and texts `[n, d]`, pairs by id (see `Bench.pairs`).
         pairs: how many of them are joined by a line, evenly chosen.
         ax: where to draw; a new figure by default.
 
     Raises:
         XgapError: sides that have no pairs.
     """
-    if len(x) != len(y) or x.dim != y.dim:
-        what = f"x is [{len(x)}, {x.dim}] and y [{len(y)}, {y.dim}]"
-        raise XgapError(f"a map joins pairs by index, but {what}; see Bench.pairs()")
+    x, y = paired(x, y)
     both = np.concatenate([x.vectors.cpu().double().numpy(), y.vectors.cpu().double().numpy()])
     both -= both.mean(axis=0)
     _, spread, axes = np.linalg.svd(both, full_matrices=False)
@@ -44,7 +43,7 @@ def gap_map(x: Features, y: Features, pairs: int = 60, ax: Axes | None = None) -
     ax.add_collection(LineCollection(list(ends[chosen]), colors=GREY, linewidths=0.5, alpha=0.5, zorder=1))
     sides = zip(line_styles(), (x.space, y.space), ends.swapaxes(0, 1), strict=False)
     for (colour, _, marker), name, side in sides:
-        ax.scatter(side[:, 0], side[:, 1], s=9, color=colour, marker=marker, alpha=0.5, lw=0, label=name)
+        ax.scatter(side[:, 0], side[:, 1], s=9, color=colour, marker=marker, alpha=0.5, lw=0, label=in_legend(name))
     ax.set_xlabel(f"first component ({share[0]:.0%} of the variance)")
     ax.set_ylabel(f"second component ({share[1]:.0%})")
     ax.set_aspect("equal", adjustable="datalim")
@@ -64,7 +63,7 @@ def gap_share(sides: Mapping[str, tuple[Features, Features]], ax: Axes | None = 
     shares = [variance_along_gap(x, y) for x, y in sides.values()]
     bars = ax.barh(range(len(shares)), shares, color=BLUE)
     ax.bar_label(bars, [f"{share:.2f}" for share in shares], padding=3)
-    ax.set_yticks(range(len(shares)), list(sides))
+    ax.set_yticks(range(len(shares)), [plain(name) for name in sides])
     ax.invert_yaxis()
     ax.set(xlabel="share of variance along the gap", xlim=(0, 1.1 * max(shares)))
     open_axes([ax])
@@ -90,7 +89,7 @@ def shift_curve(table: pd.DataFrame, moved: Mapping[float, tuple[Features, Featu
     parts = rows.groupby("comparison", sort=False)
     for (colour, style, marker), (name, part) in zip(line_styles(), parts, strict=False):
         left.fill_between(part["lambda_"], part["low"], part["high"], color=colour, alpha=0.15, lw=0)
-        left.plot(part["lambda_"], part["value"], marker=marker, ls=style, color=colour, ms=4, label=name)
+        left.plot(part["lambda_"], part["value"], marker=marker, ls=style, color=colour, ms=4, label=in_legend(name))
     left.set(xlabel="lambda", ylabel="mAP or accuracy, 95 % interval", ylim=(0, None))
     left.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     steps = sorted(moved)

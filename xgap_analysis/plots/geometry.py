@@ -10,7 +10,7 @@ from xgap_analysis.corrections import inter_modal_operator
 from xgap_analysis.features import Features
 from xgap_analysis.metrics import k_occurrence
 from xgap_analysis.models.tower import DualEncoder
-from xgap_analysis.plots.style import GREY, line_styles, open_axes, own_axes
+from xgap_analysis.plots.style import GREY, in_legend, line_styles, open_axes, own_axes, plain
 
 
 def spectrum(models: Mapping[str, DualEncoder], k_top: int = 0, k_bottom: int = 0, ax: Axes | None = None) -> Axes:
@@ -26,7 +26,7 @@ def spectrum(models: Mapping[str, DualEncoder], k_top: int = 0, k_bottom: int = 
     for (colour, style, _), (title, model) in zip(line_styles(), models.items(), strict=False):
         values = inter_modal_operator(model).singular_values.numpy()
         rank = max(rank, len(values))
-        ax.plot(np.arange(1, len(values) + 1), values / values[0], color=colour, ls=style, label=title)
+        ax.plot(np.arange(1, len(values) + 1), values / values[0], color=colour, ls=style, label=in_legend(title))
     for start, stop in ((0, k_top), (rank - k_bottom, rank)):
         if stop > start:
             ax.axvspan(start + 0.5, stop + 0.5, color=GREY, alpha=0.2, lw=0)
@@ -48,7 +48,9 @@ def occurrences(sides: Mapping[str, tuple[Features, Features]], k: int = 10, ax:
     for (colour, style, _), (title, (query, gallery)) in zip(line_styles(), sides.items(), strict=False):
         counts = k_occurrence(query, gallery, k).sort(descending=True).values.numpy()
         share = (np.arange(len(counts)) + 0.5) / len(counts)
-        ax.plot(share, counts, color=colour, ls=style, label=f"{title}: {np.mean(counts == 0):.0%} never found")
+        ax.plot(
+            share, counts, color=colour, ls=style, label=in_legend(f"{title}: {np.mean(counts == 0):.0%} never found")
+        )
     ax.set(xlabel="share of the gallery, most frequent first", ylabel=f"times among the {k} nearest", yscale="symlog")
     ax.legend(frameon=False)
     open_axes([ax])
@@ -66,12 +68,15 @@ def sweep_curve(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     option = frame.attrs["option"]
     for (colour, style, _), (split, part) in zip(line_styles(), frame.groupby("split", sort=False), strict=False):
         ax.fill_between(part[option], part["difference_low"], part["difference_high"], color=colour, alpha=0.15, lw=0)
-        ax.plot(part[option], part["difference"], color=colour, ls=style, marker="o", ms=4, label=split)
+        ax.plot(part[option], part["difference"], color=colour, ls=style, marker="o", ms=4, label=in_legend(split))
     ax.axvline(
-        frame.loc[frame["chosen"], option].iloc[0], color=GREY, ls=":", label=f"chosen on {frame['split'].iloc[0]}"
+        frame.loc[frame["chosen"], option].iloc[0],
+        color=GREY,
+        ls=":",
+        label=plain(f"chosen on {frame['split'].iloc[0]}"),
     )
     ax.axhline(0, color="black", lw=1)
-    ax.set(xlabel=option, ylabel="difference from no correction")
+    ax.set(xlabel=plain(option), ylabel="difference from no correction")
     ax.legend(frameon=False)
     open_axes([ax])
     return ax

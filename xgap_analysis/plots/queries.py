@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from xgap_analysis.errors import XgapError
 from xgap_analysis.metrics import bootstrap_interval
-from xgap_analysis.plots.style import BLUE, ORANGE, line_styles, open_axes, own_axes
+from xgap_analysis.plots.style import HIGHER, LOWER, in_legend, line_styles, open_axes, own_axes, plain
 
 SAME = 1e-9  # differences below it are rounding
 
@@ -31,7 +31,7 @@ def per_query(before: pd.Series, after: pd.Series, ax: Axes | None = None) -> Ax
     ax = own_axes(ax, 6, 2.8)
     place = np.arange(len(difference) + 1) - 0.5  # the edges of one bar a query
     shares = []
-    for sign, colour, word in ((1, BLUE, "gain"), (0, "none", "same"), (-1, ORANGE, "lose")):
+    for sign, colour, word in ((1, HIGHER, "gain"), (0, "none", "same"), (-1, LOWER, "lose")):
         of = np.where(np.abs(difference) < SAME, 0, np.sign(difference)) == sign
         ax.stairs(np.where(of, difference, 0), place, color=colour, fill=True, lw=0)
         shares.append(f"{of.mean():.0%} {word}")
@@ -74,11 +74,11 @@ def by_class(
         parts = [frame[metric][[labels[i] == name for i in frame.index]] for name in order]
         found = [bootstrap_interval(p, groups=[groups[i] for i in p.index] if groups else None) for p in parts]
         ax.hlines(heights, [f.low for f in found], [f.high for f in found], color=colour, lw=2)
-        ax.plot([f.mean for f in found], heights, marker, color=colour, ms=6, label=title)
+        ax.plot([f.mean for f in found], heights, marker, color=colour, ms=6, label=in_legend(title))
     counts = [sum(labels[i] == name for i in first.index) for name in order]
-    ax.set_yticks(range(len(order)), [f"{name} ({n})" for name, n in zip(order, counts, strict=True)])
+    ax.set_yticks(range(len(order)), [plain(f"{name} ({n})") for name, n in zip(order, counts, strict=True)])
     ax.set_ylim(len(order) - 0.5, -0.5)
-    ax.set_xlabel(f"{metric}, 95 % interval (number of queries in brackets)")
+    ax.set_xlabel(f"{plain(metric)}, 95 % interval (number of queries in brackets)")
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1))
     open_axes([ax])
     return ax

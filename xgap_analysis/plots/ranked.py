@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from xgap_analysis.datasets.records import Images
 from xgap_analysis.errors import XgapError
-from xgap_analysis.plots.style import GREEN
+from xgap_analysis.plots.style import GREEN, plain
 
 
 def ranked(
@@ -39,7 +39,7 @@ def ranked(
     fig.set_layout_engine("constrained")
     for line, (title, frame) in zip(axes, rankings.items(), strict=True):
         _item(line[0], query, query_space, images, words)
-        line[0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=10)
+        line[0].set_ylabel(plain(title), rotation=0, ha="right", va="center", fontsize=10)
         line[0].set_title("query", fontsize=8)
         line[0].spines[:].set_visible(False)
         for ax in line[len(frame) + 1 :]:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from xgap_analysis.errors import unknown_name
-from xgap_analysis.plots.style import BLUE, ORANGE, line_styles, own_axes
+from xgap_analysis.plots.style import BLUE, ORANGE, in_legend, line_styles, own_axes, plain
 
 
 def densities(histograms: Mapping[str, pd.DataFrame], sharex: bool = True) -> Figure:
@@ -30,7 +30,9 @@ def densities(histograms: Mapping[str, pd.DataFrame], sharex: bool = True) -> Fi
             ax.plot(frame.index, frame[column], color=colour, ls=style, lw=1.5, label=f"{column} class")
         used = np.flatnonzero(density.max(axis=1) > 0)
         ax.set_xlim(frame.index[used[0]] - 0.02, frame.index[used[-1]] + 0.02)
-        ax.set(title=f"{title}   overlap {overlap:.2f}", xlabel="cosine", yticks=[], ylim=(0, 1.3 * density.max()))
+        ax.set(
+            title=f"{plain(title)}   overlap {overlap:.2f}", xlabel="cosine", yticks=[], ylim=(0, 1.3 * density.max())
+        )
         ax.spines[["top", "right", "left"]].set_visible(False)
     axes[0][0].set_ylabel("density of pairs")
     axes[0][0].legend(frameon=False, loc="upper left", ncols=2)
@@ -60,7 +62,7 @@ def cosines(histograms: Mapping[str, pd.DataFrame], pairs: str = "all", ax: Axes
             density = frame[pairs]
         mean = float((density.index * density).sum() / density.sum())
         ax.fill_between(density.index, density, color=colour, alpha=0.15, lw=0)
-        ax.plot(density.index, density, color=colour, ls=style, lw=1.5, label=f"{title}: mean {mean:.2f}")
+        ax.plot(density.index, density, color=colour, ls=style, lw=1.5, label=in_legend(f"{title}: mean {mean:.2f}"))
         used = density.index[density > 0]
         low, high, top = min(low, used[0]), max(high, used[-1]), max(top, density.max())
     room = 1.1 + 0.13 * len(histograms)  # above the curves, for the legend

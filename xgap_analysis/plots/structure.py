@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from xgap_analysis.errors import unknown_name
-from xgap_analysis.plots.style import own_axes
+from xgap_analysis.plots.style import own_axes, plain
 
 
 def agreement(table: pd.DataFrame, metric: str = "linear_cka", ax: Axes | None = None) -> Axes:
@@ -31,8 +31,9 @@ def agreement(table: pd.DataFrame, metric: str = "linear_cka", ax: Axes | None =
     ax.imshow(square, cmap="Blues", vmin=0, vmax=1, alpha=0.9)
     for (i, j), value in np.ndenumerate(square):
         ax.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=9, color="white" if value > 0.6 else "black")
-    ax.set_xticks(range(len(names)), names, rotation=30, ha="right")
-    ax.set_yticks(range(len(names)), names)
+    shown = [plain(name) for name in names]
+    ax.set_xticks(range(len(names)), shown, rotation=30, ha="right")
+    ax.set_yticks(range(len(names)), shown)
     ax.set_title(f"{metric.replace('_', ' ')} (n = {table['n'].iloc[0]})", fontsize=10)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)

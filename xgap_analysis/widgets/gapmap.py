@@ -161,7 +161,9 @@ class GapMap(Panel):
         places = [plane.place(side) for side in moved[:2]] if lambda_ else [plane.images, plane.texts]
         labels = self._known(lambda: bench.labels)
         named = moved[2] if len(moved) > 2 else None
-        numbers = gap_numbers(moved[0], moved[1], self._relevance(), named, labels)
+        pairs = self._known(lambda: bench.pairs(moved[0], moved[1]))
+        queries = (bench.view("image", "queries").ids, bench.view("text", "queries").ids)
+        numbers = gap_numbers(moved[0], moved[1], self._relevance(), named, labels, pairs, queries)
         return _Scene(plane, lambda_, moved[0], moved[1], np.concatenate(places), numbers)
 
     def _relevance(self) -> Relevance | None:
@@ -294,6 +296,9 @@ class GapMap(Panel):
         """Python that gives the map and the numbers on screen."""
         scene = self._stands()
         with_classes = "zero_shot_top1" in self.numbers
+        named = "*classes, bench.labels" if with_classes else "None, None"
+        paired = self._known(self.bench.pairs) is not None
+        pairs = "bench.pairs(images, texts)" if paired else "None"
         answers = f"bench.data.relevance({self.bench.study.level!r})" if self._relevance() is not None else "None"
         return "\n".join(
             [
@@ -306,7 +311,9 @@ class GapMap(Panel):
                 *(['sides.append(bench.view("text", "classes"))'] if with_classes else []),
                 f"images, texts, *classes = maps.move_sides({scene.lambda_!r}, *sides)",
                 "plots.plane(plane.place(images), plane.place(texts))",
-                f"maps.gap_numbers(images, texts, {answers}{', *classes, bench.labels' if with_classes else ''})",
+                'queries = [bench.view(space, "queries").ids for space in ("image", "text")]',
+                f"pairs = {pairs}",
+                f"maps.gap_numbers(images, texts, {answers}, {named}, pairs, queries)",
             ]
         )
 
@@ -326,6 +333,7 @@ class GapMap(Panel):
     def figure(self) -> "Figure":
         """The map on screen as a figure; points are coloured by modality, or by similarity where that is shown."""
         from xgap_analysis.plots import plane
+        from xgap_analysis.plots.style import plain
 
         scene = self._stands()
         n, points = len(scene.images), scene.points
@@ -334,7 +342,7 @@ class GapMap(Panel):
             values = self._similarity()
             colours = {"images_colour": values[:n], "texts_colour": values[n:]}
         axes = plane(points[:n], points[n:], self._lines(), **colours)
-        axes.set_title(f"{self.bench.model.name}, λ = {scene.lambda_:g}", fontsize=10)
+        axes.set_title(f"{plain(self.bench.model.name)}, λ = {scene.lambda_:g}", fontsize=10)
         return axes.get_figure(root=True)  # type: ignore[return-value]
 
     def name(self) -> str:

@@ -7,10 +7,12 @@ from typing import Any
 import ipywidgets
 import pandas as pd
 
+from xgap_analysis.metrics.verdicts import INCONCLUSIVE
+
 ROWS = 14  # lines on a page
-WIDTH, LABEL = "104px", "196px"
+WIDTH, LABEL = "134px", "196px"
 STEPS = (-0.6, -0.2, 0.2, 0.6)  # of the largest difference on screen
-TINTS = ("#F1A340", "#FEE0B6", "#F7F7F7", "#D8DAEB", "#A79CCB")  # lower to higher; black text can be read on all
+TINTS = ("#EDB84D", "#F6E0B3", "#F7F7F7", "#BBD7E8", "#7FB8DA")  # lower to higher, as in figures; black on all is read
 BASELINE, MISSING = "#FFFFFF", "#DDDDDD"
 ABOUT = ["model", "dataset", "split", "correction"]
 
@@ -18,8 +20,9 @@ ABOUT = ["model", "dataset", "split", "correction"]
 class HeatTable(ipywidgets.VBox):
     """One line for each model, data set and correction, one column for each comparison.
 
-    A cell says value and interval, then the paired difference from the baseline with ▲ or ▼ where its interval
-    excludes zero (all times 100); its tint repeats the difference.
+    A cell says value and interval, then the paired difference from the baseline with ▲ or ▼ where the result is
+    conclusive (see `metrics.verdict`); its tint repeats the difference. The tooltip has p, adjusted p, the number of
+    groups and the reason.
 
     Args:
         on_open: called with the table's row when a cell is clicked.
@@ -32,7 +35,7 @@ class HeatTable(ipywidgets.VBox):
         self._styles = {
             tint: ipywidgets.ButtonStyle(button_color=tint, text_color="#111") for tint in (*TINTS, BASELINE, MISSING)
         }
-        self._cell_layout = ipywidgets.Layout(width=WIDTH, height="44px")
+        self._cell_layout = ipywidgets.Layout(width=WIDTH, height="62px")
         super().__init__(layout={"overflow": "auto"})
 
     def show(self, rows: pd.DataFrame) -> None:
@@ -90,9 +93,7 @@ class HeatTable(ipywidgets.VBox):
             drawn.append(ipywidgets.HBox([label, *(self._cell(cells.get(name), bound) for name in comparisons)]))
         if len(lines) > ROWS:
             drawn.append(self._pages(len(lines)))
-        said = (
-            "Times 100, with 95 % intervals. Δ: paired difference from the baseline; ▲ ▼ where its interval excludes 0."
-        )
+        said = "With 95 % intervals. Δ: paired difference from the baseline, p (Holm) and groups; ▲ ▼ where conclusive."
         self.children = [*drawn, ipywidgets.HTML(f"<div class='xgap-about'>{said} † fitted on what is judged.</div>")]
 
     def _marked(self, name: str) -> str:
@@ -136,11 +137,11 @@ def cell_words(row: Mapping[str, Any]) -> str:
     if pd.isna(row["value"]):
         return "n/a"
     seen = " †" if row.get("transductive") is True else ""
-    value = f"{100 * row['value']:.1f} [{100 * row['low']:.0f}, {100 * row['high']:.0f}]{seen}"
+    value = f"{row['value']:.3f} [{row['low']:.2f}, {row['high']:.2f}]{seen}"
     if pd.isna(row["difference"]):
         return f"{value}\nbaseline"
-    mark = "▲" if row["difference_low"] > 0 else "▼" if row["difference_high"] < 0 else ""
-    return f"{value}\nΔ {100 * row['difference']:+.1f} {mark}".rstrip()
+    mark = ("▲" if row["difference"] > 0 else "▼") if _conclusive(row) else ""
+    return f"{value}\nΔ {row['difference']:+.3f} {mark}\np {row['p_adjusted']:.3f}, {row['n_groups']:.0f} groups"
 
 
 def cell_tooltip(row: Mapping[str, Any]) -> str:
@@ -151,7 +152,10 @@ def cell_tooltip(row: Mapping[str, Any]) -> str:
     words += f"{row['metric']} {row['value']:.4f} [{row['low']:.4f}, {row['high']:.4f}], {row['n_queries']} queries"
     if not pd.isna(row["difference"]):
         interval = f"[{row['difference_low']:+.4f}, {row['difference_high']:+.4f}]"
-        words += f"\nminus {row['baseline']}: {row['difference']:+.4f} {interval}, {row['verdict']}"
+        words += f"\nminus {row['baseline']}: {row['difference']:+.4f} {interval}"
+        words += f"\np {row['p_value']:.4f}, adjusted {row['p_adjusted']:.4f} ({row['family_size']:.0f} tests), "
+        said = ": ".join(word for word in (row["verdict"], row["reason"]) if isinstance(word, str) and word)
+        words += f"{row['n_groups']:.0f} groups\n{said}"
     return f"{words}\nclick for the neighbours"
 
 
@@ -162,5 +166,8 @@ def _tint(row: Mapping[str, Any], bound: float) -> str:
         return BASELINE
     share = row["difference"] / bound if bound else 0.0
     tint = sum(share > step for step in STEPS)
-    certain = row["difference_low"] > 0 or row["difference_high"] < 0
-    return TINTS[tint if certain else min(max(tint, 1), 3)]  # no strong colour for what may be nothing
+    return TINTS[tint if _conclusive(row) else min(max(tint, 1), 3)]  # no strong colour for what may be nothing
+
+
+def _conclusive(row: Mapping[str, Any]) -> bool:
+    return isinstance(row["verdict"], str) and row["verdict"] != INCONCLUSIVE

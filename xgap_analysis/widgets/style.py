@@ -31,7 +31,7 @@ STYLE = f"""<style>
 .xgap .xgap-numbers {{ font-size: 12px; line-height: 18px; border-collapse: collapse; }}
 .xgap .xgap-numbers td {{ padding: 1px 8px 1px 0; }}
 .xgap .xgap-numbers td:last-child {{ text-align: right; font-variant-numeric: tabular-nums; }}
-.xgap .xgap-cell {{ height: 44px; margin: 1px; padding: 2px; font-size: 12px; line-height: 16px; white-space: pre-line;
+.xgap .xgap-cell {{ height: 62px; margin: 1px; padding: 2px; font-size: 12px; line-height: 16px; white-space: pre-line;
   border: 1px solid #CCC; }}
 .xgap .xgap-head {{ height: 34px; font-weight: 600; font-size: 12px; padding: 2px; margin: 1px; line-height: 15px;
   white-space: normal; }}

@@ -1,0 +1,117 @@
+"""Verdicts: what they need, how often they are false, and the family of tests they stand in."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.type_one import DRAWS, false_findings
+from xgap_analysis.metrics import holm, paired_test, verdict, with_verdicts
+from xgap_analysis.metrics.verdicts import ENOUGH_GROUPS, LEVEL
+
+TABLE = pd.read_csv(Path(__file__).parents[2] / "docs" / "type_one.csv")
+MANY = 10 * ENOUGH_GROUPS
+
+
+def error(share: float) -> float:
+    """Two Monte-Carlo standard errors of a share."""
+    return 2 * math.sqrt(share * (1 - share) / DRAWS)
+
+
+def test_verdicts_are_false_in_one_draw_of_twenty_at_most() -> None:
+    exchangeable = TABLE[TABLE["null"] != "skewed"]
+    assert set(exchangeable["sizes"]) == {"equal", "unequal"}
+    assert (TABLE["draws"] == DRAWS).all()
+    assert DRAWS >= 5000
+    assert exchangeable["both"].max() <= LEVEL + error(LEVEL)
+    assert TABLE["both"].max() < 0.08  # skewed differences are no exchange of signs: the docstring of `verdict` says so
+
+
+def test_enough_groups_is_the_least_number_from_which_the_interval_is_not_far_off() -> None:
+    worst = TABLE[TABLE["null"] != "skewed"].groupby("n_groups")["interval"].max()
+    good = worst <= 2 * LEVEL + error(2 * LEVEL)
+    assert good[good.index >= ENOUGH_GROUPS].all()
+    assert not good[good.index < ENOUGH_GROUPS].iloc[-1]
+
+
+@pytest.mark.parametrize("n_groups", [1, 2, 4])
+def test_with_few_groups_intervals_alone_are_false_and_verdicts_are_not(n_groups: int) -> None:
+    found = false_findings("normal", "equal", n_groups, draws=200, resamples=500)
+    assert found["interval"] > 0.1
+    assert found["both"] == 0
+
+
+def test_the_script_gives_the_committed_shares() -> None:
+    committed = TABLE.set_index(["null", "sizes", "n_groups"]).loc[("normal", "equal", 10)]
+    found = false_findings("normal", "equal", 10, draws=600, resamples=500)
+    for name in ("interval", "both"):
+        assert found[name] == pytest.approx(committed[name], abs=4 * math.sqrt(committed[name] / 600))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "claim", "said"),
+    [
+        (0.1, 0.2, 1, "supported"),
+        (0.1, 0.2, -1, "contradicted"),
+        (0.1, 0.2, 0, "higher"),
+        (-0.2, -0.1, 1, "contradicted"),
+        (-0.2, -0.1, -1, "supported"),
+        (-0.2, -0.1, 0, "lower"),
+    ],
+)
+def test_a_verdict_needs_interval_adjusted_test_and_groups(low: float, high: float, claim: int, said: str) -> None:
+    found = verdict(low, high, 0.049, MANY, claim)
+    assert (found.word, found.reason) == (said, "")
+    assert verdict(low, high, 0.049, ENOUGH_GROUPS, claim).word == said
+    for p, n, reason in (
+        (0.05, MANY, "adjusted p not below 0.05"),
+        (0.184, MANY, "adjusted p not below 0.05"),
+        (math.nan, MANY, "not in the family of tests"),
+        (0.001, ENOUGH_GROUPS - 1, f"{ENOUGH_GROUPS - 1} groups, at least {ENOUGH_GROUPS} needed"),
+        (0.001, 1, f"1 group, at least {ENOUGH_GROUPS} needed"),
+    ):
+        found = verdict(low, high, p, n, claim)
+        assert (found.word, found.reason) == ("inconclusive", reason)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-0.1, 0.1), (0.0, 0.1), (-0.1, 0.0), (math.nan, math.nan)])
+def test_an_interval_that_includes_zero_gives_no_verdict(low: float, high: float) -> None:
+    assert verdict(low, high, 0.001, MANY, 1).reason == "the interval includes zero"
+    assert verdict(low, high, 0.2, 4, 1).reason.count(";") == 2  # every reason is given
+
+
+def rows(p: list[float]) -> pd.DataFrame:
+    table = pd.DataFrame({"comparison": [f"c{k}" for k in range(len(p))], "p_value": p})
+    about = {"model": "m", "dataset": "d", "split": "test", "main": True, "claim": 1, "control": False}
+    return table.assign(**about, difference_low=0.1, difference_high=0.2, n_groups=MANY)
+
+
+def test_a_family_is_all_main_measures_that_were_tested_and_is_stored() -> None:
+    p = [0.01, 0.02, math.nan, 0.03]
+    made = with_verdicts(rows(p))
+    np.testing.assert_allclose(made["p_adjusted"], holm(p))
+    assert made["family_size"].tolist() == [3, 3, 0, 3]
+    assert made["verdict"].fillna("").tolist() == ["supported", "supported", "", "supported"]
+    assert made["family"][2] == ""
+    assert made["family"].nunique() == 2
+    other = with_verdicts(rows(p).iloc[:2])
+    assert set(other["family"]).isdisjoint(set(made["family"]))
+    again = with_verdicts(rows(p).iloc[::-1])
+    assert set(again["family"]) == set(made["family"])  # the order of the rows is no part of it
+    outside = with_verdicts(rows(p).assign(main=[True, True, True, False]))
+    assert outside["reason"][3] == "not in the family of tests"
+    assert outside["family_size"].tolist() == [2, 2, 0, 0]
+
+
+def test_a_control_keeps_its_numbers_and_has_no_verdict() -> None:
+    made = with_verdicts(rows([0.01, 0.02]).assign(control=[False, True]))
+    assert made["verdict"].fillna("").tolist() == ["supported", ""]
+    assert made["reason"].tolist() == ["", "control"]
+    assert made["p_adjusted"].tolist() == pytest.approx([0.02, 0.02])
+
+
+def test_a_test_counts_the_groups_that_it_has() -> None:
+    test = paired_test([0.0, 0.0, math.nan, 0.0], [1.0, 2.0, 3.0, 1.0], groups=["a", "a", "b", "c"])
+    assert (test.n, test.n_groups) == (3, 2)
