@@ -13,17 +13,20 @@ NOTEBOOK := notebooks/00_quickstart.ipynb
 export UV_HTTP_TIMEOUT ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test report bench figures lint format lock clean
+.PHONY: help lab test pythons report bench figures lint format lock clean
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 lab: .venv/installed ## open JupyterLab on the notebooks (more options: LAB_ARGS="--no-browser --port 9999")
-	$(VENV)/jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir="$(CURDIR)" \
+	$(VENV)/python -m jupyterlab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir="$(CURDIR)" \
 		--LabApp.default_url="/lab/tree/$(NOTEBOOK)" $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS)
 
 test: lint ## check style and types, then run every test (fewer: PYTEST_ARGS="-m 'not slow'")
 	OMP_NUM_THREADS=1 $(VENV)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
+
+pythons: $(VENV)/uv ## lint and the quick tests on the oldest and the newest Python of this machine
+	JOBS="$(JOBS)" .ci/pythons
 
 report: .venv/installed ## run the notebooks on the embedded default and write results/report/index.html
 	OMP_NUM_THREADS=1 $(VENV)/xgap report
@@ -35,13 +38,13 @@ figures: .venv/installed ## draw the README's pictures
 	OMP_NUM_THREADS=1 $(VENV)/python docs/figures.py
 
 lint: .venv/installed ## check style and types
-	$(VENV)/ruff check
-	$(VENV)/ruff format --check
-	$(VENV)/mypy
+	$(VENV)/python -m ruff check
+	$(VENV)/python -m ruff format --check
+	$(VENV)/python -m mypy
 
 format: .venv/installed ## put the code in the project's style
-	$(VENV)/ruff check --fix
-	$(VENV)/ruff format
+	$(VENV)/python -m ruff check --fix
+	$(VENV)/python -m ruff format
 
 lock: $(VENV)/uv ## choose versions anew (after a change of pyproject.toml, or with LOCK_ARGS=--upgrade)
 	$(VENV)/uv pip compile --quiet pyproject.toml --all-extras --universal --python-version $(LOCK_PYTHON) \

@@ -1,6 +1,9 @@
 """`environment.yml`, `requirements.lock` and `pyproject.toml` say the same."""
 
+import os
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -19,7 +22,7 @@ else:
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = (ROOT / "requirements.lock").read_text()
-PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
+PYTHONS = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if "Python :: 3." in line]
 
 
 def locked(python: str) -> dict[str, str]:
@@ -59,7 +62,8 @@ def test_everything_in_the_lock_has_a_hash_and_nothing_an_address() -> None:
     assert [entry for entry in entries if "--hash=sha256:" not in entry] == []
 
 
-def test_every_asked_for_python_is_supported() -> None:
+def test_every_python_that_is_advertised_is_supported() -> None:
+    assert PYTHONS == ["3.10", "3.11", "3.12", "3.13"]
     assert all(f"{python}.1" in SpecifierSet(PROJECT["requires-python"]) for python in PYTHONS)
     assert "3.9.20" not in SpecifierSet(PROJECT["requires-python"])
 
@@ -74,3 +78,48 @@ def test_conda_gives_python_and_pip_gives_everything_else() -> None:
     assert extras is not None, installed
     assert set(extras[1].split(",")) <= PROJECT["optional-dependencies"].keys()
     assert "dev" in extras[1].split(",")
+
+
+def script(path: Path, *lines: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+    path.chmod(0o755)
+
+
+def checked_pythons(root: Path, own: str, on_path: list[str], of_pyenv: list[str]) -> str:
+    """What `.ci/pythons` says of a machine with these Pythons, where every tool only says how it was called."""
+    for file in (".ci/pythons", "pyproject.toml"):
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / file, root / file)
+    script(root / ".venv/bin/python", f"echo {own}")
+    script(root / ".venv/bin/uv", '[ "$1" != venv ] || install -D -m 755 "${0%uv}says" "$5/bin/python"')
+    script(root / ".venv/bin/says", 'echo "$*"')
+    answer = "case $2 in *\"'{}'\"*) exit 0;; *) exit 1;; esac"  # to the question whether it is of that version
+    script(root / "bin/python3", answer.format(own))
+    for version in ("3.10", "3.11", "3.12", "3.13"):  # pyenv has a name for each version that it knows
+        script(root / f"bin/python{version}", answer.format(version) if version in on_path else "exit 127")
+    for version in of_pyenv:
+        script(root / f"pyenv/versions/{version}.4/bin/python{version}", answer.format(version))
+    env = {"PATH": f"{root / 'bin'}:{os.defpath}", "PYENV_ROOT": str(root / "pyenv"), "TMPDIR": str(root)}
+    done = subprocess.run([root / ".ci/pythons"], env=env, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("own", "on_path", "of_pyenv", "checked"),
+    [
+        ("3.11", ["3.10", "3.12"], ["3.13"], ["3.10", "3.13"]),
+        ("3.11", [], ["3.10", "3.12"], ["3.10", "3.12"]),
+        ("3.10", ["3.12"], [], ["3.12"]),
+        ("3.13", ["3.10"], [], ["3.10"]),
+        ("3.12", [], [], []),
+    ],
+)
+def test_the_oldest_and_the_newest_python_of_a_machine_are_checked_too(
+    own: str, on_path: list[str], of_pyenv: list[str], checked: list[str], tmp_path: Path
+) -> None:
+    said = checked_pythons(tmp_path / "a folder ü", own, on_path, of_pyenv)
+    assert re.findall(r"^Python (\S+) \(", said, re.MULTILINE) == checked
+    for tool in ("-m ruff check", "-m mypy", "-m pytest"):
+        assert said.count(tool) == len(checked)
+    assert ("no other supported Python" in said) is not checked

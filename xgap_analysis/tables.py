@@ -19,7 +19,8 @@ def main_results(table: pd.DataFrame, digits: int = 3) -> list[dict[str, str]]:
         paired, from the comparison that `vs` names, with its p-value and Holm's over the family of the study;
         "transductive" marks a correction fitted on what is judged. `reason` says why a verdict is inconclusive, or
         that a row is of a control. A cell that could not be computed says why in place of a verdict. Where the table
-        has figures of papers, they stand under "published", with their source, or with what keeps a figure from being compared.
+        has figures of papers, they stand under "published", with their source, or with what keeps one from being
+        compared.
     """
     main = table[table["main"].astype(bool)] if "main" in table else table
     found = [name for name in ABOUT if name in main]

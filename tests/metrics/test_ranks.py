@@ -6,8 +6,10 @@ import numba
 import numpy as np
 import pytest
 import torch
+from beartype import beartype
 from hypothesis import given
 from hypothesis import strategies as st
+from jaxtyping import jaxtyped
 
 from xgap_analysis.datasets.records import Relevance
 from xgap_analysis.features import Features
@@ -206,6 +208,16 @@ def test_loops_are_compiled_where_nothing_can_be_kept(monkeypatch):
 
     monkeypatch.setattr(counting, "njit", refusing)
     assert counting._compiled()(lambda x: x + 1)(2) == 3
+
+
+def test_a_loop_in_the_wrapper_of_a_type_checker_is_compiled_and_kept():
+    @jaxtyped(typechecker=beartype)
+    def twice(x: int) -> int:
+        return 2 * x
+
+    loop = counting._compiled()(twice)
+    assert loop(2) == 4
+    assert loop.stats.cache_hits or loop.stats.cache_misses
 
 
 def test_vectors_in_any_memory_order():

@@ -95,10 +95,8 @@ def _cut(records: Sequence[Record], share: float) -> dict[str, list[Record]]:
         raise XgapError(f"train_share is the share of the items that go to train, at least 0 and below 1, not {share}")
 
     def trains(record: Record) -> bool:
-        return (
-            int.from_bytes(hashlib.sha256(record.id.encode("utf-8", "surrogatepass")).digest()[:6], "big") / 2**48
-            < share
-        )
+        digest = hashlib.sha256(record.id.encode("utf-8", "surrogatepass")).digest()
+        return int.from_bytes(digest[:6], "big") / 2**48 < share
 
     cut = {"train": [r for r in records if trains(r)], "test": [r for r in records if not trains(r)]}
     return {split: chosen for split, chosen in cut.items() if chosen}

@@ -4,6 +4,7 @@ Each works on a part of its own, `first` to `last`, without Python's lock, so th
 literal types and unsigned indices (signed ones are tested for wrapping round) to make tight loops of them.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any, no_type_check
 
@@ -14,9 +15,14 @@ BINS = 2**15  # of a row's scores: more of them leave fewer scores to look at cl
 
 
 def _compiled(**options: Any) -> Callable[[Any], Any]:
-    """What is compiled is kept for the next process, where there is a place to keep it."""
+    """What is compiled is kept for the next process, where there is a place to keep it.
+
+    A wrapper, as the import hook of a type checker puts one round every function, is taken off first: numba could
+    neither compile nor keep it.
+    """
 
     def compiled(function: Any) -> Any:
+        function = inspect.unwrap(function)
         try:
             return njit(nogil=True, cache=True, **options)(function)
         except RuntimeError:  # neither the package's folder nor the user's cache can be written

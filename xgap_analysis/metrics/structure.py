@@ -91,7 +91,7 @@ def similarity_spearman(x: Features, y: Features, *, sample: int = 2000, seed: i
     _check(x, y)
     if len(x) < 3:
         raise XgapError(f"a rank correlation of pairs needs at least 3 items, not {len(x)}")
-    chosen = np.arange(len(x))
+    chosen: np.ndarray = np.arange(len(x))
     if len(x) > sample:
         chosen = np.sort(np.random.default_rng(seed).choice(len(x), sample, replace=False))
     above = torch.ones(len(chosen), len(chosen), dtype=torch.bool).triu(diagonal=1)
