@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 import xgap_analysis as xg
 from benchmarks.timing import in_turns, seconds
-from xgap_analysis.encoding import BATCH, _batches
+from xgap_analysis.views.encode import BATCH, _batches
 
 
 class Pictures(torch.utils.data.Dataset):

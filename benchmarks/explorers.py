@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 import xgap_analysis as xg
-from xgap_analysis.study import Bench
+from xgap_analysis.experiments.study import Bench
 from xgap_analysis.widgets import GapMap, NeighbourExplorer
 
 ITEMS, DIMENSIONS, LABELS, GESTURES = 5000, 512, 1000, 40  # items a side

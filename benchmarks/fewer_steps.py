@@ -7,7 +7,7 @@ import torch
 
 import xgap_analysis as xg
 from benchmarks.timing import seconds
-from xgap_analysis.inversion.amortised import AmortisedInverter
+from xgap_analysis.views.inversion.amortised import AmortisedInverter
 
 SETTLED = 1e-4
 

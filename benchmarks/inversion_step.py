@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.timing import in_turns, matrix_rate, operations
-from xgap_analysis.inversion.optimise import Descent, starts, unit_features
-from xgap_analysis.inversion.textual import make_prompt
-from xgap_analysis.inversion.textual import pseudo_forward as textual_forward
-from xgap_analysis.inversion.visual import pseudo_forward as visual_forward
 from xgap_analysis.models import from_open_clip
+from xgap_analysis.views.inversion.loop import Descent, starts, unit_features
+from xgap_analysis.views.inversion.textual import make_prompt
+from xgap_analysis.views.inversion.textual import pseudo_forward as textual_forward
+from xgap_analysis.views.inversion.visual import pseudo_forward as visual_forward
 
 LR, DECAY = 2e-2, 0.01
 GOALS = {"OTI": 15.0, "OVI": 1.25}

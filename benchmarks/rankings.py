@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.timing import in_turns
-from xgap_analysis.datasets.records import Relevance
-from xgap_analysis.features import Features
+from xgap_analysis.core.features import Features
+from xgap_analysis.core.relevance import Relevance
 from xgap_analysis.metrics import retrieval
 
 SAMPLE = 20

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from benchmarks.inversion_step import descent_of, word_ids
 from benchmarks.timing import matrix_rate, operations, seconds
-from xgap_analysis.inversion import STEPS, pseudo_forward
-from xgap_analysis.inversion.optimise import starts, unit_features
 from xgap_analysis.models import from_open_clip
+from xgap_analysis.views.inversion.invert import STEPS, pseudo_forward
+from xgap_analysis.views.inversion.loop import starts, unit_features
 
 QUERIES = 1000
 NAMES = {"text": "OTI", "image": "OVI"}

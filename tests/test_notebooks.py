@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 from xgap_analysis import load_dataset
-from xgap_analysis.report import make_report
+from xgap_analysis.cli.page import make_report
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 pytestmark = pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)

@@ -15,6 +15,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from xgap_analysis.core.errors import XgapError as XgapError
+    from xgap_analysis.core.features import Features as Features
+    from xgap_analysis.core.features_io import load_features as load_features
+    from xgap_analysis.core.features_io import save_features as save_features
     from xgap_analysis.corrections import Calibration as Calibration
     from xgap_analysis.corrections import Correction as Correction
     from xgap_analysis.corrections import Rule as Rule
@@ -28,16 +32,16 @@ if TYPE_CHECKING:
     from xgap_analysis.datasets import Texts as Texts
     from xgap_analysis.datasets import as_dataset as as_dataset
     from xgap_analysis.datasets import load_dataset as load_dataset
-    from xgap_analysis.encoding import encode as encode
-    from xgap_analysis.errors import XgapError as XgapError
-    from xgap_analysis.feature_study import FeatureStudy as FeatureStudy
-    from xgap_analysis.features import Features as Features
-    from xgap_analysis.features_io import load_features as load_features
-    from xgap_analysis.features_io import save_features as save_features
-    from xgap_analysis.inversion import Inversion as Inversion
-    from xgap_analysis.inversion import encode_pseudo_tokens as encode_pseudo_tokens
-    from xgap_analysis.inversion import invert as invert
-    from xgap_analysis.inversion.amortised import AmortisedInverter as AmortisedInverter
+    from xgap_analysis.experiments.feature_study import FeatureStudy as FeatureStudy
+    from xgap_analysis.experiments.papers.reproduction import reproduce as reproduce
+    from xgap_analysis.experiments.study import COMPARISONS as COMPARISONS
+    from xgap_analysis.experiments.study import Comparison as Comparison
+    from xgap_analysis.experiments.study import Study as Study
+    from xgap_analysis.experiments.study import embedded_study as embedded_study
+    from xgap_analysis.experiments.study import main_rows as main_rows
+    from xgap_analysis.experiments.study import save_table as save_table
+    from xgap_analysis.experiments.sweep import sweep as sweep
+    from xgap_analysis.experiments.tables import summary as summary
     from xgap_analysis.metrics import bootstrap_interval as bootstrap_interval
     from xgap_analysis.metrics import gap_report as gap_report
     from xgap_analysis.metrics import hubness as hubness
@@ -47,68 +51,64 @@ if TYPE_CHECKING:
     from xgap_analysis.metrics import similarity_histograms as similarity_histograms
     from xgap_analysis.metrics import zero_shot as zero_shot
     from xgap_analysis.models import load_model as load_model
-    from xgap_analysis.reproduction import reproduce as reproduce
     from xgap_analysis.store import Store as Store
-    from xgap_analysis.study import COMPARISONS as COMPARISONS
-    from xgap_analysis.study import Comparison as Comparison
-    from xgap_analysis.study import Study as Study
-    from xgap_analysis.study import embedded_study as embedded_study
-    from xgap_analysis.study import main_rows as main_rows
-    from xgap_analysis.study import save_table as save_table
-    from xgap_analysis.sweep import sweep as sweep
-    from xgap_analysis.tables import summary as summary
     from xgap_analysis.training import Recipe as Recipe
     from xgap_analysis.training import train as train
+    from xgap_analysis.views.encode import encode as encode
+    from xgap_analysis.views.inversion.amortised import AmortisedInverter as AmortisedInverter
+    from xgap_analysis.views.inversion.invert import Inversion as Inversion
+    from xgap_analysis.views.inversion.invert import encode_pseudo_tokens as encode_pseudo_tokens
+    from xgap_analysis.views.inversion.invert import invert as invert
 
 # Each name is fetched when it is first used, so that `xgap --help` waits for nothing. Tests hold this table to the
 # imports above, which are for type checkers and editors.
 _HOME = {
-    "AmortisedInverter": "inversion.amortised",
-    "COMPARISONS": "study",
+    "AmortisedInverter": "views.inversion.amortised",
+    "COMPARISONS": "experiments.study",
     "Calibration": "corrections",
-    "Comparison": "study",
+    "Comparison": "experiments.study",
     "Correction": "corrections",
     "Dataset": "datasets",
-    "FeatureStudy": "feature_study",
-    "Features": "features",
+    "FeatureStudy": "experiments.feature_study",
+    "Features": "core.features",
     "Images": "datasets",
-    "Inversion": "inversion",
+    "Inversion": "views.inversion.invert",
     "Recipe": "training",
     "Relevance": "datasets",
     "Rule": "corrections",
     "Sides": "corrections",
     "Store": "store",
-    "Study": "study",
+    "Study": "experiments.study",
     "Texts": "datasets",
-    "XgapError": "errors",
+    "XgapError": "core.errors",
     "as_dataset": "datasets",
     "bootstrap_interval": "metrics",
     "correction": "corrections",
-    "embedded_study": "study",
-    "encode": "encoding",
-    "encode_pseudo_tokens": "inversion",
+    "embedded_study": "experiments.study",
+    "encode": "views.encode",
+    "encode_pseudo_tokens": "views.inversion.invert",
     "fuse": "corrections",
     "gap_report": "metrics",
     "hubness": "metrics",
-    "invert": "inversion",
+    "invert": "views.inversion.invert",
     "load_dataset": "datasets",
-    "load_features": "features_io",
+    "load_features": "core.features_io",
     "load_model": "models",
-    "main_rows": "study",
+    "main_rows": "experiments.study",
     "misalignment": "metrics",
     "paired_test": "metrics",
     "register_correction": "corrections:register",
-    "reproduce": "reproduction",
+    "reproduce": "experiments.papers.reproduction",
     "retrieval": "metrics",
-    "save_features": "features_io",
-    "save_table": "study",
+    "save_features": "core.features_io",
+    "save_table": "experiments.study",
     "similarity_histograms": "metrics",
-    "summary": "tables",
-    "sweep": "sweep",
+    "summary": "experiments.tables",
+    "sweep": "experiments.sweep",
     "train": "training",
     "zero_shot": "metrics",
 }
-_ROOMS = ("ablation", "corrections", "maps", "metrics", "plots", "widgets")
+_ROOMS = ("corrections", "experiments", "metrics", "plots", "widgets")
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 
     python data/ablations/run.py                  # everything; what is there is not trained again
 
-`results.parquet`: one row a number (see `xgap_analysis.ablation.Ablation.run`).
+`results.parquet`: one row a number (see `xgap_analysis.experiments.ablations.Ablation.run`).
 """
 
 import argparse
@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 import xgap_analysis as xg
-from xgap_analysis.ablation import ABLATIONS, RECIPE, Ablation
+from xgap_analysis.experiments.ablations import ABLATIONS, RECIPE, Ablation
 
 HERE = Path(__file__).parent
 LIMIT, TEXT_LIMIT = 100, 20  # concepts of the image side and of the text side

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import log_softmax, logsumexp, softmax
 
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.features import Features
 from xgap_analysis.corrections import Calibration, correction, fuse, inter_modal_operator
-from xgap_analysis.errors import XgapError
-from xgap_analysis.features import Features
 from xgap_analysis.metrics import retrieval
 from xgap_analysis.models import DualEncoder
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from xgap_analysis.core.features import Features
 from xgap_analysis.corrections import Calibration, correction
 from xgap_analysis.datasets import Relevance
-from xgap_analysis.features import Features
 from xgap_analysis.metrics import hubness, modality_gap, paired_test, retrieval
 from xgap_analysis.models import DualEncoder
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import xgap_analysis as xg
+from xgap_analysis.core.errors import XgapError
 from xgap_analysis.datasets import load_dataset
-from xgap_analysis.errors import XgapError
 from xgap_analysis.models import DualEncoder
 
 from .conftest import karpathy, picture

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from xgap_analysis.core.errors import XgapError
 from xgap_analysis.datasets import load_dataset
-from xgap_analysis.datasets.protocols import PROTOCOLS
-from xgap_analysis.errors import XgapError
+from xgap_analysis.datasets.published.protocols import PROTOCOLS
 
 from .conftest import BREEDS, picture, zhou
 

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 import xgap_analysis as xg
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.features import Features
 from xgap_analysis.datasets import Dataset, load_dataset
-from xgap_analysis.datasets.posts import GROUPS
-from xgap_analysis.datasets.protocols import PROTOCOLS
-from xgap_analysis.errors import XgapError
-from xgap_analysis.features import Features
+from xgap_analysis.datasets.published.posts import GROUPS
+from xgap_analysis.datasets.published.protocols import PROTOCOLS
 from xgap_analysis.models import DualEncoder
 
 from .conftest import nano

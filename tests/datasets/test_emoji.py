@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xgap_analysis.datasets import emoji, load_dataset
-from xgap_analysis.datasets.records import Dataset
-from xgap_analysis.embedded import data_root
-from xgap_analysis.errors import XgapError
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.paths import data_root
+from xgap_analysis.datasets import load_dataset
+from xgap_analysis.datasets.dataset import Dataset
+from xgap_analysis.datasets.embedded import emoji
 
 ROOT = data_root() / "emoji"
 CARD = ROOT / "README.md"

@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 
 import xgap_analysis as xg
-from xgap_analysis import cli, inventory
-from xgap_analysis.datasets.protocols import PROTOCOLS
-from xgap_analysis.datasets.records import Dataset
-from xgap_analysis.errors import XgapError
-from xgap_analysis.study import Study
+from xgap_analysis import cli
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.datasets import inventory
+from xgap_analysis.datasets.dataset import Dataset
+from xgap_analysis.datasets.published.protocols import PROTOCOLS
+from xgap_analysis.experiments.study import Study
 
 from .conftest import BREEDS, karpathy, landmarks, nano, zhou
 
@@ -180,7 +181,7 @@ def test_without_a_root_the_listing_shows_the_variable(monkeypatch: pytest.Monke
 
 
 def test_every_protocol_has_a_loader_and_a_prompt_with_a_place_for_the_name() -> None:
-    from xgap_analysis.datasets import LOADERS
+    from xgap_analysis.datasets.catalog import LOADERS
 
     assert {p.family for p in PROTOCOLS.values()} == set(LOADERS)
     assert all("{}" in p.prompt for p in PROTOCOLS.values())

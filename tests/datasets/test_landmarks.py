@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 import xgap_analysis as xg
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.features import Features
 from xgap_analysis.datasets import Dataset, load_dataset
-from xgap_analysis.errors import XgapError
-from xgap_analysis.features import Features
 from xgap_analysis.metrics import revisited
 from xgap_analysis.models import DualEncoder
 

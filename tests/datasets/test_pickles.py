@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xgap_analysis.datasets.pickles import read_plain_pickle
-from xgap_analysis.errors import XgapError
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.datasets.published.pickles import read_plain_pickle
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),

@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from xgap_analysis.datasets.records import NO_IMAGES, NO_TEXTS, Dataset, Images, Relevance, Texts, in_splits
-from xgap_analysis.errors import XgapError
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.relevance import Relevance
+from xgap_analysis.datasets.dataset import Dataset, in_splits
+from xgap_analysis.datasets.items import NO_IMAGES, NO_TEXTS, Images, Texts
 
 LABELS = st.lists(st.sampled_from("abcd"), min_size=1, max_size=8)
 NAMES = st.lists(st.sampled_from([f"item-{i}" for i in range(12)]), min_size=1, max_size=8, unique=True)

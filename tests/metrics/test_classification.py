@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from xgap_analysis.errors import XgapError
-from xgap_analysis.features import Features
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.features import Features
 from xgap_analysis.metrics import filtered_ids, zero_shot
 
 

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xgap_analysis.errors import XgapError
-from xgap_analysis.features import Features
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.features import Features
 from xgap_analysis.metrics import (
     alignment,
     cone,

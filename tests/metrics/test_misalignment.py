@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xgap_analysis.datasets.records import Relevance
-from xgap_analysis.errors import XgapError
-from xgap_analysis.features import Features
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.features import Features
+from xgap_analysis.core.relevance import Relevance
 from xgap_analysis.metrics import misalignment, pooled_misalignment, similarity_histograms, similarity_overlap
 
 

@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jaxtyping import jaxtyped
 
-from xgap_analysis.datasets.records import Relevance
-from xgap_analysis.features import Features
+from xgap_analysis.core.features import Features
+from xgap_analysis.core.relevance import Relevance
 from xgap_analysis.metrics import counting, retrieval
 from xgap_analysis.metrics.counting import cosine, count
 from xgap_analysis.metrics.ranks import PROBES, _Block, _bounds, relevant_ranks
-from xgap_analysis.metrics.similarities import descending, products
+from xgap_analysis.scoring.blocks import descending
+from xgap_analysis.scoring.cosine import products
 
 MUCH = 10**9
 

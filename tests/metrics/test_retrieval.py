@@ -13,11 +13,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xgap_analysis.datasets.records import Dataset, Images, Relevance, Texts
-from xgap_analysis.errors import XgapError
-from xgap_analysis.features import Features
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.features import Features
+from xgap_analysis.core.relevance import Relevance
+from xgap_analysis.datasets.dataset import Dataset
+from xgap_analysis.datasets.items import Images, Texts
 from xgap_analysis.metrics import retrieval, revisited
-from xgap_analysis.metrics.similarities import block_of, descending, similarities
+from xgap_analysis.scoring.blocks import block_of, descending, similarities
 
 KS = (1, 3, 5, 10)
 

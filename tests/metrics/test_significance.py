@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xgap_analysis.errors import XgapError
+from xgap_analysis.core.errors import XgapError
 from xgap_analysis.metrics import bootstrap_interval, holm, paired_test, seed_spread
 
 

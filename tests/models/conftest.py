@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from xgap_analysis.errors import XgapError
+from xgap_analysis.core.errors import XgapError
 
 if TYPE_CHECKING:  # at run time it is imported late, when the type checker of the package's annotations is in place
     from xgap_analysis.models import DualEncoder

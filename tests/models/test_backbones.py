@@ -105,7 +105,7 @@ def test_image_models_have_no_settings_of_texts() -> None:
 
 
 def test_a_loaded_model_brings_its_settings() -> None:
-    from xgap_analysis.models.zoo import _find
+    from xgap_analysis.models.catalog import _find
 
     for backbone in OPEN_CLIP:
         assert _find(backbone.name, None).settings == backbone.settings

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 import xgap_analysis as xg
-from xgap_analysis.embedded import data_root
-from xgap_analysis.errors import XgapError
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.paths import data_root
 from xgap_analysis.models.captions import Tokenizer, long_captions
 
 LONG = "a photo of a red ball on a green table with two cats and one dog near the big blue house"
@@ -85,7 +85,7 @@ def test_an_id_beyond_the_table_is_told() -> None:
 
 
 def test_a_prompt_with_room_is_found_without_a_warning() -> None:
-    from xgap_analysis.inversion.textual import make_prompt
+    from xgap_analysis.views.inversion.textual import make_prompt
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")

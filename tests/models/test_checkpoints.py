@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from xgap_analysis.embedded import data_root
-from xgap_analysis.errors import XgapError
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.paths import data_root
 from xgap_analysis.models import load_model
 from xgap_analysis.models.checkpoint import state_dict
 

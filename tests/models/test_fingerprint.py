@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from tests.conftest import CONTEXT, VOCABULARY, tokenize
-from xgap_analysis.datasets.records import Texts
-from xgap_analysis.encoding import encode
+from xgap_analysis.datasets.items import Texts
 from xgap_analysis.models import DualEncoder, from_open_clip
 from xgap_analysis.store import Store
+from xgap_analysis.views.encode import encode
 
 VISION = {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8}
 TEXT = {"context_length": CONTEXT, "vocab_size": VOCABULARY, "width": 32, "heads": 2, "layers": 2}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from xgap_analysis.errors import XgapError
+from xgap_analysis.core.errors import XgapError
 from xgap_analysis.models import load_model
 
 SHORT = {"depth": 2}

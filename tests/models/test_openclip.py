@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from xgap_analysis.errors import XgapError
+from xgap_analysis.core.errors import XgapError
 from xgap_analysis.models import DualEncoder
 
 TOLERANCE = {"atol": 1e-5, "rtol": 0}

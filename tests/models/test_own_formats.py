@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from xgap_analysis.errors import XgapError
+from xgap_analysis.core.errors import XgapError
 from xgap_analysis.models import load_model
 from xgap_analysis.models.backbones import BACKBONES, WEIGHTS_VARIABLE
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from xgap_analysis.errors import XgapError
+from xgap_analysis.core.errors import XgapError
 from xgap_analysis.models import load_model
 from xgap_analysis.models.trainable import load_trainable
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from xgap_analysis.encoding import encode
-from xgap_analysis.inversion import invert
-from xgap_analysis.inversion.optimise import Descent
 from xgap_analysis.models import DualEncoder
 from xgap_analysis.models.threads import suited, worth
+from xgap_analysis.views.encode import encode
+from xgap_analysis.views.inversion.invert import invert
+from xgap_analysis.views.inversion.loop import Descent
 
 CPU = torch.device("cpu")
 

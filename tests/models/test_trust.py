@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from xgap_analysis.embedded import data_root
-from xgap_analysis.errors import XgapError
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.paths import data_root
 from xgap_analysis.models import load_model
 from xgap_analysis.models.configuration import checked_open_clip, plain_text_model
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from xgap_analysis.errors import XgapError
+from xgap_analysis.core.errors import XgapError
 from xgap_analysis.models import embedded_models, load_model
 
 UNREACHABLE = [
@@ -207,7 +207,7 @@ def test_an_unreachable_hub_is_told_at_once_and_a_forbidden_one_is_not_contacted
 
 
 def test_openais_weights_are_built_with_their_activation() -> None:
-    from xgap_analysis.models.zoo import _find
+    from xgap_analysis.models.catalog import _find
 
     assert _find("ViT-B-32/openai", None).create.keywords["quick_gelu"]
     assert not _find("ViT-B-32/laion2b_s34b_b79k", None).create.keywords["quick_gelu"]

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import xgap_analysis as xg
-from xgap_analysis.progress import Cancelled
+from xgap_analysis.core.progress import Cancelled
 from xgap_analysis.widgets import VariantBoard
 from xgap_analysis.widgets.heat import cell_tooltip, cell_words
 

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 import xgap_analysis as xg
-from xgap_analysis import maps
-from xgap_analysis.study import Bench
+from xgap_analysis.experiments.study import Bench
+from xgap_analysis.plots import maps
 from xgap_analysis.widgets import GapMap
 
 

@@ -5,7 +5,7 @@ import threading
 import time
 from typing import Any
 
-from xgap_analysis.progress import Cancelled, tell
+from xgap_analysis.core.progress import Cancelled, tell
 from xgap_analysis.widgets.debounce import Debounced
 from xgap_analysis.widgets.jobs import GRACE, Jobs
 

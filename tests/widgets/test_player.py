@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 import xgap_analysis as xg
+from xgap_analysis.core.progress import Cancelled, watched
+from xgap_analysis.experiments.study import Bench
 from xgap_analysis.metrics import nearest_items
-from xgap_analysis.progress import Cancelled, watched
-from xgap_analysis.study import Bench
 from xgap_analysis.widgets import InversionPlayer
 
 STEPS = (0, 1, 3)

@@ -23,7 +23,7 @@ from xgap_analysis.cli.report import Report
 from xgap_analysis.cli.store import Store
 from xgap_analysis.cli.study import Study
 from xgap_analysis.cli.train import Train
-from xgap_analysis.errors import XgapError
+from xgap_analysis.core.errors import XgapError
 
 COMMANDS: Mapping[str, Any] = {
     c.__name__.lower(): c for c in (Models, Datasets, Encode, Invert, Study, Train, Report, Store, Doctor)

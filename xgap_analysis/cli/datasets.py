@@ -27,7 +27,7 @@ class Datasets:
 
     def run(self) -> int:
         """Print one row for each data set, or for each split."""
-        from xgap_analysis import inventory
+        from xgap_analysis.datasets import inventory
 
         if self.names:
             rows = inventory.splits(self.names)

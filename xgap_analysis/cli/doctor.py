@@ -19,8 +19,8 @@ class Doctor:
 
     def run(self) -> int:
         """Print one row for each check; 1 where one fails."""
-        from xgap_analysis import inventory
+        from xgap_analysis.cli.checks import checks
 
-        rows = inventory.checks()
+        rows = checks()
         print_rows(rows, self.json)
         return 0 if all(row["ok"] for row in rows) else 1

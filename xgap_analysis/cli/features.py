@@ -9,13 +9,13 @@ from pathlib import Path
 from xgap_analysis.cli.encode import Encode
 from xgap_analysis.cli.invert import Invert
 from xgap_analysis.cli.output import say
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.features import Features
+from xgap_analysis.core.features_io import check_suffix, save_features
 from xgap_analysis.datasets import Dataset, load_dataset
-from xgap_analysis.encoding import encode
-from xgap_analysis.errors import XgapError
-from xgap_analysis.features import Features
-from xgap_analysis.features_io import check_suffix, save_features
 from xgap_analysis.models import DualEncoder, load_model
 from xgap_analysis.store import Store
+from xgap_analysis.views.encode import encode
 
 
 def split_of(name: str, split: str, limit: int | None) -> Dataset:

@@ -46,7 +46,7 @@ class Invert:
     def run(self) -> int:
         """Invert and say where the features are, and how near they came."""
         from xgap_analysis.cli.features import check_out, encoded, split_of, tell_where
-        from xgap_analysis.inversion import invert
+        from xgap_analysis.views.inversion.invert import invert
 
         check_out(self.out)
         data = split_of(self.dataset, self.split, self.limit)

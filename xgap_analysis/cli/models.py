@@ -23,7 +23,7 @@ class Models:
 
     def run(self) -> int:
         """Print one row for each model."""
-        from xgap_analysis import inventory
+        from xgap_analysis.models import inventory
 
         rows = inventory.models() + inventory.backbones()
         if self.pretrained:

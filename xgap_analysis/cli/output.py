@@ -21,7 +21,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
     if as_json:
         say(json.dumps(rows, indent=1, ensure_ascii=False))
         return
-    from xgap_analysis.tables import as_text
+    from xgap_analysis.experiments.tables import as_text
 
     say(as_text(rows))
 

@@ -29,8 +29,8 @@ class Report:
 
     def run(self) -> int:
         """Run the notebooks, print the main table."""
-        from xgap_analysis.report import NotebookError, find_notebooks, make_report
-        from xgap_analysis.tables import as_text, main_results
+        from xgap_analysis.cli.page import NotebookError, find_notebooks, make_report
+        from xgap_analysis.experiments.tables import as_text, main_results
 
         notebooks = find_notebooks(self.notebooks)
         # A wrong name is found here, and not by the first notebook that uses it.

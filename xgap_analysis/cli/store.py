@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from xgap_analysis.cli.output import note, print_rows
-from xgap_analysis.errors import XgapError
+from xgap_analysis.core.errors import XgapError
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Store:
 
 
 def _entry_words(entry: Mapping[str, Any]) -> dict[str, Any]:
-    from xgap_analysis.store import FORMAT
+    from xgap_analysis.store.keys import FORMAT
 
     made_of = entry["provenance"]
     return {

@@ -8,7 +8,7 @@ import tyro
 
 from xgap_analysis.cli.arguments import File, Name, Number
 from xgap_analysis.cli.output import note, say
-from xgap_analysis.errors import XgapError
+from xgap_analysis.core.errors import XgapError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,8 +86,8 @@ class Study:
     def run(self) -> int:
         """Run, write, print."""
         from xgap_analysis.cli.features import check_writable
-        from xgap_analysis.study import save_table
-        from xgap_analysis.tables import as_text, main_results
+        from xgap_analysis.experiments.study import save_table
+        from xgap_analysis.experiments.tables import as_text, main_results
 
         for name in ("models", "datasets", "corrections"):
             if getattr(self, name) == ():
@@ -105,8 +105,8 @@ class Study:
         return 0
 
     def _of_features(self) -> "pd.DataFrame":
-        from xgap_analysis.feature_study import study_of_files
-        from xgap_analysis.tables import as_text
+        from xgap_analysis.experiments.feature_study import study_of_files
+        from xgap_analysis.experiments.tables import as_text
 
         if self.table or self.models or self.datasets:
             raise XgapError(
@@ -122,10 +122,10 @@ class Study:
 
     def _of_models(self) -> "pd.DataFrame":
         from xgap_analysis.cli.features import split_of
-        from xgap_analysis.grids import Grid, expanded, grid
+        from xgap_analysis.experiments.papers.grids import Grid, expanded, grid
+        from xgap_analysis.experiments.papers.reproduction import run_grid
+        from xgap_analysis.experiments.study import COMPARISONS, Study
         from xgap_analysis.models import load_model
-        from xgap_analysis.reproduction import run_grid
-        from xgap_analysis.study import COMPARISONS, Study
 
         if self.labels or self.spaces or self.keys:
             raise XgapError("--labels, --spaces and --keys belong to --features")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from xgap_analysis.cli.arguments import Name, Number
 from xgap_analysis.cli.output import note, print_rows
-from xgap_analysis.errors import XgapError
+from xgap_analysis.core.errors import XgapError
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ The calibration set is a split that is not judged. Where it is (`transductive`),
 """
 
 from xgap_analysis.corrections import hubness, projector, shift, signature, subspace  # noqa: F401  register theirs
-from xgap_analysis.corrections.fusion import fuse as fuse
 from xgap_analysis.corrections.projector import inter_modal_operator as inter_modal_operator
 from xgap_analysis.corrections.protocol import CORRECTIONS as CORRECTIONS
 from xgap_analysis.corrections.protocol import Calibration as Calibration
@@ -20,3 +19,4 @@ from xgap_analysis.corrections.protocol import Rule as Rule
 from xgap_analysis.corrections.protocol import Sides as Sides
 from xgap_analysis.corrections.protocol import correction as correction
 from xgap_analysis.corrections.protocol import register as register
+from xgap_analysis.views.fusion import fuse as fuse

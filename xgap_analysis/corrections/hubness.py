@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.features import Features
 from xgap_analysis.corrections.protocol import Calibration, Rule, Sides, register
-from xgap_analysis.errors import XgapError
-from xgap_analysis.features import Features
 from xgap_analysis.metrics.neighbourhoods import nearest
-from xgap_analysis.metrics.similarities import similarities
+from xgap_analysis.scoring.blocks import similarities
 
 BETA = 20.0  # inverse temperature
 

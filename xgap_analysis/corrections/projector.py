@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.features import Features
 from xgap_analysis.corrections.protocol import Calibration, Correct, register
-from xgap_analysis.errors import XgapError
-from xgap_analysis.features import Features
 from xgap_analysis.models.tower import DualEncoder
 
 # Where nothing is published for a model: the shares of the spectrum removed from CLIP ViT-B/32 (k_top, k_bottom).

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from typing import Any
 
-from xgap_analysis.errors import XgapError, unknown_name
-from xgap_analysis.features import Features
-from xgap_analysis.metrics.similarities import ScoreNormaliser
+from xgap_analysis.core.errors import XgapError, unknown_name
+from xgap_analysis.core.features import Features
 from xgap_analysis.models.tower import DualEncoder
+from xgap_analysis.scoring.blocks import ScoreNormaliser
 
 ENTRY_POINTS = "xgap_analysis.corrections"  # the group by which an installed package brings corrections of its own
 

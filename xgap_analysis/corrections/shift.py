@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.features import Features
 from xgap_analysis.corrections.protocol import Calibration, Correct, register
-from xgap_analysis.errors import XgapError
-from xgap_analysis.features import Features
 
 
 @register("none")

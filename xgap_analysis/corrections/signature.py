@@ -5,10 +5,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.features import Features
 from xgap_analysis.corrections.anchors import anchor_texts
 from xgap_analysis.corrections.protocol import Calibration, Correct, Rule, Sides, register
-from xgap_analysis.errors import XgapError
-from xgap_analysis.features import Features
 
 
 @register("text-signature")

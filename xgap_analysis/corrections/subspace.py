@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.features import Features
 from xgap_analysis.corrections.anchors import anchor_texts
 from xgap_analysis.corrections.protocol import Calibration, Correct, register
-from xgap_analysis.errors import XgapError
-from xgap_analysis.features import Features
 
 
 @register("pca-text", claims={"I-I": 1})

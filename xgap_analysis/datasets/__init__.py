@@ -1,83 +1,10 @@
-"""Data sets by name."""
+"""Datasets by name."""
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
-from xgap_analysis.datasets.captions import load_karpathy, load_nocaps
-from xgap_analysis.datasets.coop import load_aircraft, load_coop, load_imagenet
-from xgap_analysis.datasets.documents import load_documents
-from xgap_analysis.datasets.dogs_cats import load_dogs_cats
-from xgap_analysis.datasets.emoji import load_emoji
-from xgap_analysis.datasets.landmarks import load_landmarks
-from xgap_analysis.datasets.objects import as_dataset as as_dataset
-from xgap_analysis.datasets.own import is_own, load_own
-from xgap_analysis.datasets.posts import load_imdb, load_newsgroups
-from xgap_analysis.datasets.products import load_cub, load_sop
-from xgap_analysis.datasets.protocols import PROTOCOLS, Protocol, data_folder
-from xgap_analysis.datasets.records import Dataset as Dataset
-from xgap_analysis.datasets.records import Images as Images
-from xgap_analysis.datasets.records import Relevance as Relevance
-from xgap_analysis.datasets.records import Texts as Texts
-from xgap_analysis.errors import XgapError, unknown_name
-
-EMBEDDED = {"emoji": "embedded: one emoji concept drawn by several artists, with names and keywords (emoji:de, ...)"}
-DATASETS = EMBEDDED | {name: protocol.about for name, protocol in PROTOCOLS.items()}
-LOADERS: dict[str, Callable[[str, Protocol, Path], Dataset]] = {
-    "aircraft": load_aircraft,
-    "coop": load_coop,
-    "cub": load_cub,
-    "documents": load_documents,
-    "dogs-cats": load_dogs_cats,
-    "imagenet": load_imagenet,
-    "imdb": load_imdb,
-    "karpathy": load_karpathy,
-    "landmarks": load_landmarks,
-    "newsgroups": load_newsgroups,
-    "nocaps": load_nocaps,
-    "sop": load_sop,
-}
-
-
-def load_dataset(name: str, root: Path | str | None = None, **options: Any) -> Dataset:
-    """A data set by name (see `DATASETS` or `xgap datasets`), in the split that the paper judges; or your own by path.
-
-    `"emoji"` is embedded; `"emoji:<language>"` has the names in another language as text queries. The published data
-    sets are read as they lie in their usual folders under `root`, and come in their split `"test"`: the paper's
-    protocol, query and gallery together (`PROTOCOLS`; train images are searched there, where the paper does so). Other
-    parts come by `split("train")` and the like. Images are opened when they are needed, and what is computed
-    from them is found again by their content.
-
-    Your own data is named by a path with a slash in it, or one that exists: a folder of pictures, one folder a class
-    (`folder:`); a table of images and captions, `.csv`, `.tsv`, `.jsonl` or `.parquet` (`pairs:`); WebDataset shards
-    (`wds:`); a Hugging Face data set on disk (`hf:`). The prefix says which, where that is not plain. All of it is
-    split `all`; what is judged, `test`, is the part of that name, or else the part `val`, or else everything. For an
-    object of torchvision or the like, see `as_dataset`.
-
-    Args:
-        name: of the data set, or its path.
-        root: the folder of published data sets; by default the environment variable XGAP_DATA.
-        options: of own data: `train_share=0.5` cuts a split `train` off, by a hash of the ids, where there is none;
-            `image`, `caption`, `label`, `split` and `id` name the columns of a table, and `images` the folder that its
-            paths are in, where that is not the table's own.
-
-    Raises:
-        XgapError: an unknown name (the nearest names are offered), no root, or something missing in it.
-    """
-    base, _, variant = name.partition(":")
-    known = base in EMBEDDED or name in PROTOCOLS
-    if not known and is_own(name):
-        return load_own(name, **options)
-    if options:
-        what = f"options ({', '.join(options)}) are for own data"
-        raise XgapError(f"{what}, which is named by its path; {name!r} is not one")
-    if base == "emoji":
-        return load_emoji(variant or "en")
-    if name not in PROTOCOLS:
-        raise unknown_name("data set", name, DATASETS)
-    folder = data_folder(root)
-    if folder is None:
-        what = f"data set {name!r} is read from disk"
-        raise XgapError(f"{what}: name the folder of your data sets as root, or in the environment variable XGAP_DATA")
-    protocol = PROTOCOLS[name]
-    return LOADERS[protocol.family](name, protocol, protocol.found(name, folder))
+from xgap_analysis.core.relevance import Relevance as Relevance
+from xgap_analysis.datasets.catalog import DATASETS as DATASETS
+from xgap_analysis.datasets.catalog import EMBEDDED as EMBEDDED
+from xgap_analysis.datasets.catalog import load_dataset as load_dataset
+from xgap_analysis.datasets.dataset import Dataset as Dataset
+from xgap_analysis.datasets.items import Images as Images
+from xgap_analysis.datasets.items import Texts as Texts
+from xgap_analysis.datasets.local.objects import as_dataset as as_dataset

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from xgap_analysis.datasets.pictures import as_rgb
+from xgap_analysis.datasets.images import as_rgb
 
 _KEPT: OrderedDict[tuple[object, ...], str] = OrderedDict()  # digests of the files that this process has read
 _MOST_KEPT = 2**20

@@ -31,7 +31,6 @@ from xgap_analysis.metrics.significance import bootstrap_interval as bootstrap_i
 from xgap_analysis.metrics.significance import holm as holm
 from xgap_analysis.metrics.significance import paired_test as paired_test
 from xgap_analysis.metrics.significance import seed_spread as seed_spread
-from xgap_analysis.metrics.similarities import HasRelevance as HasRelevance
 from xgap_analysis.metrics.structure import Rotation as Rotation
 from xgap_analysis.metrics.structure import deviation as deviation
 from xgap_analysis.metrics.structure import linear_cka as linear_cka
@@ -42,3 +41,4 @@ from xgap_analysis.metrics.structure import structure_table as structure_table
 from xgap_analysis.metrics.verdicts import Verdict as Verdict
 from xgap_analysis.metrics.verdicts import verdict as verdict
 from xgap_analysis.metrics.verdicts import with_verdicts as with_verdicts
+from xgap_analysis.scoring.blocks import HasRelevance as HasRelevance

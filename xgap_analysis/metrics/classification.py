@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 import torch
 
-from xgap_analysis.errors import XgapError, notice
-from xgap_analysis.features import Features
-from xgap_analysis.metrics.similarities import ScoreNormaliser, similarities
+from xgap_analysis.core.errors import XgapError, notice
+from xgap_analysis.core.features import Features
+from xgap_analysis.scoring.blocks import ScoreNormaliser, similarities
 
 
 def zero_shot(

@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from xgap_analysis.errors import XgapError
-from xgap_analysis.features import Features
-from xgap_analysis.metrics.similarities import block_of
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.features import Features
+from xgap_analysis.scoring.blocks import block_of
 
 
 def gap_vector(x: Features, y: Features) -> Float[Tensor, " d"]:

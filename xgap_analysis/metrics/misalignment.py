@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from xgap_analysis.datasets.records import Relevance
-from xgap_analysis.errors import XgapError
-from xgap_analysis.features import Features
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.features import Features
+from xgap_analysis.core.relevance import Relevance
 from xgap_analysis.metrics.classification import zero_shot
-from xgap_analysis.metrics.similarities import HasRelevance, blocks
+from xgap_analysis.scoring.blocks import HasRelevance, blocks
 
 
 def misalignment(

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from xgap_analysis.datasets.records import Relevance
-from xgap_analysis.errors import XgapError
-from xgap_analysis.features import Features
-from xgap_analysis.metrics.similarities import HasRelevance, ScoreNormaliser, blocks, descending
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.features import Features
+from xgap_analysis.core.relevance import Relevance
+from xgap_analysis.scoring.blocks import HasRelevance, ScoreNormaliser, blocks, descending
 
 
 def nearest(scores: Float[Tensor, "b m"], k: int) -> Bool[Tensor, "b m"]:

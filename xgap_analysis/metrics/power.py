@@ -5,7 +5,7 @@ import math
 import numpy as np
 from scipy import optimize, stats
 
-from xgap_analysis.errors import XgapError
+from xgap_analysis.core.errors import XgapError
 from xgap_analysis.metrics.significance import Values
 
 

@@ -18,18 +18,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from xgap_analysis.datasets.records import BoundRelevance
-from xgap_analysis.errors import XgapError
-from xgap_analysis.features import Features
-from xgap_analysis.metrics.similarities import (
-    BUDGET,
-    ScoreNormaliser,
-    block_of,
-    check_sides,
-    descending,
-    products,
-    similarities,
-)
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.features import Features
+from xgap_analysis.core.relevance import BoundRelevance
+from xgap_analysis.scoring.blocks import BUDGET, ScoreNormaliser, block_of, check_sides, descending, similarities
+from xgap_analysis.scoring.cosine import products
 
 SCORE = 8  # bytes of working memory that a similarity costs
 QUERIES = 512  # of a block, at most: more gain no speed

@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from xgap_analysis.datasets.records import BoundRelevance, Relevance
-from xgap_analysis.errors import XgapError, notice
-from xgap_analysis.features import Features
+from xgap_analysis.core.errors import XgapError, notice
+from xgap_analysis.core.features import Features
+from xgap_analysis.core.relevance import BoundRelevance, Relevance
 from xgap_analysis.metrics.ranks import Ranks, relevant_ranks
-from xgap_analysis.metrics.similarities import HasRelevance, ScoreNormaliser
+from xgap_analysis.scoring.blocks import HasRelevance, ScoreNormaliser
 
 CUTOFF = 10  # of nDCG and mP
 _COUNTED: ContextVar[bool] = ContextVar("whether the caller counts queries without a relevant item", default=False)

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.random import Generator
 from torch import Tensor
 
-from xgap_analysis.errors import XgapError
+from xgap_analysis.core.errors import XgapError
 
 Values: TypeAlias = Sequence[float] | np.ndarray | Tensor | pd.Series
 Groups: TypeAlias = Sequence[Any] | np.ndarray | pd.Series

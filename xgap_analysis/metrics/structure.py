@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from xgap_analysis.errors import XgapError
-from xgap_analysis.features import Features
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.features import Features
 from xgap_analysis.metrics.neighbourhoods import nearest
-from xgap_analysis.metrics.similarities import descending, similarities
+from xgap_analysis.scoring.blocks import descending, similarities
 
 RIDGE = 1e-6  # pull towards "no turn", a millionth of the data's weight: it decides only where the data are silent
 

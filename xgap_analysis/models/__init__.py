@@ -1,9 +1,9 @@
 """Models as two frozen towers: protocols, adapters over open_clip, the published backbones, and loading by name."""
 
+from xgap_analysis.models.adapters.openclip import from_open_clip
 from xgap_analysis.models.backbones import BACKBONES, Backbone, published
-from xgap_analysis.models.openclip import from_open_clip
+from xgap_analysis.models.catalog import embedded_models, load_model
 from xgap_analysis.models.tower import DualEncoder, Tower
-from xgap_analysis.models.zoo import embedded_models, load_model
 
 __all__ = [
     "BACKBONES",

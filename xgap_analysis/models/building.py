@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xgap_analysis.errors import XgapError, notice
-from xgap_analysis.models.assembled import Assembled, seeded
+from xgap_analysis.core.errors import XgapError, notice
+from xgap_analysis.models.adapters.assembled import Assembled, seeded
 from xgap_analysis.models.backbones import HUB
 from xgap_analysis.models.checkpoint import read_checkpoint, refuse_pointer, state_dict, under
 from xgap_analysis.models.configuration import checked_open_clip, plain_text_model

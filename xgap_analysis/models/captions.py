@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xgap_analysis.errors import XgapError, notice
+from xgap_analysis.core.errors import XgapError, notice
 
 NAMED = 3  # of the captions that were cut, in the warning
 _TURN = threading.Lock()  # the libraries' fast tokenizers keep the length of the call in themselves

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from xgap_analysis.errors import XgapError
+from xgap_analysis.core.errors import XgapError
 
 CHECKPOINTS = (".safetensors", ".bin", ".pt", ".pth")
 POINTER = b"version https://git-lfs.github.com/spec/"

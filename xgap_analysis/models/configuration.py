@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from xgap_analysis.errors import XgapError
+from xgap_analysis.core.errors import XgapError
 
 NUMBER, WORD, SWITCH = (int, float), str, bool
 SIZE = "a number or a list of numbers"

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from xgap_analysis.errors import XgapError
+from xgap_analysis.core.errors import XgapError
 
 
 def chosen_device(device: Any = None) -> torch.device:

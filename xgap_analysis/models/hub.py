@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from xgap_analysis.errors import XgapError
+from xgap_analysis.core.errors import XgapError
 
 PATIENCE = 5.0  # seconds for a first answer of the hub; without one only its cache is read, and nothing is retried
 

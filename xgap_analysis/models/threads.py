@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from xgap_analysis.errors import XgapError
+from xgap_analysis.core.errors import XgapError
 
 if TYPE_CHECKING:
     from xgap_analysis.models.tower import Tower

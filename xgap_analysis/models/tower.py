@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from xgap_analysis.errors import XgapError
+from xgap_analysis.core.errors import XgapError
 
 
 class Tower(Protocol):

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xgap_analysis.errors import XgapError
-from xgap_analysis.models.assembled import seeded
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.models.adapters.assembled import seeded
+from xgap_analysis.models.adapters.openclip import from_open_clip
 from xgap_analysis.models.building import CONFIG, blueprint, module
+from xgap_analysis.models.catalog import _find, _local
 from xgap_analysis.models.device import chosen_device
 from xgap_analysis.models.hub import reachable, told
-from xgap_analysis.models.openclip import from_open_clip
 from xgap_analysis.models.tower import DualEncoder
-from xgap_analysis.models.zoo import _find, _local
 
 WEIGHTS = "open_clip_model.safetensors"
 NOT_INHERITED = ("description", "image_only")  # what a folder says of itself and not of what is trained from it

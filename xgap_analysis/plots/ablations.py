@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from xgap_analysis.errors import XgapError, unknown_name
+from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.metrics import seed_interval
 from xgap_analysis.plots.style import BLUE, GREY, in_legend, line_styles, open_axes, own_axes, plain
 

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from xgap_analysis.errors import XgapError, unknown_name
+from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.plots.style import (
     VERDICT_MARKER,
     by_sign,

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.features import Features
 from xgap_analysis.corrections import correction
-from xgap_analysis.errors import XgapError
-from xgap_analysis.features import Features
 from xgap_analysis.metrics import modality_gap, variance_along_gap
 from xgap_analysis.metrics.gap import paired
 from xgap_analysis.plots.style import BLUE, GREY, in_legend, line_styles, open_axes, own_axes, plain

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from xgap_analysis.core.features import Features
 from xgap_analysis.corrections import inter_modal_operator
-from xgap_analysis.features import Features
 from xgap_analysis.metrics import k_occurrence
 from xgap_analysis.models.tower import DualEncoder
 from xgap_analysis.plots.style import GREY, in_legend, line_styles, open_axes, own_axes, plain

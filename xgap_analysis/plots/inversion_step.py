@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from xgap_analysis.inversion import Inversion
 from xgap_analysis.plots.style import BLUE, GREY, ORANGE, open_axes
+from xgap_analysis.views.inversion.invert import Inversion
 
 
 def inversion_step(inversion: Inversion, item: str, step: int, histogram: pd.DataFrame) -> Figure:

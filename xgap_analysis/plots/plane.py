@@ -20,7 +20,7 @@ def plane(
     """Images (dots) and texts (triangles) on the plane of a map, with lines between some of them.
 
     Args:
-        images, texts: `[n, 2]` and `[m, 2]`, from a map of `xgap_analysis.maps`.
+        images, texts: `[n, 2]` and `[m, 2]`, from a map of `xgap_analysis.plots.maps`.
         lines: points `[k, 2]` each, such as from an image to its captions, or the path of an inversion.
         images_colour, texts_colour: one colour, or one number a point (drawn from dark to bright).
         ax: where to draw; a new figure by default.

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from xgap_analysis.errors import XgapError
+from xgap_analysis.core.errors import XgapError
 from xgap_analysis.metrics import bootstrap_interval
 from xgap_analysis.plots.style import HIGHER, LOWER, in_legend, line_styles, open_axes, own_axes, plain
 

@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from xgap_analysis.datasets.records import Images
-from xgap_analysis.errors import XgapError
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.datasets.items import Images
 from xgap_analysis.plots.style import GREEN, plain
 
 

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
+from xgap_analysis.core.features import Features
+from xgap_analysis.core.relevance import Relevance
 from xgap_analysis.corrections import Sides
-from xgap_analysis.datasets.records import Images, Relevance
-from xgap_analysis.features import Features
+from xgap_analysis.datasets.items import Images
 from xgap_analysis.metrics import nearest_items
-from xgap_analysis.metrics.similarities import HasRelevance
 from xgap_analysis.plots.ranked import ranked
+from xgap_analysis.scoring.blocks import HasRelevance
 
 
 def neighbours(

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from xgap_analysis.errors import unknown_name
+from xgap_analysis.core.errors import unknown_name
 from xgap_analysis.plots.style import BLUE, ORANGE, in_legend, line_styles, own_axes, plain
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from xgap_analysis.errors import unknown_name
+from xgap_analysis.core.errors import unknown_name
 from xgap_analysis.plots.style import own_axes, plain
 
 

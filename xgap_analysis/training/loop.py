@@ -17,18 +17,18 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from xgap_analysis.datasets.records import Dataset
-from xgap_analysis.encoding import encode
-from xgap_analysis.errors import XgapError
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.metrics import modality_gap, retrieval
+from xgap_analysis.models.adapters.openclip import weights_digest
 from xgap_analysis.models.captions import warn_of_cut
-from xgap_analysis.models.openclip import weights_digest
 from xgap_analysis.models.tower import DualEncoder
 from xgap_analysis.models.trainable import WEIGHTS, load_trainable
 from xgap_analysis.training.pairs import Pairs, Unreadable, augmentation
 from xgap_analysis.training.recipe import Recipe
 from xgap_analysis.training.step import Learner
 from xgap_analysis.training.terms import active
+from xgap_analysis.views.encode import encode
 
 STATE, RUN, CURVE = "state.pt", "run.json", "curve.parquet"
 

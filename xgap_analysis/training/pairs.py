@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xgap_analysis.datasets.pictures import UNREADABLE
-from xgap_analysis.datasets.records import Dataset
-from xgap_analysis.errors import XgapError
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.datasets.dataset import Dataset
+from xgap_analysis.datasets.images import UNREADABLE
 from xgap_analysis.training.recipe import Recipe
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xgap_analysis.models.openclip import autocast
+from xgap_analysis.models.adapters.openclip import autocast
 from xgap_analysis.training.objectives import temperature_at
 from xgap_analysis.training.pairs import Batch, seed_of
 from xgap_analysis.training.recipe import Recipe

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from xgap_analysis.errors import XgapError, unknown_name
+from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.training import objectives
 
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets
 import pandas as pd
 
+from xgap_analysis.core.errors import XgapError
 from xgap_analysis.corrections import CORRECTIONS, Correction
 from xgap_analysis.datasets import Dataset
-from xgap_analysis.errors import XgapError
+from xgap_analysis.experiments.study import COMPARISONS, Bench, Comparison, Study, main_rows
 from xgap_analysis.models.tower import DualEncoder
-from xgap_analysis.study import COMPARISONS, Bench, Comparison, Study, main_rows
 from xgap_analysis.widgets.debounce import Debounced
 from xgap_analysis.widgets.heat import HeatTable
 from xgap_analysis.widgets.neighbours import NeighbourExplorer

@@ -10,11 +10,11 @@ import ipywidgets
 import numpy as np
 import pandas as pd
 
-from xgap_analysis.datasets.records import Relevance
-from xgap_analysis.errors import XgapError, unknown_name
-from xgap_analysis.features import Features
-from xgap_analysis.maps import METHODS, PlaneMap, cosines, gap_numbers, move_sides, partners, plane_map
-from xgap_analysis.study import Bench
+from xgap_analysis.core.errors import XgapError, unknown_name
+from xgap_analysis.core.features import Features
+from xgap_analysis.core.relevance import Relevance
+from xgap_analysis.experiments.study import Bench
+from xgap_analysis.plots.maps import METHODS, PlaneMap, cosines, gap_numbers, move_sides, partners, plane_map
 from xgap_analysis.widgets.debounce import Debounced
 from xgap_analysis.widgets.items import Items, shortened
 from xgap_analysis.widgets.panel import Panel

@@ -8,7 +8,7 @@ from typing import Any
 
 import ipywidgets
 
-from xgap_analysis.progress import Cancelled, watched
+from xgap_analysis.core.progress import Cancelled, watched
 
 GRACE = 0.2  # seconds that a gesture may take before the progress bar appears
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets
 import pandas as pd
 
+from xgap_analysis.core.errors import XgapError
 from xgap_analysis.corrections import CORRECTIONS, Correction, correction
-from xgap_analysis.errors import XgapError
-from xgap_analysis.study import COMPARISONS, MODALITY, Bench, Comparison
+from xgap_analysis.experiments.study import COMPARISONS, MODALITY, Bench, Comparison
 from xgap_analysis.widgets.cards import HINT, Card, CardRow
 from xgap_analysis.widgets.debounce import Debounced
 from xgap_analysis.widgets.items import Items

@@ -9,12 +9,12 @@ import ipywidgets
 import numpy as np
 import pandas as pd
 
-from xgap_analysis.errors import XgapError
-from xgap_analysis.features import Features
-from xgap_analysis.inversion import STEPS, Inversion
-from xgap_analysis.maps import PlaneMap, plane_map
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.features import Features
+from xgap_analysis.experiments.study import Bench
 from xgap_analysis.metrics import nearest_items, similarity_histograms
-from xgap_analysis.study import Bench
+from xgap_analysis.plots.maps import PlaneMap, plane_map
+from xgap_analysis.views.inversion.invert import STEPS, Inversion
 from xgap_analysis.widgets.cards import HINT, Card, CardRow
 from xgap_analysis.widgets.debounce import Debounced
 from xgap_analysis.widgets.items import Items, shortened

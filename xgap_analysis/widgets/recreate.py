@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 
+from xgap_analysis.core.errors import XgapError
 from xgap_analysis.corrections import Correction
 from xgap_analysis.datasets import Dataset, load_dataset
-from xgap_analysis.errors import XgapError
-from xgap_analysis.study import Bench, Comparison, Study
+from xgap_analysis.experiments.study import Bench, Comparison, Study
 
 PLAIN = ("level", "fit_split", "seeds", "steps", "tokens", "only", "on_error", "device")
 

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from xgap_analysis.core.errors import XgapError
 from xgap_analysis.datasets import load_dataset
-from xgap_analysis.errors import XgapError
 
 Plain = Callable[[int], Image.Image]
 Shade = Callable[[Image.Image], int]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xgap_analysis.datasets import pictures
-from xgap_analysis.datasets.files import image_files
-from xgap_analysis.datasets.pictures import UNREADABLE, as_rgb, is_picture, open_picture
+from xgap_analysis.datasets import images as pictures
+from xgap_analysis.datasets.images import UNREADABLE, as_rgb, is_picture, open_picture
+from xgap_analysis.datasets.published.files import image_files
 
 LEFT_RED = Image.new("RGB", (16, 8), "blue")
 LEFT_RED.paste("red", (0, 0, 8, 8))

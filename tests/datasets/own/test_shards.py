@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from xgap_analysis.datasets import load_dataset, shards
-from xgap_analysis.datasets.pictures import open_picture
-from xgap_analysis.datasets.records import Dataset
-from xgap_analysis.errors import XgapError
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.datasets import load_dataset
+from xgap_analysis.datasets.dataset import Dataset
+from xgap_analysis.datasets.images import open_picture
+from xgap_analysis.datasets.local import shards
 
 Plain = Callable[[int], Image.Image]
 Shade = Callable[[Image.Image], int]

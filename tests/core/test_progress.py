@@ -1,0 +1,49 @@
+"""Progress that is watched: it is told, it can be ended, and what is stored stays."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from xgap_analysis.core.progress import Bar, Cancelled, tell, watched
+from xgap_analysis.store import Rows, Store, compute
+
+
+def test_a_watched_bar_is_silent_and_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    told: list[tuple[str, int, int]] = []
+    with watched(lambda *what: told.append(what)), Bar(total=10, desc="work", unit="item") as bar:
+        bar.update(3)
+        bar.update(4)
+    assert told == [("work", 3, 10), ("work", 7, 10)]
+    assert capsys.readouterr().err == ""
+
+
+def test_without_a_watcher_a_bar_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+    with Bar(total=10, desc="work", unit="item") as bar:
+        bar.update(10)
+    assert "work" in capsys.readouterr().err
+    tell("nobody listens", 1, 2)
+    with Bar(total=10, desc="quiet", unit="item", disable=True) as bar:
+        bar.update(10)
+    assert capsys.readouterr().err == ""
+
+
+def test_ended_work_keeps_its_finished_shards(tmp_path: Path) -> None:
+    store, made = Store(tmp_path), list[list[int]]()
+
+    def worker(places: Sequence[int], _: Collection[str]) -> dict[str, Rows]:
+        made.append(list(places))
+        return {"a": Rows({"x": torch.ones(len(places))})}
+
+    def stop(what: str, done: int, total: int) -> None:
+        if done >= 4:
+            raise Cancelled
+
+    job = {"shard_size": 2, "store": store, "description": "ones"}
+    with watched(stop), pytest.raises(Cancelled):
+        compute({"a": {}}, "abcdefgh", worker, **job)
+    assert made == [[0, 1], [2, 3]]
+    found = compute({"a": {}}, "abcdefgh", worker, **job, progress=False)
+    assert made[2:] == [[4, 5], [6, 7]]
+    assert len(found["a"].tensors["x"]) == 8

@@ -1,0 +1,1 @@
+"""Errors, progress, paths, and the nouns that every room shares: features and relevance."""

@@ -1,0 +1,301 @@
+"""Features in files: `.npz`, `.safetensors`, `.parquet` and `.npy`, ours or made elsewhere. No pickle is read.
+
+| suffix | vectors | ids | space, origin, items, provenance |
+|---|---|---|---|
+| `.npz` | array `vectors` `[n, d]` | array `ids` of n strings | arrays of these names; `provenance` as JSON text |
+| `.safetensors` | tensor `vectors` `[n, d]` | all in the metadata entry `features`, one JSON object | |
+| `.parquet` | column `vector`, lists of length d | column `id` | schema metadata, as JSON text under `features` |
+| `.npy` (read only) | the array `[n, d]` | running numbers | |
+| a folder (read only) | `img_emb_<k>.npy`, `text_emb_<k>.npy`, as of clip-retrieval | see `load_features` | |
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import uuid
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from xgap_analysis.core.cells import id_text
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.features import Features
+
+ABOUT = ("space", "origin", "items")  # words beside the vectors in a `.npz` file
+
+
+def save_features(features: Features, path: Path | str) -> Path:
+    """Write features to a file, whole or not at all; its folder is made where it is missing.
+
+    Args:
+        features: vectors `[n, d]`, written as float32, so that `load_features` gives the same bits.
+        path: the suffix chooses the format: `.npz`, `.safetensors` or `.parquet`.
+
+    Raises:
+        XgapError: another suffix, a place that cannot be written, or ids or provenance that the format cannot hold.
+    """
+    path = Path(path)
+    write, _ = _format(path)
+    temporary = path.with_name(f".{path.stem}-{os.getpid()}-{uuid.uuid4().hex}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(features, temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise XgapError(f"{path} cannot be written ({error.strerror or error})") from error
+    except (TypeError, UnicodeError) as error:
+        raise XgapError(f"the ids or the provenance of these features cannot be put in {path.name}: {error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    return path
+
+
+def load_features(
+    path: Path | str,
+    *,
+    space: str | None = None,
+    origin: str | None = None,
+    ids: Iterable[object] | None = None,
+    key: str | None = None,
+    items: str | None = None,
+) -> Features:
+    """Features from a file that `save_features` or another tool has written (see the module for the layouts).
+
+    Rows of a `.npy` file have running numbers as ids, so that two such files of different modalities are paired row by
+    row. Two of one modality are two sets of items, and row 5 of the one excludes no row of the other: where they are of
+    the same items (images, and their inversions), pass both the same `ids` or `items`. A folder that clip-retrieval
+    wrote, `img_emb` or `text_emb`, is read as one; its ids are the keys or the paths of the images in
+    `../metadata/metadata_<k>.parquet` where they tell the rows apart, and running numbers elsewhere.
+
+    Args:
+        path: a `.npz`, `.safetensors`, `.parquet` or `.npy` file, or a folder of `.npy` files.
+        space, origin: what the file does not say itself, or says wrongly; origin is the space by default.
+        ids: one a row, where the file has none or others are wanted.
+        key: the array, tensor or column that holds the vectors, where it has another name.
+        items: the set of items that the ids belong to (see `Features`); by default what the file says, or, where ids
+            are running numbers, a digest of its vectors.
+
+    Returns:
+        Features `[n, d]`; rows that are not of unit length are scaled to it.
+
+    Raises:
+        XgapError: no such file, another suffix, another layout, or vectors that `Features` refuses.
+    """
+    path = Path(path)
+    read = _read_folder if path.is_dir() else _reader(path)
+    if not path.exists():
+        raise XgapError(f"there is no file {path}")
+    try:
+        vectors, about = read(path, key)
+    except XgapError:
+        raise
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+        NotImplementedError,
+        zipfile.BadZipFile,
+        SafetensorError,
+    ) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if "pickle" in reason or "Object arrays" in reason:  # NumPy's own words say how to read it unsafely
+            reason = "it holds pickled Python objects, which are never read"
+        raise XgapError(f"{path} cannot be read as features: {reason}") from error
+    space = space or about.get("space")
+    if not space:
+        raise XgapError(f'{path} does not say which space its vectors lie in; pass space="image" or space="text"')
+    if ids is not None:
+        about |= {"ids": list(ids), "items": ""}
+    if "ids" not in about:
+        what = f"{path} has no ids; add one string a row, or pass ids"
+        raise XgapError(f"{what}, since pairs and self-matches are found by id")
+    provenance = about.get("provenance") or {}
+    if items is None:
+        items = str(about.get("items") or "")
+    return Features(vectors, about["ids"], space, origin or about.get("origin") or space, provenance, items)
+
+
+def _about(features: Features) -> dict[str, Any]:
+    names = {"space": features.space, "origin": features.origin, "items": features.items}
+    return {**names, "provenance": dict(features.provenance)}
+
+
+def _write_npz(features: Features, path: Path) -> None:
+    if any(i.endswith("\0") for i in features.ids):
+        raise XgapError("an id ends in a NUL character, which .npz does not keep; write .safetensors")
+    np.savez(
+        path,
+        vectors=features.vectors.cpu().numpy(),
+        ids=np.array(features.ids, dtype=str),
+        space=np.array(features.space, dtype=str),
+        origin=np.array(features.origin, dtype=str),
+        items=np.array(features.items, dtype=str),
+        provenance=np.array(json.dumps(dict(features.provenance)), dtype=str),
+    )
+
+
+def _read_npz(path: Path, key: str | None) -> tuple[torch.Tensor, dict[str, Any]]:
+    if not zipfile.is_zipfile(path):
+        raise ValueError("it is not a .npz archive")
+    with np.load(path, allow_pickle=False) as arrays:
+        key = _need(arrays.files, key or "vectors", "array")
+        about: dict[str, Any] = {name: str(arrays[name]) for name in ABOUT if name in arrays.files}
+        if "ids" in arrays.files:
+            about["ids"] = [id_text(i) for i in arrays["ids"].tolist()]
+        if "provenance" in arrays.files:
+            about["provenance"] = json.loads(str(arrays["provenance"]))
+        return _tensor(arrays[key]), about
+
+
+def _write_safetensors(features: Features, path: Path) -> None:
+    # One metadata key only: with several, their order in the file, and so its digest, would change between runs.
+    about = json.dumps({"ids": features.ids, **_about(features)})
+    safetensors.torch.save_file({"vectors": features.vectors.cpu().contiguous()}, path, metadata={"features": about})
+
+
+def _read_safetensors(path: Path, key: str | None) -> tuple[torch.Tensor, dict[str, Any]]:
+    with safe_open(path, framework="pt") as file:
+        key = _need(list(file.keys()), key or "vectors", "tensor")
+        return file.get_tensor(key), dict(json.loads((file.metadata() or {}).get("features", "{}")))
+
+
+def _write_parquet(features: Features, path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    flat = pa.array(features.vectors.cpu().numpy().reshape(-1))
+    vectors = pa.FixedSizeListArray.from_arrays(flat, features.dim)
+    table = pa.table({"id": pa.array(features.ids, pa.string()), "vector": vectors})
+    pq.write_table(table.replace_schema_metadata({"features": json.dumps(_about(features))}), path)
+
+
+def _read_parquet(path: Path, key: str | None) -> tuple[torch.Tensor, dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        key = _need(file.schema_arrow.names, key or "vector", "column")
+        columns = [name for name in ("id", key) if name in file.schema_arrow.names]
+        table = file.read(columns)
+    column = table[key].combine_chunks()
+    kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    listed = any(is_kind(column.type) for is_kind in kinds)  # a struct or a map is nested too, and no list
+    if not listed or column.null_count or table[columns[0]].null_count:
+        found = "" if listed else f", which is of type {column.type}"
+        raise ValueError(f"every row needs an id and, in the column {key}, a list of numbers{found}")
+    lengths = set(column.value_lengths().to_pylist())
+    if len(lengths) > 1:
+        raise ValueError(f"its vectors differ in length: {', '.join(map(str, sorted(lengths)))}")
+    width = lengths.pop() if lengths else 0
+    vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), width)
+    about = dict(json.loads((table.schema.metadata or {}).get(b"features", b"{}")))
+    if "id" in table.column_names:
+        about["ids"] = [id_text(i) for i in table["id"].to_pylist()]
+    return _tensor(vectors), about
+
+
+def _read_npy(path: Path, key: str | None) -> tuple[torch.Tensor, dict[str, Any]]:
+    if key is not None:
+        raise ValueError("a .npy file holds one array, without a name")
+    vectors = _tensor(np.load(path, allow_pickle=False))
+    return vectors, _numbers(vectors)
+
+
+def _numbers(vectors: torch.Tensor) -> dict[str, Any]:
+    """Running numbers as ids, which belong to this set of vectors alone."""
+    digest = hashlib.sha256(repr(tuple(vectors.shape)).encode())
+    digest.update(vectors.numpy().reshape(-1).view(np.uint8).data)
+    return {"ids": [str(i) for i in range(len(vectors))], "items": digest.hexdigest()}
+
+
+def _read_folder(path: Path, key: str | None) -> tuple[torch.Tensor, dict[str, Any]]:
+    files = _numbered(path, ".npy")
+    if not files:
+        inside = [f"{side}_emb" for side in ("img", "text") if (path / f"{side}_emb").is_dir()]
+        hint = f"; name {' or '.join(str(path / name) for name in inside)}" if inside else ""
+        raise ValueError(f"it is a folder without numbered .npy files{hint}")
+    parts = [_read_npy(file, key)[0] for file in files]
+    if len({part.shape[1:] for part in parts}) > 1:
+        raise ValueError("its files hold vectors of different dimensions")
+    vectors = torch.cat(parts)
+    space = {"img_emb": "image", "text_emb": "text"}.get(path.name)
+    # Keys are numbers too, of samples in shards: they belong to these vectors as numbers of rows do.
+    about = _numbers(vectors)
+    listed = _listed_ids(path.parent / "metadata", parts)
+    return vectors, {**about, **({"ids": listed} if listed else {}), **({"space": space} if space else {})}
+
+
+def _listed_ids(folder: Path, parts: Sequence[torch.Tensor]) -> list[str] | None:
+    """What the metadata call the rows; None where they do not tell them apart."""
+    import pyarrow.parquet as pq
+
+    n = sum(map(len, parts))
+    files = _numbered(folder, ".parquet")
+    tables = [pq.read_table(file) for file in files]
+    if files and [len(table) for table in tables] != [len(part) for part in parts]:
+        raise ValueError(f"the files in {folder} do not have a row for each vector")
+    for column in ("key", "image_path"):
+        if files and all(column in table.column_names for table in tables):
+            ids = [str(i) for table in tables for i in table[column].to_pylist()]
+            if len(set(ids)) == n:
+                return ids
+    return None
+
+
+def _numbered(folder: Path, suffix: str) -> list[Path]:
+    """Files like `img_emb_0.npy`, in the order of their numbers: 10 comes after 2."""
+    matches = ((re.search(r"(\d+)$", path.stem), path) for path in folder.glob(f"*{suffix}"))
+    return [path for _, path in sorted((int(match.group(1)), path) for match, path in matches if match)]
+
+
+def _need(names: Sequence[str], name: str, kind: str) -> str:
+    if name not in names:
+        raise ValueError(
+            f"it has no {kind} {name!r}, but: {', '.join(sorted(names)) or 'nothing'} (say which holds the vectors: "
+            f'key="..." in Python, --keys in xgap study)'
+        )
+    return name
+
+
+def _tensor(array: NDArray[Any]) -> torch.Tensor:
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"its vectors are of type {array.dtype}, not numbers")
+    # float64 where float32 does not hold it exactly: torch has no tensor for some of NumPy's types and byte orders.
+    number = np.float32 if array.dtype in (np.float32, np.float16) else np.float64
+    return torch.from_numpy(np.require(array, number, ["C", "W"]))
+
+
+_Write = Callable[[Features, Path], None]
+_Read = Callable[[Path, str | None], tuple[torch.Tensor, dict[str, Any]]]
+_FORMATS: Mapping[str, tuple[_Write, _Read]] = {
+    ".npz": (_write_npz, _read_npz),
+    ".parquet": (_write_parquet, _read_parquet),
+    ".safetensors": (_write_safetensors, _read_safetensors),
+}
+
+
+def check_suffix(path: Path | str) -> None:
+    """Refuse a file name whose suffix names no format of features (before long work, rather than after it)."""
+    _format(Path(path))
+
+
+def _reader(path: Path) -> _Read:
+    return _read_npy if path.suffix == ".npy" else _format(path)[1]
+
+
+def _format(path: Path) -> tuple[_Write, _Read]:
+    if path.suffix not in _FORMATS:
+        raise XgapError(f"features are kept in {', '.join(_FORMATS)} files, and {str(path)!r} is none of them")
+    return _FORMATS[path.suffix]

@@ -1,0 +1,219 @@
+"""Which gallery items are relevant to a query, and which are left out of its ranking."""
+
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from xgap_analysis.core.cells import id_text, is_missing, plain
+from xgap_analysis.core.errors import XgapError
+
+Labels = Sequence[Hashable] | Mapping[str, Hashable]
+Grades = Mapping[str, Mapping[str, int | float]]  # query id -> item id -> grade
+Value = TypeVar("Value")
+
+
+class Unlabelled(Enum):
+    """What stands for the label of an item that has none; two such items are of no common class."""
+
+    LABEL = "none"
+
+
+UNLABELLED = Unlabelled.LABEL
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """Which gallery items answer a query, and which are left out of its ranking.
+
+    Made by `from_labels` (same label, grade 1) or `from_qrels` (sparse graded judgements, junk removed from the
+    ranking as in the revisited Oxford/Paris protocol).
+    """
+
+    query_labels: Labels | None = None
+    gallery_labels: Labels | None = None
+    qrels: Grades | None = None
+    junk: Mapping[str, Collection[str]] = field(default_factory=dict)
+
+    @classmethod
+    def from_labels(
+        cls,
+        query_labels: Iterable[Hashable] | Mapping[str, Hashable],
+        gallery_labels: Iterable[Hashable] | Mapping[str, Hashable],
+    ) -> "Relevance":
+        """An item is relevant to a query when their labels are equal.
+
+        Args:
+            query_labels, gallery_labels: one label a row, in the rows' order (a list, an array, a tensor, a Series),
+                or a mapping from id to label.
+        """
+        return cls(query_labels=_as_labels(query_labels), gallery_labels=_as_labels(gallery_labels))
+
+    @classmethod
+    def from_qrels(cls, qrels: Grades, junk: Mapping[str, Collection[str]] | None = None) -> "Relevance":
+        """Graded judgements: `qrels[query_id][item_id]` > 0 is relevant; `junk[query_id]` is ignored.
+
+        Ids may be numbers: 7 and `"7"` are one id, as they are in `Features`.
+
+        Raises:
+            XgapError: an id with two grades (7 and `"7"`), a missing grade, or items that are no mapping to grades.
+        """
+        wrong = next((query for query, of in qrels.items() if not isinstance(of, Mapping)), None)
+        if wrong is not None:
+            raise XgapError(f"the judgements of query {wrong!r} are a {type(qrels[wrong]).__name__}, not item to grade")
+        graded = by_id({query: by_id(of, "item") for query, of in qrels.items()}, "query")
+        none = next(((q, i) for q, of in graded.items() for i, grade in of.items() if is_missing(grade)), None)
+        if none is not None:
+            raise XgapError(f"the judgement of item {none[1]!r} for query {none[0]!r} has no grade; leave it out")
+        ignored = {query: frozenset(map(id_text, of)) for query, of in (junk or {}).items()}
+        return cls(qrels=graded, junk=by_id(ignored, "query"))
+
+    def bind(self, query_ids: Sequence[str], gallery_ids: Sequence[str]) -> "BoundRelevance":
+        """Relevance of these gallery items to these queries, read in blocks of queries.
+
+        Raises:
+            XgapError: labels that do not fit the rows, or an id without a label.
+        """
+        if self.qrels is not None:
+            return BoundRelevance(query_ids, gallery_ids, None, None, self.qrels, self.junk)
+        assert self.query_labels is not None and self.gallery_labels is not None
+        names: dict[Hashable, int] = {}
+        codes = []
+        for side, labels, ids in (
+            ("query", self.query_labels, query_ids),
+            ("gallery", self.gallery_labels, gallery_ids),
+        ):
+            if isinstance(labels, Mapping):
+                missing = [i for i in ids if i not in labels]
+                if missing:
+                    raise XgapError(f"{len(missing)} {side} ids have no label, the first is {missing[0]!r}")
+                labels = [labels[i] for i in ids]
+            elif len(labels) != len(ids):
+                raise XgapError(f"{len(labels)} {side} labels were given for {len(ids)} {side} vectors")
+            absent = [i for i, label in zip(ids, labels, strict=True) if _label(label) is None]
+            if absent:
+                what = f"{len(absent)} of {len(ids)} {side} labels are missing (None or NaN), the first that of"
+                raise XgapError(f"{what} {absent[0]!r}; leave these items out, since a missing label is no class")
+            # Each item without a label is of a class of its own, which nothing else is of.
+            of = (object() if label is UNLABELLED else label for label in labels)
+            codes.append(torch.tensor([names.setdefault(label, len(names)) for label in of], dtype=torch.long))
+        return BoundRelevance(query_ids, gallery_ids, codes[0], codes[1], None, {})
+
+
+def _as_labels(labels: Iterable[Hashable] | Mapping[str, Hashable]) -> Labels:
+    """Labels as they are, or as plain values: two tensors of one number are two keys of a dict."""
+    if isinstance(labels, Mapping):
+        return by_id(labels, "item")
+    return tuple(_label(label) for label in (labels.tolist() if hasattr(labels, "tolist") else labels))
+
+
+def _label(label: Hashable) -> Hashable:
+    """A label as a plain value; None where it is NaN, NaT or pd.NA (words are taken as they are)."""
+    if isinstance(label, str):
+        return label
+    return None if is_missing(label) else plain(label)
+
+
+def by_id(found: Mapping[Any, Value], what: str) -> Mapping[str, Value]:
+    """A mapping whose keys are ids, with each as text.
+
+    Raises:
+        XgapError: two keys of one text with different values, or a key that is no id.
+    """
+    if all(type(key) is str for key in found):
+        return found
+    texts: dict[str, Value] = {}
+    for key, value in found.items():
+        text = id_text(key)
+        if text in texts and texts[text] != value:
+            raise XgapError(f"the {what} {text!r} is given twice, as text and as a number, with different values")
+        texts[text] = value
+    return texts
+
+
+class BoundRelevance:
+    """Relevance between given query rows and gallery rows; see `Relevance.bind`."""
+
+    def __init__(
+        self,
+        query_ids: Sequence[str],
+        gallery_ids: Sequence[str],
+        query_codes: Tensor | None,
+        gallery_codes: Tensor | None,
+        qrels: Grades | None,
+        junk: Mapping[str, Collection[str]],
+    ) -> None:
+        self.query_ids, self.gallery_ids = query_ids, gallery_ids
+        self._query_codes, self._gallery_codes = query_codes, gallery_codes
+        self._qrels, self._junk = qrels, junk
+        self._column = {item: i for i, item in enumerate(gallery_ids)}
+
+    def grades(self, start: int, stop: int) -> Tensor:
+        """Grades of the queries `start` to `stop`: float32 `[stop - start, n_gallery]`, 0 where not relevant."""
+        if self._query_codes is not None and self._gallery_codes is not None:
+            return (self._query_codes[start:stop, None] == self._gallery_codes[None]).float()
+        row, column, grade = self.relevant(start, stop)
+        grades = torch.zeros(stop - start, len(self.gallery_ids))
+        grades[row, column] = grade
+        return grades
+
+    def relevant(self, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The same as r cells: row, column and grade (above 0) of each, by row and then by column."""
+        if self._query_codes is not None:
+            of, by_label, first = self._query_codes[start:stop], *self._groups
+            n = first[of + 1] - first[of]
+            row = torch.arange(stop - start).repeat_interleave(n)
+            nth = torch.arange(len(row)) - (n.cumsum(0) - n)[row]
+            return row, by_label[first[of][row] + nth], torch.ones(len(row))
+        assert self._qrels is not None
+        cells = sorted(
+            (row, self._column[item], float(grade))
+            for row, query in enumerate(self.query_ids[start:stop])
+            for item, grade in self._qrels.get(query, {}).items()
+            if item in self._column and grade > 0
+        )
+        row, column = _pairs([cell[:2] for cell in cells])
+        return row, column, torch.tensor([grade for *_, grade in cells])
+
+    @cached_property
+    def n_relevant(self) -> Tensor:
+        """How many gallery items are relevant to each query `[n]`; an item that is left out may be among them."""
+        if self._query_codes is not None:
+            first = self._groups[1]
+            return (first[1:] - first[:-1])[self._query_codes]
+        assert self._qrels is not None
+        of = (self._qrels.get(query, {}) for query in self.query_ids)
+        return torch.tensor([sum(grade > 0 and item in self._column for item, grade in q.items()) for q in of])
+
+    @cached_property
+    def _groups(self) -> tuple[Tensor, Tensor]:
+        """The gallery's columns by label, and where each label's begin."""
+        assert self._query_codes is not None and self._gallery_codes is not None
+        labels = int(torch.cat([self._query_codes, self._gallery_codes]).max()) + 1
+        sizes = torch.bincount(self._gallery_codes, minlength=labels)
+        return self._gallery_codes.argsort(stable=True), torch.cat([torch.zeros(1, dtype=torch.long), sizes.cumsum(0)])
+
+    def ignored(self, start: int, stop: int, exclude_self: bool = True) -> Tensor:
+        """Items left out of the ranking of the queries `start` to `stop`: bool `[stop - start, n_gallery]`.
+
+        Junk items, and the query itself (found by id) unless `exclude_self` is false.
+        """
+        mask = torch.zeros(stop - start, len(self.gallery_ids), dtype=torch.bool)
+        mask[self.left_out(start, stop, exclude_self)] = True
+        return mask
+
+    def left_out(self, start: int, stop: int, exclude_self: bool = True) -> tuple[Tensor, Tensor]:
+        """The same as cells: row and column of each."""
+        queries = list(enumerate(self.query_ids[start:stop]))
+        cells = [(row, self._column[q]) for row, q in queries if exclude_self and q in self._column]
+        cells += [(row, self._column[i]) for row, q in queries for i in self._junk.get(q, ()) if i in self._column]
+        return _pairs(cells)
+
+
+def _pairs(cells: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    row, column = torch.tensor(cells, dtype=torch.long).reshape(-1, 2).T
+    return row, column

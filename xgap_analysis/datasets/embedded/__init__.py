@@ -1,0 +1,1 @@
+"""Datasets that lie in this repository."""

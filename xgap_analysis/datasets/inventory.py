@@ -1,0 +1,61 @@
+"""Which datasets are at hand, and what a published one needs on disk."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def datasets(root: Path | str | None = None) -> list[dict[str, Any]]:
+    """The data sets by name: the paper's protocol, whether they are on disk, and for a missing one what to put where.
+
+    Nothing is read but whether files are there.
+
+    Args:
+        root: the folder of data sets; by default the environment variable XGAP_DATA.
+    """
+    from xgap_analysis.datasets import EMBEDDED
+    from xgap_analysis.datasets.published.protocols import PROTOCOLS, ROOT_VARIABLE, data_folder
+
+    about = {"queries": "by split", "gallery": "by split", "relevance": "same concept", "prompt": "a photo of {}"}
+    rows: list[dict[str, Any]] = [
+        {"dataset": name, "at_hand": True, "about": said, **about, "folder": None, "missing": {}}
+        for name, said in EMBEDDED.items()
+    ]
+    folder = data_folder(root)
+    for name, protocol in PROTOCOLS.items():
+        missing = protocol.missing(folder or Path("$" + ROOT_VARIABLE))
+        rows.append(
+            {
+                "dataset": name,
+                "at_hand": not missing,
+                "about": protocol.about,
+                "queries": protocol.queries,
+                "gallery": protocol.gallery,
+                "relevance": protocol.relevance,
+                "prompt": protocol.prompt,
+                "folder": None if folder is None else str(protocol.folder(folder)),
+                "missing": missing,
+            }
+        )
+    return rows
+
+
+def splits(names: Sequence[str], root: Path | str | None = None) -> list[dict[str, Any]]:
+    """These data sets, split by split: numbers of items, of those that ask in retrieval, and of labels by level.
+
+    Raises:
+        XgapError: as `load_dataset`.
+    """
+    from xgap_analysis.datasets import load_dataset
+
+    rows = []
+    for name in names:
+        whole = load_dataset(name, root)
+        for split in whole.splits:
+            data = whole.split(split)
+            counts = {"images": len(data.images), "texts": len(data.texts)}
+            asking = {"image_queries": len(data.queries("image")), "text_queries": len(data.queries("text"))}
+            labels = {level: len(set(of.values())) for level, of in data.labels.items()}
+            judged = {level: len(relevance.qrels or {}) for level, relevance in data.judgements.items()}
+            rows.append({"dataset": name, "split": split, **counts, **asking, "labels": labels, "judged": judged})
+    return rows

@@ -1,0 +1,110 @@
+"""The items of a dataset: images opened when they are needed, and texts, both with stable ids."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from PIL import Image
+
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.datasets.contents import of_values
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images with stable ids, opened one at a time as RGB.
+
+    Args:
+        ids: n distinct strings.
+        opener: gives the picture of an id; an unreadable one raises.
+        content: gives the digest of what an id's image is made of (see `datasets.contents`), by which what is computed
+            from it is found again, whatever it is called; equal digests, equal pixels. Or a word (a version, say) that
+            stands, with the id, for the content of each. Without one, nothing computed from the images is kept.
+    """
+
+    ids: Sequence[str]
+    opener: Callable[[str], Image.Image] = field(repr=False)
+    content: str | Callable[[str], str] = field(default="", repr=False)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        return self.opener(self.ids[index])
+
+    def select(self, ids: Iterable[str]) -> "Images":
+        """The images of these ids, in this order (an id that is not there is an error)."""
+        ids = tuple(ids)
+        _check_known(ids, self.ids, "image")
+        return replace(self, ids=ids)
+
+    def digest_of(self, item: str) -> str:
+        """The digest of an image's content; empty where nothing says what it is.
+
+        Raises:
+            OSError: a file that cannot be read.
+        """
+        if isinstance(self.content, str):
+            return of_values(self.content, item) if self.content else ""
+        return self.content(item)
+
+    @property
+    def digest(self) -> str:
+        """A fingerprint of ids and content, all of which is read; empty where nothing says what the content is."""
+        if not self.content:
+            return ""
+        lines = []
+        for item in self.ids:
+            try:
+                lines.append(f"{item}\x1f{self.digest_of(item)}")
+            except OSError:  # a missing file is said when it is opened
+                lines.append(item)
+        return hashlib.sha256("\x1e".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Captions with stable ids: `captions[i]` belongs to `ids[i]`."""
+
+    ids: Sequence[str]
+    captions: Sequence[str]
+
+    def __post_init__(self) -> None:
+        if len(self.ids) != len(self.captions):
+            raise XgapError(f"{len(self.ids)} ids were given for {len(self.captions)} captions")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> str:
+        return self.captions[index]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.captions)
+
+    @property
+    def digest(self) -> str:
+        """A fingerprint of ids and captions."""
+        lines = (f"{i}\x1f{c}" for i, c in zip(self.ids, self.captions, strict=True))
+        return hashlib.sha256("\x1e".join(lines).encode()).hexdigest()
+
+    def select(self, ids: Iterable[str]) -> "Texts":
+        """The captions of these ids, in this order (an id that is not there is an error)."""
+        ids = tuple(ids)
+        _check_known(ids, self.ids, "caption")
+        caption = dict(zip(self.ids, self.captions, strict=True))
+        return Texts(ids, tuple(caption[i] for i in ids))
+
+
+def _check_known(chosen: Sequence[str], known: Sequence[str], what: str) -> None:
+    there = set(known)
+    missing = [i for i in chosen if i not in there]
+    if missing:
+        raise XgapError(f"{len(missing)} ids have no {what} here, the first is {missing[0]!r}")
+
+
+def _no_image(item: str) -> Image.Image:
+    raise XgapError(f"there is no image {item!r}: this data set has texts alone")
+
+
+NO_IMAGES, NO_TEXTS = Images((), _no_image), Texts((), ())  # of a data set of one modality

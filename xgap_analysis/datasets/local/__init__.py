@@ -1,0 +1,1 @@
+"""Readers of one's own data: folders, tables, shards."""

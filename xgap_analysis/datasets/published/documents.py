@@ -1,0 +1,90 @@
+"""The NanoBEIR sets: queries, a corpus, and graded judgements, in Parquet as published."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xgap_analysis.core.cells import clean_text, id_text, is_missing
+from xgap_analysis.core.errors import XgapError, notice
+from xgap_analysis.core.relevance import Relevance
+from xgap_analysis.datasets.dataset import Dataset, in_splits
+from xgap_analysis.datasets.items import NO_IMAGES, Texts
+from xgap_analysis.datasets.published.files import read_parquet
+from xgap_analysis.datasets.published.protocols import Protocol
+from xgap_analysis.datasets.published.summaries import condensed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LEVEL = "judged"
+
+
+def load_documents(name: str, protocol: Protocol, folder: Path) -> Dataset:
+    """A NanoBEIR set as the split test (there is no other); its name in tables says what became of long texts.
+
+    Ids are `query/<id>` and `document/<id>`; a document's title, where there is one, stands before its text. A
+    judgement without a score has grade 1; where others have one, such judgements are counted in a warning, and so are
+    those that are there twice.
+
+    Raises:
+        XgapError: damaged files, an id given twice, a judgement of something that is not there, or two grades of one
+            document for one query.
+    """
+    documents = _texts(read_parquet(folder / "corpus", ("_id", "text")), folder / "corpus")
+    queries = _texts(read_parquet(folder / "queries", ("_id", "text")), folder / "queries")
+    short, how = condensed(folder, documents)
+    texts = {f"query/{i}": text for i, text in queries.items()} | {f"document/{i}": t for i, t in short.items()}
+    data = Dataset(
+        name=name,
+        split_name=f"test, {how}",
+        images=NO_IMAGES,
+        texts=Texts(tuple(texts), tuple(texts.values())),
+        labels={},
+        text_queries=tuple(f"query/{i}" for i in queries),
+        judgements={LEVEL: Relevance.from_qrels(_qrels(folder, queries, documents))},
+        prompt=protocol.prompt,
+    )
+    return in_splits({"test": lambda: data})
+
+
+def _qrels(folder: Path, queries: Mapping[str, str], documents: Mapping[str, str]) -> dict[str, dict[str, float]]:
+    judged = read_parquet(folder / "qrels", ("query-id", "corpus-id"))
+    grades = judged["score"] if "score" in judged else [1.0] * len(judged)
+    qrels: dict[str, dict[str, float]] = {}
+    unscored = repeated = 0
+    for query_id, document_id, score in zip(judged["query-id"], judged["corpus-id"], grades, strict=True):
+        query, document = id_text(query_id), id_text(document_id)
+        for item, known, where in ((query, queries, "queries"), (document, documents, "corpus")):
+            if item not in known:
+                raise XgapError(f"{folder / 'qrels'} judges {item!r}, which is not in {folder / where}")
+        unscored += is_missing(score)
+        grade = 1.0 if is_missing(score) else float(score)
+        of = qrels.setdefault(f"query/{query}", {})
+        repeated += f"document/{document}" in of
+        before = of.setdefault(f"document/{document}", grade)
+        if before != grade:
+            what = f"{folder / 'qrels'} grades {document!r} for the query {query!r} twice"
+            raise XgapError(f"{what}, {before:g} and {grade:g}; keep one of the two rows")
+    if not qrels:
+        raise XgapError(f"{folder / 'qrels'} holds no judgement")
+    if unscored:
+        notice(f"{unscored} of {len(judged)} judgements of {folder / 'qrels'} have no score; they are read as grade 1")
+    if repeated:
+        notice(f"{repeated} of {len(judged)} judgements of {folder / 'qrels'} repeat one before, with the same grade")
+    return qrels
+
+
+def _texts(frame: "pd.DataFrame", folder: Path) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    titles = frame["title"] if "title" in frame else [None] * len(frame)
+    for cell, title, text in zip(frame["_id"], titles, frame["text"], strict=True):
+        if is_missing(cell):
+            raise XgapError(f"{folder} has a row without an id")
+        item = id_text(cell)
+        if item in texts:
+            raise XgapError(f"{folder} gives the id {item!r} twice")
+        if not isinstance(text, str):
+            raise XgapError(f"{folder} has no text for the id {item!r}")
+        named = isinstance(title, str) and not is_missing(title)
+        texts[item] = clean_text(f"{title}. {text}".strip() if named else text.strip())
+    return texts

@@ -1,0 +1,1 @@
+"""Comparisons, studies and their tables."""

@@ -1,0 +1,1 @@
+"""The papers' tables by name, with their published figures."""

@@ -1,0 +1,328 @@
+"""Towers over any open_clip model, with nothing of the model written again.
+
+"Tokens in" is the library's own forward pass with the output of its embedding module (the token table of a text tower,
+the patch embedding of an image tower) replaced by ours, through a forward hook that lives for one call. So it is exact
+for every architecture, and gradients reach the tokens. A hook is there for every thread, so all that passes through a
+model's modules holds the model's lock; what comes after a pass (the way back, an update) does not.
+"""
+
+import contextlib
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.models.adapters.absent import AbsentTower
+from xgap_analysis.models.adapters.shortcut import causal_prompt, class_token_features
+from xgap_analysis.models.captions import Tokenizer
+from xgap_analysis.models.fingerprint import architecture
+from xgap_analysis.models.locks import lock_of
+from xgap_analysis.models.precision import AUTOCAST, autocast
+from xgap_analysis.models.tower import DualEncoder
+
+Module = Any  # a module of open_clip; what it is made of has no static types
+
+
+def from_open_clip(
+    model: Module,
+    tokenize: Callable[[list[str]], Tensor],
+    preprocess: Callable[[Image.Image], Tensor],
+    *,
+    name: str,
+    precision: str = "fp32",
+    settings: Mapping[str, Any] | None = None,
+    shortcuts: bool = True,
+) -> DualEncoder:
+    """A dual encoder from an open_clip model, which is frozen and set to evaluation.
+
+    Args:
+        model: open_clip's `CLIP`, `CustomTextCLIP` or `CoCa`, on its device, weights in float32.
+        tokenize: its tokenizer.
+        preprocess: its transform for evaluation.
+        name: what tables call it.
+        precision: `"fp32"`, `"bf16"` or `"fp16"` (autocast).
+        settings: see `DualEncoder`; with `image_only` the text tower, which was never trained, is left out.
+        shortcuts: False takes the general way everywhere (to check the shortcuts, which give the same numbers).
+
+    Raises:
+        XgapError: an unknown precision.
+    """
+    if precision not in AUTOCAST:
+        raise XgapError(f"precision is one of {', '.join(AUTOCAST)}, not {precision!r}")
+    model.eval().requires_grad_(False)
+    bias = getattr(model, "logit_bias", None)
+    settings = dict(settings or {})
+    text: TextTower | AbsentTower
+    if settings.get("image_only"):
+        text = AbsentTower(name, "text")
+        own: Callable[..., Any] = text.refuse
+    else:
+        text = TextTower(model, tokenize(["a"]).shape[1], precision, shortcuts)
+        own = Tokenizer(tokenize, name, text.words)
+    return DualEncoder(
+        name=name,
+        image=ImageTower(model, precision, shortcuts),
+        text=text,
+        tokenize=own,
+        preprocess=preprocess,
+        logit_scale=math.exp(float(model.logit_scale)),
+        logit_bias=0.0 if bias is None else float(bias),
+        weights_digest=weights_digest(model),
+        device=next(model.parameters()).device,
+        precision=precision,
+        activation="quickgelu" if any(type(m).__name__ == "QuickGELU" for m in model.modules()) else "gelu",
+        settings=settings,
+        architecture=architecture(model),
+    )
+
+
+class ImageTower:
+    """The image tower of an open_clip model; see `Tower`."""
+
+    space = "image"
+
+    def __init__(self, model: Module, precision: str = "fp32", shortcuts: bool = True) -> None:
+        self._model, self._visual = model, model.visual
+        self._head = _image_head(model.visual)
+        self._precision, self._shortcuts = precision, shortcuts
+        size = model.visual.image_size
+        self._size: tuple[int, int] = (size, size) if isinstance(size, int) else tuple(size)
+
+    @property
+    def width(self) -> int:
+        """Dimensions of a patch token."""
+        return self._grid[1]
+
+    @property
+    def length(self) -> int:
+        """Number of patches U."""
+        return math.prod(self._grid[0])
+
+    @property
+    def projection(self) -> Tensor:
+        """See `Tower.projection`."""
+        with lock_of(self._model):
+            return self._head.weight()
+
+    def encode(self, batch: Tensor, project: bool = True) -> Tensor:
+        """See `Tower.encode`."""
+        pixels = batch.to(_device(self._model))
+        head = contextlib.nullcontext() if project else self._head.removed()
+        with lock_of(self._model), autocast(pixels.device, self._precision), head:
+            return self._model.encode_image(pixels, normalize=False).float()
+
+    def embed(self, batch: Tensor) -> Tensor:
+        """See `Tower.embed`."""
+        with lock_of(self._model):
+            made = self._patching(batch.to(_device(self._model)))
+        if made.ndim == 4:
+            made = made.flatten(2).transpose(1, 2) if self._channels_first else made.flatten(1, 2)
+        return made
+
+    def encode_tokens(self, tokens: Tensor, batch: Tensor | None = None) -> Tensor:
+        """See `Tower.encode_tokens`."""
+        _check_tokens(tokens, self.length, self.width)
+        tokens = tokens.to(_device(self._model))
+        with lock_of(self._model), autocast(tokens.device, self._precision):
+            features = class_token_features(self._visual, tokens) if self._shortcuts else None
+            if features is None:
+                blank = torch.zeros((), device=tokens.device).expand(len(tokens), 3, *self._size)
+                with _emitting(self._patching, self._as_emitted(tokens)):
+                    features = self._model.encode_image(blank, normalize=False)
+        return features.float()
+
+    @property
+    def _patching(self) -> nn.Module:
+        """The module that turns pixels into patch tokens."""
+        module = getattr(self._visual, "conv1", None) if hasattr(self._visual, "class_embedding") else None
+        module = module or getattr(getattr(self._visual, "trunk", None), "patch_embed", None)
+        if not isinstance(module, nn.Module):
+            what = f"the image tower ({type(getattr(self._visual, 'trunk', self._visual)).__name__})"
+            raise XgapError(f"{what} has no patch tokens, so nothing can be inverted into it; use a ViT")
+        return module
+
+    @cached_property
+    def _emitted_shape(self) -> tuple[int, ...]:
+        with lock_of(self._model), torch.no_grad():
+            return tuple(self._patching(torch.zeros(1, 3, *self._size, device=_device(self._model))).shape[1:])
+
+    @property
+    def _channels_first(self) -> bool:
+        trunk_width = getattr(getattr(self._visual, "trunk", None), "embed_dim", None)
+        return len(self._emitted_shape) == 3 and self._emitted_shape[-1] != trunk_width
+
+    @property
+    def _grid(self) -> tuple[tuple[int, ...], int]:
+        """The shape of the patches and their width."""
+        shape = self._emitted_shape
+        return (shape[1:], shape[0]) if self._channels_first else (shape[:-1], shape[-1])
+
+    def _as_emitted(self, tokens: Tensor) -> Tensor:
+        if self._channels_first:
+            tokens = tokens.transpose(1, 2)
+        return tokens.reshape(len(tokens), *self._emitted_shape)
+
+
+class TextTower:
+    """The text tower of an open_clip model; see `Tower`. `length` is that of the tokenizer's ids."""
+
+    space = "text"
+
+    def __init__(self, model: Module, length: int, precision: str = "fp32", shortcuts: bool = True) -> None:
+        self._model = model
+        self._text = model.text if hasattr(model, "text") else model  # CLIP holds the parts of its text tower itself
+        table = getattr(self._text, "token_embedding", None)
+        self._table: nn.Embedding = self._text.transformer.get_input_embeddings() if table is None else table
+        self._head = _text_head(self._text)
+        self._precision, self._shortcuts = precision, shortcuts
+        self.width = self._table.embedding_dim
+        self.words = self._table.num_embeddings
+        self.length = length
+
+    @property
+    def projection(self) -> Tensor:
+        """See `Tower.projection`."""
+        with lock_of(self._model):
+            return self._head.weight()
+
+    def encode(self, batch: Tensor, project: bool = True) -> Tensor:
+        """See `Tower.encode`."""
+        ids = batch.to(_device(self._model))
+        head = contextlib.nullcontext() if project else self._head.removed()
+        with lock_of(self._model), autocast(ids.device, self._precision), head:
+            return self._model.encode_text(ids, normalize=False).float()
+
+    def embed(self, batch: Tensor) -> Tensor:
+        """See `Tower.embed`."""
+        with lock_of(self._model):
+            return self._table(batch.to(_device(self._model)))
+
+    def encode_tokens(self, tokens: Tensor, batch: Tensor | None = None) -> Tensor:
+        """See `Tower.encode_tokens`."""
+        _check_tokens(tokens, self.length, self.width)
+        if batch is None:
+            raise XgapError("a text tower pools by token ids; give the ids of the prompt with the tokens")
+        ids = batch.to(_device(self._model)).expand(len(tokens), self.length)
+        given = _emitting(self._table, tokens.to(ids.device))
+        with lock_of(self._model), autocast(ids.device, self._precision), given:
+            return self._model.encode_text(ids, normalize=False).float()
+
+    def shortcut(self, ids: Tensor, start: int, count: int) -> Callable[[Tensor], Tensor] | None:
+        """See `Tower`; None for a tower that is not plain and causal."""
+        device = _device(self._model)
+        with lock_of(self._model), torch.no_grad(), autocast(device, self._precision):
+            quick = causal_prompt(self._text, ids.to(device), start, count) if self._shortcuts else None
+        if quick is None:
+            return None
+
+        def features(pseudo: Tensor) -> Tensor:
+            with lock_of(self._model), autocast(device, self._precision):
+                return quick(pseudo.to(device)).float()
+
+        return features
+
+
+class _Head:
+    """The last map of a tower: read, or taken away for the length of a `with` block.
+
+    Args:
+        owner, attribute: where it stands; owner None where the tower ends in something else than one linear map.
+        absent: what the library accepts in its place.
+        end: how the tower ends, where that is no linear map.
+    """
+
+    def __init__(
+        self,
+        owner: Module,
+        attribute: str = "",
+        absent: nn.Module | None = None,
+        *,
+        end: str = "without",
+    ) -> None:
+        self._owner, self._attribute, self._absent, self._end = owner, attribute, absent, end
+
+    def weight(self) -> Tensor:
+        """The matrix `[p, d]`.
+
+        Raises:
+            XgapError: it is not one linear map without bias.
+        """
+        head = getattr(self._owner, self._attribute, None)
+        if isinstance(head, Tensor):
+            return head
+        if not isinstance(head, nn.Linear):
+            raise XgapError(f"this tower ends {self._end} a linear projection, so there are no features before it")
+        bias = dict(head.named_parameters()).get("bias")
+        if bias is not None and bias.any():  # timm gives PE's head one, which its weights set to zero
+            raise XgapError("this tower's projection has a bias, so it is not a linear map that can be split off")
+        return head.weight.T
+
+    @contextlib.contextmanager
+    def removed(self) -> Iterator[None]:
+        self.weight()
+        head = getattr(self._owner, self._attribute)
+        setattr(self._owner, self._attribute, self._absent)
+        try:
+            yield
+        finally:
+            setattr(self._owner, self._attribute, head)
+
+
+def _image_head(visual: Module) -> _Head:
+    if hasattr(visual, "class_embedding"):
+        return _Head(visual, "proj")
+    if not hasattr(visual, "trunk"):  # a ResNet, whose projection is inside its attention pool
+        return _Head(None)
+    if len(visual.head):
+        return _Head(visual.head, "proj", nn.Identity()) if hasattr(visual.head, "proj") else _Head(None)
+    classifier = visual.trunk.get_classifier()
+    pooled = getattr(visual.trunk, "attn_pool", None) is not None
+    end = "in an attention pool, whose last map adds an MLP to its input, and not in" if pooled else "without"
+    for name, module in visual.trunk.named_modules():
+        if module is classifier and name:
+            parent, _, attribute = name.rpartition(".")
+            return _Head(visual.trunk.get_submodule(parent), attribute, nn.Identity(), end=end)
+    return _Head(None, end=end)
+
+
+def _text_head(text: Module) -> _Head:
+    if hasattr(text, "text_projection"):
+        return _Head(text, "text_projection")
+    return _Head(text, "proj", nn.Identity())
+
+
+@contextlib.contextmanager
+def _emitting(module: nn.Module, value: Tensor) -> Iterator[None]:
+    """Within, whatever goes into the module, `value` comes out."""
+    hook = module.register_forward_hook(lambda *_: value)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _device(model: Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _check_tokens(tokens: Tensor, length: int, width: int) -> None:
+    if tokens.ndim != 3 or tokens.shape[1:] != (length, width):
+        raise XgapError(f"tokens must be of shape [n, {length}, {width}], not {list(tokens.shape)}")
+
+
+def weights_digest(model: Module) -> str:
+    """SHA-256 over names, shapes and bytes of the weights: 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}|{tensor.dtype}|{list(tensor.shape)}|".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+__all__ = ["AUTOCAST", "ImageTower", "TextTower", "autocast", "from_open_clip", "weights_digest"]

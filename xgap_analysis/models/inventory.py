@@ -1,0 +1,144 @@
+"""Which models are at hand: the embedded ones and the published backbones."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from xgap_analysis.core.paths import data_root
+
+OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
+DEFAULT_MODELS = ("tiny", "tiny-intra", "tiny-nogap", "tiny-image", "tiny-untrained")
+
+
+def models() -> list[dict[str, Any]]:
+    """The embedded models: name, whether at hand, parameters (in all and by tower), where the weights come from, the
+    papers' settings, input size, feature dimensions, description.
+
+    The description is what the model's configuration (`xgap_analysis.description`) or the first paragraph of its
+    README says.
+    """
+    rows = []
+    names = {path.parent.name for path in (data_root() / "models").glob("*/open_clip_config.json")}
+    for name in sorted(names | set(DEFAULT_MODELS)):
+        folder = data_root() / "models" / name
+        weights = folder / "open_clip_model.safetensors"
+        config = json.loads((folder / "open_clip_config.json").read_text("utf-8")) if name in names else {}
+        shape, own = config.get("model_cfg", {}), config.get("xgap_analysis", {})
+        counts = _parameters(weights) if weights.is_file() else {}
+        rows.append(
+            _model_row(
+                name,
+                at_hand=weights.is_file(),
+                image=counts.get("image"),
+                text=None if own.get("image_only") else counts.get("text"),
+                parameters=counts.get("all"),
+                weights="embedded",
+                settings=own,
+                image_size=shape.get("vision_cfg", {}).get("image_size"),
+                dimensions=shape.get("embed_dim"),
+                description=own.get("description") or _first_paragraph(folder),
+            )
+        )
+    return rows
+
+
+def backbones() -> list[dict[str, Any]]:
+    """The published backbones, in the rows of `models`; whether the hub's cache or the folder of weights has them.
+
+    No network is used, and no model library.
+    """
+    from xgap_analysis.models.backbones import BACKBONES, TIMM
+
+    rows = []
+    for backbone in BACKBONES:
+        if backbone.file:
+            found = backbone.local_file() is not None
+        else:
+            found = _in_cache(backbone.repository, TIMM_FILES if backbone.name.startswith(TIMM) else OPEN_CLIP_FILES)
+        rows.append(
+            _model_row(
+                backbone.name,
+                at_hand=found,
+                image=backbone.image_parameters,
+                text=backbone.text_parameters,
+                parameters=backbone.image_parameters + (backbone.text_parameters or 0),
+                weights=f"{backbone.file} of {backbone.repository}" if backbone.file else f"hub: {backbone.repository}",
+                settings=backbone.settings,
+            )
+        )
+    return rows
+
+
+def pretrained() -> list[dict[str, Any]]:
+    """open_clip's pretrained models, by the name that loads them, and whether the hub's cache here has their weights.
+
+    No network is used.
+    """
+    import open_clip
+    from open_clip.pretrained import get_pretrained_cfg
+
+    rows = []
+    for architecture, tag in open_clip.list_pretrained():
+        repository, _, file = get_pretrained_cfg(architecture, tag).get("hf_hub", "").rpartition("/")
+        found = bool(repository) and _in_cache(repository, (file,) if file else OPEN_CLIP_FILES)
+        rows.append({"model": f"{architecture}/{tag}", "at_hand": found})
+    return rows
+
+
+def _model_row(
+    name: str,
+    *,
+    at_hand: bool,
+    image: int | None,
+    text: int | None,
+    parameters: int | None,
+    weights: str,
+    settings: Mapping[str, Any],
+    image_size: int | None = None,
+    dimensions: int | None = None,
+    description: str = "",
+) -> dict[str, Any]:
+    isoclip = settings.get("isoclip", {})
+    return {
+        "model": name,
+        "at_hand": at_hand,
+        "parameters": parameters,
+        "image_parameters": image,
+        "text_parameters": text,
+        "weights": weights,
+        "ovi_tokens": settings.get("ovi_tokens"),
+        "isoclip_image": isoclip.get("image"),
+        "isoclip_text": isoclip.get("text"),
+        "image_size": image_size,
+        "dimensions": dimensions,
+        "description": description,
+    }
+
+
+def _in_cache(repository: str, files: Sequence[str]) -> bool:
+    """Whether the hub's cache on this machine has one of these files."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return any(isinstance(try_to_load_from_cache(repository, file), str) for file in files)
+
+
+def _parameters(weights: Path) -> dict[str, int]:
+    """Numbers in an open_clip safetensors file, from its header alone: in all, and of each tower."""
+    from safetensors import safe_open
+
+    with safe_open(weights, framework="np") as file:
+        sizes = {name: math.prod(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  no mapping
+    image = sum(size for name, size in sizes.items() if name.startswith("visual."))
+    scales = sum(size for name, size in sizes.items() if name.startswith("logit_"))
+    return {"all": sum(sizes.values()), "image": image, "text": sum(sizes.values()) - image - scales}
+
+
+def _first_paragraph(folder: Path) -> str:
+    card = folder / "README.md"
+    if not card.is_file():
+        return ""
+    paragraphs = [p for p in card.read_text("utf-8").split("\n\n") if p.strip() and not p.startswith(("#", "---"))]
+    return " ".join(paragraphs[0].split()) if paragraphs else ""

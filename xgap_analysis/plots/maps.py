@@ -1,0 +1,173 @@
+"""Two sides of the sphere on one plane, and what moving them along the gap does to place and numbers."""
+
+import hashlib
+import math
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from xgap_analysis.core.errors import XgapError, unknown_name
+from xgap_analysis.core.features import Features
+from xgap_analysis.core.progress import tell
+from xgap_analysis.core.relevance import Relevance
+from xgap_analysis.corrections import Calibration, correction
+from xgap_analysis.metrics import modality_gap, retrieval, zero_shot
+from xgap_analysis.metrics.retrieval import counted_elsewhere
+
+METHODS = ("pca", "umap")
+FEW = 15  # items, up to which UMAP starts from random places
+PLACED = 512  # items that UMAP places at a time
+_KEPT: "OrderedDict[tuple[str, str, str], PlaneMap]" = OrderedDict()
+_MOST_KEPT = 8
+
+
+@dataclass(frozen=True, eq=False)
+class PlaneMap:
+    """A map from the sphere to the plane, fitted on two sides together.
+
+    Args:
+        method: `"pca"` (linear, so that distances along it can be read) or `"umap"` (neighbourhoods only).
+        images, texts: `[n, 2]` and `[m, 2]`, where the two sides lie.
+        share: of PCA, the share of the variance that the plane shows; NaN for UMAP.
+        fitted: scikit-learn's or umap-learn's own object.
+    """
+
+    method: str
+    images: np.ndarray
+    texts: np.ndarray
+    share: float
+    fitted: Any
+
+    def place(self, features: Features) -> np.ndarray:
+        """Where other vectors of the same sphere lie: `[n, 2]`."""
+        vectors = features.vectors.cpu().numpy()
+        if self.method == "pca":
+            return self.fitted.transform(vectors)
+        parts = []
+        for start in range(0, len(vectors), PLACED):
+            tell("placing on the UMAP", start, len(vectors))
+            parts.append(self.fitted.transform(vectors[start : start + PLACED]))
+        return np.concatenate(parts)
+
+
+def plane_map(images: Features, texts: Features, method: str = "pca") -> PlaneMap:
+    """One plane for both sides. It is fitted once for the same vectors in a session, and then found again.
+
+    Args:
+        images, texts: `[n, d]` and `[m, d]`, any two sides.
+        method: `"pca"`, or `"umap"` (cosine, 15 neighbours, a fixed seed).
+
+    Raises:
+        XgapError: an unknown method, different dimensions, or fewer than three vectors.
+    """
+    if method not in METHODS:
+        raise unknown_name("map", method, METHODS)
+    if images.dim != texts.dim:
+        raise XgapError(f"the sides have {images.dim} and {texts.dim} dimensions; they must be the same")
+    if len(images) + len(texts) < 3:
+        raise XgapError("a map needs at least three vectors")
+    key = (method, _digest(images), _digest(texts))
+    if key not in _KEPT:
+        _KEPT[key] = _fit(images, texts, method)
+        while len(_KEPT) > _MOST_KEPT:
+            _KEPT.popitem(last=False)
+    _KEPT.move_to_end(key)
+    return _KEPT[key]
+
+
+def _fit(images: Features, texts: Features, method: str) -> PlaneMap:
+    both = torch.cat([images.vectors.cpu(), texts.vectors.cpu()]).numpy()
+    tell(f"fitting the {method.upper()} of {len(both)} items", 0, 1)
+    if method == "pca":
+        from sklearn.decomposition import PCA
+
+        fitted = PCA(n_components=2, random_state=0).fit(both)
+        points, share = fitted.transform(both), float(fitted.explained_variance_ratio_.sum())
+    else:
+        from umap import UMAP
+
+        # The spectral start needs more eigenvectors than a handful of items has.
+        start = "spectral" if len(both) > FEW else "random"
+        fitted = UMAP(n_neighbors=min(15, len(both) - 1), metric="cosine", random_state=42, n_jobs=1, init=start)
+        points, share = fitted.fit_transform(both), math.nan
+    return PlaneMap(method, points[: len(images)], points[len(images) :], share, fitted)
+
+
+def _digest(features: Features) -> str:
+    return hashlib.sha256(features.vectors.cpu().contiguous().numpy().tobytes()).hexdigest()
+
+
+def move_sides(lambda_: float, images: Features, texts: Features, *more: Features) -> tuple[Features, ...]:
+    """Images, texts and more features after `gap-shift`, fitted on these very images and texts.
+
+    Args:
+        lambda_: 0 leaves all as it is, 0.5 brings the means together (see the correction `gap-shift`).
+        images, texts: `[n, d]` and `[m, d]`.
+        more: features that move with their side, such as class names.
+    """
+    if lambda_ == 0:
+        return images, texts, *more
+    fitted = correction("gap-shift", lambda_=lambda_).fit(Calibration(images, texts, "what is shown"))
+    return tuple(fitted(side) for side in (images, texts, *more))
+
+
+def gap_numbers(
+    images: Features,
+    texts: Features,
+    relevance: Relevance | None = None,
+    classes: Features | None = None,
+    labels: Mapping[str, str] | None = None,
+    pairs: tuple[Features, Features] | None = None,
+    queries: tuple[Sequence[str], Sequence[str]] | None = None,
+) -> dict[str, float]:
+    """`modality_gap`, `zero_shot_top1`, `ap_image_to_text` and `ap_text_to_image`: numbers that follow the two sides.
+
+    With the pairs and the queries of a bench they are those of `Study.gaps` and `Study.run`. What cannot be computed
+    (no classes, no labels) is left out.
+
+    Args:
+        images, texts: `[n, d]` and `[m, d]`.
+        relevance: what answers what across the sides.
+        classes: one feature a class, whose ids are the labels.
+        labels: image id to label.
+        pairs: images and their captions (`Bench.pairs`), whose means the gap lies between; all images and texts
+            without it.
+        queries: ids of the images and of the texts that are queries; all without it.
+    """
+    asking = [images, texts]
+    if queries is not None:
+        asking = [side.select(ids) for side, ids in zip(asking, queries, strict=True)]
+    numbers = {"modality_gap": modality_gap(*(pairs or (images, texts)))}
+    if classes is not None and labels is not None:
+        named = set(classes.ids)
+        known = asking[0].select(i for i in asking[0].ids if labels.get(i) in named)
+        if len(known):
+            numbers["zero_shot_top1"] = float(zero_shot(known, classes, labels, topk=(1,))["correct_at_1"].mean())
+    if relevance is not None:
+        directions = (("ap_image_to_text", asking[0], texts), ("ap_text_to_image", asking[1], images))
+        for name, query, gallery in directions:
+            tell("retrieval across the gap", len(numbers), 4)
+            with counted_elsewhere():  # queries without a relevant item are left out of the mean
+                try:
+                    numbers[name] = float(retrieval(query, gallery, relevance)["ap"].mean())
+                except XgapError:  # labels that do not reach across
+                    continue
+    return numbers
+
+
+def partners(item: str, others: Features, relevance: Relevance) -> list[int]:
+    """Rows of the features that answer an item, such as the captions of an image; none where nothing is judged."""
+    try:
+        grades = relevance.bind([item], others.ids).grades(0, 1)[0]
+    except XgapError:  # an item without a label
+        return []
+    return (grades > 0).nonzero()[:, 0].tolist()
+
+
+def cosines(query: Features, *sides: Features) -> np.ndarray:
+    """Cosine of one feature to all rows of some sides, one side after the other."""
+    return torch.cat([side.vectors @ query.vectors[0] for side in sides]).cpu().numpy()

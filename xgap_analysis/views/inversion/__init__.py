@@ -1,0 +1,1 @@
+"""Modality inversion: OTI and OVI."""

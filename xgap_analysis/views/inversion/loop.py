@@ -1,0 +1,245 @@
+"""The optimisation behind modality inversion: pseudo-tokens whose feature comes close to a target on the other side.
+
+Mistretta et al. (ICLR 2025), Algorithms 1 and 2: AdamW on `1 - cos(feature, target)`, everything else frozen. Here the
+loss is summed over items and each item's start has a generator of its own, so an item is optimised as if alone.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.models.adapters.openclip import autocast
+
+BETAS, EPSILON = (0.9, 0.999), 1e-8  # AdamW's defaults, which the paper keeps
+PLATEAU_STEPS, PLATEAU_GAIN = 25, 1e-3  # an item stops when its cosine has not gained this much in so many steps
+LOOK_EVERY = 10  # steps between looks at whether every item has stopped (each look waits for the device)
+
+
+@dataclass(frozen=True, eq=False)
+class Optimised:
+    """What the loop gives for one batch.
+
+    Args:
+        tokens: `[n, r, width]`, after the last step.
+        features: `[n, d]`, unit rows, of these tokens.
+        loss: `[steps, n]`; row s is `1 - cos` before update s, so that row 0 is the start's.
+        snapshots: step to features `[n, d]` after so many updates (0: the start).
+    """
+
+    tokens: Tensor
+    features: Tensor
+    loss: Tensor
+    snapshots: dict[int, Tensor]
+
+
+class AdamW:
+    """AdamW (Loshchilov and Hutter, 2019) on one tensor, equal to `torch.optim.AdamW`; rows can be frozen."""
+
+    def __init__(self, tensor: Tensor, lr: float, weight_decay: float) -> None:
+        self._tensor, self._lr, self._decay = tensor, lr, weight_decay
+        self._mean, self._square = torch.zeros_like(tensor), torch.zeros_like(tensor)
+        self._step = torch.zeros((), dtype=torch.float64, device=tensor.device)  # there, so that a graph can count
+
+    def restart(self) -> None:
+        """Forgets what was seen so far; the tensor may hold other values now."""
+        for state in (self._mean, self._square, self._step):
+            state.zero_()
+
+    @torch.no_grad()
+    def step(self, gradient: Tensor, active: Tensor | None = None) -> None:
+        """One update; rows where `active [n]` is false keep their values (they never start again)."""
+        self._step += 1
+        before = None if active is None else self._tensor.clone()
+        self._tensor.mul_(1 - self._lr * self._decay)
+        self._mean.lerp_(gradient, 1 - BETAS[0])
+        self._square.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
+        spread = self._square.sqrt().div_((1 - BETAS[1] ** self._step).sqrt()).add_(EPSILON)
+        self._tensor.sub_(self._mean / spread * (self._lr / (1 - BETAS[0] ** self._step)))
+        if active is not None and before is not None:
+            self._tensor.copy_(torch.where(active[:, None, None], self._tensor, before))
+
+
+class Stop:
+    """Which items go on. Each is judged by its own losses alone.
+
+    Args:
+        rule: `"fixed"` (all steps), `"plateau"`, or the cosine at which an item stops.
+        n: number of items.
+    """
+
+    def __init__(self, rule: str | float, n: int, device: torch.device) -> None:
+        self._rule = rule
+        self.active = torch.ones(n, dtype=torch.bool, device=device)
+        self._best = torch.full((n,), torch.inf, device=device)
+        self._since = torch.zeros(n, dtype=torch.long, device=device)
+
+    def see(self, loss: Tensor) -> None:
+        """Takes note of the losses `[n]` before an update, and freezes the items that are done."""
+        if isinstance(self._rule, float):
+            self.active = self.active & (1 - loss < self._rule)
+            return
+        better = loss < self._best - PLATEAU_GAIN
+        self._best = torch.where(better, loss, self._best)
+        self._since = torch.where(better, 0, self._since + 1)
+        self.active = self.active & (self._since < PLATEAU_STEPS)
+
+
+def check_stop(rule: str | float) -> str | float:
+    """The rule, if it is one.
+
+    Raises:
+        XgapError: neither `"fixed"`, `"plateau"` nor a cosine between -1 and 1.
+    """
+    if rule in ("fixed", "plateau"):
+        return rule
+    if isinstance(rule, int | float) and not isinstance(rule, bool) and -1 < rule <= 1:
+        return float(rule)
+    raise XgapError(f'stop is "fixed", "plateau" or the cosine to reach, not {rule!r}')
+
+
+def starts(ids: Sequence[str], count: int, width: int, *, seed: int, std: float) -> Tensor:
+    """Starting tokens `[n, count, width]`: normal, each item's from a generator seeded by (seed, id)."""
+    made = []
+    for item in ids:
+        key = hashlib.sha256(json.dumps([seed, item]).encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(key[:8], "big") >> 1)
+        made.append(torch.randn(count, width, generator=generator) * std)
+    return torch.stack(made)
+
+
+class Descent:
+    """The optimisation of batches of one size; what one needs is allocated once, and on CUDA its step captured once.
+
+    Args:
+        forward: tokens `[n, r, width]` to features `[n, d]`, differentiable.
+        shape: n, r and width.
+        dim: d.
+        device: where to compute.
+        steps, lr, weight_decay: of AdamW.
+        stop: see `Stop`.
+        precision: autocast of the loop's passes (`"bf16"`, `"fp16"`); features are always computed without it.
+    """
+
+    def __init__(
+        self,
+        forward: Callable[[Tensor], Tensor],
+        shape: tuple[int, int, int],
+        dim: int,
+        device: torch.device,
+        *,
+        steps: int,
+        lr: float,
+        weight_decay: float,
+        stop: str | float = "fixed",
+        precision: str = "fp32",
+    ) -> None:
+        self._forward, self._stop, self._precision = forward, stop, precision
+        with torch.inference_mode(False):
+            self._tokens = torch.zeros(shape, device=device, requires_grad=True)
+            self._targets = torch.zeros(shape[0], dim, device=device)
+            self._losses = torch.zeros(steps, shape[0], device=device)
+            self._row = torch.zeros(1, dtype=torch.long, device=device)  # there, so that a graph can count
+            self._optimiser = AdamW(self._tokens.detach(), lr, weight_decay)  # shares memory with the tokens
+        self._replay: Callable[[], None] | None = None
+        self._to_capture = stop == "fixed" and device.type == "cuda"
+
+    def run(
+        self,
+        start: Tensor,
+        targets: Tensor,
+        *,
+        snapshots: Collection[int] = (),
+        on_step: Callable[[int], Any] | None = None,
+    ) -> Optimised:
+        """Optimises one batch.
+
+        Args:
+            start: `[n, r, width]`.
+            targets: rows `[n, d]`, of any length.
+            snapshots: numbers of updates after which features are kept.
+            on_step: called after each step with the number of steps done.
+        """
+        keep, steps, kept = set(snapshots), len(self._losses), dict[int, Tensor]()
+        with torch.inference_mode(False), torch.enable_grad():
+            self._load(start, targets)
+            if self._to_capture:
+                self._replay, self._to_capture = self._captured(), False
+            judge = None if self._stop == "fixed" else Stop(self._stop, len(start), self._tokens.device)
+            for step in range(steps):
+                if step in keep:
+                    kept[step] = unit_features(self._forward, self._tokens)
+                if self._replay is not None:
+                    self._replay()
+                elif judge is None:
+                    self._step()
+                else:
+                    loss, gradient = self._descend()
+                    self._losses[step] = loss
+                    judge.see(loss)
+                    if step % LOOK_EVERY == 0 and not bool(judge.active.any()):
+                        self._losses[step + 1 :] = loss
+                        break
+                    self._optimiser.step(gradient, judge.active)
+                if on_step is not None:
+                    on_step(step + 1)
+            features = unit_features(self._forward, self._tokens)
+        kept |= {step: features for step in keep if step not in kept}  # the last step, and those after all stopped
+        if on_step is not None:
+            on_step(steps)
+        ordered = {step: kept[step] for step in sorted(kept)}
+        return Optimised(self._tokens.detach().clone(), features, self._losses.clone(), ordered)
+
+    @torch.no_grad()
+    def _load(self, start: Tensor, targets: Tensor) -> None:
+        self._tokens.copy_(start)
+        self._targets.copy_(F.normalize(targets.to(self._targets.device), dim=1))
+        self._row.zero_()
+        self._optimiser.restart()
+
+    def _descend(self) -> tuple[Tensor, Tensor]:
+        """Losses `[n]` and the gradient of their sum."""
+        with autocast(self._tokens.device, self._precision):
+            features = self._forward(self._tokens)
+        loss = 1 - F.cosine_similarity(features.float(), self._targets)
+        return loss.detach(), torch.autograd.grad(loss.sum(), self._tokens)[0]
+
+    def _step(self) -> None:
+        loss, gradient = self._descend()
+        self._losses.index_copy_(0, self._row, loss[None])
+        self._row.add_(1)
+        self._optimiser.step(gradient)
+
+    def _captured(self) -> Callable[[], None] | None:
+        """The whole step (forward, backward, AdamW, the loss into its row) as one CUDA graph, to be replayed.
+
+        None where a tower does something that cannot be captured, such as waiting for the device.
+        """
+        device = self._tokens.device  # which need not be the current one
+        here, aside = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+        aside.wait_stream(here)
+        with torch.cuda.stream(aside):  # libraries make their workspaces at the first passes, which no capture may see
+            for _ in range(2):
+                self._descend()
+        here.wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
+                self._step()
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:
+            return None
+        return graph.replay
+
+
+@torch.no_grad()
+def unit_features(forward: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
+    """Features `[n, d]` of tokens, unit rows."""
+    return F.normalize(forward(tokens).float(), dim=1)
