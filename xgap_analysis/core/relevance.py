@@ -4,7 +4,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -217,3 +217,12 @@ class BoundRelevance:
 def _pairs(cells: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
     row, column = torch.tensor(cells, dtype=torch.long).reshape(-1, 2).T
     return row, column
+
+
+@runtime_checkable
+class HasRelevance(Protocol):
+    """Anything that knows which items are relevant to which, such as a `Dataset`."""
+
+    def relevance(self) -> Relevance:
+        """Its (default) relevance."""
+        ...

@@ -12,7 +12,7 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.corrections.protocol import Calibration, Rule, Sides, register
 from xgap_analysis.metrics.neighbourhoods import nearest
-from xgap_analysis.scoring.blocks import similarities
+from xgap_analysis.scoring.blocks import score_blocks
 
 BETA = 20.0  # inverse temperature
 
@@ -105,7 +105,7 @@ def _bank(bank: Features, gallery: Features, beta: float, k: int) -> tuple[Float
     hub = torch.zeros(len(gallery), dtype=torch.bool, device=gallery.vectors.device)
     if not 0 <= k <= len(gallery):
         raise XgapError(f"k lies between 1 and the {len(gallery)} items of the gallery, not {k}")
-    for _, _, scores in similarities(bank.to(gallery.vectors.device), gallery):
+    for _, _, scores in score_blocks(bank.to(gallery.vectors.device), gallery):
         heard = torch.logaddexp(heard, (beta * scores.double()).logsumexp(dim=0))
         if k:
             hub |= nearest(scores, k).any(dim=0)

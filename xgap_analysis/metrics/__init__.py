@@ -1,5 +1,6 @@
 """Metrics: pure functions of features and relevance. One file a question; each docstring says how to read it."""
 
+from xgap_analysis.core.relevance import HasRelevance as HasRelevance
 from xgap_analysis.metrics.classification import zero_shot as zero_shot
 from xgap_analysis.metrics.gap import alignment as alignment
 from xgap_analysis.metrics.gap import cone as cone
@@ -41,4 +42,3 @@ from xgap_analysis.metrics.structure import structure_table as structure_table
 from xgap_analysis.metrics.verdicts import Verdict as Verdict
 from xgap_analysis.metrics.verdicts import verdict as verdict
 from xgap_analysis.metrics.verdicts import with_verdicts as with_verdicts
-from xgap_analysis.scoring.blocks import HasRelevance as HasRelevance

@@ -7,7 +7,7 @@ import torch
 
 from xgap_analysis.core.errors import XgapError, notice
 from xgap_analysis.core.features import Features
-from xgap_analysis.scoring.blocks import ScoreNormaliser, similarities
+from xgap_analysis.scoring.blocks import ScoreNormaliser, score_blocks
 
 
 def zero_shot(
@@ -55,7 +55,7 @@ def zero_shot(
         raise XgapError(f"{len(nameless)} labels have no class text, the first is {nameless[0]!r}")
     right = torch.tensor([column[str(labels[i])] for i in images.ids], device=images.vectors.device)
     ranks = []
-    for start, stop, scores in similarities(images, class_texts, block=block):
+    for start, stop, scores in score_blocks(images, class_texts, block=block):
         if normalise is not None:
             scores = normalise(scores).float()
         target = right[start:stop, None]

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
-from xgap_analysis.core.relevance import Relevance
+from xgap_analysis.core.relevance import HasRelevance, Relevance
 from xgap_analysis.metrics.classification import zero_shot
-from xgap_analysis.scoring.blocks import HasRelevance, blocks
+from xgap_analysis.metrics.graded import graded_blocks
 
 
 def misalignment(
@@ -44,7 +44,7 @@ def misalignment(
     cat); the AUC as the probability of a right order, Hanley and McNeil, Radiology 1982.
     """
     parts = []
-    for scores, grades, ignored in blocks(query, gallery, relevance, exclude_self=exclude_self, block=block):
+    for scores, grades, ignored in graded_blocks(query, gallery, relevance, exclude_self=exclude_self, block=block):
         same = (grades > 0) & ~ignored
         n_same = same.sum(dim=1)
         n_different = (~ignored).sum(dim=1) - n_same
@@ -97,7 +97,7 @@ def pooled_misalignment(
     """
 
     def split(same: bool) -> Iterator[Tensor]:
-        every = blocks(query, gallery, relevance, exclude_self=exclude_self, block=block)
+        every = graded_blocks(query, gallery, relevance, exclude_self=exclude_self, block=block)
         return (scores[((grades > 0) == same) & ~ignored] for scores, grades, ignored in every)
 
     same = _ascending(torch.cat(list(split(True)))[None])[0]
@@ -135,7 +135,7 @@ def similarity_histograms(
     if bins < 1:
         raise XgapError(f"bins must be at least 1, not {bins}")
     counts = np.zeros((2, bins), dtype=np.int64)
-    for scores, grades, ignored in blocks(query, gallery, relevance, exclude_self=exclude_self, block=block):
+    for scores, grades, ignored in graded_blocks(query, gallery, relevance, exclude_self=exclude_self, block=block):
         cell = scores.double().add_(1).mul_(bins / 2).long().clamp_(0, bins - 1)  # rounding may leave [-1, 1]
         for side, of in zip(counts, (grades > 0, grades <= 0), strict=True):
             side += torch.bincount(cell[of & ~ignored], minlength=bins).cpu().numpy()

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
-from xgap_analysis.core.relevance import Relevance
-from xgap_analysis.scoring.blocks import HasRelevance, ScoreNormaliser, blocks, descending
+from xgap_analysis.core.relevance import HasRelevance, Relevance
+from xgap_analysis.metrics.graded import graded_blocks
+from xgap_analysis.scoring.blocks import ScoreNormaliser, descending
 
 
 def nearest(scores: Float[Tensor, "b m"], k: int) -> Bool[Tensor, "b m"]:
@@ -39,7 +40,7 @@ def nearest_items(
     if k < 1:
         raise XgapError(f"a query has at least 1 neighbour, not {k}")
     asked = query.select([query_id])
-    scores, grades, ignored = next(blocks(asked, gallery, relevance, exclude_self=True, block=1))
+    scores, grades, ignored = next(graded_blocks(asked, gallery, relevance, exclude_self=True, block=1))
     scores = scores.masked_fill(ignored, -math.inf)
     if normalise is not None:
         scores = normalise(scores).masked_fill(ignored, -math.inf)
@@ -75,7 +76,7 @@ def k_occurrence(
     """
     counts = torch.zeros(len(gallery), dtype=torch.long, device=query.vectors.device)
     nothing = Relevance.from_qrels({})
-    for scores, _, ignored in blocks(query, gallery, nothing, exclude_self=exclude_self, block=block):
+    for scores, _, ignored in graded_blocks(query, gallery, nothing, exclude_self=exclude_self, block=block):
         least = int((~ignored).sum(dim=1).min())
         if not 1 <= k <= least:
             raise XgapError(f"k must lie between 1 and the {least} items that a query can choose from, not {k}")

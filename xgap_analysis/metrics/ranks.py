@@ -21,7 +21,7 @@ from torch import Tensor
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.relevance import BoundRelevance
-from xgap_analysis.scoring.blocks import BUDGET, ScoreNormaliser, block_of, check_sides, descending, similarities
+from xgap_analysis.scoring.blocks import BUDGET, ScoreNormaliser, block_of, check_pair, descending, score_blocks
 from xgap_analysis.scoring.cosine import products
 
 SCORE = 8  # bytes of working memory that a similarity costs
@@ -63,13 +63,13 @@ def relevant_ranks(
 
     What is left out is in no ranking. `normalise` and `block` are those of `retrieval`.
     """
-    check_sides(query, gallery, block)
+    check_pair(query, gallery, block)
     vectors = gallery.vectors.to(query.vectors.device)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # its threads start with the first work
         if vectors.device.type == "cpu" and normalise is None:
             yield from _screened(query.vectors, vectors, bound, exclude_self, block, pool)
             return
-        for start, stop, scores in similarities(query, gallery, block=block):
+        for start, stop, scores in score_blocks(query, gallery, block=block):
             ignored = bound.ignored(start, stop, exclude_self).to(scores.device)
             scores = scores.masked_fill_(ignored, -math.inf)
             if normalise is not None:

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError, notice
 from xgap_analysis.core.features import Features
-from xgap_analysis.core.relevance import BoundRelevance, Relevance
+from xgap_analysis.core.relevance import BoundRelevance, HasRelevance, Relevance
 from xgap_analysis.metrics.ranks import Ranks, relevant_ranks
-from xgap_analysis.scoring.blocks import HasRelevance, ScoreNormaliser
+from xgap_analysis.scoring.blocks import ScoreNormaliser
 
 CUTOFF = 10  # of nDCG and mP
 _COUNTED: ContextVar[bool] = ContextVar("whether the caller counts queries without a relevant item", default=False)

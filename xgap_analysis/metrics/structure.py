@@ -18,7 +18,7 @@ from torch import Tensor
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.metrics.neighbourhoods import nearest
-from xgap_analysis.scoring.blocks import descending, similarities
+from xgap_analysis.scoring.blocks import descending, score_blocks
 
 RIDGE = 1e-6  # pull towards "no turn", a millionth of the data's weight: it decides only where the data are silent
 
@@ -62,7 +62,7 @@ def mutual_knn(x: Features, y: Features, k: int = 10, *, block: int | None = Non
     if not 1 <= k < len(x):
         raise XgapError(f"k must lie between 1 and the {len(x) - 1} other items, not {k}")
     shared = 0
-    pairs = zip(similarities(x, x, block=block), similarities(y, y, block=block), strict=True)
+    pairs = zip(score_blocks(x, x, block=block), score_blocks(y, y, block=block), strict=True)
     for (start, stop, a), (_, _, b) in pairs:
         here = torch.arange(stop - start)
         for scores in (a, b):

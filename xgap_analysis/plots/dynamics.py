@@ -8,10 +8,9 @@ from matplotlib.figure import Figure
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
-from xgap_analysis.core.relevance import Relevance
+from xgap_analysis.core.relevance import HasRelevance, Relevance
 from xgap_analysis.metrics import bootstrap_interval, retrieval
 from xgap_analysis.plots.style import GREY, in_legend, line_styles, open_axes, plain
-from xgap_analysis.scoring.blocks import HasRelevance
 
 Snapshots = Mapping[int, Features]
 

@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from matplotlib.figure import Figure
 
 from xgap_analysis.core.features import Features
-from xgap_analysis.core.relevance import Relevance
+from xgap_analysis.core.relevance import HasRelevance, Relevance
 from xgap_analysis.corrections import Sides
 from xgap_analysis.datasets.items import Images
 from xgap_analysis.metrics import nearest_items
 from xgap_analysis.plots.ranked import ranked
-from xgap_analysis.scoring.blocks import HasRelevance
 
 
 def neighbours(

@@ -1,17 +1,17 @@
 """Scores of a query block against a whole gallery, within a memory budget, and the order they rank it in."""
 
 from collections.abc import Callable, Iterator
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
-from xgap_analysis.core.relevance import Relevance
-from xgap_analysis.scoring.cosine import products
+from xgap_analysis.scoring.cosine import COSINE
+from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
+from xgap_analysis.scoring.scorer import scorer as as_scorer
 
 MOST_QUERIES = 256  # of a block: more gain no speed
 CELL = 64  # bytes of the budget that a similarity takes while it is read: masks, grades, copies
@@ -21,44 +21,31 @@ BUDGET = 2**29  # bytes of a block
 ScoreNormaliser = Callable[[Tensor], Tensor]
 
 
-@runtime_checkable
-class HasRelevance(Protocol):
-    """Anything that knows which items answer which, such as a `Dataset`."""
-
-    def relevance(self) -> Relevance:
-        """Its (default) relevance."""
-        ...
-
-
-def similarities(
-    query: Features, gallery: Features, *, block: int | None = None
+def score_blocks(
+    query: Features, gallery: Features, scorer: str | Scorer | ScoreFunction = COSINE, *, block: int | None = None
 ) -> Iterator[tuple[int, int, Float[Tensor, "b m"]]]:
-    """Cosine similarities `[b, m]` of the queries `start` to `stop` to the whole gallery, one block at a time.
-
-    They are float32, rounded from a double-precision product: similarities that are equal then stay equal whatever
-    the block's size, the device and the order of the sum. A float32 product parts about a third of the ties of
-    quantised vectors, and changes its last bits with the block.
+    """Scores `[b, m]` of the queries `start` to `stop` with the whole gallery, one block at a time, as float32.
 
     Raises:
-        XgapError: an empty side, different dimensions, or a block below 1.
+        XgapError: an empty query or gallery, different dimensions, a block below 1, or what the scorer refuses.
     """
-    check_sides(query, gallery, block)
+    check_pair(query, gallery, block)
+    scoring = as_scorer(scorer)
     computed = block_of(len(gallery), cell=COMPUTED) if block is None else block
     given = block_of(len(gallery)) if block is None else block
+    vectors = gallery.vectors.to(query.vectors.device)
     for first in range(0, len(query), computed):
-        rows = query.vectors[first : first + computed]
-        space = torch.empty(len(rows), len(gallery), dtype=torch.float32, device=rows.device)
-        scores = products(rows, gallery.vectors, out=space)
+        scores = scoring(query.vectors[first : first + computed], vectors)
         for part in scores.split(given):
             yield first, first + len(part), part
             first += len(part)
-        del space, scores, part  # before the next are computed
+        del scores, part  # before the next are computed
 
 
-def check_sides(query: Features, gallery: Features, block: int | None) -> None:
-    """Raises an `XgapError` where there are no similarities to compute, or not in such blocks."""
+def check_pair(query: Features, gallery: Features, block: int | None) -> None:
+    """Raises an `XgapError` where there is nothing to score, or not in such blocks."""
     if not len(query) or not len(gallery):
-        raise XgapError(f"the {'query' if not len(query) else 'gallery'} side is empty")
+        raise XgapError(f"the {'query' if not len(query) else 'gallery'} is empty")
     if query.dim != gallery.dim:
         raise XgapError(f"the query has {query.dim} dimensions and the gallery {gallery.dim}; they must be the same")
     if block is not None and block < 1:
@@ -87,16 +74,3 @@ def descending(scores: Float[Tensor, "b m"]) -> Int[Tensor, "b m"]:
     keys.sort(axis=1)
     keys &= 0xFFFFFFFF
     return torch.from_numpy(keys)
-
-
-def blocks(
-    query: Features, gallery: Features, relevance: Relevance | HasRelevance, *, exclude_self: bool, block: int | None
-) -> Iterator[tuple[Float[Tensor, "b m"], Float[Tensor, "b m"], Bool[Tensor, "b m"]]]:
-    """Similarities, grades, and what is left out of the ranking, one block of queries at a time."""
-    if not isinstance(relevance, Relevance):
-        relevance = relevance.relevance()
-    bound = relevance.bind(query.ids, gallery.ids)
-    exclude_self = exclude_self and query.has_items_of(gallery)
-    for start, stop, scores in similarities(query, gallery, block=block):
-        grades = bound.grades(start, stop).to(scores.device)
-        yield scores, grades, bound.ignored(start, stop, exclude_self).to(scores.device)
