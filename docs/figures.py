@@ -26,12 +26,12 @@ def save(figure: Figure, name: str) -> None:
 
 
 def neighbours() -> None:
-    (bench,) = xg.Study(["tiny"], ["emoji"], ["I-I", "OTI-I", "OTI-OTI"], limit=80).benches()
-    native, crossed = (bench.scores(xg.COMPARISONS[name])["ap"] for name in ("I-I", "OTI-I"))
+    (evaluation,) = xg.Study(["tiny"], ["emoji"], ["I-I", "OTI-I", "OTI-OTI"], limit=80).evaluations()
+    native, crossed = (evaluation.scores(xg.COMPARISONS[name])["ap"] for name in ("I-I", "OTI-I"))
     # By rule: among the queries that find something but not everything, the first by id.
     query = sorted(native.index[(native > 0.2) & (native < 0.6)])[0]
-    rows = {name: bench.sides(xg.COMPARISONS[name]) for name in ("I-I", "OTI-I", "OTI-OTI")}
-    save(plots.neighbours(query, rows, bench.data.images, bench.data, k=7), "neighbours")
+    rows = {name: evaluation.pair(xg.COMPARISONS[name]) for name in ("I-I", "OTI-I", "OTI-OTI")}
+    save(plots.neighbours(query, rows, evaluation.data.images, evaluation.data, k=7), "neighbours")
     print(f"query {query}: average precision {native[query]:.2f} native, {crossed[query]:.2f} inverted")
 
 
@@ -42,19 +42,19 @@ def differences() -> None:
 
 def gap() -> None:
     figure, axes = plt.subplots(1, 3, figsize=(10, 3.4), layout="constrained")
-    benches = xg.Study(["tiny-untrained", "tiny", "tiny-nogap"], ["emoji"], ["I-I"]).benches()
-    for ax, bench in zip(axes, benches, strict=True):
-        x, y = bench.pairs()
-        plots.gap_map(x, y, ax=ax).set_title(f"{bench.model.name}: gap {xg.metrics.modality_gap(x, y):.2f}")
+    evaluations = xg.Study(["tiny-untrained", "tiny", "tiny-nogap"], ["emoji"], ["I-I"]).evaluations()
+    for ax, evaluation in zip(axes, evaluations, strict=True):
+        x, y = evaluation.pairs()
+        plots.gap_map(x, y, ax=ax).set_title(f"{evaluation.model.name}: gap {xg.metrics.modality_gap(x, y):.2f}")
     save(figure, "gap")
 
 
 def drift() -> None:
-    (bench,) = xg.Study(["tiny"], ["emoji"], ["I-I"], limit=60).benches()
-    model, images = bench.model, bench.view("image", "all")
+    (evaluation,) = xg.Study(["tiny"], ["emoji"], ["I-I"], limit=60).evaluations()
+    model, images = evaluation.model, evaluation.view("image", "all")
     runs = {f"R = {r}": xg.invert(model, images, tokens=r, snapshots=STEPS).snapshots for r in (1, 4)}
-    groups = [bench.labels[i] for i in images.ids]
-    save(plots.drift(runs, images, bench.data, native=images, groups=groups, log=True), "drift")
+    groups = [evaluation.labels[i] for i in images.ids]
+    save(plots.drift(runs, images, evaluation.data, native=images, groups=groups, log=True), "drift")
 
 
 def variants() -> None:

@@ -178,11 +178,11 @@ import xgap_analysis as xg
 from xgap_analysis import widgets
 
 study = xg.Study(["tiny"], ["emoji"], ["I-I", "OTI-I"], steps=10, limit=8, progress=False)
-(bench,) = study.benches()
+(evaluation,) = study.evaluations()
 """,
-    "widgets.NeighbourExplorer(bench)",
-    "widgets.GapMap(bench)",
-    "widgets.InversionPlayer(bench, steps=(0, 2, 5, 10))",
+    "widgets.NeighbourExplorer(evaluation)",
+    "widgets.GapMap(evaluation)",
+    "widgets.InversionPlayer(evaluation, steps=(0, 2, 5, 10))",
     "board = widgets.VariantBoard(study)\nboard",
     """
 captions = ["<img src=x onerror='window.hacked=1'>", "</style><script>window.hacked=1</script>", "a cat", "two cats"]
@@ -190,11 +190,11 @@ ids = ["a", "b", "c", "d"]
 texts = xg.Texts(ids, captions)
 label = dict(zip(ids, "xxyy"))
 hostile = xg.Dataset("mine", "all", xg.Images([], None), texts, {"kind": label})
-(mine,) = xg.Study(["tiny"], [hostile], ["T-T"]).benches()
+(mine,) = xg.Study(["tiny"], [hostile], ["T-T"]).evaluations()
 widgets.NeighbourExplorer(mine, ["T-T"])
 """,
     """
-(endless,) = xg.Study(["tiny"], ["emoji"], steps=100_000, limit=9, progress=False).benches()
+(endless,) = xg.Study(["tiny"], ["emoji"], steps=100_000, limit=9, progress=False).evaluations()
 widgets.InversionPlayer(endless, steps=(0,))
 """,
     "",

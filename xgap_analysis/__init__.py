@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from xgap_analysis.core.features_io import save_features as save_features
     from xgap_analysis.corrections import Calibration as Calibration
     from xgap_analysis.corrections import Correction as Correction
-    from xgap_analysis.corrections import Rule as Rule
-    from xgap_analysis.corrections import Sides as Sides
+    from xgap_analysis.corrections import QueryGallery as QueryGallery
+    from xgap_analysis.corrections import ScoreCorrection as ScoreCorrection
     from xgap_analysis.corrections import correction as correction
     from xgap_analysis.corrections import fuse as fuse
     from xgap_analysis.corrections import register as register_correction  # noqa: F401  its public name says what
@@ -75,8 +75,8 @@ _HOME = {
     "Inversion": "views.inversion.invert",
     "Recipe": "training",
     "Relevance": "datasets",
-    "Rule": "corrections",
-    "Sides": "corrections",
+    "ScoreCorrection": "corrections",
+    "QueryGallery": "corrections",
     "Store": "store",
     "Study": "experiments.study",
     "Texts": "datasets",

@@ -248,7 +248,7 @@ def test_inverted_softmax(dual: bool, dynamic: bool) -> None:
     beta, given = 7.0, calibration()
     query, gallery = features(20, "image", 3), features(9, "text", 4)
     name = "dual-" * dual + "dynamic-" * dynamic + "inverted-softmax"
-    sides = correction(name, beta=beta).fit(given).meet(query, gallery)
+    sides = correction(name, beta=beta).fit(given).apply(query, gallery)
     scores = similarities(rows(query), rows(gallery))
     banks = [rows(given.images), *([rows(given.texts)] if dual else [])]
     expected = np.ones_like(scores)
@@ -271,7 +271,7 @@ def test_the_dynamic_softmax_leaves_a_query_alone_whose_nearest_item_is_no_hub()
     bank = Features(torch.eye(4)[:1], ["b"], "image", "image")
     given = calibration(images=bank, texts=Features(torch.eye(4)[:1], ["t"], "text", "text"))
     gallery = Features(torch.eye(4)[:3], list("xyz"), "image", "image")
-    sides = correction("dynamic-inverted-softmax").fit(given).meet(gallery, gallery)
+    sides = correction("dynamic-inverted-softmax").fit(given).apply(gallery, gallery)
     assert sides.normalise is not None
     made = sides.normalise(torch.eye(3))
     assert torch.equal(made[1:], torch.eye(3)[1:])
@@ -284,7 +284,7 @@ def test_the_query_itself_does_not_decide_whether_its_nearest_item_is_a_hub() ->
     images = Features(vectors, list("xyz"), "image", "image")
     bank = Features(torch.tensor([[1.0, -0.1, 0]]), ["b"], "image", "image")
     given = calibration(images=bank, texts=Features(torch.eye(3)[:1], ["t"], "text", "text"))
-    sides = correction("dynamic-inverted-softmax").fit(given).meet(images, images)
+    sides = correction("dynamic-inverted-softmax").fit(given).apply(images, images)
     seen: list[torch.Tensor] = []
 
     def watch(scores: torch.Tensor) -> torch.Tensor:
@@ -302,7 +302,7 @@ def test_the_query_itself_does_not_decide_whether_its_nearest_item_is_a_hub() ->
 def test_an_empty_bank_is_refused() -> None:
     nothing = Features(torch.zeros(0, D), [], "image", "image")
     with pytest.raises(XgapError, match="the bank of the inverted softmax is empty"):
-        correction("inverted-softmax").fit(calibration(images=nothing)).meet(
+        correction("inverted-softmax").fit(calibration(images=nothing)).apply(
             features(2, "image", 3), features(2, "text", 4)
         )
 
@@ -315,7 +315,7 @@ def test_a_temperature_below_zero_is_refused(name: str) -> None:
 
 def test_a_text_signature_is_compared_by_cosine() -> None:
     query, gallery = features(6, "image", 3), features(9, "image", 4)
-    sides = correction("text-signature").fit(calibration()).meet(query, gallery)
+    sides = correction("text-signature").fit(calibration()).apply(query, gallery)
     anchors = unit(prompts("a photo of {}"))
     expected = unit(rows(query) @ anchors.T) @ unit(rows(gallery) @ anchors.T).T
     np.testing.assert_allclose(rows(sides.query) @ rows(sides.gallery).T, expected, atol=1e-5)
@@ -323,7 +323,7 @@ def test_a_text_signature_is_compared_by_cosine() -> None:
 
 def test_a_text_signature_is_ranked_by_kullback_and_leibler() -> None:
     query, gallery = features(6, "image", 3), features(9, "image", 4)
-    sides = correction("text-signature", compare="kl", beta=9.0).fit(calibration()).meet(query, gallery)
+    sides = correction("text-signature", compare="kl", beta=9.0).fit(calibration()).apply(query, gallery)
     anchors = unit(prompts("a photo of {}"))
     p = softmax(9 * rows(query) @ anchors.T, axis=1)
     log_q = log_softmax(9 * rows(gallery) @ anchors.T, axis=1)
@@ -362,7 +362,7 @@ def test_fused_queries_have_the_weighted_mean_of_both_similarities() -> None:
 
 def test_logsumexp_of_a_large_beta_stays_finite() -> None:
     query, gallery, given = features(6, "image", 3), features(9, "text", 4), calibration()
-    sides = correction("inverted-softmax", beta=2000.0).fit(given).meet(query, gallery)
+    sides = correction("inverted-softmax", beta=2000.0).fit(given).apply(query, gallery)
     scores = similarities(rows(query), rows(gallery))
     expected = 2000 * scores - logsumexp(2000 * similarities(rows(given.images), rows(gallery)), axis=0)
     assert sides.normalise is not None

@@ -36,7 +36,7 @@ def side(vectors: Tensor, space: str) -> Features:
 
 def precision(query: Features, gallery: Features, by: str = "none", fitted: Calibration | None = None) -> pd.Series:
     assert fitted is not None
-    sides = correction(by).fit(fitted).meet(query, gallery)
+    sides = correction(by).fit(fitted).apply(query, gallery)
     return retrieval(sides.query, sides.gallery, RELEVANCE, normalise=sides.normalise)["ap"]
 
 
@@ -158,7 +158,7 @@ def test_where_nothing_can_be_cured_a_cure_is_found_no_more_often_than_the_level
             ),
             split="train",
         )
-        met = correction(name).fit(fitted).meet(images, images)
+        met = correction(name).fit(fitted).apply(images, images)
         before = retrieval(images, images, relevance)["ap"]
         after = retrieval(met.query, met.gallery, relevance, normalise=met.normalise)["ap"]
         # As studies test: queries of one label find each other, so labels are flipped whole.

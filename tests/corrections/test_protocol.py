@@ -201,7 +201,7 @@ def test_a_correction_of_similarities_has_no_map_of_features() -> None:
 def test_two_sides_meet_each_corrected_on_its_own() -> None:
     fitted = correction("center").fit(calibration())
     query, gallery = features(3, 6, "image", 7), features(4, 6, "text", 8)
-    sides = fitted.meet(query, gallery)
+    sides = fitted.apply(query, gallery)
     assert torch.equal(sides.query.vectors, fitted(query).vectors)
     assert torch.equal(sides.gallery.vectors, fitted(gallery).vectors)
     assert sides.normalise is None

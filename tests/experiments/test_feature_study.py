@@ -33,12 +33,12 @@ def test_it_says_what_a_study_with_the_model_says(model: Any) -> None:
     data = xg.load_dataset("emoji")
     judged, fitted = data.split("test").limit(6), data.split("train").limit(6)
     study = xg.Study([model], [judged], ["I-I", "T-T", "I-T", "T-I"], ["none", "center"], progress=False)
-    bench = next(study.benches())
-    bench.fit_data = fitted
+    evaluation = next(study.evaluations())
+    evaluation.fit_data = fitted
     sides = [xg.encode(model, part, progress=False) for part in (judged.images, judged.texts)]
     calibration = [xg.encode(model, part, progress=False) for part in (fitted.images, fitted.texts)]
     own = xg.FeatureStudy(*sides, judged.labels_of(), None, ["none", "center"], tuple(calibration))  # type: ignore[arg-type]
-    mine, theirs = (xg.main_rows(t).set_index(["comparison", "correction"]) for t in (own.run(), bench.table()))
+    mine, theirs = (xg.main_rows(t).set_index(["comparison", "correction"]) for t in (own.run(), evaluation.table()))
     # There, only the names among the texts ask: what texts ask may differ.
     cells = [(c, by) for c in ("I-I", "I-T") for by in ("none", "center")]
     columns = ["value", "low", "high", "difference", "p_value", "n_queries"]
@@ -46,7 +46,7 @@ def test_it_says_what_a_study_with_the_model_says(model: Any) -> None:
         mine.loc[cells, columns].astype(float), theirs.loc[cells, columns].astype(float), atol=1e-6, equal_nan=True
     )
     assert mine.loc[("I-I", "none"), "model"] == model.name
-    gaps, usual = own.gaps().iloc[0], bench.gaps().iloc[0]
+    gaps, usual = own.gaps().iloc[0], evaluation.gaps().iloc[0]
     assert gaps["misalignment_image"] == pytest.approx(usual["misalignment_image"])
 
 

@@ -21,7 +21,7 @@ from xgap_analysis.corrections import CORRECTIONS, Calibration, Correct, registe
 from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.datasets.items import Images, Texts
 from xgap_analysis.experiments import study as study_module
-from xgap_analysis.experiments.study import COMPARISONS, Bench, Comparison, Study, main_rows, save_table, untrained
+from xgap_analysis.experiments.study import COMPARISONS, Comparison, Evaluation, Study, main_rows, save_table, untrained
 from xgap_analysis.metrics import bootstrap_interval, gap_report, holm, misalignment, paired_test, verdict
 from xgap_analysis.models import DualEncoder
 from xgap_analysis.store import Store
@@ -59,12 +59,12 @@ def animals(split: str = "test", **changed: Any) -> Dataset:
     return Dataset(**{**made, **changed})
 
 
-def planted(bench: Bench, name: str, part: str, seed: int = 42) -> Features:
+def planted(evaluation: Evaluation, name: str, part: str, seed: int = 42) -> Features:
     """A view out of thin air: the same for the same arguments; the label shines through a little."""
     seed = seed if name in ("oti", "ovi") else 0
-    data, side = bench.data, SIDE[name]
+    data, side = evaluation.data, SIDE[name]
     if part == "classes":
-        ids = list(data.class_names[bench.level])
+        ids = list(data.class_names[evaluation.level])
         kinds = ids
     else:
         asking = data.image_queries if side == "image" else data.text_queries
@@ -80,7 +80,7 @@ def planted(bench: Bench, name: str, part: str, seed: int = 42) -> Features:
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Bench, "view", planted)
+    monkeypatch.setattr(Evaluation, "view", planted)
 
 
 def average_precision(query: Features, gallery: Features, label: Mapping[str, str]) -> dict[str, float]:
@@ -104,26 +104,26 @@ def top_one(query: Features, classes: Features, label: Mapping[str, str]) -> dic
 
 
 def expected_scores(
-    bench: Bench, name: str, seed: int, correct: Callable[[Features], Features] = lambda x: x
+    evaluation: Evaluation, name: str, seed: int, correct: Callable[[Features], Features] = lambda x: x
 ) -> dict[str, float]:
     """The main measure of a comparison for each query, from its name alone."""
     view = {"I": "image", "OTI": "oti", "T": "text", "OVI": "ovi"}
-    label = bench.data.labels[bench.level]
+    label = evaluation.data.labels[evaluation.level]
     if name in ("zero-shot", "OTI-T", "I-OVI"):
-        query = planted(bench, "oti" if name == "OTI-T" else "image", "queries", seed)
-        classes = planted(bench, "ovi" if name == "I-OVI" else "text", "classes", seed)
+        query = planted(evaluation, "oti" if name == "OTI-T" else "image", "queries", seed)
+        classes = planted(evaluation, "ovi" if name == "I-OVI" else "text", "classes", seed)
         return top_one(correct(query), correct(classes), label)
     asked, searched = ([view[x] for x in part.split("+")] for part in name.split("-"))
-    queries = [correct(planted(bench, x, "queries", seed)) for x in asked]
+    queries = [correct(planted(evaluation, x, "queries", seed)) for x in asked]
     mixed = torch.stack([query.vectors for query in queries]).double().mean(dim=0)
     query = replace(queries[0], vectors=mixed) if len(queries) > 1 else queries[0]
     (of,) = searched
-    gallery = planted(bench, of, "gallery" if SIDE[asked[0]] == SIDE[of] else "all", seed)
+    gallery = planted(evaluation, of, "gallery" if SIDE[asked[0]] == SIDE[of] else "all", seed)
     return average_precision(query, correct(gallery), label)
 
 
-def bench_of(study: Study) -> Bench:
-    return next(iter(study.benches()))
+def bench_of(study: Study) -> Evaluation:
+    return next(iter(study.evaluations()))
 
 
 # Known answers
@@ -132,14 +132,14 @@ def bench_of(study: Study) -> Bench:
 @pytest.mark.usefixtures("world")
 def test_every_comparison_has_the_values_of_a_plain_loop(model: DualEncoder) -> None:
     study = Study([model], [animals()], seeds=SEEDS, progress=False)
-    table, bench = study.run(), bench_of(study)
+    table, evaluation = study.run(), bench_of(study)
     main = main_rows(table).set_index("comparison")
     assert list(main.index) == list(COMPARISONS)
-    label = bench.data.labels["kind"]
+    label = evaluation.data.labels["kind"]
     for name, comparison in COMPARISONS.items():
         row = main.loc[name]
         inverted = "OTI" in name or "OVI" in name
-        by_seed = [expected_scores(bench, name, seed) for seed in (SEEDS if inverted else SEEDS[:1])]
+        by_seed = [expected_scores(evaluation, name, seed) for seed in (SEEDS if inverted else SEEDS[:1])]
         mean = {q: sum(s[q] for s in by_seed) / len(by_seed) for q in by_seed[0]}
         over_seeds = [sum(s.values()) / len(s) for s in by_seed]
         assert row["value"] == pytest.approx(sum(mean.values()) / len(mean)), name
@@ -149,7 +149,7 @@ def test_every_comparison_has_the_values_of_a_plain_loop(model: DualEncoder) -> 
         assert (row["n_queries"], row["n_unanswerable"]) == (len(mean), 0)
         assert row["n_groups"] == len({label[q] for q in mean})
         assert row["metric"] == ("correct_at_1" if comparison.task == "zero-shot" else "ap")
-        base = expected_scores(bench, comparison.baseline, SEEDS[0])
+        base = expected_scores(evaluation, comparison.baseline, SEEDS[0])
         if name == comparison.baseline:
             assert math.isnan(row["difference"])
         else:
@@ -166,9 +166,9 @@ def test_every_comparison_has_the_values_of_a_plain_loop(model: DualEncoder) -> 
 @pytest.mark.usefixtures("world")
 def test_intervals_and_tests_are_those_of_the_metrics_over_groups_of_one_label(model: DualEncoder) -> None:
     study = Study([model], [animals()], comparisons=["zero-shot", "OTI-T"], seeds=SEEDS[:1], progress=False)
-    rows, bench = main_rows(study.run()).set_index("comparison"), bench_of(study)
-    before, after = (pd.Series(expected_scores(bench, name, SEEDS[0])) for name in ("zero-shot", "OTI-T"))
-    groups = [bench.data.labels["kind"][i] for i in before.index]
+    rows, evaluation = main_rows(study.run()).set_index("comparison"), bench_of(study)
+    before, after = (pd.Series(expected_scores(evaluation, name, SEEDS[0])) for name in ("zero-shot", "OTI-T"))
+    groups = [evaluation.data.labels["kind"][i] for i in before.index]
     interval, test = bootstrap_interval(after, groups=groups), paired_test(before, after, groups=groups)
     row = rows.loc["OTI-T"]
     assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high))
@@ -184,7 +184,7 @@ def test_intervals_and_tests_are_those_of_the_metrics_over_groups_of_one_label(m
 @pytest.mark.usefixtures("world")
 def test_a_correction_is_fitted_on_the_other_split_and_applied_to_both_sides(model: DualEncoder) -> None:
     study = Study([model], [animals()], ["I-I", "OTI-I", "zero-shot"], ["center"], seeds=SEEDS[:2], progress=False)
-    main, bench = main_rows(study.run()).set_index("comparison"), bench_of(study)
+    main, evaluation = main_rows(study.run()).set_index("comparison"), bench_of(study)
     train = animals("train")
     mean = {
         s: encode(model, x, progress=False).vectors.mean(0) for s, x in (("image", train.images), ("text", train.texts))
@@ -193,9 +193,9 @@ def test_a_correction_is_fitted_on_the_other_split_and_applied_to_both_sides(mod
     def centred(features: Features) -> Features:
         return replace(features, vectors=features.vectors - mean[features.space])
 
-    base = {name: expected_scores(bench, name, SEEDS[0]) for name in ("I-I", "zero-shot")}
+    base = {name: expected_scores(evaluation, name, SEEDS[0]) for name in ("I-I", "zero-shot")}
     for name in ("I-I", "OTI-I", "zero-shot"):
-        runs = [expected_scores(bench, name, seed, centred) for seed in SEEDS[:2]]
+        runs = [expected_scores(evaluation, name, seed, centred) for seed in SEEDS[:2]]
         values = {q: sum(r[q] for r in runs) / 2 for q in runs[0]} if name == "OTI-I" else runs[0]
         row = main.loc[name]
         assert row["correction"] == "center"
@@ -208,11 +208,11 @@ def test_a_correction_is_fitted_on_the_other_split_and_applied_to_both_sides(mod
 @pytest.mark.usefixtures("world")
 def test_another_level_has_relevance_and_classes_of_its_own(model: DualEncoder) -> None:
     study = Study([model], [animals()], ["I-I", "zero-shot"], level="flies", progress=False)
-    main, bench = main_rows(study.run()).set_index("comparison"), bench_of(study)
+    main, evaluation = main_rows(study.run()).set_index("comparison"), bench_of(study)
     assert set(main["level"]) == {"flies"}
     assert main.loc["zero-shot", "n_gallery"] == 2
     for name in main.index:
-        assert main.loc[name, "value"] == pytest.approx(np.mean(list(expected_scores(bench, name, 0).values())))
+        assert main.loc[name, "value"] == pytest.approx(np.mean(list(expected_scores(evaluation, name, 0).values())))
     with pytest.raises(XgapError, match="'animals' has no labels 'colour'; it has: kind, flies"):
         Study([model], [animals()], ["I-I"], level="colour", progress=False).run()
 
@@ -286,7 +286,7 @@ def test_choosing_rows_of_a_table_changes_no_adjusted_p(model: DualEncoder) -> N
 @pytest.mark.usefixtures("world")
 @pytest.mark.parametrize("kind", ["shuffled labels", "first weights", "the study says so", "a correction"])
 def test_a_control_has_numbers_and_no_verdict(kind: str, model: DualEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Bench, "_calibrating", lambda bench, space: planted(bench, space, "all"))
+    monkeypatch.setattr(Evaluation, "_calibrating", lambda evaluation, space: planted(evaluation, space, "all"))
     data = animals().shuffled() if kind == "shuffled labels" else animals()
     asked = ["none", "random-subspace"] if kind == "a correction" else ["none"]
     if kind == "first weights":
@@ -329,11 +329,11 @@ def test_a_registered_correction_and_an_own_comparison_are_in_the_table(model: D
 
     own = Comparison("OTI-I, judged by OTI-OTI", "oti", "image", "retrieval", baseline="OTI-OTI", claim=-1)
     study = Study([model], [animals()], [own, "I-I"], ["none", "mirror"], seeds=SEEDS, progress=False)
-    main, bench = main_rows(study.run()).set_index(["comparison", "correction"]), bench_of(study)
+    main, evaluation = main_rows(study.run()).set_index(["comparison", "correction"]), bench_of(study)
     assert [c.split for c in fitted] == ["train"]
     assert set(fitted[0].images.ids) == set(animals("train").images.ids)
     row = main.loc[(own.name, "none")]
-    runs = {name: [expected_scores(bench, name, s) for s in SEEDS] for name in ("OTI-I", "OTI-OTI")}
+    runs = {name: [expected_scores(evaluation, name, s) for s in SEEDS] for name in ("OTI-I", "OTI-OTI")}
     mean = {name: np.mean([list(r.values()) for r in of]) for name, of in runs.items()}
     assert row["value"] == pytest.approx(mean["OTI-I"])
     assert row["difference"] == pytest.approx(mean["OTI-I"] - mean["OTI-OTI"])  # both over all seeds
@@ -435,29 +435,36 @@ def test_a_correction_without_a_split_to_be_fitted_on_says_so(model: DualEncoder
 def test_the_views_are_the_encoded_and_the_inverted_items(model: DualEncoder) -> None:
     data = animals()
     study = Study([model], [data], seeds=(5, 6), steps=2, tokens=1, progress=False)
-    bench = bench_of(study)
+    evaluation = bench_of(study)
     images, texts = encode(model, data.images, progress=False), encode(model, data.texts, progress=False)
     classes = encode(model, [f"a photo of the {kind}" for kind in KINDS], progress=False)
-    assert torch.equal(bench.view("image", "all").vectors, images.vectors)
-    assert torch.equal(bench.view("text", "all").vectors, texts.vectors)
-    assert torch.equal(bench.view("text", "classes").vectors, classes.vectors)
-    assert bench.view("text", "classes").ids == KINDS
-    assert bench.view("image", "queries").ids == data.image_queries
-    assert torch.equal(bench.view("text", "gallery").vectors, texts.select(data.gallery("text")).vectors)
+    assert torch.equal(evaluation.view("image", "all").vectors, images.vectors)
+    assert torch.equal(evaluation.view("text", "all").vectors, texts.vectors)
+    assert torch.equal(evaluation.view("text", "classes").vectors, classes.vectors)
+    assert evaluation.view("text", "classes").ids == KINDS
+    assert evaluation.view("image", "queries").ids == data.image_queries
+    assert torch.equal(evaluation.view("text", "gallery").vectors, texts.select(data.gallery("text")).vectors)
     for seed in (5, 6):
         asked, searched = images.select(data.image_queries), texts.select(data.gallery("text"))
         oti = invert(model, asked, steps=2, seed=seed, store=None, progress=False).features
         ovi = invert(model, searched, steps=2, tokens=1, seed=seed, store=None, progress=False).features
-        assert torch.equal(bench.view("oti", "queries", seed).vectors, oti.vectors)
-        assert torch.equal(bench.view("ovi", "gallery", seed).vectors, ovi.vectors)
-        assert (bench.view("ovi", "classes", seed).ids, bench.view("ovi", "classes", seed).space) == (KINDS, "image")
-    assert not torch.equal(bench.view("oti", "queries", 5).vectors, bench.view("oti", "queries", 6).vectors)
+        assert torch.equal(evaluation.view("oti", "queries", seed).vectors, oti.vectors)
+        assert torch.equal(evaluation.view("ovi", "gallery", seed).vectors, ovi.vectors)
+        assert (evaluation.view("ovi", "classes", seed).ids, evaluation.view("ovi", "classes", seed).space) == (
+            KINDS,
+            "image",
+        )
+    assert not torch.equal(evaluation.view("oti", "queries", 5).vectors, evaluation.view("oti", "queries", 6).vectors)
 
 
 def test_without_named_queries_one_view_is_asked_and_searched(model: DualEncoder) -> None:
-    bench = bench_of(Study([model], [animals(image_queries=())], steps=2, progress=False))
-    assert bench.view("image", "queries").ids == bench.view("image", "gallery").ids == tuple(bench.data.images.ids)
-    assert bench.view("oti", "queries") is bench.view("oti", "gallery")
+    evaluation = bench_of(Study([model], [animals(image_queries=())], steps=2, progress=False))
+    assert (
+        evaluation.view("image", "queries").ids
+        == evaluation.view("image", "gallery").ids
+        == tuple(evaluation.data.images.ids)
+    )
+    assert evaluation.view("oti", "queries") is evaluation.view("oti", "gallery")
 
 
 def test_a_second_run_finds_everything_in_the_store_and_gives_the_same_table(
@@ -486,11 +493,11 @@ def test_names_are_loaded_and_judged_on_the_split_and_the_limit(
     monkeypatch.setattr(study_module, "load_model", lambda name, **_: {"small": model}[name])
     monkeypatch.setattr(study_module, "load_dataset", lambda name: {"animals": animals("all")}[name])
     study = Study(["small"], ["animals"], ["I-I"], limit=3, progress=False)
-    (bench,) = study.benches()
-    assert bench.model is model
-    assert bench.data.split_name == "test[3]"
-    assert bench.fit_data is not None
-    assert bench.fit_data.split_name == "train"
+    (evaluation,) = study.evaluations()
+    assert evaluation.model is model
+    assert evaluation.data.split_name == "test[3]"
+    assert evaluation.fit_data is not None
+    assert evaluation.fit_data.split_name == "train"
     assert set(study.run()["n_queries"]) == {3}
 
 
@@ -512,12 +519,12 @@ def test_queries_that_nothing_answers_are_counted_and_raise_no_warning(model: Du
 @pytest.mark.usefixtures("world")
 def test_the_gaps_are_those_of_each_image_with_the_first_caption_of_its_label(model: DualEncoder) -> None:
     study = Study([model], [animals()], ["I-I"], progress=False)
-    (row,), bench = study.gaps().to_dict("records"), bench_of(study)
+    (row,), evaluation = study.gaps().to_dict("records"), bench_of(study)
     assert (row["model"], row["dataset"], row["split"], row["level"]) == ("random-0", "animals", "test", "kind")
-    images, texts = planted(bench, "image", "all"), planted(bench, "text", "all")
+    images, texts = planted(evaluation, "image", "all"), planted(evaluation, "text", "all")
     named = texts.select(f"test/{i.split('/')[1]}/name" for i in images.ids[::4])
     pairs = torch.cat([named.vectors[k].expand(4, -1) for k in range(len(KINDS))])
-    x, y = bench.pairs()
+    x, y = evaluation.pairs()
     assert (x.ids, y.ids, y.space) == (images.ids, images.ids, "text")
     assert torch.equal(x.vectors, images.vectors)
     assert torch.equal(y.vectors, pairs)
@@ -526,7 +533,7 @@ def test_the_gaps_are_those_of_each_image_with_the_first_caption_of_its_label(mo
         assert row[column] == pytest.approx(value), column
     for side, features in (("image", images), ("text", texts)):
         wrong, pairs_seen = 0.0, 0
-        label = bench.data.labels["kind"]
+        label = evaluation.data.labels["kind"]
         cosine = (features.vectors.double() @ features.vectors.double().T).numpy()
         for a, b, c in itertools.permutations(range(len(features)), 3):
             if label[features.ids[a]] == label[features.ids[b]] != label[features.ids[c]]:
@@ -534,7 +541,7 @@ def test_the_gaps_are_those_of_each_image_with_the_first_caption_of_its_label(mo
                 pairs_seen += 1
         assert row[f"misalignment_{side}"] == pytest.approx(wrong / pairs_seen)
         assert 0 <= row[f"misalignment_{side}_pooled"] <= 1
-    assert misalignment(images, images, bench.data)["misalignment"].mean() == row["misalignment_image"]
+    assert misalignment(images, images, evaluation.data)["misalignment"].mean() == row["misalignment_image"]
     assert any(name.startswith("hubness_") for name in row)
 
 
@@ -551,7 +558,7 @@ def test_a_users_correction_appears_in_the_table_with_its_options(
     def rolled(calibration: Calibration, by: int = 1) -> Correct:
         return lambda features: replace(features, vectors=features.vectors.roll(by, dims=1))
 
-    monkeypatch.setattr(Bench, "_calibrating", lambda bench, space: planted(bench, space, "all"))
+    monkeypatch.setattr(Evaluation, "_calibrating", lambda evaluation, space: planted(evaluation, space, "all"))
     study = Study([model], [animals()], ["I-I", "OTI-I"], ["none", "rolled(by=3)", "center"], progress=False)
     main = main_rows(study.run()).set_index(["correction", "comparison"])
     assert list(main.index.get_level_values(0).unique()) == ["none", "rolled(by=3)", "center"]
@@ -569,7 +576,7 @@ def test_a_users_correction_appears_in_the_table_with_its_options(
 def test_a_cell_that_cannot_be_computed_says_why_and_spares_the_others(
     model: DualEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Bench, "_calibrating", lambda bench, space: planted(bench, space, "all"))
+    monkeypatch.setattr(Evaluation, "_calibrating", lambda evaluation, space: planted(evaluation, space, "all"))
     study = Study([model], [animals()], ["I-I"], ["none", "random-subspace(rank=99)"], progress=False)
     main = main_rows(study.run()).set_index("correction")
     assert main["note"].tolist() == ["", "the rank of a subspace lies between 1 and the 16 dimensions, not 99"]
@@ -580,19 +587,19 @@ def test_a_cell_that_cannot_be_computed_says_why_and_spares_the_others(
 
 @pytest.mark.usefixtures("world")
 def test_a_bench_takes_the_seed_of_its_study(model: DualEncoder) -> None:
-    bench = bench_of(Study([model], [animals()], ["I-I", "OTI-I"], seeds=(7, 8), progress=False))
+    evaluation = bench_of(Study([model], [animals()], ["I-I", "OTI-I"], seeds=(7, 8), progress=False))
     oti = COMPARISONS["OTI-I"]
-    expected = expected_scores(bench, "OTI-I", 7)
-    assert bench.scores(oti)["ap"].to_dict() == pytest.approx(expected)
-    assert bench.scores(oti, seed=8)["ap"].to_dict() == pytest.approx(expected_scores(bench, "OTI-I", 8))
+    expected = expected_scores(evaluation, "OTI-I", 7)
+    assert evaluation.scores(oti)["ap"].to_dict() == pytest.approx(expected)
+    assert evaluation.scores(oti, seed=8)["ap"].to_dict() == pytest.approx(expected_scores(evaluation, "OTI-I", 8))
 
 
 def test_the_views_and_inversions_of_a_bench_take_the_seed_of_its_study(model: DualEncoder) -> None:
-    bench = bench_of(Study([model], [animals()], ["I-I", "OTI-I"], seeds=(7,), steps=1, progress=False))
-    images = bench.view("image", "gallery")
+    evaluation = bench_of(Study([model], [animals()], ["I-I", "OTI-I"], seeds=(7,), steps=1, progress=False))
+    images = evaluation.view("image", "gallery")
     wanted = invert(model, images, steps=1, seed=7, progress=False).features.vectors
-    assert torch.equal(bench.view("oti", "gallery").vectors, wanted)
-    assert torch.equal(bench.inversion(images).features.vectors, wanted)
+    assert torch.equal(evaluation.view("oti", "gallery").vectors, wanted)
+    assert torch.equal(evaluation.inversion(images).features.vectors, wanted)
 
 
 @pytest.mark.parametrize("changed", ["study", "data", "model"])
@@ -600,27 +607,29 @@ def test_a_copy_of_a_bench_keeps_nothing_of_what_the_first_computed(
     model: DualEncoder, other_model: DualEncoder, changed: str
 ) -> None:
     study = Study([model], [animals()], ["I-I"], ["none", "center"], progress=False)
-    bench = bench_of(study)
-    before = bench.table()
+    evaluation = bench_of(study)
+    before = evaluation.table()
     other = {
         "study": {"study": replace(study, level="flies")},
         "data": {"data": animals().limit(3), "fit_data": animals("train").limit(3)},
         "model": {"model": other_model},
     }[changed]
-    made = replace(bench, **other).table()
-    afresh = Bench(**{"study": study, "model": model, "data": bench.data, "fit_data": bench.fit_data, **other}).table()
+    made = replace(evaluation, **other).table()
+    afresh = Evaluation(
+        **{"study": study, "model": model, "data": evaluation.data, "fit_data": evaluation.fit_data, **other}
+    ).table()
     pd.testing.assert_frame_equal(made, afresh)
     assert made["value"].tolist() != before["value"].tolist()
 
 
 @pytest.mark.usefixtures("world")
 def test_a_bench_for_other_cells_keeps_what_was_computed(model: DualEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = bench_of(Study([model], [animals()], ["I-I"], progress=False))
-    bench.table()
+    evaluation = bench_of(Study([model], [animals()], ["I-I"], progress=False))
+    evaluation.table()
     asked = []
-    scores = Bench.scores
-    monkeypatch.setattr(Bench, "scores", lambda self, c, *more: asked.append(c.name) or scores(self, c, *more))
-    table = bench.with_cells(["I-I", "I-T"], ["none"]).table()
+    scores = Evaluation.scores
+    monkeypatch.setattr(Evaluation, "scores", lambda self, c, *more: asked.append(c.name) or scores(self, c, *more))
+    table = evaluation.with_cells(["I-I", "I-T"], ["none"]).table()
     assert asked == ["I-T"]
     assert list(main_rows(table)["comparison"]) == ["I-I", "I-T"]
 
@@ -628,9 +637,9 @@ def test_a_bench_for_other_cells_keeps_what_was_computed(model: DualEncoder, mon
 @pytest.mark.usefixtures("world")
 def test_a_correction_registered_anew_is_fitted_anew(model: DualEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xgap_analysis.corrections.protocol.CORRECTIONS", dict(CORRECTIONS))
-    bench = bench_of(Study([model], [animals()], ["I-I"], progress=False))
-    native = bench.view("image", "queries")
-    monkeypatch.setattr(Bench, "_calibrating", lambda self, space: native)
+    evaluation = bench_of(Study([model], [animals()], ["I-I"], progress=False))
+    native = evaluation.view("image", "queries")
+    monkeypatch.setattr(Evaluation, "_calibrating", lambda self, space: native)
 
     def cell(sign: float) -> None:
         @register("mine")
@@ -638,20 +647,20 @@ def test_a_correction_registered_anew_is_fitted_anew(model: DualEncoder, monkeyp
             return lambda f: replace(f, vectors=sign * f.vectors)
 
     cell(1.0)
-    assert torch.equal(bench.fitted("mine")(native).vectors, native.vectors)
+    assert torch.equal(evaluation.fitted("mine")(native).vectors, native.vectors)
     with pytest.warns(UserWarning, match="replaced"):
         cell(-1.0)
-    assert torch.equal(bench.fitted("mine")(native).vectors, -native.vectors)
+    assert torch.equal(evaluation.fitted("mine")(native).vectors, -native.vectors)
 
 
 @pytest.mark.usefixtures("world")
 def test_the_ranking_of_a_query_is_that_of_the_scores(model: DualEncoder) -> None:
-    bench = bench_of(Study([model], [animals()], progress=False))
+    evaluation = bench_of(Study([model], [animals()], progress=False))
     for name in ("I-I", "I-T", "zero-shot"):
         comparison = COMPARISONS[name]
-        scores = bench.scores(comparison)
+        scores = evaluation.scores(comparison)
         for query in scores.index:
-            found = bench.ranking(query, comparison, k=1)
+            found = evaluation.ranking(query, comparison, k=1)
             column = "correct_at_1" if name == "zero-shot" else "hit_at_1"
             assert float(found["hit"].iloc[0]) == scores.loc[query, column]
 
@@ -660,11 +669,11 @@ def test_the_ranking_of_a_query_is_that_of_the_scores(model: DualEncoder) -> Non
 def test_the_filtered_test_keeps_the_images_that_zero_shot_gets_right(model: DualEncoder) -> None:
     whole = bench_of(Study([model], [animals()], progress=False))
     right = top_one(planted(whole, "image", "all"), planted(whole, "text", "classes"), whole.data.labels["kind"])
-    (bench,) = Study([model], [animals()], only="zero-shot-correct", progress=False).benches()
-    assert bench.data.images.ids == tuple(i for i, ok in right.items() if ok)
-    assert 0 < len(bench.data.images) < len(right)
-    assert set(bench.data.image_queries) == set(bench.data.images.ids) & set(animals().image_queries)
-    assert bench.data.split_name == "test, zero-shot-correct"
+    (evaluation,) = Study([model], [animals()], only="zero-shot-correct", progress=False).evaluations()
+    assert evaluation.data.images.ids == tuple(i for i, ok in right.items() if ok)
+    assert 0 < len(evaluation.data.images) < len(right)
+    assert set(evaluation.data.image_queries) == set(evaluation.data.images.ids) & set(animals().image_queries)
+    assert evaluation.data.split_name == "test, zero-shot-correct"
     with pytest.raises(XgapError, match="filter"):
         Study([model], [animals()], only="right")
 

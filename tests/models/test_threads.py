@@ -13,7 +13,7 @@ from xgap_analysis.models import DualEncoder
 from xgap_analysis.models.threads import suited, worth
 from xgap_analysis.views.encode import encode
 from xgap_analysis.views.inversion.invert import invert
-from xgap_analysis.views.inversion.loop import Descent
+from xgap_analysis.views.inversion.loop import InversionLoop
 
 CPU = torch.device("cpu")
 
@@ -61,12 +61,12 @@ class Watching:
 def test_encoding_and_inversion_take_one_and_give_four_back(
     model: DualEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watched, steps, whole = replace(model, text=Watching(model.text)), set(), Descent._descend
+    watched, steps, whole = replace(model, text=Watching(model.text)), set(), InversionLoop._descend
     features = encode(watched, ["a cat", "a dog"], store=None, progress=False)
     assert watched.text.seen == {1}
     assert torch.get_num_threads() == 4
 
-    def descend(self: Descent) -> Any:
+    def descend(self: InversionLoop) -> Any:
         steps.add(torch.get_num_threads())
         if len(steps_left) == 0:
             raise KeyboardInterrupt
@@ -74,7 +74,7 @@ def test_encoding_and_inversion_take_one_and_give_four_back(
         return whole(self)
 
     steps_left = [None] * 3
-    monkeypatch.setattr(Descent, "_descend", descend)
+    monkeypatch.setattr(InversionLoop, "_descend", descend)
     invert(model, features, steps=3, store=None, progress=False)
     assert (steps, torch.get_num_threads()) == ({1}, 4)
     with pytest.raises(KeyboardInterrupt):

@@ -20,7 +20,7 @@ mpl.use("agg")
 from xgap_analysis import plots
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
-from xgap_analysis.corrections import Sides
+from xgap_analysis.corrections import QueryGallery
 from xgap_analysis.datasets import Images, Relevance
 from xgap_analysis.metrics import (
     bootstrap_interval,
@@ -155,7 +155,7 @@ def test_neighbours_rank_as_retrieval_does_junk_ties_and_normalisers_included() 
     features = items(0)
     images = Images(list(LABELS), lambda _: Image.new("RGB", (4, 4)))
     junk = Relevance.from_qrels({"i3": {"i1": 1.0}}, {"i3": ["i5"]})
-    sides = Sides(features, features, lambda scores: -scores)  # the furthest first
+    sides = QueryGallery(features, features, lambda scores: -scores)  # the furthest first
     figure = plots.neighbours("i3", {"I-I": sides}, images, junk, k=5)
     expected = nearest_items(features, features, "i3", junk, 5, sides.normalise)
     assert "i5" not in set(expected["item"])

@@ -13,7 +13,7 @@ from xgap_analysis import Dataset, Relevance, XgapError, load_model
 from xgap_analysis.models.trainable import load_trainable
 from xgap_analysis.training import Recipe, train
 from xgap_analysis.training.pairs import Pairs, augmentation
-from xgap_analysis.training.step import Learner
+from xgap_analysis.training.step import TrainStep
 
 SHORT = Recipe(steps=4, batch=6, warmup=1, learning_rate=1e-2)
 
@@ -60,15 +60,15 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     recipe = dataclasses.replace(SHORT, steps=7, objective={"clip": 1.0, "image-image": 0.5}, token_dropout=0.1)
     run(start, data, tmp_path / "whole", recipe, save_every=2)
     seen = []
-    real = Learner.gradients
+    real = TrainStep.gradients
 
-    def dies(self: Learner, batch: Any, step: int, scaler: Any = None) -> dict[str, float]:
+    def dies(self: TrainStep, batch: Any, step: int, scaler: Any = None) -> dict[str, float]:
         seen.append(step)
         if len(seen) == 6:
             raise KeyboardInterrupt
         return real(self, batch, step, scaler)
 
-    monkeypatch.setattr(Learner, "gradients", dies)
+    monkeypatch.setattr(TrainStep, "gradients", dies)
     with pytest.raises(KeyboardInterrupt):
         run(start, data, tmp_path / "killed", recipe, save_every=2)
     run(start, data, tmp_path / "killed", recipe, save_every=2)
@@ -140,7 +140,7 @@ def test_a_batch_in_parts_gives_the_gradient_of_the_whole(
         recipe = Recipe(steps=2, batch=10, micro_batch=size, objective=objective, towers=towers)
         model = load_trainable(start, device="cpu")
         pairs = Pairs(data, recipe, model.tokenize, augmentation(model.module, model.preprocess, "crop"))
-        learner = Learner(model.module, recipe, len(pairs.labels))
+        learner = TrainStep(model.module, recipe, len(pairs.labels))
         learner.gradients(pairs[0], 0)
         grads.append({name: p.grad for name, p in learner.parameters() if p.grad is not None})
     assert grads[0].keys() == grads[1].keys()

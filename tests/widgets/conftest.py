@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 if TYPE_CHECKING:
-    from xgap_analysis.experiments.study import Bench
+    from xgap_analysis.experiments.study import Evaluation
 
 HOSTILE = "<img src=x onerror=alert(1)> & </style>"
 COLOURS = ("red", "green", "blue", "white", "black", "grey")
@@ -42,12 +42,12 @@ def dataset(start: int = 0, split_name: str = "test", hostile: bool = True) -> A
 
 
 @pytest.fixture
-def bench(model: Any, xgap_home: Path, monkeypatch: pytest.MonkeyPatch) -> "Bench":
+def evaluation(model: Any, xgap_home: Path, monkeypatch: pytest.MonkeyPatch) -> "Evaluation":
     """The random model on the small world, with five steps of inversion."""
     from xgap_analysis.experiments.study import Study
 
     monkeypatch.setenv("XGAP_RESULTS", str(xgap_home / "results"))
-    (made,) = Study([model], [dataset()], ["I-I", "OTI-I"], steps=5, progress=False).benches()
+    (made,) = Study([model], [dataset()], ["I-I", "OTI-I"], steps=5, progress=False).evaluations()
     return made
 
 

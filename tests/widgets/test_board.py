@@ -72,7 +72,7 @@ def test_a_cell_opens_the_neighbours_behind_it(study: xg.Study) -> None:
     cell.click()
     assert board.error == ""
     assert board.explorer is not None
-    assert board.explorer.bench.model.name == "random-1"
+    assert board.explorer.evaluation.model.name == "random-1"
     assert [title.split(" · ", 1)[1] for title in board.explorer.rankings] == [
         *("I-I · none", "I-I · center", "OTI-I · none", "OTI-I · center")
     ]
@@ -91,19 +91,19 @@ def test_the_choice_filters_and_names_that_lack_are_told(study: xg.Study) -> Non
 
 def test_what_is_finished_stays_when_it_is_cancelled(study: xg.Study, monkeypatch: pytest.MonkeyPatch) -> None:
     board = VariantBoard(study)
-    bench = board._bench
+    evaluation = board._bench
 
     def stop_at_the_second(model: str, *rest: Any) -> Any:
         if model == "random-1":
             raise Cancelled
-        return bench(model, *rest)
+        return evaluation(model, *rest)
 
     monkeypatch.setattr(board, "_bench", stop_at_the_second)
     board.run()
     assert board.error.startswith("cancelled")
     assert set(board.table()["model"]) == {"random-0"}
     assert len(cells(board)) == 4
-    monkeypatch.setattr(board, "_bench", bench)
+    monkeypatch.setattr(board, "_bench", evaluation)
     board.run()
     assert set(board.table()["model"]) == {"random-0", "random-1"}
 

@@ -40,18 +40,20 @@ def values(table: pd.DataFrame) -> Axes:
     return ax
 
 
-def test_the_explorer_shows_a_correction_and_a_comparison_of_ones_own(bench: Any, reversed_: str) -> None:
-    explorer = widgets.NeighbourExplorer(bench, ["I-I", OWN], ["none", "reversed(sign=-1)"], query="i3")
+def test_the_explorer_shows_a_correction_and_a_comparison_of_ones_own(evaluation: Any, reversed_: str) -> None:
+    explorer = widgets.NeighbourExplorer(evaluation, ["I-I", OWN], ["none", "reversed(sign=-1)"], query="i3")
     assert explorer.error == ""
     assert "reversed" in explorer._pick_corrections.options
-    expected = bench.ranking("i3", OWN, "reversed(sign=-1)")
+    expected = evaluation.ranking("i3", OWN, "reversed(sign=-1)")
     shown = explorer.rankings["D · OTI-I mine · reversed(sign=-1)"].drop(columns="space")
     pd.testing.assert_frame_equal(shown, expected)
     assert "xg.Comparison(name='OTI-I mine'" in widgets.recreate.comparison_code(OWN)
 
 
-def test_the_board_shows_all_three(bench: Any, reversed_: str, run_code: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = dataclasses.replace(bench.study, comparisons=["I-I", OWN], corrections=["none", "reversed"])
+def test_the_board_shows_all_three(
+    evaluation: Any, reversed_: str, run_code: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = dataclasses.replace(evaluation.study, comparisons=["I-I", OWN], corrections=["none", "reversed"])
     drawn: list[pd.DataFrame] = []
 
     def noted(table: pd.DataFrame) -> Axes:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import xgap_analysis as xg
-from xgap_analysis.experiments.study import Bench
+from xgap_analysis.experiments.study import Evaluation
 from xgap_analysis.plots import maps
 from xgap_analysis.widgets import GapMap
 
@@ -19,30 +19,34 @@ def click(gapmap: GapMap, index: int) -> None:
     gapmap._map._plot.selection = np.array([index], dtype="uint32")
 
 
-def test_the_numbers_follow_the_slider(bench: Bench) -> None:
-    gapmap = GapMap(bench)
+def test_the_numbers_follow_the_slider(evaluation: Evaluation) -> None:
+    gapmap = GapMap(evaluation)
     assert gapmap.error == ""
-    images, texts, classes = (bench.view(*of) for of in (("image", "all"), ("text", "all"), ("text", "classes")))
-    assert gapmap.numbers["modality_gap"] == pytest.approx(bench.gaps()["modality_gap"].item())
+    images, texts, classes = (evaluation.view(*of) for of in (("image", "all"), ("text", "all"), ("text", "classes")))
+    assert gapmap.numbers["modality_gap"] == pytest.approx(evaluation.gaps()["modality_gap"].item())
     asked = ["I-T", "T-I", "zero-shot"]
-    rows = xg.main_rows(xg.Study([bench.model], [bench.data], asked, progress=False).run()).set_index("comparison")
+    rows = xg.main_rows(xg.Study([evaluation.model], [evaluation.data], asked, progress=False).run()).set_index(
+        "comparison"
+    )
     names = {"ap_image_to_text": "I-T", "ap_text_to_image": "T-I", "zero_shot_top1": "zero-shot"}
     for name, comparison in names.items():
         assert gapmap.numbers[name] == pytest.approx(rows.loc[comparison, "value"])
     gapmap._lambda.value = 0.3
     shift = xg.correction("gap-shift", lambda_=0.3).fit(xg.Calibration(images, texts, "test"))
     assert gapmap.numbers["modality_gap"] == pytest.approx(
-        xg.metrics.modality_gap(*bench.pairs(shift(images), shift(texts)))
+        xg.metrics.modality_gap(*evaluation.pairs(shift(images), shift(texts)))
     )
-    accuracy = xg.zero_shot(shift(images), shift(classes), bench.labels)["correct_at_1"].mean()
+    accuracy = xg.zero_shot(shift(images), shift(classes), evaluation.labels)["correct_at_1"].mean()
     assert gapmap.numbers["zero_shot_top1"] == pytest.approx(accuracy)
-    ap = xg.retrieval(shift(images), shift(texts), bench.data)["ap"].mean()
+    ap = xg.retrieval(shift(images), shift(texts), evaluation.data)["ap"].mean()
     assert gapmap.numbers["ap_image_to_text"] == pytest.approx(ap)
     assert "λ = 0.3" in gapmap._table.value
 
 
-def test_a_selection_joins_pairs_and_computes_nothing_anew(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    gapmap = GapMap(bench)
+def test_a_selection_joins_pairs_and_computes_nothing_anew(
+    evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gapmap = GapMap(evaluation)
     for name in ("gap_numbers", "plane_map", "move_sides"):
         monkeypatch.setattr(f"xgap_analysis.widgets.gapmap.{name}", None)  # a call would fail
     click(gapmap, 3)
@@ -57,44 +61,44 @@ def test_a_selection_joins_pairs_and_computes_nothing_anew(bench: Bench, monkeyp
     assert {gapmap._item(other) for other in gapmap._partners(21)} == {("image", "i3"), ("image", "i9")}
 
 
-def test_it_is_fitted_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_fitted_once(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
     fits: list[str] = []
     fit = maps._fit
     monkeypatch.setattr(maps, "_fit", lambda *given: fits.append(given[2]) or fit(*given))
     monkeypatch.setattr(maps, "_KEPT", type(maps._KEPT)())
-    gapmap = GapMap(bench)
+    gapmap = GapMap(evaluation)
     for lambda_ in (0.1, 0.5, 1.0, 0.0):
         gapmap._lambda.value = lambda_
     click(gapmap, 5)
-    GapMap(bench)
+    GapMap(evaluation)
     assert fits == ["pca"]
 
 
-def test_the_points_move_with_the_sides(bench: Bench) -> None:
-    gapmap = GapMap(bench)
+def test_the_points_move_with_the_sides(evaluation: Evaluation) -> None:
+    gapmap = GapMap(evaluation)
     gapmap._lambda.value = 0.5
-    sides = bench.view("image", "all"), bench.view("text", "all")
+    sides = evaluation.view("image", "all"), evaluation.view("text", "all")
     plane = maps.plane_map(*sides)
     expected = np.concatenate([plane.place(side) for side in maps.move_sides(0.5, *sides)])
     np.testing.assert_allclose(gapmap.table()[["x", "y"]].to_numpy(), expected)
 
 
-def test_colours_by_modality_class_and_similarity(bench: Bench) -> None:
-    gapmap = GapMap(bench, colour="kind")
+def test_colours_by_modality_class_and_similarity(evaluation: Evaluation) -> None:
+    gapmap = GapMap(evaluation, colour="kind")
     assert "red" in gapmap._map._legend.value  # type: ignore[union-attr]
     gapmap._colour.value = "similarity"
     assert gapmap.error == ""
     assert gapmap.selected == ("image", "i0")
     click(gapmap, 4)
     similarity = gapmap._similarity()
-    images, texts = bench.view("image", "all"), bench.view("text", "all")
+    images, texts = evaluation.view("image", "all"), evaluation.view("text", "all")
     both = np.concatenate([images.vectors.numpy(), texts.vectors.numpy()])
     np.testing.assert_allclose(similarity, both @ both[4], atol=1e-6)
     assert "cosine to i4" in gapmap._map._legend.value  # type: ignore[union-attr]
 
 
-def test_the_pointer_and_the_list_tell_what_a_point_is(bench: Bench, hostile: str) -> None:
-    gapmap = GapMap(bench)
+def test_the_pointer_and_the_list_tell_what_a_point_is(evaluation: Evaluation, hostile: str) -> None:
+    gapmap = GapMap(evaluation)
     plot = gapmap._map._plot  # type: ignore[union-attr]
     plot.hovering = 2
     assert "<b>image</b> i2" in gapmap._about.value
@@ -111,39 +115,39 @@ def test_the_pointer_and_the_list_tell_what_a_point_is(bench: Bench, hostile: st
     assert gapmap.selected == ("image", "i1")
 
 
-def test_its_code_gives_the_same_numbers(bench: Bench, run_code: Any) -> None:
-    gapmap = GapMap(bench, lambda_=0.4)
-    numbers = run_code(gapmap.code(), bench=bench)
+def test_its_code_gives_the_same_numbers(evaluation: Evaluation, run_code: Any) -> None:
+    gapmap = GapMap(evaluation, lambda_=0.4)
+    numbers = run_code(gapmap.code(), evaluation=evaluation)
     assert numbers == pytest.approx(dict(gapmap.numbers))
 
 
-def test_save_writes_the_places(bench: Bench, xgap_home: Path) -> None:
-    gapmap = GapMap(bench, colour="similarity")
+def test_save_writes_the_places(evaluation: Evaluation, xgap_home: Path) -> None:
+    gapmap = GapMap(evaluation, colour="similarity")
     click(gapmap, 4)
     paths = gapmap.save()
     assert all(path.stat().st_size for path in paths)
     assert paths[0].parent == xgap_home / "results"
     table = pd.read_parquet(paths[2])
-    assert table["item"].tolist() == [*bench.data.images.ids, *bench.data.texts.ids]
+    assert table["item"].tolist() == [*evaluation.data.images.ids, *evaluation.data.texts.ids]
 
 
-def test_mistakes_are_one_sentence(bench: Bench) -> None:
+def test_mistakes_are_one_sentence(evaluation: Evaluation) -> None:
     with pytest.raises(xg.XgapError, match="unknown map 'tsne'"):
-        GapMap(bench, method="tsne")
+        GapMap(evaluation, method="tsne")
     with pytest.raises(xg.XgapError, match="unknown colour 'group'"):
-        GapMap(bench, colour="group")
+        GapMap(evaluation, colour="group")
     with pytest.raises(xg.XgapError, match="lambda_ lies between"):
-        GapMap(bench, lambda_=3)
+        GapMap(evaluation, lambda_=3)
     with pytest.raises(xg.XgapError, match="no image of id 'nobody'"):
-        GapMap(bench).select("image", "nobody")
+        GapMap(evaluation).select("image", "nobody")
 
 
 def test_a_data_set_without_texts_is_told_in_place(model: Any, make_dataset: Any) -> None:
     import dataclasses
 
     data = dataclasses.replace(make_dataset(), texts=xg.Texts([], []))
-    (bench,) = xg.Study([model], [data], ["I-I"], progress=False).benches()
-    gapmap = GapMap(bench)
+    (evaluation,) = xg.Study([model], [data], ["I-I"], progress=False).evaluations()
+    gapmap = GapMap(evaluation)
     assert "has no texts" in gapmap.error
     gapmap._save_button.click()
     assert "still being made" in gapmap.error

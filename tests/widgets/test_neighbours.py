@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import xgap_analysis as xg
-from xgap_analysis.experiments.study import Bench
+from xgap_analysis.experiments.study import Evaluation
 from xgap_analysis.widgets import NeighbourExplorer
 
 
@@ -19,17 +19,17 @@ def all_html(widget: ipywidgets.Widget) -> str:
     return own + "".join(all_html(child) for child in getattr(widget, "children", ()))
 
 
-def test_its_rows_are_the_benchs_rankings(bench: Bench) -> None:
-    explorer = NeighbourExplorer(bench, query="i3", k=4)
+def test_its_rows_are_the_benchs_rankings(evaluation: Evaluation) -> None:
+    explorer = NeighbourExplorer(evaluation, query="i3", k=4)
     assert explorer.error == ""
     assert list(explorer.rankings) == ["A · I-I · none", "B · OTI-I · none"]
     for title, name in zip(explorer.rankings, ("I-I", "OTI-I"), strict=True):
-        expected = bench.ranking("i3", xg.COMPARISONS[name], k=4)
+        expected = evaluation.ranking("i3", xg.COMPARISONS[name], k=4)
         pd.testing.assert_frame_equal(explorer.rankings[title].drop(columns="space"), expected)
 
 
-def test_a_card_says_rank_tick_score_and_the_rank_in_the_other_row(bench: Bench) -> None:
-    explorer = NeighbourExplorer(bench, query="i3", k=12)
+def test_a_card_says_rank_tick_score_and_the_rank_in_the_other_row(evaluation: Evaluation) -> None:
+    explorer = NeighbourExplorer(evaluation, query="i3", k=12)
     first, second = explorer.rankings.values()
     elsewhere = dict(zip(second["item"], second["rank"], strict=True))
     cards = explorer._lines[0][1].cards
@@ -41,21 +41,21 @@ def test_a_card_says_rank_tick_score_and_the_rank_in_the_other_row(bench: Bench)
     assert "xgap-hit" in explorer._lines[0][1]._buttons[hit]._dom_classes
 
 
-def test_a_click_on_a_neighbour_makes_it_the_query(bench: Bench) -> None:
-    explorer = NeighbourExplorer(bench, query="i3")
+def test_a_click_on_a_neighbour_makes_it_the_query(evaluation: Evaluation) -> None:
+    explorer = NeighbourExplorer(evaluation, query="i3")
     row = explorer._lines[0][1]
     wanted = row.cards[2].item
     row._buttons[2].click()
     assert explorer.query == wanted
     assert (
         explorer.rankings["A · I-I · none"]["item"].tolist()
-        == bench.ranking(wanted, xg.COMPARISONS["I-I"])["item"].tolist()
+        == evaluation.ranking(wanted, xg.COMPARISONS["I-I"])["item"].tolist()
     )
     assert [card.item for card in explorer._strip.cards if card.chosen] in ([wanted], [])
 
 
-def test_a_search_finds_by_caption_and_the_strip_turns_pages(bench: Bench) -> None:
-    explorer = NeighbourExplorer(bench)
+def test_a_search_finds_by_caption_and_the_strip_turns_pages(evaluation: Evaluation) -> None:
+    explorer = NeighbourExplorer(evaluation)
     assert explorer._count.value == "1–9 of 12"
     explorer._after.click()
     assert explorer._count.value == "10–12 of 12"
@@ -65,8 +65,8 @@ def test_a_search_finds_by_caption_and_the_strip_turns_pages(bench: Bench) -> No
     assert (explorer._count.value, len(explorer._strip.cards)) == ("nothing found", 0)
 
 
-def test_a_storm_of_events_is_one_answer(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    explorer = NeighbourExplorer(bench)
+def test_a_storm_of_events_is_one_answer(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
+    explorer = NeighbourExplorer(evaluation)
     asked: list[int] = []
     monkeypatch.setattr(explorer, "refresh", lambda: asked.append(explorer._k.value))
 
@@ -81,8 +81,8 @@ def test_a_storm_of_events_is_one_answer(bench: Bench, monkeypatch: pytest.Monke
     assert not explorer._k.continuous_update
 
 
-def test_more_rows_and_the_limit_of_rows(bench: Bench) -> None:
-    explorer = NeighbourExplorer(bench, corrections=("none", "center"))
+def test_more_rows_and_the_limit_of_rows(evaluation: Evaluation) -> None:
+    explorer = NeighbourExplorer(evaluation, corrections=("none", "center"))
     assert len(explorer.rankings) == 4
     explorer._pick_comparisons.value = ("I-I",)
     assert list(explorer.rankings) == ["A · I-I · none", "B · I-I · center"]
@@ -92,18 +92,20 @@ def test_more_rows_and_the_limit_of_rows(bench: Bench) -> None:
     assert explorer.error == ""
 
 
-def test_its_code_gives_the_same_rankings(bench: Bench, run_code: Any) -> None:
-    explorer = NeighbourExplorer(bench, corrections=("none", "center"), query="i5", k=3)
+def test_its_code_gives_the_same_rankings(evaluation: Evaluation, run_code: Any) -> None:
+    explorer = NeighbourExplorer(evaluation, corrections=("none", "center"), query="i5", k=3)
     assert "cannot be loaded by its name" in explorer.code()
-    made = run_code(explorer.code(), bench=bench)
+    made = run_code(explorer.code(), evaluation=evaluation)
     for title, ranking in explorer.rankings.items():
         pd.testing.assert_frame_equal(made.loc[title], ranking.drop(columns="space"), check_names=False)
 
 
 def test_its_code_needs_names_only_where_names_are_enough(run_code: Any) -> None:
     data = xg.load_dataset("emoji").split("val").limit(3)
-    (bench,) = xg.Study(["tiny-untrained"], [data], ["I-I", "OTI-I"], steps=2, seeds=(7,), progress=False).benches()
-    explorer = NeighbourExplorer(bench, k=3)
+    (evaluation,) = xg.Study(
+        ["tiny-untrained"], [data], ["I-I", "OTI-I"], steps=2, seeds=(7,), progress=False
+    ).evaluations()
+    explorer = NeighbourExplorer(evaluation, k=3)
     assert explorer.error == ""
     explorer._code_button.click()
     area = explorer._answer.children[1]
@@ -114,8 +116,8 @@ def test_its_code_needs_names_only_where_names_are_enough(run_code: Any) -> None
         pd.testing.assert_frame_equal(made.loc[title], ranking.drop(columns="space"), check_names=False)
 
 
-def test_save_writes_figure_and_table_and_says_where(bench: Bench, xgap_home: Path) -> None:
-    explorer = NeighbourExplorer(bench, query="i3")
+def test_save_writes_figure_and_table_and_says_where(evaluation: Evaluation, xgap_home: Path) -> None:
+    explorer = NeighbourExplorer(evaluation, query="i3")
     explorer._save_button.click()
     assert explorer.error == ""
     files = sorted(file.name for file in (xgap_home / "results").iterdir())
@@ -126,8 +128,8 @@ def test_save_writes_figure_and_table_and_says_where(bench: Bench, xgap_home: Pa
     assert all(name in explorer._answer.children[0].value for name in files)
 
 
-def test_captions_that_try_to_be_markup_stay_text(bench: Bench, hostile: str, xgap_home: Path) -> None:
-    (texts,) = xg.Study([bench.model], [bench.data], ["T-T"], progress=False).benches()
+def test_captions_that_try_to_be_markup_stay_text(evaluation: Evaluation, hostile: str, xgap_home: Path) -> None:
+    (texts,) = xg.Study([evaluation.model], [evaluation.data], ["T-T"], progress=False).evaluations()
     explorer = NeighbourExplorer(texts, ["T-T"], query="t0")
     explorer._search.value = "onerror"
     page = all_html(explorer)
@@ -140,8 +142,8 @@ def test_captions_that_try_to_be_markup_stay_text(bench: Bench, hostile: str, xg
     assert len(explorer.save()) == 4  # captions are drawn as words, and are no formula
 
 
-def test_mistakes_are_one_sentence_in_place(bench: Bench) -> None:
-    explorer = NeighbourExplorer(bench, query="nobody")
+def test_mistakes_are_one_sentence_in_place(evaluation: Evaluation) -> None:
+    explorer = NeighbourExplorer(evaluation, query="nobody")
     assert "nobody" in explorer.error
     assert "Traceback" not in explorer.error
     explorer.choose("i1")
@@ -149,16 +151,16 @@ def test_mistakes_are_one_sentence_in_place(bench: Bench) -> None:
     explorer._save_button.click()
     assert explorer.error == ""
     with pytest.raises(xg.XgapError, match="same modality"):
-        NeighbourExplorer(bench, ["I-I", "T-T"])
+        NeighbourExplorer(evaluation, ["I-I", "T-T"])
     with pytest.raises(xg.XgapError, match="unknown comparison 'I-X'"):
-        NeighbourExplorer(bench, ["I-X"])
+        NeighbourExplorer(evaluation, ["I-X"])
     with pytest.raises(xg.XgapError, match="unknown correction 'centre'"):
-        NeighbourExplorer(bench, corrections=["centre"])
+        NeighbourExplorer(evaluation, corrections=["centre"])
 
 
-def test_the_classes_are_neighbours_too(bench: Bench) -> None:
-    explorer = NeighbourExplorer(bench, ["zero-shot", "OTI-T"], query="i2")
+def test_the_classes_are_neighbours_too(evaluation: Evaluation) -> None:
+    explorer = NeighbourExplorer(evaluation, ["zero-shot", "OTI-T"], query="i2")
     assert explorer.error == ""
-    assert set(explorer.rankings["A · zero-shot · none"]["item"]) == set(bench.classes.ids)
+    assert set(explorer.rankings["A · zero-shot · none"]["item"]) == set(evaluation.classes.ids)
     explorer._lines[0][1]._buttons[0].click()
     assert "does not ask" in explorer.error

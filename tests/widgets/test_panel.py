@@ -28,12 +28,12 @@ def every(widget: ipywidgets.Widget) -> list[ipywidgets.Widget]:
 
 
 @pytest.fixture
-def panels(bench: Any) -> list[Panel]:
+def panels(evaluation: Any) -> list[Panel]:
     return [
-        widgets.NeighbourExplorer(bench),
-        widgets.GapMap(bench),
-        widgets.InversionPlayer(bench, (0, 5)),
-        widgets.VariantBoard(bench.study),
+        widgets.NeighbourExplorer(evaluation),
+        widgets.GapMap(evaluation),
+        widgets.InversionPlayer(evaluation, (0, 5)),
+        widgets.VariantBoard(evaluation.study),
     ]
 
 
@@ -49,8 +49,8 @@ def test_whatever_can_be_clicked_is_a_button_with_a_name(panels: list[Panel]) ->
         assert repr(panel).startswith(f"<{type(panel).__name__}: open the notebook")
 
 
-def test_errors_are_a_sentence_and_markup_in_them_is_text(bench: Any) -> None:
-    panel = widgets.NeighbourExplorer(bench)
+def test_errors_are_a_sentence_and_markup_in_them_is_text(evaluation: Any) -> None:
+    panel = widgets.NeighbourExplorer(evaluation)
     panel.show_error(xg.XgapError("there is no\n<b>such</b> thing"))
     assert "there is no &lt;b&gt;such&lt;/b&gt; thing" in panel._error.value
     assert "role='alert'" in panel._error.value
@@ -64,15 +64,15 @@ def test_errors_are_a_sentence_and_markup_in_them_is_text(bench: Any) -> None:
     assert panel.error == ""
 
 
-def test_a_study_is_not_a_bench(bench: Any) -> None:
+def test_a_study_is_not_a_bench(evaluation: Any) -> None:
     for explorer in (widgets.NeighbourExplorer, widgets.GapMap, widgets.InversionPlayer):
-        with pytest.raises(xg.XgapError, match=r"\(bench,\) = study.benches\(\)"):
-            explorer(bench.study)
+        with pytest.raises(xg.XgapError, match=r"\(evaluation,\) = study.evaluations\(\)"):
+            explorer(evaluation.study)
 
 
-def test_a_results_folder_that_cannot_be_written_is_told(bench: Any, xgap_home: Any, monkeypatch: Any) -> None:
+def test_a_results_folder_that_cannot_be_written_is_told(evaluation: Any, xgap_home: Any, monkeypatch: Any) -> None:
     (xgap_home / "file").write_text("no folder")
     monkeypatch.setenv("XGAP_RESULTS", str(xgap_home / "file"))
-    panel = widgets.NeighbourExplorer(bench)
+    panel = widgets.NeighbourExplorer(evaluation)
     panel._save_button.click()
     assert "the results cannot be written" in panel.error

@@ -10,19 +10,19 @@ import pytest
 
 import xgap_analysis as xg
 from xgap_analysis.core.progress import Cancelled, watched
-from xgap_analysis.experiments.study import Bench
+from xgap_analysis.experiments.study import Evaluation
 from xgap_analysis.metrics import nearest_items
 from xgap_analysis.widgets import InversionPlayer
 
 STEPS = (0, 1, 3)
 
 
-def test_everything_follows_the_step(bench: Bench) -> None:
-    player = InversionPlayer(bench, STEPS, query="i4")
+def test_everything_follows_the_step(evaluation: Evaluation) -> None:
+    player = InversionPlayer(evaluation, STEPS, query="i4")
     assert player.error == ""
     assert player.steps == [0, 1, 3, 5]  # its end is added
-    images = bench.view("image", "queries")
-    inversion = bench.inversion(images, snapshots=player.steps)
+    images = evaluation.view("image", "queries")
+    inversion = evaluation.inversion(images, snapshots=player.steps)
     pictures = set()
     for step in player.steps:
         player._step.value = step
@@ -30,7 +30,7 @@ def test_everything_follows_the_step(bench: Bench) -> None:
         cosine = float(snapshot.select(["i4"]).vectors[0] @ images.select(["i4"]).vectors[0])
         assert player.cosine == pytest.approx(cosine, abs=1e-6)
         assert player.loss == pytest.approx(1 - cosine, abs=1e-6)
-        expected = nearest_items(snapshot, images, "i4", bench.data.relevance(), 8)
+        expected = nearest_items(snapshot, images, "i4", evaluation.data.relevance(), 8)
         shown = player.rankings[f"step {step}"].drop(columns="space")
         pd.testing.assert_frame_equal(shown, expected)
         assert f"step <b>{step}</b>" in player._about.value
@@ -43,11 +43,11 @@ def test_everything_follows_the_step(bench: Bench) -> None:
     assert player.loss == pytest.approx(first, abs=1e-5)  # the loop's own first loss
 
 
-def test_it_inverts_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_inverts_once(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[Any] = []
-    invert = bench.inversion
-    monkeypatch.setattr(bench, "inversion", lambda *given: runs.append(given) or invert(*given))
-    player = InversionPlayer(bench, STEPS)
+    invert = evaluation.inversion
+    monkeypatch.setattr(evaluation, "inversion", lambda *given: runs.append(given) or invert(*given))
+    player = InversionPlayer(evaluation, STEPS)
     for step in player.steps:
         player._step.value = step
     player.choose("i7")
@@ -56,8 +56,8 @@ def test_it_inverts_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(runs) == 1
 
 
-def test_a_drag_is_one_answer(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    player = InversionPlayer(bench, STEPS)
+def test_a_drag_is_one_answer(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
+    player = InversionPlayer(evaluation, STEPS)
     asked: list[int] = []
     monkeypatch.setattr(player, "refresh", lambda: asked.append(player.step))
 
@@ -72,22 +72,22 @@ def test_a_drag_is_one_answer(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> 
     assert not player._step.continuous_update
 
 
-def test_texts_cross_too(bench: Bench, hostile: str, xgap_home: Path) -> None:
-    player = InversionPlayer(bench, STEPS, side="text", query="t0")
+def test_texts_cross_too(evaluation: Evaluation, hostile: str, xgap_home: Path) -> None:
+    player = InversionPlayer(evaluation, STEPS, side="text", query="t0")
     assert player.error == ""
     assert player._run.inversion.features.space == "image"  # type: ignore[union-attr]
     assert hostile not in player._about.value
     assert len(player.save()) == 4
 
 
-def test_its_code_gives_the_same_neighbours(bench: Bench, run_code: Any) -> None:
-    player = InversionPlayer(bench, STEPS, query="i4", k=5)
+def test_its_code_gives_the_same_neighbours(evaluation: Evaluation, run_code: Any) -> None:
+    player = InversionPlayer(evaluation, STEPS, query="i4", k=5)
     player._step.value = 1
-    made = run_code(player.code(), bench=bench)
+    made = run_code(player.code(), evaluation=evaluation)
     pd.testing.assert_frame_equal(made, player.rankings["step 1"].drop(columns="space"))
 
 
-def test_cancel_ends_the_inversion_in_the_middle(bench: Bench) -> None:
+def test_cancel_ends_the_inversion_in_the_middle(evaluation: Evaluation) -> None:
     told: list[tuple[str, int, int]] = []
 
     def watcher(what: str, done: int, total: int) -> None:
@@ -95,18 +95,18 @@ def test_cancel_ends_the_inversion_in_the_middle(bench: Bench) -> None:
         if "OTI" in what and done:
             raise Cancelled
 
-    images = bench.view("image", "queries")
+    images = evaluation.view("image", "queries")
     with watched(watcher), pytest.raises(Cancelled):
-        bench.inversion(images)
+        evaluation.inversion(images)
     assert told[-1] == ("OTI with random-0", 12, 60)  # after one of five steps of twelve items
-    player = InversionPlayer(bench, STEPS)
+    player = InversionPlayer(evaluation, STEPS)
     player.show_error(Cancelled())
     assert player.error.startswith("cancelled")
 
 
-def test_mistakes_are_one_sentence(bench: Bench) -> None:
+def test_mistakes_are_one_sentence(evaluation: Evaluation) -> None:
     with pytest.raises(xg.XgapError, match='side is "image"'):
-        InversionPlayer(bench, STEPS, side="audio")
-    player = InversionPlayer(bench, STEPS, query="nobody")
+        InversionPlayer(evaluation, STEPS, side="audio")
+    player = InversionPlayer(evaluation, STEPS, query="nobody")
     assert "nobody" in player.error
     assert "fault of the widget" not in player.error

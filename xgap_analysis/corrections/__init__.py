@@ -14,9 +14,9 @@ from xgap_analysis.corrections.protocol import CORRECTIONS as CORRECTIONS
 from xgap_analysis.corrections.protocol import Calibration as Calibration
 from xgap_analysis.corrections.protocol import Correct as Correct
 from xgap_analysis.corrections.protocol import Correction as Correction
-from xgap_analysis.corrections.protocol import Fitted as Fitted
-from xgap_analysis.corrections.protocol import Rule as Rule
-from xgap_analysis.corrections.protocol import Sides as Sides
+from xgap_analysis.corrections.protocol import FittedCorrection as FittedCorrection
+from xgap_analysis.corrections.protocol import QueryGallery as QueryGallery
+from xgap_analysis.corrections.protocol import ScoreCorrection as ScoreCorrection
 from xgap_analysis.corrections.protocol import correction as correction
 from xgap_analysis.corrections.protocol import register as register
 from xgap_analysis.views.fusion import fuse as fuse

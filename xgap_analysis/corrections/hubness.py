@@ -10,7 +10,7 @@ from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
-from xgap_analysis.corrections.protocol import Calibration, Rule, Sides, register
+from xgap_analysis.corrections.protocol import Calibration, QueryGallery, ScoreCorrection, register
 from xgap_analysis.metrics.neighbourhoods import nearest
 from xgap_analysis.scoring.blocks import score_blocks
 
@@ -18,7 +18,7 @@ BETA = 20.0  # inverse temperature
 
 
 @register("inverted-softmax")
-def inverted_softmax(calibration: Calibration, beta: float = BETA) -> Rule:
+def inverted_softmax(calibration: Calibration, beta: float = BETA) -> ScoreCorrection:
     """Divide a similarity by what the gallery item gets from a bank of queries.
 
     Formula: s'(q, g) = exp(beta s(q, g)) / sum over b in the query bank of exp(beta s(b, g)); its logarithm is ranked.
@@ -32,7 +32,7 @@ def inverted_softmax(calibration: Calibration, beta: float = BETA) -> Rule:
 
 
 @register("dynamic-inverted-softmax")
-def dynamic_inverted_softmax(calibration: Calibration, beta: float = BETA, k: int = 1) -> Rule:
+def dynamic_inverted_softmax(calibration: Calibration, beta: float = BETA, k: int = 1) -> ScoreCorrection:
     """The inverted softmax, for those queries only whose nearest gallery item is a hub of the bank.
 
     A gallery item is a hub where it is among the k nearest of any query of the bank. The other queries keep their
@@ -47,7 +47,7 @@ def dynamic_inverted_softmax(calibration: Calibration, beta: float = BETA, k: in
 
 
 @register("dual-inverted-softmax")
-def dual_inverted_softmax(calibration: Calibration, beta: float = BETA) -> Rule:
+def dual_inverted_softmax(calibration: Calibration, beta: float = BETA) -> ScoreCorrection:
     """The inverted softmax with a bank of queries times the one with a bank of gallery items.
 
     Formula: s'(q, g) is the product of exp(beta s(q, g)) / sum over b of exp(beta s(b, g)), once with b in the query
@@ -62,7 +62,7 @@ def dual_inverted_softmax(calibration: Calibration, beta: float = BETA) -> Rule:
 
 
 @register("dual-dynamic-inverted-softmax")
-def dual_dynamic_inverted_softmax(calibration: Calibration, beta: float = BETA, k: int = 1) -> Rule:
+def dual_dynamic_inverted_softmax(calibration: Calibration, beta: float = BETA, k: int = 1) -> ScoreCorrection:
     """The dual inverted softmax, for those queries only whose nearest gallery item is a hub of either bank.
 
     Raises:
@@ -73,11 +73,11 @@ def dual_dynamic_inverted_softmax(calibration: Calibration, beta: float = BETA, 
     return _rule(calibration, beta, gallery_bank=True, dynamic=True, k=k)
 
 
-def _rule(calibration: Calibration, beta: float, gallery_bank: bool, dynamic: bool, k: int = 1) -> Rule:
+def _rule(calibration: Calibration, beta: float, gallery_bank: bool, dynamic: bool, k: int = 1) -> ScoreCorrection:
     if not beta > 0:
         raise XgapError(f"beta, the inverse temperature of the inverted softmax, is positive, not {beta}")
 
-    def meet(query: Features, gallery: Features) -> Sides:
+    def meet(query: Features, gallery: Features) -> QueryGallery:
         spaces = (query.space, gallery.space) if gallery_bank else (query.space,)
         banks = [calibration.side(space) for space in spaces]
         weights = torch.zeros(len(gallery), dtype=torch.float64, device=gallery.vectors.device)
@@ -94,9 +94,9 @@ def _rule(calibration: Calibration, beta: float, gallery_bank: bool, dynamic: bo
                 changed = torch.where(hub[scores.argmax(dim=1)][:, None], changed, scores.double())
             return changed.float()
 
-        return Sides(query, gallery, normalise)
+        return QueryGallery(query, gallery, normalise)
 
-    return Rule(meet)
+    return ScoreCorrection(meet)
 
 
 def _bank(bank: Features, gallery: Features, beta: float, k: int) -> tuple[Float[Tensor, " m"], Bool[Tensor, " m"]]:

@@ -46,7 +46,7 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class Sides:
+class QueryGallery:
     """Query and gallery of a comparison, ready to meet; `normalise` changes their similarities (see `retrieval`)."""
 
     query: Features
@@ -55,14 +55,14 @@ class Sides:
 
 
 @dataclass(frozen=True)
-class Rule:
-    """A correction that must see both sides at once, or changes similarities: `meet(query, gallery)` gives `Sides`."""
+class ScoreCorrection:
+    """A correction that must see both sides at once, or changes similarities: `meet(query, gallery)` gives `QueryGallery`."""
 
-    meet: Callable[[Features, Features], Sides]
+    meet: Callable[[Features, Features], QueryGallery]
 
 
 Correct = Callable[[Features], Features]
-Fit = Callable[..., Correct | Rule]
+Fit = Callable[..., Correct | ScoreCorrection]
 
 
 @dataclass(frozen=True)
@@ -96,17 +96,17 @@ class Correction:
         given = ", ".join(f"{key}={value}" for key, value in self.options.items())
         return f"{self.name}({given})" if given else self.name
 
-    def fit(self, calibration: Calibration) -> "Fitted":
+    def fit(self, calibration: Calibration) -> "FittedCorrection":
         """The correction, fitted.
 
         Raises:
             XgapError: a calibration set that lacks what the correction is fitted on, or an option out of range.
         """
-        return Fitted(str(self), calibration.split, self.maker(calibration, **self.options))
+        return FittedCorrection(str(self), calibration.split, self.maker(calibration, **self.options))
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedCorrection:
     """A fitted correction: a map of features, and what two sides become before they meet.
 
     Args:
@@ -117,12 +117,12 @@ class Fitted:
 
     name: str
     split: str
-    made: Correct | Rule
+    made: Correct | ScoreCorrection
 
     @property
     def changes_features(self) -> bool:
         """Whether it maps features one side at a time; otherwise only `meet` can be asked."""
-        return not isinstance(self.made, Rule)
+        return not isinstance(self.made, ScoreCorrection)
 
     def __call__(self, features: Features) -> Features:
         """Features after the correction.
@@ -130,21 +130,21 @@ class Fitted:
         Raises:
             XgapError: features it was not fitted for, or a correction of similarities, which changes no features.
         """
-        if isinstance(self.made, Rule):
+        if isinstance(self.made, ScoreCorrection):
             what = f"correction {self.name} changes the similarities of two sides"
             raise XgapError(f"{what}: use its meet(query, gallery)")
         return self._stated(features, self.made(features))
 
-    def meet(self, query: Features, gallery: Features) -> Sides:
+    def meet(self, query: Features, gallery: Features) -> QueryGallery:
         """Query and gallery after the correction.
 
         Raises:
             XgapError: features it was not fitted for.
         """
-        if not isinstance(self.made, Rule):
+        if not isinstance(self.made, ScoreCorrection):
             corrected = self(query)
-            return Sides(corrected, corrected if gallery is query else self(gallery))
-        sides = self.made.meet(query, gallery)
+            return QueryGallery(corrected, corrected if gallery is query else self(gallery))
+        sides = self.made.apply(query, gallery)
         return replace(sides, query=self._stated(query, sides.query), gallery=self._stated(gallery, sides.gallery))
 
     def _stated(self, before: Features, after: Features) -> Features:
@@ -170,7 +170,7 @@ def register(
     """Make a correction known by name to studies, the command line, the widgets and the notebooks.
 
     The decorated function takes a `Calibration` and the correction's options as keywords with defaults, and gives a
-    map of `Features`, or a `Rule`.
+    map of `Features`, or a `ScoreCorrection`.
 
     Args:
         name: as in tables.

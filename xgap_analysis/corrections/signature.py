@@ -8,7 +8,7 @@ from torch import Tensor
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.corrections.anchors import anchor_texts
-from xgap_analysis.corrections.protocol import Calibration, Correct, Rule, Sides, register
+from xgap_analysis.corrections.protocol import Calibration, Correct, QueryGallery, ScoreCorrection, register
 
 
 @register("text-signature")
@@ -18,7 +18,7 @@ def text_signature(
     template: str = "a photo of {}",
     compare: str = "cosine",
     beta: float = 20.0,
-) -> Correct | Rule:
+) -> Correct | ScoreCorrection:
     """Compare the profiles of similarities to anchor texts instead of the vectors.
 
     Formula: the signature of x is its similarities to the anchors, z = A x. With `compare="cosine"` two signatures are
@@ -51,7 +51,7 @@ def text_signature(
     if not beta > 0:
         raise XgapError(f"beta, the inverse temperature of a signature, is positive, not {beta}")
 
-    def meet(query: Features, gallery: Features) -> Sides:
+    def meet(query: Features, gallery: Features) -> QueryGallery:
         # -KL = sum p log q - sum p log p: of one query, only the first term differs from item to item. It is the
         # cosine of p and log q times their lengths, and p's length is a positive factor of the whole row.
         log_q = torch.log_softmax(beta * profile(gallery), dim=1)
@@ -61,6 +61,6 @@ def text_signature(
         def normalise(scores: Tensor) -> Tensor:
             return (scores.double() * lengths).float()
 
-        return Sides(asked, replace(gallery, vectors=log_q), normalise)
+        return QueryGallery(asked, replace(gallery, vectors=log_q), normalise)
 
-    return Rule(meet)
+    return ScoreCorrection(meet)

@@ -18,7 +18,7 @@ from xgap_analysis.corrections import Calibration, Correction, correction
 from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.datasets.items import Images, Texts
 from xgap_analysis.datasets.local.pairs import read_labels
-from xgap_analysis.experiments.study import COMPARISONS, MODEL, Bench, Comparison, Study, within
+from xgap_analysis.experiments.study import COMPARISONS, MODEL, Comparison, Evaluation, Study, within
 from xgap_analysis.metrics import gap_report, hubness
 from xgap_analysis.models.adapters.absent import AbsentTower
 from xgap_analysis.models.tower import DualEncoder
@@ -77,11 +77,11 @@ class FeatureStudy:
             if len(kept) < len(texts):
                 notice(f"{len(texts) - len(kept)} of {len(texts)} labels are missing; these items belong to no class")
             object.__setattr__(self, "labels", kept)
-        _ = self.bench
+        _ = self.evaluation
 
     def run(self) -> pd.DataFrame:
         """The tidy table, as `Study.run` gives it."""
-        return self.bench.table()
+        return self.evaluation.table()
 
     def gaps(self) -> pd.DataFrame:
         """One row of gap metrics (see `gap_report`), of the items that both sides have, paired by id.
@@ -91,13 +91,13 @@ class FeatureStudy:
         """
         row = gap_report(self.x, self.y)
         if self.labels is not None:
-            relevance = self.bench.data.relevance()
+            relevance = self.evaluation.data.relevance()
             for side in (self.x, self.y):
                 row[f"misalignment_{side.space}"], row[f"misalignment_{side.space}_pooled"] = within(
                     side, self.labels, relevance
                 )
         hubs = hubness(self.x, self.x, min(10, len(self.x) - 1)).add_prefix("hubness_")
-        about = pd.DataFrame([{"model": self.bench.model.name, "dataset": self.name}])
+        about = pd.DataFrame([{"model": self.evaluation.model.name, "dataset": self.name}])
         parts = (about, row.reset_index(drop=True), hubs.reset_index(drop=True))
         return pd.concat(parts, axis=1)
 
@@ -110,7 +110,7 @@ class FeatureStudy:
         return {name: Comparison(name, *sides, "retrieval", name) for name, sides in views.items()}
 
     @cached_property
-    def bench(self) -> "FeatureBench":
+    def evaluation(self) -> "FeatureEvaluation":
         """The scores behind the table, query by query."""
         across = [name for name, c in self._known.items() if c.query != c.gallery]
         names = list(self.comparisons or (across if self.labels is None else self._known))
@@ -126,7 +126,7 @@ class FeatureStudy:
         label = str(self.x.provenance.get("model", "features"))
         nameless = cast(DualEncoder, Nameless(label, *(AbsentTower(label, side.space) for side in (self.x, self.y))))
         study = Study([label], [data], asked, self.corrections, progress=False)
-        return FeatureBench(study, nameless, data, fit, brought=self)
+        return FeatureEvaluation(study, nameless, data, fit, brought=self)
 
     def _items(self, x: Features, y: Features, split: str) -> Dataset:
         pairs = {i: i for side in (x, y) for i in side.ids}
@@ -221,7 +221,7 @@ def _no_picture(item: str) -> Image.Image:
 
 @dataclass(frozen=True)
 class Nameless:
-    """Stands in a bench for the model that is not there: it has a name for tables and no towers."""
+    """Stands in an evaluation for the model that is not there: it has a name for tables and no towers."""
 
     name: str
     image: AbsentTower
@@ -229,8 +229,8 @@ class Nameless:
 
 
 @dataclass
-class FeatureBench(Bench):
-    """A bench whose features were brought along; what would need a model is refused."""
+class FeatureEvaluation(Evaluation):
+    """An evaluation whose features were brought along; what would need a model is refused."""
 
     brought: FeatureStudy | None = field(default=None, kw_only=True)
 

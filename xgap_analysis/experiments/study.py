@@ -22,7 +22,7 @@ from xgap_analysis.core.features import Features
 from xgap_analysis.core.paths import data_root
 from xgap_analysis.core.progress import tell
 from xgap_analysis.core.relevance import Relevance
-from xgap_analysis.corrections import Calibration, Correction, Fitted, Sides, correction, fuse
+from xgap_analysis.corrections import Calibration, Correction, FittedCorrection, QueryGallery, correction, fuse
 from xgap_analysis.corrections.protocol import Fit
 from xgap_analysis.datasets import load_dataset
 from xgap_analysis.datasets.dataset import Dataset
@@ -205,17 +205,17 @@ class Study:
 
         Features are kept in the store, so a killed run resumes where it stopped.
         """
-        tables = [bench.table() for bench in self.benches()]
+        tables = [evaluation.table() for evaluation in self.evaluations()]
         return pd.concat(tables, ignore_index=True)
 
     def gaps(self) -> pd.DataFrame:
         """The gap metrics of each model on each data set: one row each (see `gap_report`), with intra-modal
         misalignment (1 - AUC) of images and of texts, and hubness of image retrieval.
         """
-        return pd.concat([bench.gaps() for bench in self.benches()], ignore_index=True)
+        return pd.concat([evaluation.gaps() for evaluation in self.evaluations()], ignore_index=True)
 
-    def benches(self) -> Iterator["Bench"]:
-        """One bench for each model and data set."""
+    def evaluations(self) -> Iterator["Evaluation"]:
+        """One evaluation for each model and data set."""
         named = {name: load_dataset(name) for name in self.datasets if isinstance(name, str)}  # read once
         for model in self.models:
             loaded = (
@@ -225,12 +225,14 @@ class Study:
                 whole = named[dataset] if isinstance(dataset, str) else dataset
                 judged = whole.split(self.split) if isinstance(dataset, str) else whole
                 fitted = whole.split(self.fit_split) if self.fit_split in whole.splits else None
-                bench = Bench(self, loaded, judged if self.limit is None else judged.limit(self.limit), fitted)
-                yield bench if self.only is None else bench.filtered()
+                evaluation = Evaluation(
+                    self, loaded, judged if self.limit is None else judged.limit(self.limit), fitted
+                )
+                yield evaluation if self.only is None else evaluation.filtered()
 
 
 @dataclass
-class Bench:
+class Evaluation:
     """One model on one data set: the views, made when they are first needed, and the scores of each comparison."""
 
     study: Study
@@ -240,11 +242,13 @@ class Bench:
     # Not arguments, so that a copy with another study, model or data (`replace`) begins with nothing kept. A correction
     # is kept under its maker too: under one name there may be another tomorrow.
     _views: dict[tuple[str, str, int], Features] = field(default_factory=dict, init=False, repr=False)
-    _fitted: dict[tuple[str, Fit], Fitted] = field(default_factory=dict, init=False, repr=False)
+    _fitted: dict[tuple[str, Fit], FittedCorrection] = field(default_factory=dict, init=False, repr=False)
     _frames: dict[tuple[Comparison, str, Fit], list[pd.DataFrame]] = field(default_factory=dict, init=False, repr=False)
 
-    def with_cells(self, comparisons: Sequence[str | Comparison], corrections: Sequence[str | Correction]) -> "Bench":
-        """The same bench for other comparisons and corrections of its study; what it has computed is kept."""
+    def with_cells(
+        self, comparisons: Sequence[str | Comparison], corrections: Sequence[str | Correction]
+    ) -> "Evaluation":
+        """The same evaluation for other comparisons and corrections of its study; what it has computed is kept."""
         made = replace(self, study=replace(self.study, comparisons=comparisons, corrections=corrections))
         made._views, made._fitted, made._frames = self._views, self._fitted, self._frames  # their keys name the cell
         return made
@@ -326,8 +330,8 @@ class Bench:
         words = self.data.words_of(self.level)
         return Texts(tuple(words), tuple(words.values()))
 
-    def filtered(self) -> "Bench":
-        """The same bench on the images alone that zero-shot classification gets right."""
+    def filtered(self) -> "Evaluation":
+        """The same evaluation on the images alone that zero-shot classification gets right."""
         images, classes = self.view("image", "all"), self.view("text", "classes")
         named = set(classes.ids)
         labelled = images.select(i for i in images.ids if self.labels.get(i) in named)
@@ -339,9 +343,9 @@ class Bench:
             images=self.data.images.select(right),
             image_queries=tuple(i for i in self.data.image_queries if i in kept),
         )
-        return Bench(self.study, self.model, data, self.fit_data)
+        return Evaluation(self.study, self.model, data, self.fit_data)
 
-    def fitted(self, by: str | Correction) -> Fitted:
+    def fitted(self, by: str | Correction) -> FittedCorrection:
         """A correction, fitted on the calibration split.
 
         Raises:
@@ -376,7 +380,7 @@ class Bench:
             raise XgapError(f"{what}, and split {self.study.fit_split!r} of {self.data.name!r} has no {space}s")
         return self._encode(items)
 
-    def sides(self, comparison: Comparison, by: str | Correction = "none", seed: int | None = None) -> Sides:
+    def sides(self, comparison: Comparison, by: str | Correction = "none", seed: int | None = None) -> QueryGallery:
         """Query and gallery of a comparison, corrected, and what is done to their similarities.
 
         Raises:
@@ -400,11 +404,11 @@ class Bench:
             return parts[0] if len(parts) == 1 else fuse(parts[0], parts[1], comparison.weight)
 
         if str(correction(by)) == "none":
-            return Sides(joined(queries), joined(galleries))
+            return QueryGallery(joined(queries), joined(galleries))
         fitted = self.fitted(by)
         if fitted.changes_features:  # a native and an inverted view lie on two sides: each is corrected on its own
-            return Sides(joined([fitted(x) for x in queries]), joined([fitted(x) for x in galleries]))
-        return fitted.meet(joined(queries), joined(galleries))
+            return QueryGallery(joined([fitted(x) for x in queries]), joined([fitted(x) for x in galleries]))
+        return fitted.apply(joined(queries), joined(galleries))
 
     def ranking(
         self, query_id: str, comparison: Comparison, by: str | Correction = "none", k: int = 8, seed: int | None = None
@@ -414,7 +418,7 @@ class Bench:
         Raises:
             XgapError: as `sides`, or an id that does not ask in this comparison.
         """
-        sides = self.sides(comparison, by, seed)
+        sides = self.pair(comparison, by, seed)
         return nearest_items(sides.query, sides.gallery, query_id, self._answers(comparison), k, sides.normalise)
 
     def _answers(self, comparison: Comparison) -> Relevance:
@@ -424,7 +428,7 @@ class Bench:
 
     def scores(self, comparison: Comparison, by: str | Correction = "none", seed: int | None = None) -> pd.DataFrame:
         """One row per query of a comparison: the columns of `retrieval` or of `zero_shot`."""
-        sides = self.sides(comparison, by, seed)
+        sides = self.pair(comparison, by, seed)
         if comparison.task == "zero-shot":
             return zero_shot(sides.query, sides.gallery, self.labels, normalise=sides.normalise)
         relevance = self.data.relevance(self.level)
@@ -499,7 +503,7 @@ class Bench:
         asking = self.view(MODALITY[comparison.query], "queries")
         about = self._about(comparison, by) | {"note": frames[0].attrs.get("degenerate", "")}
         where = {f"of_{key}": value for key, value in provenance_of(asking).items()}
-        n_gallery = len(self.sides(comparison, "none", self.study.seeds[0]).gallery)
+        n_gallery = len(self.pair(comparison, "none", self.study.seeds[0]).gallery)
         # Landmarks are judged by their authors' average precision, which `retrieval` gives where there is junk.
         main = OFFICIAL if comparison.metric == "ap" and OFFICIAL in values else comparison.metric
         rows = []
@@ -554,7 +558,7 @@ class Bench:
         """Images and their captions, pairs by id: each image with the first text of its label, under its own id.
 
         Args:
-            images, texts: of this bench, such as after a correction; the native ones by default.
+            images, texts: of this evaluation, such as after a correction; the native ones by default.
 
         Raises:
             XgapError: no image that shares a label with a text.

@@ -24,7 +24,7 @@ def gap_map(x: Features, y: Features, pairs: int = 60, ax: Axes | None = None) -
     lie together here and far apart there.
 
     Args:
-        x, y: images and texts `[n, d]`, pairs by id (see `Bench.pairs`).
+        x, y: images and texts `[n, d]`, pairs by id (see `Evaluation.pairs`).
         pairs: how many of them are joined by a line, evenly chosen.
         ax: where to draw; a new figure by default.
 

@@ -126,7 +126,7 @@ def gap_numbers(
 ) -> dict[str, float]:
     """`modality_gap`, `zero_shot_top1`, `ap_image_to_text` and `ap_text_to_image`: numbers that follow the two sides.
 
-    With the pairs and the queries of a bench they are those of `Study.gaps` and `Study.run`. What cannot be computed
+    With the pairs and the queries of an evaluation they are those of `Study.gaps` and `Study.run`. What cannot be computed
     (no classes, no labels) is left out.
 
     Args:
@@ -134,7 +134,7 @@ def gap_numbers(
         relevance: what answers what across the sides.
         classes: one feature a class, whose ids are the labels.
         labels: image id to label.
-        pairs: images and their captions (`Bench.pairs`), whose means the gap lies between; all images and texts
+        pairs: images and their captions (`Evaluation.pairs`), whose means the gap lies between; all images and texts
             without it.
         queries: ids of the images and of the texts that are queries; all without it.
     """

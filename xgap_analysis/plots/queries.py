@@ -18,7 +18,7 @@ def per_query(before: pd.Series, after: pd.Series, ax: Axes | None = None) -> Ax
     """Each query's difference, in descending order: how many gain, how many lose, and how much.
 
     Args:
-        before, after: a column of `Bench.scores` (or of `retrieval`, `zero_shot`) for two comparisons, indexed by
+        before, after: a column of `Evaluation.scores` (or of `retrieval`, `zero_shot`) for two comparisons, indexed by
             query; queries without a score are left out.
         ax: where to draw; a new figure by default.
 
@@ -54,7 +54,7 @@ def by_class(
     """The mean score of each class under several comparisons, with 95 % intervals.
 
     Args:
-        scores: title to a frame with one row a query (`Bench.scores`).
+        scores: title to a frame with one row a query (`Evaluation.scores`).
         labels: query id to the class it is counted under.
         metric: a column of the frames.
         groups: query id to a label; queries of one label are resampled together.

@@ -25,7 +25,7 @@ def ranked(
     Args:
         query: id of the query.
         query_space: `"image"`, or anything else for a text.
-        rankings: title to a frame of `Bench.ranking`; where it has a column `space`, only items of space `"image"`
+        rankings: title to a frame of `Evaluation.ranking`; where it has a column `space`, only items of space `"image"`
             are pictures.
         images: opens the pictures.
         words: id to what is written for an item that is no picture; its id by default.

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.relevance import HasRelevance, Relevance
-from xgap_analysis.corrections import Sides
+from xgap_analysis.corrections import QueryGallery
 from xgap_analysis.datasets.items import Images
 from xgap_analysis.metrics import nearest_items
 from xgap_analysis.plots.ranked import ranked
@@ -14,7 +14,7 @@ from xgap_analysis.plots.ranked import ranked
 
 def neighbours(
     query_id: str,
-    rankings: Mapping[str, tuple[Features, Features] | Sides],
+    rankings: Mapping[str, tuple[Features, Features] | QueryGallery],
     images: Images,
     relevance: Relevance | HasRelevance,
     k: int = 8,
@@ -23,13 +23,13 @@ def neighbours(
 
     Args:
         query_id: an id that every query side holds.
-        rankings: a title to (query features, gallery features), or to `Bench.sides(...)`; the gallery holds images.
+        rankings: a title to (query features, gallery features), or to `Evaluation.pair(...)`; the gallery holds images.
         images: opens the pictures.
         relevance: what counts as a hit.
         k: pictures a row.
     """
     frames = {}
     for title, pair in rankings.items():
-        sides = pair if isinstance(pair, Sides) else Sides(*pair)
+        sides = pair if isinstance(pair, QueryGallery) else QueryGallery(*pair)
         frames[title] = nearest_items(sides.query, sides.gallery, query_id, relevance, k, sides.normalise)
     return ranked(query_id, "image", frames, images)

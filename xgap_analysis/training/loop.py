@@ -26,7 +26,7 @@ from xgap_analysis.models.tower import DualEncoder
 from xgap_analysis.models.trainable import WEIGHTS, load_trainable
 from xgap_analysis.training.pairs import Pairs, Unreadable, augmentation
 from xgap_analysis.training.recipe import Recipe
-from xgap_analysis.training.step import Learner
+from xgap_analysis.training.step import TrainStep
 from xgap_analysis.training.terms import active
 from xgap_analysis.views.encode import encode
 
@@ -169,7 +169,7 @@ class _Progress:
         self.step, self.best, self.seconds = 0, -math.inf, 0.0
         self.curve: list[dict[str, float]] = []
         self._recipe = recipe
-        self._learner = Learner(start.module, recipe, len(pairs.labels))
+        self._learner = TrainStep(start.module, recipe, len(pairs.labels))
         trained = self._learner.parameters()
         # Norms, biases and the temperature are not pulled to zero, as CLIP is trained.
         decayed = [p for _, p in trained if p.ndim >= 2]

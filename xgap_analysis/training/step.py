@@ -18,7 +18,7 @@ from xgap_analysis.training.terms import TERMS, Views, active, objective
 LARGEST_SCALE = math.log(100)  # CLIP's own bound
 
 
-class Learner:
+class TrainStep:
     """An open_clip module with its recipe: gives gradients, takes no decision.
 
     Args:

@@ -10,7 +10,7 @@ import pandas as pd
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.corrections import CORRECTIONS, Correction
 from xgap_analysis.datasets import Dataset
-from xgap_analysis.experiments.study import COMPARISONS, Bench, Comparison, Study, main_rows
+from xgap_analysis.experiments.study import COMPARISONS, Comparison, Evaluation, Study, main_rows
 from xgap_analysis.models.tower import DualEncoder
 from xgap_analysis.widgets.debounce import Debounced
 from xgap_analysis.widgets.heat import HeatTable
@@ -52,7 +52,7 @@ class VariantBoard(Panel):
             c if isinstance(c, str) else c.name: c for c in study.comparisons
         }
         self._corrections: dict[str, str | Correction] = {str(c): c for c in study.corrections}
-        self._benches: dict[tuple[str, str], Bench] = {}
+        self._evaluations: dict[tuple[str, str], Evaluation] = {}
         self._plots = dict(plots or {})
 
         more_comparisons = list(dict.fromkeys([*self._comparisons, *COMPARISONS]))
@@ -108,7 +108,7 @@ class VariantBoard(Panel):
             for model in chosen["models"]:
                 for dataset in chosen["datasets"]:
                     try:
-                        made = self._bench(model, dataset, chosen).table()
+                        made = self._evaluation(model, dataset, chosen).table()
                     except XgapError as error:  # the other models and data sets go on
                         refused.append(f"{model} on {dataset}: {error}")
                         continue
@@ -126,8 +126,8 @@ class VariantBoard(Panel):
         super().show_error(error)
         self._heat.show(self._shown())
 
-    def _bench(self, model: str, dataset: str, chosen: Mapping[str, Sequence[str]]) -> Bench:
-        """The bench of a model and a data set, asked for what is chosen; what it has computed is kept."""
+    def _evaluation(self, model: str, dataset: str, chosen: Mapping[str, Sequence[str]]) -> Evaluation:
+        """The evaluation of a model and a data set, asked for what is chosen; what it has computed is kept."""
         study = replace(
             self.study,
             models=[self._loaded(model)],
@@ -136,14 +136,17 @@ class VariantBoard(Panel):
             corrections=[self._corrections.get(c, c) for c in chosen["corrections"]],
         )
         key = (model, dataset)
-        if key in self._benches:
-            self._benches[key] = self._benches[key].with_cells(study.comparisons, study.corrections)
+        if key in self._evaluations:
+            self._evaluations[key] = self._evaluations[key].with_cells(study.comparisons, study.corrections)
         else:
-            (self._benches[key],) = study.benches()
-        return self._benches[key]
+            (self._evaluations[key],) = study.evaluations()
+        return self._evaluations[key]
 
     def _loaded(self, model: str) -> str | DualEncoder:
-        return next((bench.model for (name, _), bench in self._benches.items() if name == model), self._models[model])
+        return next(
+            (evaluation.model for (name, _), evaluation in self._evaluations.items() if name == model),
+            self._models[model],
+        )
 
     def _shown(self) -> pd.DataFrame:
         """The main rows of what is chosen, as far as they have been computed."""
@@ -172,12 +175,12 @@ class VariantBoard(Panel):
         corrections = dict.fromkeys(["none", row["correction"]])
         chosen = {"comparisons": list(comparisons), "corrections": list(corrections)}
 
-        def done(bench: Bench) -> None:
+        def done(evaluation: Evaluation) -> None:
             given = [self._corrections.get(c, c) for c in corrections]
-            self.explorer = NeighbourExplorer(bench, [bench.study.comparison(c) for c in comparisons], given)
+            self.explorer = NeighbourExplorer(evaluation, [evaluation.study.comparison(c) for c in comparisons], given)
             self._below.children = [self.explorer]
 
-        self.work(lambda: self._bench(str(row["model"]), str(row["dataset"]), chosen), done)
+        self.work(lambda: self._evaluation(str(row["model"]), str(row["dataset"]), chosen), done)
 
     def code(self) -> str:
         """Python that gives the table and the figure on screen."""

@@ -13,12 +13,12 @@ import pandas as pd
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.relevance import Relevance
-from xgap_analysis.experiments.study import Bench
+from xgap_analysis.experiments.study import Evaluation
 from xgap_analysis.plots.maps import METHODS, PlaneMap, cosines, gap_numbers, move_sides, partners, plane_map
 from xgap_analysis.widgets.debounce import Debounced
 from xgap_analysis.widgets.items import Items, shortened
 from xgap_analysis.widgets.panel import Panel
-from xgap_analysis.widgets.recreate import bench_code
+from xgap_analysis.widgets.recreate import evaluation_code
 from xgap_analysis.widgets.scatter import EmbeddingMap
 from xgap_analysis.widgets.style import BLUE, CLASSES, GREY, ORANGE
 
@@ -56,7 +56,7 @@ class GapMap(Panel):
     correction `gap-shift` does, fitted on what is shown.
 
     Args:
-        bench: a model on a data set, from `Study.benches()`.
+        evaluation: a model on a data set, from `Study.evaluations()`.
         method: `"pca"` or `"umap"`.
         colour: `"modality"`, `"similarity"` (to the selected item), or the name of a level of labels.
         lambda_: where the slider starts; 0 moves nothing.
@@ -66,9 +66,11 @@ class GapMap(Panel):
         numbers: the metrics at the slider's place.
     """
 
-    def __init__(self, bench: Bench, method: str = "pca", colour: str = "modality", lambda_: float = 0.0) -> None:
-        self.bench, self.items = bench, Items(bench)
-        colours = ["modality", "similarity", *bench.data.labels]
+    def __init__(
+        self, evaluation: Evaluation, method: str = "pca", colour: str = "modality", lambda_: float = 0.0
+    ) -> None:
+        self.evaluation, self.items = evaluation, Items(evaluation)
+        colours = ["modality", "similarity", *evaluation.data.labels]
         if method not in METHODS:
             raise unknown_name("map", method, METHODS)
         if colour not in colours:
@@ -98,7 +100,7 @@ class GapMap(Panel):
         self._plot = ipywidgets.VBox(layout={"width": "570px"})
         side = ipywidgets.VBox([self._table, self._search, self._list, self._about], layout={"padding": "0 0 0 12px"})
         super().__init__(
-            f"Gap map · {bench.model.name} on {bench.data.name} ({bench.data.split_name})",
+            f"Gap map · {evaluation.model.name} on {evaluation.data.name} ({evaluation.data.split_name})",
             [
                 ipywidgets.HBox([self._method, self._colour, self._lambda]),
                 ipywidgets.HBox([self._plot, side]),
@@ -151,23 +153,23 @@ class GapMap(Panel):
         self._chosen(ids.index(item) + (0 if space == "image" else len(images)))
 
     def _place(self, method: str, lambda_: float) -> _Scene:
-        bench = self.bench
-        images, texts = bench.view("image", "all"), bench.view("text", "all")
+        evaluation = self.evaluation
+        images, texts = evaluation.view("image", "all"), evaluation.view("text", "all")
         self._native = images, texts
         plane = plane_map(images, texts, method)
-        classes = self._known(lambda: bench.view("text", "classes"))
+        classes = self._known(lambda: evaluation.view("text", "classes"))
         moved = move_sides(lambda_, images, texts, *([classes] if classes is not None else []))
         # The native places are known already; UMAP would only come near them.
         places = [plane.place(side) for side in moved[:2]] if lambda_ else [plane.images, plane.texts]
-        labels = self._known(lambda: bench.labels)
+        labels = self._known(lambda: evaluation.labels)
         named = moved[2] if len(moved) > 2 else None
-        pairs = self._known(lambda: bench.pairs(moved[0], moved[1]))
-        queries = (bench.view("image", "queries").ids, bench.view("text", "queries").ids)
+        pairs = self._known(lambda: evaluation.pairs(moved[0], moved[1]))
+        queries = (evaluation.view("image", "queries").ids, evaluation.view("text", "queries").ids)
         numbers = gap_numbers(moved[0], moved[1], self._relevance(), named, labels, pairs, queries)
         return _Scene(plane, lambda_, moved[0], moved[1], np.concatenate(places), numbers)
 
     def _relevance(self) -> Relevance | None:
-        return self._known(lambda: self.bench.data.relevance(self.bench.study.level))
+        return self._known(lambda: self.evaluation.data.relevance(self.evaluation.study.level))
 
     @staticmethod
     def _known(ask: Any) -> Any:
@@ -251,7 +253,7 @@ class GapMap(Panel):
         elif by == "modality":
             self._map.colour_by_name(["image"] * len(images) + ["text"] * len(texts), SIDES)
         else:
-            labels = self.bench.data.labels[by]
+            labels = self.evaluation.data.labels[by]
             names = [labels.get(item, "no label") for item in (*images.ids, *texts.ids)]
             most = [name for name, _ in Counter(n for n in names if n != "no label").most_common(len(CLASSES))]
             colours = dict(zip(most, CLASSES, strict=False)) | {"others": GREY}
@@ -296,22 +298,24 @@ class GapMap(Panel):
         """Python that gives the map and the numbers on screen."""
         scene = self._stands()
         with_classes = "zero_shot_top1" in self.numbers
-        named = "*classes, bench.labels" if with_classes else "None, None"
-        paired = self._known(self.bench.pairs) is not None
-        pairs = "bench.pairs(images, texts)" if paired else "None"
-        answers = f"bench.data.relevance({self.bench.study.level!r})" if self._relevance() is not None else "None"
+        named = "*classes, evaluation.labels" if with_classes else "None, None"
+        paired = self._known(self.evaluation.pairs) is not None
+        pairs = "evaluation.pairs(images, texts)" if paired else "None"
+        answers = (
+            f"evaluation.data.relevance({self.evaluation.study.level!r})" if self._relevance() is not None else "None"
+        )
         return "\n".join(
             [
                 "import xgap_analysis as xg",
                 "from xgap_analysis import maps, plots",
                 "",
-                bench_code(self.bench, ["I-T"], ["none"]),
-                'sides = [bench.view("image", "all"), bench.view("text", "all")]',
+                evaluation_code(self.evaluation, ["I-T"], ["none"]),
+                'sides = [evaluation.view("image", "all"), evaluation.view("text", "all")]',
                 f"plane = maps.plane_map(*sides, {scene.plane.method!r})",
-                *(['sides.append(bench.view("text", "classes"))'] if with_classes else []),
+                *(['sides.append(evaluation.view("text", "classes"))'] if with_classes else []),
                 f"images, texts, *classes = maps.move_sides({scene.lambda_!r}, *sides)",
                 "plots.plane(plane.place(images), plane.place(texts))",
-                'queries = [bench.view(space, "queries").ids for space in ("image", "text")]',
+                'queries = [evaluation.view(space, "queries").ids for space in ("image", "text")]',
                 f"pairs = {pairs}",
                 f"maps.gap_numbers(images, texts, {answers}, {named}, pairs, queries)",
             ]
@@ -342,13 +346,13 @@ class GapMap(Panel):
             values = self._similarity()
             colours = {"images_colour": values[:n], "texts_colour": values[n:]}
         axes = plane(points[:n], points[n:], self._lines(), **colours)
-        axes.set_title(f"{plain(self.bench.model.name)}, λ = {scene.lambda_:g}", fontsize=10)
+        axes.set_title(f"{plain(self.evaluation.model.name)}, λ = {scene.lambda_:g}", fontsize=10)
         return axes.get_figure(root=True)  # type: ignore[return-value]
 
     def name(self) -> str:
         """gapmap, model, data set, map, shift."""
         scene = self._stands()
-        return f"gapmap-{self.bench.model.name}-{self.bench.data.name}-{scene.plane.method}-lambda={scene.lambda_:g}"
+        return f"gapmap-{self.evaluation.model.name}-{self.evaluation.data.name}-{scene.plane.method}-lambda={scene.lambda_:g}"
 
 
 def _numbers_table(first: Mapping[str, float], now: Mapping[str, float], lambda_: float) -> str:

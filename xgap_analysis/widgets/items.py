@@ -1,4 +1,4 @@
-"""The pictures and words of a bench's items, ready for a page. Captions and names are data: they are never markup."""
+"""The pictures and words of an evaluation's items, ready for a page. Captions and names are data: they are never markup."""
 
 import base64
 import io
@@ -8,7 +8,7 @@ from functools import cached_property, lru_cache
 from PIL import Image, ImageOps
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.experiments.study import Bench, Study
+from xgap_analysis.experiments.study import Evaluation, Study
 from xgap_analysis.views.encode import UNREADABLE
 from xgap_analysis.widgets.style import SHOWN
 
@@ -18,20 +18,22 @@ NOTHING = "data:image/gif;base64,R0lGODlhAQABAIAAAMzMzAAAACH5BAAAAAAALAAAAAABAAE
 
 
 class Items:
-    """What a bench's items look like and are called.
+    """What an evaluation's items look like and are called.
 
     Args:
-        bench: the model on its data set.
+        evaluation: the model on its data set.
 
     Raises:
-        XgapError: a study instead of one of its benches.
+        XgapError: a study instead of one of its evaluations.
     """
 
-    def __init__(self, bench: Bench) -> None:
-        if isinstance(bench, Study):
-            raise XgapError("an explorer shows one model on one data set: (bench,) = study.benches(), then pass bench")
-        self._data = bench.data
-        self._class_words = {label: words for of in bench.data.class_names.values() for label, words in of.items()}
+    def __init__(self, evaluation: Evaluation) -> None:
+        if isinstance(evaluation, Study):
+            raise XgapError(
+                "an explorer shows one model on one data set: (evaluation,) = study.evaluations(), then pass evaluation"
+            )
+        self._data = evaluation.data
+        self._class_words = {label: words for of in evaluation.data.class_names.values() for label, words in of.items()}
         self.thumbnail = lru_cache(KEPT)(self._thumbnail)
 
     @cached_property

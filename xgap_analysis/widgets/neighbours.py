@@ -10,12 +10,12 @@ import pandas as pd
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.corrections import CORRECTIONS, Correction, correction
-from xgap_analysis.experiments.study import COMPARISONS, MODALITY, Bench, Comparison
+from xgap_analysis.experiments.study import COMPARISONS, MODALITY, Comparison, Evaluation
 from xgap_analysis.widgets.cards import HINT, Card, CardRow
 from xgap_analysis.widgets.debounce import Debounced
 from xgap_analysis.widgets.items import Items
 from xgap_analysis.widgets.panel import Panel
-from xgap_analysis.widgets.recreate import bench_code
+from xgap_analysis.widgets.recreate import evaluation_code
 from xgap_analysis.widgets.style import LABEL_WIDTH
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class NeighbourExplorer(Panel):
     the other rows. The whole caption is the card's tooltip; a click makes the item the query.
 
     Args:
-        bench: a model on a data set, from `Study.benches()`.
+        evaluation: a model on a data set, from `Study.evaluations()`.
         comparisons: names or `Comparison` objects, which all ask with the same modality.
         corrections: names or `Correction` objects; each is shown for each comparison.
         query: id of the first query; without one the first that may ask.
@@ -46,16 +46,16 @@ class NeighbourExplorer(Panel):
 
     def __init__(
         self,
-        bench: Bench,
+        evaluation: Evaluation,
         comparisons: Sequence[str | Comparison] = ("I-I", "OTI-I"),
         corrections: Sequence[str | Correction] = ("none",),
         query: str | None = None,
         k: int = 8,
     ) -> None:
-        self.bench, self.items = bench, Items(bench)
-        known = [*bench.study.comparisons, *comparisons]
+        self.evaluation, self.items = evaluation, Items(evaluation)
+        known = [*evaluation.study.comparisons, *comparisons]
         self._comparisons = COMPARISONS | {c.name: c for c in known if isinstance(c, Comparison)}
-        chosen = [c.name if isinstance(c, Comparison) else bench.study.comparison(c).name for c in comparisons]
+        chosen = [c.name if isinstance(c, Comparison) else evaluation.study.comparison(c).name for c in comparisons]
         asking = {MODALITY[self._comparisons[name].query] for name in chosen}
         if len(asking) != 1:
             raise XgapError(
@@ -64,9 +64,11 @@ class NeighbourExplorer(Panel):
         (self.space,) = asking
         by = [str(correction(c)) for c in corrections]
         self._by = {str(c): c for c in corrections if isinstance(c, Correction)}
-        self._ids = bench.data.queries(self.space)
+        self._ids = evaluation.data.queries(self.space)
         if not self._ids:
-            raise XgapError(f"data set {bench.data.name!r} ({bench.data.split_name}) has no {self.space}s to ask with")
+            raise XgapError(
+                f"data set {evaluation.data.name!r} ({evaluation.data.split_name}) has no {self.space}s to ask with"
+            )
         self.query = query or self._ids[0]
         self.rankings: dict[str, pd.DataFrame] = {}
         self._shown = (self.query, k)
@@ -98,7 +100,7 @@ class NeighbourExplorer(Panel):
         self._body = ipywidgets.VBox()
         self._lines: list[tuple[ipywidgets.HTML, CardRow]] = []
         super().__init__(
-            f"Neighbours · {bench.model.name} on {bench.data.name} ({bench.data.split_name})",
+            f"Neighbours · {evaluation.model.name} on {evaluation.data.name} ({evaluation.data.split_name})",
             [
                 ipywidgets.HBox([self._search, self._before, self._after, self._count]),
                 self._strip,
@@ -124,7 +126,7 @@ class NeighbourExplorer(Panel):
 
     def refresh(self) -> None:
         """Asks anew with the query, the comparisons and the corrections that are chosen."""
-        query, k, seed = self.query, int(self._k.value), self.bench.study.seeds[0]
+        query, k, seed = self.query, int(self._k.value), self.evaluation.study.seeds[0]
         pairs = [(c, by) for c in self._pick_comparisons.value for by in self._pick_corrections.value]
         if not pairs or len(pairs) > MOST_ROWS:
             what = f"{len(pairs)} rows are asked for"
@@ -137,7 +139,7 @@ class NeighbourExplorer(Panel):
 
         def work() -> list[pd.DataFrame]:
             depth = max(k, LINKED)
-            return [self.bench.ranking(query, c, self._by.get(by, by), depth, seed) for _, c, by in rows]
+            return [self.evaluation.ranking(query, c, self._by.get(by, by), depth, seed) for _, c, by in rows]
 
         def done(rankings: list[pd.DataFrame]) -> None:
             self._rows = rows
@@ -198,18 +200,18 @@ class NeighbourExplorer(Panel):
         """Python that gives the rankings on screen as one table."""
         comparisons = list(dict.fromkeys(self._given(c) for _, c, _ in self._rows))
         corrections = list(dict.fromkeys(by for _, _, by in self._rows))
-        (query, k), seed = self._shown, self.bench.study.seeds[0]
+        (query, k), seed = self._shown, self.evaluation.study.seeds[0]
         return "\n".join(
             [
                 "import pandas as pd",
                 "",
                 "import xgap_analysis as xg",
                 "",
-                bench_code(self.bench, comparisons, corrections),
+                evaluation_code(self.evaluation, comparisons, corrections),
                 f"rows = {[(title, c.name, by) for title, c, by in self._rows]!r}",
                 "pd.concat(",
                 "    {",
-                f"        title: bench.ranking({query!r}, bench.study.comparison(name), by, k={k}, seed={seed})",
+                f"        title: evaluation.ranking({query!r}, evaluation.study.comparison(name), by, k={k}, seed={seed})",
                 "        for title, name, by in rows",
                 "    },",
                 '    names=["row", "place"],',
@@ -232,8 +234,8 @@ class NeighbourExplorer(Panel):
         query = self._shown[0]
         shown = [(item, frame["space"].iloc[0]) for frame in self.rankings.values() for item in frame["item"]]
         words = {item: self.items.words(item, space) for item, space in [*shown, (query, self.space)]}
-        return ranked(query, self.space, self.rankings, self.bench.data.images, words)
+        return ranked(query, self.space, self.rankings, self.evaluation.data.images, words)
 
     def name(self) -> str:
         """neighbours, model, data set, query."""
-        return f"neighbours-{self.bench.model.name}-{self.bench.data.name}-{self._shown[0]}"
+        return f"neighbours-{self.evaluation.model.name}-{self.evaluation.data.name}-{self._shown[0]}"

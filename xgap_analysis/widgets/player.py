@@ -11,7 +11,7 @@ import pandas as pd
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
-from xgap_analysis.experiments.study import Bench
+from xgap_analysis.experiments.study import Evaluation
 from xgap_analysis.metrics import nearest_items, similarity_histograms
 from xgap_analysis.plots.maps import PlaneMap, plane_map
 from xgap_analysis.views.inversion.invert import STEPS, Inversion
@@ -20,7 +20,7 @@ from xgap_analysis.widgets.debounce import Debounced
 from xgap_analysis.widgets.items import Items, shortened
 from xgap_analysis.widgets.panel import Panel
 from xgap_analysis.widgets.pictures import picture_html
-from xgap_analysis.widgets.recreate import bench_code
+from xgap_analysis.widgets.recreate import evaluation_code
 from xgap_analysis.widgets.scatter import EmbeddingMap
 from xgap_analysis.widgets.style import BLUE, GREY, LABEL_WIDTH, ORANGE, RED
 
@@ -50,7 +50,7 @@ class InversionPlayer(Panel):
     """An inverted feature on its way: place on the map, loss, cosine, neighbours and similarities at each step.
 
     Args:
-        bench: a model on a data set, from `Study.benches()`; all its queries are inverted, once.
+        evaluation: a model on a data set, from `Study.evaluations()`; all its queries are inverted, once.
         steps: numbers of updates to look at; those beyond the inversion's end are left out, and its end is added.
         side: `"image"` (OTI) or `"text"` (OVI): the modality of the queries.
         query: id of the first query; without one the first that may ask.
@@ -65,7 +65,7 @@ class InversionPlayer(Panel):
 
     def __init__(
         self,
-        bench: Bench,
+        evaluation: Evaluation,
         steps: Sequence[int] = (0, 1, 2, 5, 10, 17, 25, 50, 75, 100, 150),
         side: str = "image",
         query: str | None = None,
@@ -73,12 +73,14 @@ class InversionPlayer(Panel):
     ) -> None:
         if side not in ("image", "text"):
             raise XgapError(f'side is "image" (its features are inverted by OTI) or "text" (OVI), not {side!r}')
-        self.bench, self.items, self.side = bench, Items(bench), side
-        last = bench.study.steps or STEPS["text" if side == "image" else "image"]
+        self.evaluation, self.items, self.side = evaluation, Items(evaluation), side
+        last = evaluation.study.steps or STEPS["text" if side == "image" else "image"]
         self.steps = sorted({*(s for s in steps if 0 <= s <= last), last})
-        self._ids = bench.data.queries(side)
+        self._ids = evaluation.data.queries(side)
         if not self._ids:
-            raise XgapError(f"data set {bench.data.name!r} ({bench.data.split_name}) has no {side}s to invert")
+            raise XgapError(
+                f"data set {evaluation.data.name!r} ({evaluation.data.split_name}) has no {side}s to invert"
+            )
         self.query, self.rankings = query or self._ids[0], dict[str, pd.DataFrame]()
         self.cosine = self.loss = float("nan")
         self._k = k
@@ -110,7 +112,7 @@ class InversionPlayer(Panel):
         beside = ipywidgets.VBox([self._search, self._list, self._about], layout={"padding": "0 0 0 12px"})
         method = "OTI" if side == "image" else "OVI"
         super().__init__(
-            f"Inversion player ({method}) · {bench.model.name} on {bench.data.name} ({bench.data.split_name})",
+            f"Inversion player ({method}) · {evaluation.model.name} on {evaluation.data.name} ({evaluation.data.split_name})",
             [
                 ipywidgets.HBox([self._play, self._step]),
                 ipywidgets.HBox([self._plot, beside]),
@@ -142,7 +144,7 @@ class InversionPlayer(Panel):
         def work() -> tuple[_Run, dict[str, pd.DataFrame]]:
             run = self._run or self._invert()
             self._run = run
-            relevance = self.bench.data.relevance(self.bench.study.level)
+            relevance = self.evaluation.data.relevance(self.evaluation.study.level)
             snapshot = run.inversion.snapshots[step]
             if step not in run.histograms:
                 run.histograms[step] = similarity_histograms(snapshot, run.gallery, relevance, bins=BINS)
@@ -157,10 +159,10 @@ class InversionPlayer(Panel):
     def _invert(self) -> _Run:
         import jscatter  # noqa: F401  its import takes seconds, which the progress bar covers
 
-        bench, side = self.bench, self.side
-        native, gallery = bench.view(side, "queries"), bench.view(side, "gallery")
-        inversion = bench.inversion(native, bench.study.seeds[0], self.steps)
-        plane = plane_map(bench.view("image", "all"), bench.view("text", "all"))
+        evaluation, side = self.evaluation, self.side
+        native, gallery = evaluation.view(side, "queries"), evaluation.view(side, "gallery")
+        inversion = evaluation.inversion(native, evaluation.study.seeds[0], self.steps)
+        plane = plane_map(evaluation.view("image", "all"), evaluation.view("text", "all"))
         paths = np.stack([plane.place(inversion.snapshots[step]) for step in self.steps])
         return _Run(native, gallery, inversion, plane, paths)
 
@@ -224,7 +226,7 @@ class InversionPlayer(Panel):
     def _target(self, run: _Run) -> tuple[int, tuple[str, ...]]:
         """Where the queries' side starts on the map, and its ids."""
         offset = 0 if self.side == "image" else len(run.plane.images)
-        return offset, tuple(self.bench.view(self.side, "all").ids)
+        return offset, tuple(self.evaluation.view(self.side, "all").ids)
 
     def _pointed(self, index: int | None) -> None:
         if index is None or self._run is None:
@@ -255,10 +257,10 @@ class InversionPlayer(Panel):
                 "from xgap_analysis import plots",
                 "from xgap_analysis.metrics import nearest_items",
                 "",
-                bench_code(self.bench, ["OTI-I" if self.side == "image" else "OVI-T"], ["none"]),
-                f'native, gallery = bench.view({self.side!r}, "queries"), bench.view({self.side!r}, "gallery")',
-                f"inversion = bench.inversion(native, seed={self.bench.study.seeds[0]}, snapshots={self.steps})",
-                f"relevance = bench.data.relevance({self.bench.study.level!r})",
+                evaluation_code(self.evaluation, ["OTI-I" if self.side == "image" else "OVI-T"], ["none"]),
+                f'native, gallery = evaluation.view({self.side!r}, "queries"), evaluation.view({self.side!r}, "gallery")',
+                f"inversion = evaluation.inversion(native, seed={self.evaluation.study.seeds[0]}, snapshots={self.steps})",
+                f"relevance = evaluation.data.relevance({self.evaluation.study.level!r})",
                 f"snapshot = inversion.snapshots[{step}]",
                 f"histogram = xg.similarity_histograms(snapshot, gallery, relevance, bins={BINS})",
                 f"plots.inversion_step(inversion, {query!r}, {step}, histogram)",
@@ -284,4 +286,4 @@ class InversionPlayer(Panel):
     def name(self) -> str:
         """inversion, model, data set, query, step."""
         query, step = self._shown
-        return f"inversion-{self.bench.model.name}-{self.bench.data.name}-{query}-step={step}"
+        return f"inversion-{self.evaluation.model.name}-{self.evaluation.data.name}-{query}-step={step}"

@@ -1,4 +1,4 @@
-"""Code that makes a bench or a study again, by names where names are enough."""
+"""Code that makes an evaluation or a study again, by names where names are enough."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.corrections import Correction
 from xgap_analysis.datasets import Dataset, load_dataset
-from xgap_analysis.experiments.study import Bench, Comparison, Study
+from xgap_analysis.experiments.study import Comparison, Evaluation, Study
 
 PLAIN = ("level", "fit_split", "seeds", "steps", "tokens", "only", "on_error", "device")
 
@@ -43,15 +43,17 @@ def study_code(
     return "xg.Study(\n" + "".join(f"    {line},\n" for line in lines) + ")"
 
 
-def bench_code(bench: Bench, comparisons: Iterable[str | Comparison], corrections: Iterable[str | Correction]) -> str:
-    """Code after which `bench` is a bench like this one."""
-    found = by_name(bench.data)
+def evaluation_code(
+    evaluation: Evaluation, comparisons: Iterable[str | Comparison], corrections: Iterable[str | Correction]
+) -> str:
+    """Code after which `evaluation` is an evaluation like this one."""
+    found = by_name(evaluation.data)
     if found is None:
-        return f"# {bench.data.name!r} cannot be loaded by its name: `bench` is the one that the widget was made with."
+        return f"# {evaluation.data.name!r} cannot be loaded by its name: `evaluation` is the one that the widget was made with."
     split, limit = found
-    study = replace(bench.study, precision=bench.model.precision)
-    made = study_code(study, [bench.model.name], [bench.data.name], comparisons, corrections, split, limit)
-    return f"(bench,) = {made}.benches()"
+    study = replace(evaluation.study, precision=evaluation.model.precision)
+    made = study_code(study, [evaluation.model.name], [evaluation.data.name], comparisons, corrections, split, limit)
+    return f"(evaluation,) = {made}.evaluations()"
 
 
 def by_name(data: Dataset) -> tuple[str, int | None] | None:

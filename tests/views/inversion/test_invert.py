@@ -10,7 +10,7 @@ from xgap_analysis.core.features import Features
 from xgap_analysis.models import DualEncoder
 from xgap_analysis.store import Store
 from xgap_analysis.views.inversion.invert import encode_pseudo_tokens, invert
-from xgap_analysis.views.inversion.loop import Descent
+from xgap_analysis.views.inversion.loop import InversionLoop
 
 Make = Callable[..., DualEncoder]
 SIDES = [("image", 1), ("image", 2), ("text", 1), ("text", 4)]
@@ -97,7 +97,7 @@ def test_a_killed_run_resumes_with_the_same_bits(
     given = given_features(model, "image", 30)
     settings = {"steps": 10, "batch_size": 4, "progress": False, "snapshots": (3,)}
     expected = invert(model, given, store=None, **settings)
-    original = Descent.run
+    original = InversionLoop.run
 
     def dying(*args: object, **options: object) -> object:
         ran.append(1)
@@ -105,7 +105,7 @@ def test_a_killed_run_resumes_with_the_same_bits(
             raise KeyboardInterrupt
         return original(*args, **options)
 
-    monkeypatch.setattr(Descent, "run", dying)
+    monkeypatch.setattr(InversionLoop, "run", dying)
     with pytest.raises(KeyboardInterrupt):
         invert(model, given, store=store, **settings)
     resumed = invert(model, given, store=store, **settings)
@@ -125,13 +125,13 @@ def test_an_inversion_is_found_again_with_and_without_its_snapshots(
 ) -> None:
     model, store, looks = make_model("native"), Store(tmp_path), []
     given = given_features(model, "image", 6)
-    original = Descent.run
+    original = InversionLoop.run
 
     def watched(*args: object, snapshots: list[int], **options: object) -> object:
         looks.append(snapshots)
         return original(*args, snapshots=snapshots, **options)
 
-    monkeypatch.setattr(Descent, "run", watched)
+    monkeypatch.setattr(InversionLoop, "run", watched)
     settings = {"steps": 10, "progress": False, "store": store}
     first = invert(model, given, snapshots=(3, 5), **settings)
     assert looks == [[3, 5]]
@@ -158,15 +158,15 @@ def test_a_batch_too_large_for_the_memory_goes_in_halves(
     given = given_features(model, "image", 40)
     settings = {**QUIET, "steps": 20, "snapshots": (3,), "batch_size": 12}
     expected = invert(model, given, **settings)
-    original = Descent.run
+    original = InversionLoop.run
 
-    def small(self: Descent, start: torch.Tensor, *rest: object, **options: object) -> object:
+    def small(self: InversionLoop, start: torch.Tensor, *rest: object, **options: object) -> object:
         (sizes if len(start) <= fits else refused).append(len(start))
         if len(start) > fits:
             raise torch.OutOfMemoryError("too much")
         return original(self, start, *rest, **options)
 
-    monkeypatch.setattr(Descent, "run", small)
+    monkeypatch.setattr(InversionLoop, "run", small)
     found = invert(model, given, **settings)
     assert (sum(sizes), max(sizes) <= fits) == (40, True)
     assert refused == sorted(set(refused), reverse=True)  # a size is tried once, and none above it again
@@ -181,13 +181,13 @@ def test_a_batch_too_large_for_the_memory_goes_in_halves(
 
 def test_batches_of_one_size_share_a_descent(make_model: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     model, made = make_model("native"), []
-    original = Descent.__init__
+    original = InversionLoop.__init__
 
-    def counted(self: Descent, forward: object, shape: tuple[int, ...], *rest: object, **options: object) -> None:
+    def counted(self: InversionLoop, forward: object, shape: tuple[int, ...], *rest: object, **options: object) -> None:
         made.append(shape[0])
         original(self, forward, shape, *rest, **options)
 
-    monkeypatch.setattr(Descent, "__init__", counted)
+    monkeypatch.setattr(InversionLoop, "__init__", counted)
     invert(model, given_features(model, "image", 30), steps=2, batch_size=8, **QUIET)
     assert made == [8, 6]
 

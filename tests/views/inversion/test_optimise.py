@@ -13,7 +13,7 @@ from xgap_analysis.views.inversion.loop import (
     PLATEAU_GAIN,
     PLATEAU_STEPS,
     AdamW,
-    Descent,
+    InversionLoop,
     Optimised,
     Stop,
     check_stop,
@@ -45,7 +45,7 @@ def optimise(
     **options: Any,
 ) -> Optimised:
     n, tokens, width = start.shape
-    descent = Descent(forward, (n, tokens, width), targets.shape[1], start.device, **options)
+    descent = InversionLoop(forward, (n, tokens, width), targets.shape[1], start.device, **options)
     return descent.run(start, targets, snapshots=snapshots)
 
 
@@ -91,7 +91,7 @@ def test_the_loop_is_adamw_on_the_mean_loss_of_one_item() -> None:
 @pytest.mark.parametrize("stop", ["fixed", "plateau", 0.5])
 def test_a_descent_forgets_the_batch_before(stop: str | float) -> None:
     (start, targets), settings = problem(4), {**SETTINGS, "stop": stop}
-    descent = Descent(forward, (4, 2, 6), 5, start.device, **settings)
+    descent = InversionLoop(forward, (4, 2, 6), 5, start.device, **settings)
     first = descent.run(start, targets, snapshots=(7,))
     kept = first.loss.clone(), first.tokens.clone()
     descent.run(-start, targets.flip(0))
@@ -107,7 +107,7 @@ def test_a_descent_forgets_the_batch_before(stop: str | float) -> None:
 def test_a_step_that_is_replayed_does_what_the_plain_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """All but the capture, on any machine: the buffers that a replay reads and writes hold the batch at hand."""
     start, targets = problem(9)
-    descent, captures = Descent(forward, (9, 2, 6), 5, start.device, **SETTINGS), []
+    descent, captures = InversionLoop(forward, (9, 2, 6), 5, start.device, **SETTINGS), []
     monkeypatch.setattr(descent, "_to_capture", True)
     monkeypatch.setattr(descent, "_captured", lambda: captures.append(1) or descent._step)
     for first, goal in ((start, targets), (-start, targets.flip(0)), (start, targets)):
@@ -126,7 +126,7 @@ def test_the_captured_step_is_the_plain_one(index: int) -> None:
         pytest.skip(f"a CUDA graph needs a CUDA device {index}")
     start, targets = problem(9)
     device = torch.device("cuda", index)
-    descent = Descent(forward_on(device), (9, 2, 6), 5, device, **SETTINGS)
+    descent = InversionLoop(forward_on(device), (9, 2, 6), 5, device, **SETTINGS)
     for first, goal in ((start, targets), (-start, targets.flip(0)), (start, targets)):
         expected = optimise(forward, first, goal, snapshots=(7,), **SETTINGS)
         captured = descent.run(first, goal, snapshots=(7,))

@@ -11,7 +11,7 @@ from xgap_analysis.core.features import Features
 from xgap_analysis.models import DualEncoder
 from xgap_analysis.store import Store
 from xgap_analysis.views.inversion.invert import invert
-from xgap_analysis.views.inversion.loop import Descent
+from xgap_analysis.views.inversion.loop import InversionLoop
 
 Make = Callable[..., DualEncoder]
 Run = Callable[..., tuple[int, Features]]
@@ -26,13 +26,13 @@ def targets(n: int) -> Features:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """The number of items that an inversion computed, and its features."""
     sizes: list[int] = []
-    whole = Descent.run
+    whole = InversionLoop.run
 
-    def counted(self: Descent, start: torch.Tensor, *rest: object, **options: object) -> object:
+    def counted(self: InversionLoop, start: torch.Tensor, *rest: object, **options: object) -> object:
         sizes.append(len(start))
         return whole(self, start, *rest, **options)
 
-    monkeypatch.setattr(Descent, "run", counted)
+    monkeypatch.setattr(InversionLoop, "run", counted)
 
     def count(model: DualEncoder, given: Features, **options: object) -> tuple[int, Features]:
         sizes.clear()

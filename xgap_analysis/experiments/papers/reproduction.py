@@ -11,7 +11,7 @@ import pandas as pd
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.experiments.papers.grids import Average, Grid, expanded, grid
-from xgap_analysis.experiments.study import OFFICIAL, Bench, Study
+from xgap_analysis.experiments.study import OFFICIAL, Evaluation, Study
 from xgap_analysis.metrics import bootstrap_interval, paired_test, retrieval, with_verdicts
 from xgap_analysis.models.tower import DualEncoder
 
@@ -77,15 +77,15 @@ def drift(study: Study, tokens: Sequence[int], at_steps: Sequence[int]) -> pd.Da
     """
     last = study.steps or max(at_steps)
     tables = []
-    for bench in study.benches():
+    for evaluation in study.evaluations():
         rows: list[dict[str, Any]] = []
-        query, gallery = bench.view("image", "queries"), bench.view("image", "gallery")
-        relevance = bench.data.relevance(bench.level)
+        query, gallery = evaluation.view("image", "queries"), evaluation.view("image", "gallery")
+        relevance = evaluation.data.relevance(evaluation.level)
         base = _ap(retrieval(query, gallery, relevance))
-        native = _drift_row(bench, base, None)
+        native = _drift_row(evaluation, base, None)
         rows.append(native)
         for count in (study.tokens,) if study.tokens else tokens:
-            own = replace(bench, study=replace(study, steps=last, tokens=count))
+            own = replace(evaluation, study=replace(study, steps=last, tokens=count))
             try:
                 inverted = own.inversion(query, study.seeds[0], [step for step in at_steps if step <= last])
             except XgapError as error:  # more tokens than the model's context has room for
@@ -94,7 +94,7 @@ def drift(study: Study, tokens: Sequence[int], at_steps: Sequence[int]) -> pd.Da
                 rows.append({**native, **empty, "n_queries": 0, "n_groups": 0, **about})
                 continue
             for step, features in inverted.snapshots.items():
-                row = _drift_row(bench, _ap(retrieval(features, gallery, relevance)), base)
+                row = _drift_row(evaluation, _ap(retrieval(features, gallery, relevance)), base)
                 rows.append({**row, "tokens": count, "step": step})
         tables.append(with_verdicts(pd.DataFrame(rows)))
     return pd.concat(tables, ignore_index=True)
@@ -105,14 +105,14 @@ def _ap(scores: pd.DataFrame) -> pd.Series:
     return scores[OFFICIAL if OFFICIAL in scores else "ap"]
 
 
-def _drift_row(bench: Bench, ap: pd.Series, base: pd.Series | None) -> dict[str, Any]:
-    groups = [bench.labels.get(i, i) for i in ap.index]
+def _drift_row(evaluation: Evaluation, ap: pd.Series, base: pd.Series | None) -> dict[str, Any]:
+    groups = [evaluation.labels.get(i, i) for i in ap.index]
     interval = bootstrap_interval(ap, groups=groups)
     row: dict[str, Any] = {
-        **{"model": bench.model.name, "dataset": bench.data.name, "split": bench.data.split_name},
-        **{"level": bench.level, "comparison": "I-I" if base is None else "OTI-I", "correction": "none"},
+        **{"model": evaluation.model.name, "dataset": evaluation.data.name, "split": evaluation.data.split_name},
+        **{"level": evaluation.level, "comparison": "I-I" if base is None else "OTI-I", "correction": "none"},
         **{"tokens": math.nan, "step": math.nan, "baseline": "I-I", "metric": ap.name, "main": True},
-        **{"claim": 0 if base is None else 1, "control": bench.is_control},
+        **{"claim": 0 if base is None else 1, "control": evaluation.is_control},
         **{"value": interval.mean, "low": interval.low, "high": interval.high, "note": ""},
         **dict.fromkeys(("difference", "difference_low", "difference_high", "p_value"), math.nan),
         **{"n_queries": int(ap.notna().sum()), "n_groups": interval.n_groups},

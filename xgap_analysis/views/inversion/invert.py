@@ -23,7 +23,7 @@ from xgap_analysis.models.tower import DualEncoder
 from xgap_analysis.store import Rows, Store, compute, entry_key, key_of
 from xgap_analysis.views.inversion import textual, visual
 from xgap_analysis.views.inversion.closed_form import ClosedForm
-from xgap_analysis.views.inversion.loop import Descent, Optimised, check_stop, starts, unit_features
+from xgap_analysis.views.inversion.loop import InversionLoop, Optimised, check_stop, starts, unit_features
 
 SHARD = 256  # items; a killed run loses at most this much work
 STEPS = {"text": 150, "image": 1000}  # by the side inverted into: OTI, OVI (the paper's configurations)
@@ -153,7 +153,7 @@ def invert(
     bar = _Bar(f"{NAMES[side].upper()} with {model.name}", len(features), steps, progress)
 
     descend = _WithinMemory(
-        lambda n: Descent(
+        lambda n: InversionLoop(
             forward,
             (n, tokens, width),
             features.dim,
@@ -270,7 +270,7 @@ class _WithinMemory:
         make: the descent of batches of n items. The last one made serves batches of its size until another is made.
     """
 
-    def __init__(self, make: Callable[[int], Descent]) -> None:
+    def __init__(self, make: Callable[[int], InversionLoop]) -> None:
         self._make = functools.lru_cache(maxsize=1)(make)
         self._fits = SHARD  # items, as far as is known
 

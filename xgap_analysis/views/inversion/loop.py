@@ -114,7 +114,7 @@ def starts(ids: Sequence[str], count: int, width: int, *, seed: int, std: float)
     return torch.stack(made)
 
 
-class Descent:
+class InversionLoop:
     """The optimisation of batches of one size; what one needs is allocated once, and on CUDA its step captured once.
 
     Args:
