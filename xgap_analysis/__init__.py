@@ -15,33 +15,32 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from xgap_analysis.core.calibration import Calibration as Calibration
     from xgap_analysis.core.errors import XgapError as XgapError
     from xgap_analysis.core.features import Features as Features
     from xgap_analysis.core.features_io import load_features as load_features
     from xgap_analysis.core.features_io import save_features as save_features
-    from xgap_analysis.corrections import Calibration as Calibration
+    from xgap_analysis.core.relevance import Relevance as Relevance
     from xgap_analysis.corrections import Correction as Correction
     from xgap_analysis.corrections import QueryGallery as QueryGallery
     from xgap_analysis.corrections import ScoreCorrection as ScoreCorrection
     from xgap_analysis.corrections import correction as correction
-    from xgap_analysis.corrections import fuse as fuse
-    from xgap_analysis.corrections import register as register_correction  # noqa: F401  its public name says what
+    from xgap_analysis.corrections import register_correction as register_correction
     from xgap_analysis.datasets import Dataset as Dataset
     from xgap_analysis.datasets import Images as Images
-    from xgap_analysis.datasets import Relevance as Relevance
     from xgap_analysis.datasets import Texts as Texts
     from xgap_analysis.datasets import as_dataset as as_dataset
     from xgap_analysis.datasets import load_dataset as load_dataset
-    from xgap_analysis.experiments.feature_study import FeatureStudy as FeatureStudy
+    from xgap_analysis.experiments.choice import chosen as chosen
+    from xgap_analysis.experiments.comparison import COMPARISONS as COMPARISONS
+    from xgap_analysis.experiments.comparison import Comparison as Comparison
     from xgap_analysis.experiments.papers.reproduction import reproduce as reproduce
-    from xgap_analysis.experiments.study import COMPARISONS as COMPARISONS
-    from xgap_analysis.experiments.study import Comparison as Comparison
     from xgap_analysis.experiments.study import Study as Study
-    from xgap_analysis.experiments.study import embedded_study as embedded_study
-    from xgap_analysis.experiments.study import main_rows as main_rows
-    from xgap_analysis.experiments.study import save_table as save_table
-    from xgap_analysis.experiments.sweep import sweep as sweep
+    from xgap_analysis.experiments.tables import embedded_table as embedded_table
+    from xgap_analysis.experiments.tables import main_rows as main_rows
+    from xgap_analysis.experiments.tables import save_table as save_table
     from xgap_analysis.experiments.tables import summary as summary
+    from xgap_analysis.experiments.vectors import study_of_features as study_of_features
     from xgap_analysis.metrics import bootstrap_interval as bootstrap_interval
     from xgap_analysis.metrics import gap_report as gap_report
     from xgap_analysis.metrics import hubness as hubness
@@ -51,10 +50,18 @@ if TYPE_CHECKING:
     from xgap_analysis.metrics import similarity_histograms as similarity_histograms
     from xgap_analysis.metrics import zero_shot as zero_shot
     from xgap_analysis.models import load_model as load_model
+    from xgap_analysis.scoring import Scorer as Scorer
+    from xgap_analysis.scoring import register_scorer as register_scorer
+    from xgap_analysis.scoring import score as score
+    from xgap_analysis.scoring import scorer as scorer
     from xgap_analysis.store import Store as Store
     from xgap_analysis.training import Recipe as Recipe
     from xgap_analysis.training import train as train
-    from xgap_analysis.views.encode import encode as encode
+    from xgap_analysis.views import View as View
+    from xgap_analysis.views import encode as encode
+    from xgap_analysis.views import fuse as fuse
+    from xgap_analysis.views import register_view as register_view
+    from xgap_analysis.views import view as view
     from xgap_analysis.views.inversion.amortised import AmortisedInverter as AmortisedInverter
     from xgap_analysis.views.inversion.invert import Inversion as Inversion
     from xgap_analysis.views.inversion.invert import encode_pseudo_tokens as encode_pseudo_tokens
@@ -64,48 +71,55 @@ if TYPE_CHECKING:
 # imports above, which are for type checkers and editors.
 _HOME = {
     "AmortisedInverter": "views.inversion.amortised",
-    "COMPARISONS": "experiments.study",
-    "Calibration": "corrections",
-    "Comparison": "experiments.study",
+    "COMPARISONS": "experiments.comparison",
+    "Calibration": "core.calibration",
+    "Comparison": "experiments.comparison",
     "Correction": "corrections",
     "Dataset": "datasets",
-    "FeatureStudy": "experiments.feature_study",
     "Features": "core.features",
     "Images": "datasets",
     "Inversion": "views.inversion.invert",
-    "Recipe": "training",
-    "Relevance": "datasets",
-    "ScoreCorrection": "corrections",
     "QueryGallery": "corrections",
+    "Recipe": "training",
+    "Relevance": "core.relevance",
+    "ScoreCorrection": "corrections",
+    "Scorer": "scoring",
     "Store": "store",
     "Study": "experiments.study",
     "Texts": "datasets",
+    "View": "views",
     "XgapError": "core.errors",
     "as_dataset": "datasets",
     "bootstrap_interval": "metrics",
+    "chosen": "experiments.choice",
     "correction": "corrections",
-    "embedded_study": "experiments.study",
-    "encode": "views.encode",
+    "embedded_table": "experiments.tables",
+    "encode": "views",
     "encode_pseudo_tokens": "views.inversion.invert",
-    "fuse": "corrections",
+    "fuse": "views",
     "gap_report": "metrics",
     "hubness": "metrics",
     "invert": "views.inversion.invert",
     "load_dataset": "datasets",
     "load_features": "core.features_io",
     "load_model": "models",
-    "main_rows": "experiments.study",
+    "main_rows": "experiments.tables",
     "misalignment": "metrics",
     "paired_test": "metrics",
-    "register_correction": "corrections:register",
+    "register_correction": "corrections",
+    "register_scorer": "scoring",
+    "register_view": "views",
     "reproduce": "experiments.papers.reproduction",
     "retrieval": "metrics",
     "save_features": "core.features_io",
-    "save_table": "experiments.study",
+    "save_table": "experiments.tables",
+    "score": "scoring",
+    "scorer": "scoring",
     "similarity_histograms": "metrics",
+    "study_of_features": "experiments.vectors",
     "summary": "experiments.tables",
-    "sweep": "experiments.sweep",
     "train": "training",
+    "view": "views",
     "zero_shot": "metrics",
 }
 _ROOMS = ("corrections", "experiments", "metrics", "plots", "widgets")

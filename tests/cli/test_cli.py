@@ -20,7 +20,8 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features_io import load_features
 from xgap_analysis.core.paths import data_root
 from xgap_analysis.datasets import load_dataset
-from xgap_analysis.experiments.study import Study, main_rows
+from xgap_analysis.experiments.study import Study
+from xgap_analysis.experiments.tables import main_rows
 from xgap_analysis.models import inventory, load_model
 from xgap_analysis.store import Store
 from xgap_analysis.views.encode import encode

@@ -13,7 +13,7 @@ from PIL import Image
 
 from xgap_analysis import cli
 from xgap_analysis.datasets import load_dataset
-from xgap_analysis.experiments.study import main_rows
+from xgap_analysis.experiments.tables import main_rows
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ from scipy.special import log_softmax, logsumexp, softmax
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
-from xgap_analysis.corrections import Calibration, correction, fuse, inter_modal_operator
+from xgap_analysis.corrections import Calibration, correction, inter_modal_operator
 from xgap_analysis.metrics import retrieval
 from xgap_analysis.models import DualEncoder
+from xgap_analysis.views import fuse
 
 D = 12
 WORDS = ("cat", "dog", "owl", "bee", "elk", "ant", "cow", "fox", "hen", "pig", "rat", "yak", "asp", "cod", "emu")
@@ -60,8 +61,11 @@ def model(image_width: int = 20, text_width: int = 16, **settings: Any) -> Any:
 
 
 def calibration(**changed: Any) -> Calibration:
-    given = {"images": features(30, "image", 0), "texts": features(25, "text", 1), "split": "train"}
-    return Calibration(**{**given, "model": model(), "class_words": WORDS, **changed})
+    of = {
+        "image": changed.pop("images", features(30, "image", 0)),
+        "text": changed.pop("texts", features(25, "text", 1)),
+    }
+    return Calibration(**{"features": of, "split": "train", "model": model(), "class_words": WORDS, **changed})
 
 
 def rows(x: Features) -> NDArray[np.float64]:

@@ -59,7 +59,7 @@ def world(seed: int, gap: float = 0.0, noise: float = 0.0) -> tuple[Features, Fe
 
 def fitted_on(seed: int, **illness: float) -> Calibration:
     images, texts = world(seed, **illness)
-    return Calibration(images, texts, "train")
+    return Calibration({"image": images, "text": texts}, "train")
 
 
 def test_a_planted_gap_is_closed_by_shifts_and_not_by_a_subspace_of_no_meaning() -> None:
@@ -110,7 +110,7 @@ def test_isoclip_cures_noise_that_the_leading_directions_of_the_projectors_carry
         activation="gelu",
     )
     images, texts = (Features(x.vectors * strength, x.ids, x.space, x.origin) for x in world(0, noise=0.4))
-    fitted = Calibration(images, texts, "train", toy)
+    fitted = Calibration({"image": images, "text": texts}, "train", toy)
     gain, p = change(images, images, "isoclip(k_top=8, k_bottom=0)", fitted)
     assert gain > 0.2
     assert p < 0.01
@@ -132,7 +132,9 @@ def with_hubs(seed: int) -> tuple[Features, Features]:
 def test_planted_hubs_are_cured_by_the_inverted_softmax(name: str) -> None:
     images, texts = with_hubs(0)
     bank, other = with_hubs(50)
-    fitted = Calibration(bank, Features(other.vectors, [f"b{i}" for i in other.ids], "text", "text"), "train")
+    fitted = Calibration(
+        {"image": bank, "text": Features(other.vectors, [f"b{i}" for i in other.ids], "text", "text")}, "train"
+    )
     assert float(hubness(images, texts)["skewness"].iloc[0]) > 1
     gain, p = change(images, texts, name, fitted)
     assert gain > 0.03
@@ -151,13 +153,10 @@ def test_where_nothing_can_be_cured_a_cure_is_found_no_more_often_than_the_level
         # Labels have nothing to do with the vectors, so any difference is chance.
         images = Features(draw(3 * seed, items, 8) + 0.5, list(labels), "image", "image")
         sides = (draw(3 * seed + 1, items, 8) + 0.5, draw(3 * seed + 2, items, 8) - 0.5)
-        fitted = Calibration(
-            *(
-                Features(x, [f"c{i}" for i in range(items)], s, s)
-                for x, s in zip(sides, ("image", "text"), strict=True)
-            ),
-            split="train",
-        )
+        features = {
+            s: Features(x, [f"c{i}" for i in range(items)], s, s) for x, s in zip(sides, ("image", "text"), strict=True)
+        }
+        fitted = Calibration(features, "train")
         met = correction(name).fit(fitted).apply(images, images)
         before = retrieval(images, images, relevance)["ap"]
         after = retrieval(met.query, met.gallery, relevance, normalise=met.normalise)["ap"]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
-from xgap_analysis.corrections import CORRECTIONS, Calibration, Correct, correction, register
+from xgap_analysis.corrections import CORRECTIONS, Calibration, FeatureMap, correction, register_correction
 
 
 def features(n: int, d: int, space: str, seed: int, origin: str | None = None) -> Features:
@@ -19,10 +19,10 @@ def features(n: int, d: int, space: str, seed: int, origin: str | None = None) -
 
 
 def calibration(d: int = 6, seed: int = 0) -> Calibration:
-    return Calibration(features(20, d, "image", seed), features(15, d, "text", seed + 1), "train")
+    return Calibration({"image": features(20, d, "image", seed), "text": features(15, d, "text", seed + 1)}, "train")
 
 
-def opposite(calibration: Calibration) -> Correct:
+def opposite(calibration: Calibration) -> FeatureMap:
     return lambda given: replace(given, vectors=-given.vectors)
 
 
@@ -52,7 +52,7 @@ def test_center_closes_the_gap_of_what_it_was_fitted_on() -> None:
     vectors = torch.randn(200, 8, generator=torch.Generator().manual_seed(3))
     images = Features(vectors[:100] + 2, [f"i{i}" for i in range(100)], "image", "image")
     texts = Features(vectors[100:] - 2, [f"t{i}" for i in range(100)], "text", "text")
-    center = correction("center").fit(Calibration(images, texts, "train"))
+    center = correction("center").fit(Calibration({"image": images, "text": texts}, "train"))
 
     def gap(x: Features, y: Features) -> float:
         return float((x.vectors.mean(0) - y.vectors.mean(0)).norm())
@@ -82,8 +82,8 @@ def test_none_gives_the_same_features_back() -> None:
 
 
 def test_a_registered_correction_is_known_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xgap_analysis.corrections.protocol.CORRECTIONS", dict(CORRECTIONS))
-    assert register("mine", transductive=True)(opposite) is opposite
+    monkeypatch.setattr(CORRECTIONS, "_entries", dict(CORRECTIONS))
+    assert register_correction("mine", transductive=True)(opposite) is opposite
     made = correction("mine").fit(calibration())(features(3, 6, "image", 0))
     assert torch.equal(made.vectors, -features(3, 6, "image", 0).vectors)
     assert correction("mine").transductive
@@ -93,20 +93,20 @@ def test_a_registered_correction_is_known_by_its_name(monkeypatch: pytest.Monkey
 def test_a_name_is_given_once() -> None:
     before = correction("center")
     with pytest.raises(XgapError, match="there is a correction named 'center' already"):
-        register("center")(opposite)
+        register_correction("center")(opposite)
     assert correction("center") == before
 
 
 def test_the_same_code_may_register_its_correction_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xgap_analysis.corrections.protocol.CORRECTIONS", dict(CORRECTIONS))
+    monkeypatch.setattr(CORRECTIONS, "_entries", dict(CORRECTIONS))
     given_features = features(3, 6, "image", 0)
 
     def vectors() -> torch.Tensor:
         return correction("mine").fit(calibration())(given_features).vectors
 
     def cell(sign: int) -> None:  # of a notebook, changed and run again
-        @register("mine")
-        def mine(calibration: Calibration) -> Correct:
+        @register_correction("mine")
+        def mine(calibration: Calibration) -> FeatureMap:
             return lambda f: replace(f, vectors=sign * f.vectors)
 
     cell(1)
@@ -115,25 +115,25 @@ def test_the_same_code_may_register_its_correction_again(monkeypatch: pytest.Mon
         cell(-1)
     assert torch.equal(vectors(), -given_features.vectors)
     with pytest.raises(XgapError, match=r"already, from .*test_protocol.*mine; register yours under another name"):
-        register("mine")(opposite)
+        register_correction("mine")(opposite)
 
 
 def test_any_cell_of_a_notebook_may_replace_what_another_registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xgap_analysis.corrections.protocol.CORRECTIONS", dict(CORRECTIONS))
+    monkeypatch.setattr(CORRECTIONS, "_entries", dict(CORRECTIONS))
 
-    def first(calibration: Calibration) -> Correct:
+    def first(calibration: Calibration) -> FeatureMap:
         return lambda f: f
 
-    def second(calibration: Calibration) -> Correct:
+    def second(calibration: Calibration) -> FeatureMap:
         return lambda f: f
 
     first.__module__ = second.__module__ = "__main__"
-    register("mine")(first)
+    register_correction("mine")(first)
     with pytest.warns(UserWarning, match="replaced"):
-        register("mine")(second)
+        register_correction("mine")(second)
     assert correction("mine").maker is second
     with pytest.raises(XgapError, match="'center' already"):  # the package's own are not replaced
-        register("center")(second)
+        register_correction("center")(second)
 
 
 def test_an_unknown_correction_offers_the_nearest_names() -> None:
@@ -179,14 +179,14 @@ def test_an_option_that_a_correction_has_not_offers_the_nearest() -> None:
 
 
 def test_an_installed_package_brings_its_corrections_by_an_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xgap_analysis.corrections.protocol.CORRECTIONS", dict(CORRECTIONS))
+    monkeypatch.setattr(CORRECTIONS, "_entries", dict(CORRECTIONS))
 
     class Entry:
         def load(self) -> None:
-            register("theirs")(opposite)
+            register_correction("theirs")(opposite)
 
     found = {"xgap_analysis.corrections": [Entry()]}
-    monkeypatch.setattr("xgap_analysis.corrections.protocol.entry_points", lambda group: found[group])
+    monkeypatch.setattr("xgap_analysis.core.registry.entry_points", lambda group: found[group])
     given_features = features(3, 6, "image", 0)
     assert torch.equal(correction("theirs").fit(calibration())(given_features).vectors, -given_features.vectors)
 

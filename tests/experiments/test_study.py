@@ -17,11 +17,14 @@ from PIL import Image
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
-from xgap_analysis.corrections import CORRECTIONS, Calibration, Correct, register
+from xgap_analysis.corrections import CORRECTIONS, Calibration, FeatureMap, register_correction
 from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.datasets.items import Images, Texts
 from xgap_analysis.experiments import study as study_module
-from xgap_analysis.experiments.study import COMPARISONS, Comparison, Evaluation, Study, main_rows, save_table, untrained
+from xgap_analysis.experiments.comparison import COMPARISONS, Comparison
+from xgap_analysis.experiments.evaluation import Evaluation, is_untrained
+from xgap_analysis.experiments.study import Study
+from xgap_analysis.experiments.tables import main_rows, save_table
 from xgap_analysis.metrics import bootstrap_interval, gap_report, holm, misalignment, paired_test, verdict
 from xgap_analysis.models import DualEncoder
 from xgap_analysis.store import Store
@@ -290,7 +293,7 @@ def test_a_control_has_numbers_and_no_verdict(kind: str, model: DualEncoder, mon
     data = animals().shuffled() if kind == "shuffled labels" else animals()
     asked = ["none", "random-subspace"] if kind == "a correction" else ["none"]
     if kind == "first weights":
-        monkeypatch.setattr("xgap_analysis.experiments.study.untrained", lambda name: name == model.name)
+        monkeypatch.setattr("xgap_analysis.experiments.evaluation.is_untrained", lambda name: name == model.name)
     control = kind == "the study says so"
     table = Study([model], [data], ["I-I", "OTI-I"], asked, control=control, progress=False).run()
     rows = main_rows(table).set_index(["correction", "comparison"])
@@ -303,9 +306,9 @@ def test_a_control_has_numbers_and_no_verdict(kind: str, model: DualEncoder, mon
 
 
 def test_models_with_their_first_weights_are_known_by_name() -> None:
-    assert untrained("tiny-untrained")
-    assert untrained("ViT-B-32/random")
-    assert not untrained("tiny")
+    assert is_untrained("tiny-untrained")
+    assert is_untrained("ViT-B-32/random")
+    assert not is_untrained("tiny")
 
 
 # Comparisons and corrections of one's own
@@ -313,15 +316,15 @@ def test_models_with_their_first_weights_are_known_by_name() -> None:
 
 @pytest.fixture
 def own_corrections(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xgap_analysis.corrections.CORRECTIONS", dict(CORRECTIONS))
+    monkeypatch.setattr(CORRECTIONS, "_entries", dict(CORRECTIONS))
 
 
 @pytest.mark.usefixtures("world", "own_corrections")
 def test_a_registered_correction_and_an_own_comparison_are_in_the_table(model: DualEncoder) -> None:
     fitted = []
 
-    @register("mirror", transductive=True)
-    def mirror(calibration: Calibration) -> Correct:
+    @register_correction("mirror", transductive=True)
+    def mirror(calibration: Calibration) -> FeatureMap:
         fitted.append(calibration)
         sign = torch.ones(16)
         sign[:8] = -1
@@ -552,10 +555,10 @@ def test_the_gaps_are_those_of_each_image_with_the_first_caption_of_its_label(mo
 def test_a_users_correction_appears_in_the_table_with_its_options(
     model: DualEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xgap_analysis.corrections.protocol.CORRECTIONS", dict(CORRECTIONS))
+    monkeypatch.setattr(CORRECTIONS, "_entries", dict(CORRECTIONS))
 
-    @register("rolled", claims={"I-I": -1})
-    def rolled(calibration: Calibration, by: int = 1) -> Correct:
+    @register_correction("rolled", claims={"I-I": -1})
+    def rolled(calibration: Calibration, by: int = 1) -> FeatureMap:
         return lambda features: replace(features, vectors=features.vectors.roll(by, dims=1))
 
     monkeypatch.setattr(Evaluation, "_calibrating", lambda evaluation, space: planted(evaluation, space, "all"))
@@ -629,21 +632,21 @@ def test_a_bench_for_other_cells_keeps_what_was_computed(model: DualEncoder, mon
     asked = []
     scores = Evaluation.scores
     monkeypatch.setattr(Evaluation, "scores", lambda self, c, *more: asked.append(c.name) or scores(self, c, *more))
-    table = evaluation.with_cells(["I-I", "I-T"], ["none"]).table()
+    table = evaluation.with_cells(replace(evaluation.study, comparisons=["I-I", "I-T"])).table()
     assert asked == ["I-T"]
     assert list(main_rows(table)["comparison"]) == ["I-I", "I-T"]
 
 
 @pytest.mark.usefixtures("world")
 def test_a_correction_registered_anew_is_fitted_anew(model: DualEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xgap_analysis.corrections.protocol.CORRECTIONS", dict(CORRECTIONS))
+    monkeypatch.setattr(CORRECTIONS, "_entries", dict(CORRECTIONS))
     evaluation = bench_of(Study([model], [animals()], ["I-I"], progress=False))
     native = evaluation.view("image", "queries")
     monkeypatch.setattr(Evaluation, "_calibrating", lambda self, space: native)
 
     def cell(sign: float) -> None:
-        @register("mine")
-        def mine(calibration: Calibration) -> Correct:
+        @register_correction("mine")
+        def mine(calibration: Calibration) -> FeatureMap:
             return lambda f: replace(f, vectors=sign * f.vectors)
 
     cell(1.0)

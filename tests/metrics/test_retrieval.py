@@ -19,7 +19,7 @@ from xgap_analysis.core.relevance import Relevance
 from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.datasets.items import Images, Texts
 from xgap_analysis.metrics import retrieval, revisited
-from xgap_analysis.scoring.blocks import block_of, descending, similarities
+from xgap_analysis.scoring.blocks import block_of, descending, score_blocks
 
 KS = (1, 3, 5, 10)
 
@@ -171,7 +171,7 @@ def quantised(n, seed):
 
 def test_equal_similarities_stay_equal():
     x = features(quantised(60, 0))
-    whole = torch.cat([scores for _, _, scores in similarities(x, x, block=60)])
+    whole = torch.cat([scores for _, _, scores in score_blocks(x, x, block=60)])
     exact = x.vectors.double() @ x.vectors.double().T
     near = (whole[:, :, None] - whole[:, None]).abs() < 1e-6
     assert near.sum() > len(x) ** 2 * 3  # many ties indeed
@@ -197,8 +197,8 @@ MEMORY = """
 import re, sys, torch
 from pathlib import Path
 from xgap_analysis import metrics
-from xgap_analysis.datasets.records import Relevance
-from xgap_analysis.features import Features
+from xgap_analysis.core.features import Features
+from xgap_analysis.core.relevance import Relevance
 
 def side(n, of):
     generator = torch.Generator().manual_seed(n)
@@ -212,8 +212,8 @@ def measure_all(n, m):
     metrics.k_occurrence(query, gallery)
     metrics.uniformity(gallery.select(gallery.ids[: m // 4]))
 
-for name in ("similarities", "ranks"):
-    sys.modules[f"xgap_analysis.metrics.{name}"].BUDGET = 2**26
+for name in ("scoring.blocks", "metrics.ranks"):
+    sys.modules[f"xgap_analysis.{name}"].BUDGET = 2**26
 measure_all(100, 500)  # what is imported and cached is no working memory
 
 def kilobytes(name):

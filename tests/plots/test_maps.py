@@ -78,7 +78,7 @@ def test_sides_move_as_the_correction_moves_them(sides: tuple[Features, Features
     for before, after, sign in ((sides[0], images, -1), (sides[1], texts, 1), (classes, named, 1)):
         expected = torch.nn.functional.normalize(before.vectors.double() + sign * lambda_ * g, dim=1).float()
         torch.testing.assert_close(after.vectors, expected, atol=1e-6, rtol=0)
-    shift = correction("gap-shift", lambda_=lambda_).fit(Calibration(*sides, "here"))
+    shift = correction("gap-shift", lambda_=lambda_).fit(Calibration({f.space: f for f in sides}, "here"))
     torch.testing.assert_close(shift(sides[0]).vectors, images.vectors)
 
 

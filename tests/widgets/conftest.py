@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 if TYPE_CHECKING:
-    from xgap_analysis.experiments.study import Evaluation
+    from xgap_analysis.experiments.evaluation import Evaluation
 
 HOSTILE = "<img src=x onerror=alert(1)> & </style>"
 COLOURS = ("red", "green", "blue", "white", "black", "grey")

@@ -27,10 +27,10 @@ def reversed_() -> Any:
         return apply
 
     yield "reversed"
-    del CORRECTIONS["reversed"]
+    CORRECTIONS.remove("reversed")
 
 
-OWN = xg.Comparison("OTI-I mine", "image+oti", "image", "retrieval", "I-I", weight=0.25)
+OWN = xg.Comparison("OTI-I mine", "fuse(image, oti, weight=0.25)", "image", baseline="I-I")
 
 
 def values(table: pd.DataFrame) -> Axes:
@@ -47,7 +47,7 @@ def test_the_explorer_shows_a_correction_and_a_comparison_of_ones_own(evaluation
     expected = evaluation.ranking("i3", OWN, "reversed(sign=-1)")
     shown = explorer.rankings["D · OTI-I mine · reversed(sign=-1)"].drop(columns="space")
     pd.testing.assert_frame_equal(shown, expected)
-    assert "xg.Comparison(name='OTI-I mine'" in widgets.recreate.comparison_code(OWN)
+    assert "xg.Comparison('OTI-I mine', 'fuse(image, oti, weight=0.25)'" in widgets.recreate.comparison_code(OWN)
 
 
 def test_the_board_shows_all_three(

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import xgap_analysis as xg
-from xgap_analysis.experiments.study import Evaluation
+from xgap_analysis.experiments.evaluation import Evaluation
 from xgap_analysis.plots import maps
 from xgap_analysis.widgets import GapMap
 
@@ -32,7 +32,7 @@ def test_the_numbers_follow_the_slider(evaluation: Evaluation) -> None:
     for name, comparison in names.items():
         assert gapmap.numbers[name] == pytest.approx(rows.loc[comparison, "value"])
     gapmap._lambda.value = 0.3
-    shift = xg.correction("gap-shift", lambda_=0.3).fit(xg.Calibration(images, texts, "test"))
+    shift = xg.correction("gap-shift", lambda_=0.3).fit(xg.Calibration({"image": images, "text": texts}, "test"))
     assert gapmap.numbers["modality_gap"] == pytest.approx(
         xg.metrics.modality_gap(*evaluation.pairs(shift(images), shift(texts)))
     )

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import xgap_analysis as xg
-from xgap_analysis.experiments.study import Evaluation
+from xgap_analysis.experiments.evaluation import Evaluation
 from xgap_analysis.widgets import NeighbourExplorer
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import xgap_analysis as xg
 from xgap_analysis.core.progress import Cancelled, watched
-from xgap_analysis.experiments.study import Evaluation
+from xgap_analysis.experiments.evaluation import Evaluation
 from xgap_analysis.metrics import nearest_items
 from xgap_analysis.widgets import InversionPlayer
 

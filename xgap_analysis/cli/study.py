@@ -56,6 +56,8 @@ class Study:
         tuple[str, ...] | None, tyro.conf.arg(help_behavior_hint="(default: none, or the table's)")
     ] = None
     """What is done to the vectors before they meet, with options or without: center "isoclip(k_top=20, k_bottom=8)"."""
+    scorers: tuple[str, ...] = ("cosine",)
+    """How a pair is scored, with options or without (see xgap scorers): cosine."""
     split: str = "test"
     """The split that is judged."""
     fit_split: str = "train"
@@ -86,8 +88,7 @@ class Study:
     def run(self) -> int:
         """Run, write, print."""
         from xgap_analysis.cli.features import check_writable
-        from xgap_analysis.experiments.study import save_table
-        from xgap_analysis.experiments.tables import as_text, main_results
+        from xgap_analysis.experiments.tables import as_text, main_results, save_table
 
         for name in ("models", "datasets", "corrections"):
             if getattr(self, name) == ():
@@ -105,8 +106,8 @@ class Study:
         return 0
 
     def _of_features(self) -> "pd.DataFrame":
-        from xgap_analysis.experiments.feature_study import study_of_files
         from xgap_analysis.experiments.tables import as_text
+        from xgap_analysis.experiments.vectors import study_of_files
 
         if self.table or self.models or self.datasets:
             raise XgapError(
@@ -116,7 +117,7 @@ class Study:
             self.features, self.labels, self.spaces, self.comparisons or None, self.corrections or ("none",), self.keys
         )
         if not self.json:
-            gaps = study.gaps().iloc[0].drop(["model", "dataset"])
+            gaps = study.gaps().iloc[0].drop(["model", "dataset", "split", "level"])
             say(as_text([{"measure": name, "value": f"{value:.4g}"} for name, value in gaps.items()]) + "\n")
         return study.run()
 
@@ -141,6 +142,7 @@ class Study:
             datasets,
             self.comparisons or chosen.comparisons,
             self.corrections or chosen.corrections,
+            self.scorers,
             level=self.level,
             split=self.split,
             fit_split=self.fit_split,

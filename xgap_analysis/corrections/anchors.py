@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from xgap_analysis.core.calibration import Calibration
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.corrections.protocol import Calibration
 
 BATCH = 64  # prompts encoded together
 WORDS = ("classes", "imagenet", "captions")

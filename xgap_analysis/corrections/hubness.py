@@ -8,16 +8,18 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from xgap_analysis.core.calibration import Calibration
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
-from xgap_analysis.corrections.protocol import Calibration, QueryGallery, ScoreCorrection, register
+from xgap_analysis.corrections.protocol import QueryGallery, ScoreCorrection, register_correction
 from xgap_analysis.metrics.neighbourhoods import nearest
 from xgap_analysis.scoring.blocks import score_blocks
+from xgap_analysis.scoring.scorer import Scorer
 
 BETA = 20.0  # inverse temperature
 
 
-@register("inverted-softmax")
+@register_correction("inverted-softmax")
 def inverted_softmax(calibration: Calibration, beta: float = BETA) -> ScoreCorrection:
     """Divide a similarity by what the gallery item gets from a bank of queries.
 
@@ -31,7 +33,7 @@ def inverted_softmax(calibration: Calibration, beta: float = BETA) -> ScoreCorre
     return _rule(calibration, beta, gallery_bank=False, dynamic=False)
 
 
-@register("dynamic-inverted-softmax")
+@register_correction("dynamic-inverted-softmax")
 def dynamic_inverted_softmax(calibration: Calibration, beta: float = BETA, k: int = 1) -> ScoreCorrection:
     """The inverted softmax, for those queries only whose nearest gallery item is a hub of the bank.
 
@@ -46,7 +48,7 @@ def dynamic_inverted_softmax(calibration: Calibration, beta: float = BETA, k: in
     return _rule(calibration, beta, gallery_bank=False, dynamic=True, k=k)
 
 
-@register("dual-inverted-softmax")
+@register_correction("dual-inverted-softmax")
 def dual_inverted_softmax(calibration: Calibration, beta: float = BETA) -> ScoreCorrection:
     """The inverted softmax with a bank of queries times the one with a bank of gallery items.
 
@@ -61,7 +63,7 @@ def dual_inverted_softmax(calibration: Calibration, beta: float = BETA) -> Score
     return _rule(calibration, beta, gallery_bank=True, dynamic=False)
 
 
-@register("dual-dynamic-inverted-softmax")
+@register_correction("dual-dynamic-inverted-softmax")
 def dual_dynamic_inverted_softmax(calibration: Calibration, beta: float = BETA, k: int = 1) -> ScoreCorrection:
     """The dual inverted softmax, for those queries only whose nearest gallery item is a hub of either bank.
 
@@ -77,15 +79,15 @@ def _rule(calibration: Calibration, beta: float, gallery_bank: bool, dynamic: bo
     if not beta > 0:
         raise XgapError(f"beta, the inverse temperature of the inverted softmax, is positive, not {beta}")
 
-    def meet(query: Features, gallery: Features) -> QueryGallery:
+    def apply(query: Features, gallery: Features, scorer: Scorer) -> QueryGallery:
         spaces = (query.space, gallery.space) if gallery_bank else (query.space,)
-        banks = [calibration.side(space) for space in spaces]
+        banks = [calibration.of(space) for space in spaces]
         weights = torch.zeros(len(gallery), dtype=torch.float64, device=gallery.vectors.device)
         hub = torch.zeros(len(gallery), dtype=torch.bool, device=gallery.vectors.device)
         for bank in banks:
             if not len(bank):
                 raise XgapError("the bank of the inverted softmax is empty: fit it on a split that has items")
-            heard, chosen = _bank(bank, gallery, beta, k if dynamic else 0)
+            heard, chosen = _bank(bank, gallery, beta, k if dynamic else 0, scorer)
             weights, hub = weights + heard, hub | chosen
 
         def normalise(scores: Float[Tensor, "b m"]) -> Float[Tensor, "b m"]:
@@ -94,18 +96,20 @@ def _rule(calibration: Calibration, beta: float, gallery_bank: bool, dynamic: bo
                 changed = torch.where(hub[scores.argmax(dim=1)][:, None], changed, scores.double())
             return changed.float()
 
-        return QueryGallery(query, gallery, normalise)
+        return QueryGallery(query, gallery, normalise, scorer)
 
-    return ScoreCorrection(meet)
+    return ScoreCorrection(apply)
 
 
-def _bank(bank: Features, gallery: Features, beta: float, k: int) -> tuple[Float[Tensor, " m"], Bool[Tensor, " m"]]:
+def _bank(
+    bank: Features, gallery: Features, beta: float, k: int, scorer: Scorer
+) -> tuple[Float[Tensor, " m"], Bool[Tensor, " m"]]:
     """What each gallery item hears from a bank, as a logarithm, and whether it is among the k nearest of any of it."""
     heard = torch.full((len(gallery),), -torch.inf, dtype=torch.float64, device=gallery.vectors.device)
     hub = torch.zeros(len(gallery), dtype=torch.bool, device=gallery.vectors.device)
     if not 0 <= k <= len(gallery):
         raise XgapError(f"k lies between 1 and the {len(gallery)} items of the gallery, not {k}")
-    for _, _, scores in score_blocks(bank.to(gallery.vectors.device), gallery):
+    for _, _, scores in score_blocks(bank.to(gallery.vectors.device), gallery, scorer):
         heard = torch.logaddexp(heard, (beta * scores.double()).logsumexp(dim=0))
         if k:
             hub |= nearest(scores, k).any(dim=0)

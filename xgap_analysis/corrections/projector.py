@@ -6,9 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from xgap_analysis.core.calibration import Calibration
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
-from xgap_analysis.corrections.protocol import Calibration, Correct, register
+from xgap_analysis.corrections.protocol import FeatureMap, register_correction
 from xgap_analysis.models.tower import DualEncoder
 
 # Where nothing is published for a model: the shares of the spectrum removed from CLIP ViT-B/32 (k_top, k_bottom).
@@ -50,8 +51,8 @@ def inter_modal_operator(model: DualEncoder) -> InterModalOperator:
     return InterModalOperator(values[:rank], left[:, :rank], right[:rank].T, w_image, w_text)
 
 
-@register("isoclip", claims={"I-I": 1, "T-T": 1}, model_alone=True)
-def isoclip(calibration: Calibration, k_top: int | None = None, k_bottom: int | None = None) -> Correct:
+@register_correction("isoclip", claims={"I-I": 1, "T-T": 1}, model_alone=True)
+def isoclip(calibration: Calibration, k_top: int | None = None, k_bottom: int | None = None) -> FeatureMap:
     """Leave out the first and the last singular directions of the inter-modal operator, on each side.
 
     Formula: W' = W U_S U_S^T, U_S the columns k_top to r - k_bottom of U (images) or V (texts); the feature is W' f of

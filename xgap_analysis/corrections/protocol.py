@@ -1,68 +1,45 @@
-"""What a correction is: fitted on a calibration set, applied to both sides of a comparison before they meet."""
+"""What a correction is: fitted on a calibration set, applied to query and gallery before they are scored."""
 
-import ast
-import inspect
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from importlib.metadata import entry_points
 from typing import Any
 
-from xgap_analysis.core.errors import XgapError, unknown_name
+from xgap_analysis.core.calibration import Calibration
+from xgap_analysis.core.calls import Call, parse, spelled
+from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
-from xgap_analysis.models.tower import DualEncoder
+from xgap_analysis.core.registry import Registry, check_options
 from xgap_analysis.scoring.blocks import ScoreNormaliser
+from xgap_analysis.scoring.cosine import COSINE
+from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
+from xgap_analysis.scoring.scorer import scorer as as_scorer
 
-ENTRY_POINTS = "xgap_analysis.corrections"  # the group by which an installed package brings corrections of its own
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """What a correction may be fitted on: a split that is not judged, and the model.
-
-    Args:
-        images, texts: `[n, d]` and `[m, d]`, one for each side of the sphere (any two modalities).
-        split: what the table says it was fitted on.
-        model: whose features these are; None for features that were brought along.
-        class_words: the names of the split's classes.
-    """
-
-    images: Features
-    texts: Features
-    split: str
-    model: DualEncoder | None = None
-    class_words: Sequence[str] = ()
-
-    def side(self, space: str) -> Features:
-        """The calibration features of one side of the sphere.
-
-        Raises:
-            XgapError: a side that was not calibrated.
-        """
-        sides = {features.space: features for features in (self.images, self.texts)}
-        if space not in sides:
-            raise XgapError(f"nothing was fitted for space {space!r}; the calibration set has: {', '.join(sides)}")
-        return sides[space]
+LEADING = 1  # a correction's function begins with the calibration
 
 
 @dataclass(frozen=True)
 class QueryGallery:
-    """Query and gallery of a comparison, ready to meet; `normalise` changes their similarities (see `retrieval`)."""
+    """Query and gallery as they are scored: by `scorer`, after which `normalise` may change a block of scores."""
 
     query: Features
     gallery: Features
     normalise: ScoreNormaliser | None = None
+    scorer: str | Scorer | ScoreFunction = COSINE
 
 
 @dataclass(frozen=True)
 class ScoreCorrection:
-    """A correction that must see both sides at once, or changes similarities: `meet(query, gallery)` gives `QueryGallery`."""
+    """A correction that sees query and gallery together, or changes scores.
 
-    meet: Callable[[Features, Features], QueryGallery]
+    Args:
+        apply: `apply(query, gallery, scorer)` gives `QueryGallery`.
+    """
+
+    apply: Callable[[Features, Features, Scorer], QueryGallery]
 
 
-Correct = Callable[[Features], Features]
-Fit = Callable[..., Correct | ScoreCorrection]
+FeatureMap = Callable[[Features], Features]
+Fit = Callable[..., FeatureMap | ScoreCorrection]
 
 
 @dataclass(frozen=True)
@@ -93,8 +70,7 @@ class Correction:
         return self.model_alone or self.options.get("words") == "imagenet"  # see `anchor_texts`
 
     def __str__(self) -> str:
-        given = ", ".join(f"{key}={value}" for key, value in self.options.items())
-        return f"{self.name}({given})" if given else self.name
+        return spelled(self.name, (), self.options)
 
     def fit(self, calibration: Calibration) -> "FittedCorrection":
         """The correction, fitted.
@@ -117,11 +93,11 @@ class FittedCorrection:
 
     name: str
     split: str
-    made: Correct | ScoreCorrection
+    made: FeatureMap | ScoreCorrection
 
     @property
     def changes_features(self) -> bool:
-        """Whether it maps features one side at a time; otherwise only `meet` can be asked."""
+        """Whether it maps features one side at a time; otherwise use `apply`."""
         return not isinstance(self.made, ScoreCorrection)
 
     def __call__(self, features: Features) -> Features:
@@ -131,21 +107,21 @@ class FittedCorrection:
             XgapError: features it was not fitted for, or a correction of similarities, which changes no features.
         """
         if isinstance(self.made, ScoreCorrection):
-            what = f"correction {self.name} changes the similarities of two sides"
-            raise XgapError(f"{what}: use its meet(query, gallery)")
+            what = f"correction {self.name} changes scores"
+            raise XgapError(f"{what}: use its apply(query, gallery)")
         return self._stated(features, self.made(features))
 
-    def meet(self, query: Features, gallery: Features) -> QueryGallery:
-        """Query and gallery after the correction.
+    def apply(self, query: Features, gallery: Features, scorer: str | Scorer | ScoreFunction = COSINE) -> QueryGallery:
+        """Query and gallery after the correction, and how they are scored.
 
         Raises:
             XgapError: features it was not fitted for.
         """
         if not isinstance(self.made, ScoreCorrection):
             corrected = self(query)
-            return QueryGallery(corrected, corrected if gallery is query else self(gallery))
-        sides = self.made.apply(query, gallery)
-        return replace(sides, query=self._stated(query, sides.query), gallery=self._stated(gallery, sides.gallery))
+            return QueryGallery(corrected, corrected if gallery is query else self(gallery), scorer=scorer)
+        pair = self.made.apply(query, gallery, as_scorer(scorer))
+        return replace(pair, query=self._stated(query, pair.query), gallery=self._stated(gallery, pair.gallery))
 
     def _stated(self, before: Features, after: Features) -> Features:
         """The corrected features, with what was done to them in their provenance."""
@@ -156,10 +132,10 @@ class FittedCorrection:
         return replace(after, provenance={**about, "correction": self.name, "fitted_on": self.split})
 
 
-CORRECTIONS: dict[str, Correction] = {}
+CORRECTIONS: Registry[Correction] = Registry("correction", lambda correction: correction.maker)
 
 
-def register(
+def register_correction(
     name: str,
     *,
     transductive: bool = False,
@@ -188,68 +164,34 @@ def register(
     """
 
     def add(maker: Fit) -> Fit:
-        if name in CORRECTIONS:
-            taken = CORRECTIONS[name].maker
-            if not _same_code(taken, maker):
-                what = f"there is a correction named {name!r} already, from {'.'.join(_origin(taken))}"
-                raise XgapError(f"{what}; register yours under another name")
-            warnings.warn(f"the correction {name!r} is replaced by its new definition", stacklevel=2)
-        CORRECTIONS[name] = Correction(name, maker, {}, transductive, dict(claims or {}), model_alone, control)
+        entry = Correction(name, maker, {}, transductive, dict(claims or {}), model_alone, control)
+        CORRECTIONS.add(name, entry)
         return maker
 
     return add
 
 
-def _same_code(before: Fit, after: Fit) -> bool:
-    """Whether one is a new definition of the other; the cells of a notebook are one piece of code."""
-    where = _origin(after)
-    return _origin(before) == where or (_origin(before)[0] == where[0] == "__main__")
-
-
-def _origin(maker: Fit) -> tuple[str, str]:
-    """The module and the name that a function (or what is made of one) was defined with."""
-    function = getattr(maker, "func", maker)  # of a functools.partial
-    return function.__module__, getattr(function, "__qualname__", type(function).__qualname__)
-
-
-def correction(name: "str | Correction", **options: Any) -> Correction:
+def correction(wanted: "str | Call | Correction | Fit", **options: Any) -> Correction:
     """A correction by name, with options: `correction("pca-text", rank=64)` or `correction("pca-text(rank=64)")`.
 
+    A function that is not registered, `fit(calibration, **options)`, is a correction too, under its own name.
+
     Raises:
-        XgapError: an unknown name or option (the nearest are told).
+        XgapError: an unknown name or option (the nearest are given), or something that is not a correction.
     """
-    if isinstance(name, Correction):
-        return replace(name, options={**name.options, **options}) if options else name
-    base, bracket, rest = name.partition("(")
-    if bracket:
-        options = {**_parse(name, rest), **options}
-    if base not in CORRECTIONS:
-        for entry in entry_points(group=ENTRY_POINTS):
-            entry.load()  # importing it registers what it brings
-    if base not in CORRECTIONS:
-        raise unknown_name("correction", base, CORRECTIONS)
-    known = list(inspect.signature(CORRECTIONS[base].maker).parameters)[1:]
-    for option in options:
-        if option not in known:
-            raise unknown_name(f"option of {base}", option, known)
-    return replace(CORRECTIONS[base], options=options)
-
-
-def _parse(whole: str, inside: str) -> dict[str, Any]:
-    """The options of `name(key=value, ...)`; a value that is no Python literal is a string."""
-    wrong = XgapError(f"a correction with options is written like pca-text(rank=64, words=classes), not {whole!r}")
-    if not inside.endswith(")"):
-        raise wrong
-    try:
-        call = ast.parse(f"f({inside}", mode="eval").body
-    except SyntaxError as error:
-        raise wrong from error
-    if not isinstance(call, ast.Call) or call.args or any(word.arg is None for word in call.keywords):
-        raise wrong
-    options = {}
-    for word in call.keywords:
-        try:
-            options[str(word.arg)] = ast.literal_eval(word.value)
-        except ValueError:
-            options[str(word.arg)] = ast.unparse(word.value)
-    return options
+    if isinstance(wanted, str):
+        wanted = parse(wanted)
+    if isinstance(wanted, Call):
+        if wanted.arguments:
+            raise XgapError(f"a correction takes options by name: {wanted.name}(option=value), not {str(wanted)!r}")
+        known = CORRECTIONS[wanted.name]
+        made = replace(known, options={**known.options, **wanted.options})
+    elif isinstance(wanted, Correction):
+        made = wanted
+    elif callable(wanted):
+        name = getattr(wanted, "__name__", type(wanted).__name__)
+        made = Correction("own" if name == "<lambda>" else name, wanted)
+    else:
+        raise XgapError(f"a correction is a name, a Correction or a function that fits one, not {wanted!r}")
+    check_options("correction", made.name, made.maker, LEADING, {**made.options, **options})
+    return replace(made, options={**made.options, **options}) if options else made

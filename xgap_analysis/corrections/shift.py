@@ -4,19 +4,20 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from xgap_analysis.core.calibration import Calibration
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
-from xgap_analysis.corrections.protocol import Calibration, Correct, register
+from xgap_analysis.corrections.protocol import FeatureMap, register_correction
 
 
-@register("none")
-def none(calibration: Calibration) -> Correct:
+@register_correction("none")
+def none(calibration: Calibration) -> FeatureMap:
     """Vectors as the model gives them."""
     return lambda features: features
 
 
-@register("center")
-def center(calibration: Calibration) -> Correct:
+@register_correction("center")
+def center(calibration: Calibration) -> FeatureMap:
     """Subtract the mean of the side that the vectors lie on, then scale to unit length.
 
     Formula: x' = (x - m) / ||x - m||, m the mean of the calibration vectors of x's space (an OTI feature, made from an
@@ -24,11 +25,11 @@ def center(calibration: Calibration) -> Correct:
 
     Source: GR-CLIP (Li et al., 2025); I0T-post (An et al., ACL 2025) with means of a calibration set.
     """
-    return _shifted(calibration, {side.space: -_mean(side) for side in (calibration.images, calibration.texts)})
+    return _shifted(calibration, {side.space: -_mean(side) for side in calibration.features.values()})
 
 
-@register("gap-shift")
-def gap_shift(calibration: Calibration, lambda_: float = 0.5) -> Correct:
+@register_correction("gap-shift")
+def gap_shift(calibration: Calibration, lambda_: float = 0.5) -> FeatureMap:
     """Move the two sides towards each other along the vector between their means, then scale to unit length.
 
     Formula: x' = x - lambda g on the image side, y' = y + lambda g on the text side, g = mean(x) - mean(y). With 0
@@ -36,17 +37,18 @@ def gap_shift(calibration: Calibration, lambda_: float = 0.5) -> Correct:
 
     Source: Liang et al., Mind the Gap, NeurIPS 2022, section 4.2.
     """
-    gap = _mean(calibration.images) - _mean(calibration.texts)
-    return _shifted(calibration, {calibration.images.space: -lambda_ * gap, calibration.texts.space: lambda_ * gap})
+    first, second = calibration.pair
+    gap = _mean(first) - _mean(second)
+    return _shifted(calibration, {first.space: -lambda_ * gap, second.space: lambda_ * gap})
 
 
 def _mean(features: Features) -> Tensor:
     return features.vectors.double().mean(dim=0)
 
 
-def _shifted(calibration: Calibration, by: dict[str, Tensor]) -> Correct:
+def _shifted(calibration: Calibration, by: dict[str, Tensor]) -> FeatureMap:
     def apply(features: Features) -> Features:
-        calibration.side(features.space)
+        calibration.of(features.space)
         shift = by[features.space]
         if features.dim != len(shift):
             raise XgapError(f"the features have {features.dim} dimensions, those it was fitted on {len(shift)}")

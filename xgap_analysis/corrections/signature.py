@@ -5,20 +5,23 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from xgap_analysis.core.calibration import Calibration
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.corrections.anchors import anchor_texts
-from xgap_analysis.corrections.protocol import Calibration, Correct, QueryGallery, ScoreCorrection, register
+from xgap_analysis.corrections.protocol import FeatureMap, QueryGallery, ScoreCorrection, register_correction
+from xgap_analysis.scoring.cosine import cosine
+from xgap_analysis.scoring.scorer import Scorer
 
 
-@register("text-signature")
+@register_correction("text-signature")
 def text_signature(
     calibration: Calibration,
     words: str = "classes",
     template: str = "a photo of {}",
     compare: str = "cosine",
     beta: float = 20.0,
-) -> Correct | ScoreCorrection:
+) -> FeatureMap | ScoreCorrection:
     """Compare the profiles of similarities to anchor texts instead of the vectors.
 
     Formula: the signature of x is its similarities to the anchors, z = A x. With `compare="cosine"` two signatures are
@@ -51,7 +54,9 @@ def text_signature(
     if not beta > 0:
         raise XgapError(f"beta, the inverse temperature of a signature, is positive, not {beta}")
 
-    def meet(query: Features, gallery: Features) -> QueryGallery:
+    def apply(query: Features, gallery: Features, scorer: Scorer) -> QueryGallery:
+        if scorer.function is not cosine:
+            raise XgapError(f"text-signature(compare=kl) is a scorer of its own and cannot be combined with {scorer}")
         # -KL = sum p log q - sum p log p: of one query, only the first term differs from item to item. It is the
         # cosine of p and log q times their lengths, and p's length is a positive factor of the whole row.
         log_q = torch.log_softmax(beta * profile(gallery), dim=1)
@@ -63,4 +68,4 @@ def text_signature(
 
         return QueryGallery(asked, replace(gallery, vectors=log_q), normalise)
 
-    return ScoreCorrection(meet)
+    return ScoreCorrection(apply)

@@ -8,13 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from xgap_analysis.core.calibration import Calibration
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.corrections.anchors import anchor_texts
-from xgap_analysis.corrections.protocol import Calibration, Correct, register
+from xgap_analysis.corrections.protocol import FeatureMap, register_correction
 
 
-@register("pca-text", claims={"I-I": 1})
+@register_correction("pca-text", claims={"I-I": 1})
 def pca_text(
     calibration: Calibration,
     rank: int | None = None,
@@ -22,7 +23,7 @@ def pca_text(
     template: str = "a photo of {}",
     centred: bool = True,
     normalised: bool = True,
-) -> Correct:
+) -> FeatureMap:
     """Keep the part of a vector that lies in the leading principal directions of class-name texts.
 
     Formula: x' = Q Q^T x, Q `[d, rank]` the leading eigenvectors of the texts' covariance (or of their second moments,
@@ -54,8 +55,8 @@ def pca_text(
     return _keeping(_leading("pca-text", texts, rank, centred))
 
 
-@register("pca-image", control=True)
-def pca_image(calibration: Calibration, rank: int | None = None, centred: bool = True) -> Correct:
+@register_correction("pca-image", control=True)
+def pca_image(calibration: Calibration, rank: int | None = None, centred: bool = True) -> FeatureMap:
     """The control of `pca-text` with the principal directions of the calibration images instead; same rank.
 
     As there, no more directions are kept than the images span.
@@ -66,20 +67,20 @@ def pca_image(calibration: Calibration, rank: int | None = None, centred: bool =
     return _keeping(_leading("pca-image", calibration.images.vectors.double(), rank, centred))
 
 
-@register("random-subspace", model_alone=True, control=True)
-def random_subspace(calibration: Calibration, rank: int | None = None, seed: int = 0) -> Correct:
+@register_correction("random-subspace", model_alone=True, control=True)
+def random_subspace(calibration: Calibration, rank: int | None = None, seed: int = 0) -> FeatureMap:
     """The control of `pca-text` with random directions (uniform over all subspaces of this rank).
 
     Raises:
         XgapError: a rank out of range.
     """
-    d = calibration.images.dim
+    d = calibration.dim
     normal = torch.randn(d, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return _keeping(torch.linalg.qr(normal).Q[:, : _checked(rank, d)])
 
 
-@register("whiten")
-def whiten(calibration: Calibration, shrinkage: float = 0.1) -> Correct:
+@register_correction("whiten")
+def whiten(calibration: Calibration, shrinkage: float = 0.1) -> FeatureMap:
     """Centre each side and give it the same spread in every direction, then scale to unit length.
 
     Formula: x' = C^(-1/2) (x - m), m and C the mean and covariance of the calibration vectors of x's space, C shrunk
@@ -97,7 +98,7 @@ def whiten(calibration: Calibration, shrinkage: float = 0.1) -> Correct:
     if not 0 < shrinkage <= 1:
         raise XgapError(f"the shrinkage of whitening lies in (0, 1], not {shrinkage}")
     maps = {}
-    for side in (calibration.images, calibration.texts):
+    for side in calibration.features.values():
         vectors = side.vectors.double()
         mean = vectors.mean(dim=0)
         covariance = (vectors - mean).T @ (vectors - mean) / len(vectors)
@@ -106,7 +107,7 @@ def whiten(calibration: Calibration, shrinkage: float = 0.1) -> Correct:
         maps[side.space] = mean, directions * shrunk.rsqrt() @ directions.T
 
     def apply(features: Features) -> Features:
-        calibration.side(features.space)
+        calibration.of(features.space)
         mean, root = (part.to(features.vectors.device) for part in maps[features.space])
         _check_dimensions(features, len(mean))
         return replace(features, vectors=(features.vectors.double() - mean) @ root)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 
-from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.relevance import UNLABELLED, Relevance
-from xgap_analysis.datasets.items import Images, Texts
+from xgap_analysis.datasets.items import Images, Items, Texts, Vectors
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Dataset:
         judgements: level to relevance that is judged item by item (graded, with junk) where no label says it; the
             first of these, if there are any, is the default relevance.
         prompt: the text of a class, `{}` its name.
+        others: items of further modalities, by the modality's name.
         control: whether there is nothing to find, as after `shuffled`; its rows in a study carry no verdict.
     """
 
@@ -41,27 +42,41 @@ class Dataset:
     splits: Mapping[str, Callable[[], "Dataset"]] = field(default_factory=dict, repr=False)
     judgements: Mapping[str, Relevance] = field(default_factory=dict, repr=False)
     prompt: str = "a photo of {}"
+    others: Mapping[str, Vectors] = field(default_factory=dict)
     control: bool = False
 
-    def queries(self, space: str) -> tuple[str, ...]:
+    def queries(self, modality: str) -> tuple[str, ...]:
         """Ids of the items of a modality (`"image"` or `"text"`) that ask in retrieval within it."""
-        items, asking = self._side(space)
-        return tuple(asking or items.ids)
+        return tuple(self._query_ids(modality) or self.items_of(modality).ids)
 
-    def gallery(self, space: str) -> tuple[str, ...]:
+    def gallery(self, modality: str) -> tuple[str, ...]:
         """Ids of the items of a modality that are searched in retrieval within it."""
-        items, asking = self._side(space)
-        left_out = set(asking)
-        return tuple(i for i in items.ids if i not in left_out)
+        left_out = set(self._query_ids(modality))
+        return tuple(i for i in self.items_of(modality).ids if i not in left_out)
 
-    def has_queries(self, space: str) -> bool:
+    def has_queries(self, modality: str) -> bool:
         """Whether some items of a modality ask and others are searched; otherwise each item does both."""
-        return bool(self._side(space)[1])
+        return bool(self._query_ids(modality))
 
-    def _side(self, space: str) -> tuple[Images | Texts, Sequence[str]]:
-        if space not in ("image", "text"):
-            raise XgapError(f"data set {self.name!r} has images and texts, not {space!r}")
-        return (self.images, self.image_queries) if space == "image" else (self.texts, self.text_queries)
+    @property
+    def items(self) -> dict[str, Items]:
+        """The items of each modality that has some."""
+        own: dict[str, Items] = {"image": self.images, "text": self.texts, **self.others}
+        return {modality: items for modality, items in own.items() if len(items)}
+
+    def items_of(self, modality: str) -> Items:
+        """The items of a modality; images and texts may be none.
+
+        Raises:
+            XgapError: a modality that this dataset does not have (the nearest are given).
+        """
+        own: dict[str, Items] = {"image": self.images, "text": self.texts, **self.others}
+        if modality not in own:
+            raise unknown_name(f"modality of dataset {self.name}:", modality, self.items)
+        return own[modality]
+
+    def _query_ids(self, modality: str) -> Sequence[str]:
+        return {"image": self.image_queries, "text": self.text_queries}.get(modality, ())
 
     def split(self, name: str) -> "Dataset":
         """Another split of this data set.
@@ -72,7 +87,7 @@ class Dataset:
         if name not in self.splits:
             raise XgapError(f"data set {self.name!r} has no split {name!r}; it has: {', '.join(self.splits)}")
         chosen = self.splits[name]()
-        if not len(chosen.images) and not len(chosen.texts):
+        if not chosen.items:
             raise XgapError(f"split {name!r} of data set {self.name!r} is empty")
         return chosen
 

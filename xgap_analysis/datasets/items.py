@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from PIL import Image
 
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.features import Features
 from xgap_analysis.datasets.contents import of_values
 
 
@@ -94,6 +95,28 @@ class Texts:
         _check_known(ids, self.ids, "caption")
         caption = dict(zip(self.ids, self.captions, strict=True))
         return Texts(ids, tuple(caption[i] for i in ids))
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """Items that are known by their features alone, computed elsewhere: any modality, one vector per item."""
+
+    features: Features
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The items' ids."""
+        return self.features.ids
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def select(self, ids: Iterable[str]) -> "Vectors":
+        """The items of these ids, in this order (an id that is not there is an error)."""
+        return Vectors(self.features.select(ids))
+
+
+Items = Images | Texts | Vectors
 
 
 def _check_known(chosen: Sequence[str], known: Sequence[str], what: str) -> None:

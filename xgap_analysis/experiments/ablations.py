@@ -17,9 +17,9 @@ from scipy import stats
 from tqdm.auto import tqdm
 
 from xgap_analysis.core.errors import XgapError, unknown_name
-from xgap_analysis.core.paths import data_root
 from xgap_analysis.datasets import Dataset, load_dataset
-from xgap_analysis.experiments.study import Study, main_rows
+from xgap_analysis.experiments.study import Study
+from xgap_analysis.experiments.tables import main_rows
 from xgap_analysis.metrics import detectable_effect, deviation, linear_cka, mutual_knn, rotation, seed_interval
 from xgap_analysis.models import load_model
 from xgap_analysis.models.tower import DualEncoder
@@ -292,18 +292,6 @@ def relation(table: pd.DataFrame, x: str, y: str, *, resamples: int = 2000, seed
     low, high = np.quantile(drawn, [0.025, 0.975])
     rho = stats.spearmanr(wide[x], wide[y]).statistic
     return {"rho": float(rho), "low": float(low), "high": float(high), "n": len(wide), "n_settings": len(groups)}
-
-
-def embedded_ablations() -> pd.DataFrame:
-    """The shipped table of both ablations on the embedded default, as `data/ablations/run.py` wrote it.
-
-    Raises:
-        XgapError: an installation without it.
-    """
-    path = data_root() / "ablations" / "results.parquet"
-    if not path.exists():
-        raise XgapError(f"{path} is missing; restore it from the repository, or run data/ablations/run.py")
-    return pd.read_parquet(path)
 
 
 def _last(table: pd.DataFrame) -> pd.DataFrame:

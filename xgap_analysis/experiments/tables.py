@@ -1,10 +1,20 @@
 """Result tables for the eye: the main measure of every comparison, each number with its interval."""
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pandas as pd
 
-ABOUT = ("model", "dataset", "split", "comparison", "correction", "tokens", "step", "metric")
+from xgap_analysis.core.errors import XgapError, unknown_name
+from xgap_analysis.core.paths import data_root
+
+EMBEDDED = {  # tables that are shipped: name to place
+    "study": "models/study.parquet",
+    "gaps": "models/gaps.parquet",
+    "ablations": "ablations/results.parquet",
+}
+ABOUT = ("model", "dataset", "split", "comparison", "correction", "scorer", "metric")
 
 
 def main_results(table: pd.DataFrame, digits: int = 3) -> list[dict[str, str]]:
@@ -23,12 +33,15 @@ def main_results(table: pd.DataFrame, digits: int = 3) -> list[dict[str, str]]:
         compared.
     """
     main = table[table["main"].astype(bool)] if "main" in table else table
-    found = [name for name in ABOUT if name in main]
     noted = any(map(_words, main.get("published_note", ())))
+    axes = [name for name in main if "." in name]  # options, such as "oti.steps"
+    about = [name for name in (*ABOUT[:-1], *axes, ABOUT[-1]) if name in main]
+    if "scorer" in about and set(main["scorer"]) == {"cosine"}:
+        about.remove("scorer")
     printed = "published" in main and (noted or bool(main["published"].notna().any()))
     rows = []
     for row in main.to_dict("records"):
-        words = {name: _cell(row[name]) for name in found}
+        words = {name: _cell(row[name]) for name in about}
         if row.get("transductive") is True and "correction" in words:
             words["correction"] += " (transductive)"
         words["value"] = _interval(row, "value", "low", "high", digits)
@@ -60,8 +73,8 @@ def summary(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
         Words, indexed by comparison; see `main_results` for the columns.
     """
     rows = pd.DataFrame(main_results(table, digits))
-    told = [name for name in ABOUT if name in rows and name != "comparison" and rows[name].nunique() < 2]
-    return rows.drop(columns=told).set_index("comparison") if "comparison" in rows else rows.drop(columns=told)
+    alike = [name for name in ABOUT if name in rows and name != "comparison" and rows[name].nunique() < 2]
+    return rows.drop(columns=alike).set_index("comparison") if "comparison" in rows else rows.drop(columns=alike)
 
 
 def as_text(rows: Sequence[Mapping[str, object]]) -> str:
@@ -96,3 +109,43 @@ def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return " ".join(str(value).split())
+
+
+def main_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each comparison's main measure only."""
+    return table[table["main"].astype(bool)].reset_index(drop=True)
+
+
+def save_table(table: pd.DataFrame, path: Path | str) -> Path:
+    """Write a table as Parquet, whole or not at all.
+
+    Args:
+        table: from `Study.run()` or `Study.gaps()`.
+        path: where; a bare file name goes to the results folder (the environment variable XGAP_RESULTS, or `results`).
+    """
+    path = Path(path)
+    if path.name == str(path):
+        path = Path(os.environ.get("XGAP_RESULTS", "results")) / path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    table.to_parquet(temporary)
+    temporary.replace(path)
+    return path
+
+
+def embedded_table(name: str) -> pd.DataFrame:
+    """A table that is shipped with the embedded default, as the script beside it wrote it.
+
+    Args:
+        name: `"study"` (every comparison of the embedded models on all held-out concepts; columns of `Study.run`),
+            `"gaps"` (their geometry), or `"ablations"` (one row per number; see `experiments.ablations`).
+
+    Raises:
+        XgapError: an unknown table, or an installation without it.
+    """
+    if name not in EMBEDDED:
+        raise unknown_name("embedded table", name, EMBEDDED)
+    path = data_root() / EMBEDDED[name]
+    if not path.exists():
+        raise XgapError(f"{path} is missing; restore it from the repository, or run the script beside it")
+    return pd.read_parquet(path)

@@ -8,6 +8,8 @@ import torch
 from xgap_analysis.core.errors import XgapError, notice
 from xgap_analysis.core.features import Features
 from xgap_analysis.scoring.blocks import ScoreNormaliser, score_blocks
+from xgap_analysis.scoring.cosine import COSINE
+from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
 
 
 def zero_shot(
@@ -18,6 +20,7 @@ def zero_shot(
     topk: Sequence[int] = (1, 5),
     block: int | None = None,
     normalise: ScoreNormaliser | None = None,
+    scorer: str | Scorer | ScoreFunction = COSINE,
 ) -> pd.DataFrame:
     """Whether each image's nearest class texts hold its class; one row an image.
 
@@ -32,6 +35,7 @@ def zero_shot(
         topk: the k of `correct_at_k`.
         block: images classified at a time; memory grows with `block * c` (see `retrieval`).
         normalise: changes a block of similarities `[b, c]` before the ranking; see `retrieval`.
+        scorer: how a pair is scored; see `retrieval`.
 
     Returns:
         n rows, indexed by image id ("image"), all columns numeric. Where there is one class only, a warning and
@@ -55,7 +59,7 @@ def zero_shot(
         raise XgapError(f"{len(nameless)} labels have no class text, the first is {nameless[0]!r}")
     right = torch.tensor([column[str(labels[i])] for i in images.ids], device=images.vectors.device)
     ranks = []
-    for start, stop, scores in score_blocks(images, class_texts, block=block):
+    for start, stop, scores in score_blocks(images, class_texts, scorer, block=block):
         if normalise is not None:
             scores = normalise(scores).float()
         target = right[start:stop, None]

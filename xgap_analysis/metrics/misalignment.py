@@ -14,6 +14,8 @@ from xgap_analysis.core.features import Features
 from xgap_analysis.core.relevance import HasRelevance, Relevance
 from xgap_analysis.metrics.classification import zero_shot
 from xgap_analysis.metrics.graded import graded_blocks
+from xgap_analysis.scoring.cosine import COSINE
+from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
 
 
 def misalignment(
@@ -23,6 +25,7 @@ def misalignment(
     *,
     exclude_self: bool = True,
     block: int | None = None,
+    scorer: str | Scorer | ScoreFunction = COSINE,
 ) -> pd.DataFrame:
     """Probability, for each query, that an item of its class is less similar to it than one of another class.
 
@@ -31,7 +34,7 @@ def misalignment(
 
     Args:
         query, gallery: `[n, d]` and `[m, d]`; the same features twice for I-I or T-T, inverted ones for OTI-I.
-        relevance, exclude_self, block: as in `retrieval`; junk and self-matches count on neither side.
+        relevance, exclude_self, block, scorer: as in `retrieval`; junk and self-matches count on neither side.
 
     Returns:
         n rows, indexed by query id ("query"): `misalignment`, and the numbers of items `n_same` and `n_different`.
@@ -44,7 +47,9 @@ def misalignment(
     cat); the AUC as the probability of a right order, Hanley and McNeil, Radiology 1982.
     """
     parts = []
-    for scores, grades, ignored in graded_blocks(query, gallery, relevance, exclude_self=exclude_self, block=block):
+    for scores, grades, ignored in graded_blocks(
+        query, gallery, relevance, exclude_self=exclude_self, block=block, scorer=scorer
+    ):
         same = (grades > 0) & ~ignored
         n_same = same.sum(dim=1)
         n_different = (~ignored).sum(dim=1) - n_same
@@ -79,6 +84,7 @@ def pooled_misalignment(
     *,
     exclude_self: bool = True,
     block: int | None = None,
+    scorer: str | Scorer | ScoreFunction = COSINE,
 ) -> float:
     """Probability that a same-class pair is less similar than a different-class pair, over all pairs of all queries.
 
@@ -90,14 +96,14 @@ def pooled_misalignment(
     of same-class pairs and with `block * m`.
 
     Args:
-        query, gallery, relevance, exclude_self, block: as in `misalignment`.
+        query, gallery, relevance, exclude_self, block, scorer: as in `misalignment`.
 
     Raises:
         XgapError: as `misalignment`.
     """
 
     def split(same: bool) -> Iterator[Tensor]:
-        every = graded_blocks(query, gallery, relevance, exclude_self=exclude_self, block=block)
+        every = graded_blocks(query, gallery, relevance, exclude_self=exclude_self, block=block, scorer=scorer)
         return (scores[((grades > 0) == same) & ~ignored] for scores, grades, ignored in every)
 
     same = _ascending(torch.cat(list(split(True)))[None])[0]
@@ -118,11 +124,12 @@ def similarity_histograms(
     bins: int = 200,
     exclude_self: bool = True,
     block: int | None = None,
+    scorer: str | Scorer | ScoreFunction = COSINE,
 ) -> pd.DataFrame:
     """Densities of the cosine similarities of same-class and of different-class pairs.
 
     Args:
-        query, gallery, relevance, exclude_self, block: as in `misalignment`.
+        query, gallery, relevance, exclude_self, block, scorer: as in `misalignment`.
         bins: equal bins of [-1, 1].
 
     Returns:
@@ -135,7 +142,9 @@ def similarity_histograms(
     if bins < 1:
         raise XgapError(f"bins must be at least 1, not {bins}")
     counts = np.zeros((2, bins), dtype=np.int64)
-    for scores, grades, ignored in graded_blocks(query, gallery, relevance, exclude_self=exclude_self, block=block):
+    for scores, grades, ignored in graded_blocks(
+        query, gallery, relevance, exclude_self=exclude_self, block=block, scorer=scorer
+    ):
         cell = scores.double().add_(1).mul_(bins / 2).long().clamp_(0, bins - 1)  # rounding may leave [-1, 1]
         for side, of in zip(counts, (grades > 0, grades <= 0), strict=True):
             side += torch.bincount(cell[of & ~ignored], minlength=bins).cpu().numpy()
@@ -157,6 +166,7 @@ def similarity_overlap(
     bins: int = 200,
     exclude_self: bool = True,
     block: int | None = None,
+    scorer: str | Scorer | ScoreFunction = COSINE,
 ) -> float:
     """Overlap (intersection over union) of the densities of same-class and different-class similarities.
 

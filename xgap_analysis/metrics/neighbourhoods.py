@@ -12,6 +12,8 @@ from xgap_analysis.core.features import Features
 from xgap_analysis.core.relevance import HasRelevance, Relevance
 from xgap_analysis.metrics.graded import graded_blocks
 from xgap_analysis.scoring.blocks import ScoreNormaliser, descending
+from xgap_analysis.scoring.cosine import COSINE
+from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
 
 
 def nearest(scores: Float[Tensor, "b m"], k: int) -> Bool[Tensor, "b m"]:
@@ -28,6 +30,7 @@ def nearest_items(
     relevance: Relevance | HasRelevance,
     k: int = 8,
     normalise: ScoreNormaliser | None = None,
+    scorer: str | Scorer | ScoreFunction = COSINE,
 ) -> pd.DataFrame:
     """The k nearest gallery items of one query, as `retrieval` ranks them.
 
@@ -40,7 +43,7 @@ def nearest_items(
     if k < 1:
         raise XgapError(f"a query has at least 1 neighbour, not {k}")
     asked = query.select([query_id])
-    scores, grades, ignored = next(graded_blocks(asked, gallery, relevance, exclude_self=True, block=1))
+    scores, grades, ignored = next(graded_blocks(asked, gallery, relevance, exclude_self=True, block=1, scorer=scorer))
     scores = scores.masked_fill(ignored, -math.inf)
     if normalise is not None:
         scores = normalise(scores).masked_fill(ignored, -math.inf)
@@ -56,7 +59,13 @@ def nearest_items(
 
 
 def k_occurrence(
-    query: Features, gallery: Features, k: int = 10, exclude_self: bool = True, *, block: int | None = None
+    query: Features,
+    gallery: Features,
+    k: int = 10,
+    exclude_self: bool = True,
+    *,
+    block: int | None = None,
+    scorer: str | Scorer | ScoreFunction = COSINE,
 ) -> Int[Tensor, " m"]:
     """N_k: for each gallery item, the number of queries that have it among their k nearest items.
 
@@ -76,7 +85,9 @@ def k_occurrence(
     """
     counts = torch.zeros(len(gallery), dtype=torch.long, device=query.vectors.device)
     nothing = Relevance.from_qrels({})
-    for scores, _, ignored in graded_blocks(query, gallery, nothing, exclude_self=exclude_self, block=block):
+    for scores, _, ignored in graded_blocks(
+        query, gallery, nothing, exclude_self=exclude_self, block=block, scorer=scorer
+    ):
         least = int((~ignored).sum(dim=1).min())
         if not 1 <= k <= least:
             raise XgapError(f"k must lie between 1 and the {least} items that a query can choose from, not {k}")
@@ -85,7 +96,13 @@ def k_occurrence(
 
 
 def hubness(
-    query: Features, gallery: Features, k: int = 10, exclude_self: bool = True, *, block: int | None = None
+    query: Features,
+    gallery: Features,
+    k: int = 10,
+    exclude_self: bool = True,
+    *,
+    block: int | None = None,
+    scorer: str | Scorer | ScoreFunction = COSINE,
 ) -> pd.DataFrame:
     """How unevenly the gallery's items are chosen as neighbours; one row.
 
@@ -105,7 +122,7 @@ def hubness(
     Flexer and Schnitzer, Choosing lp norms in high-dimensional spaces based on hub analysis, Neurocomputing 2015
     (scikit-hubness asks for more than 2k; Radovanovic et al. for two standard deviations above the mean).
     """
-    counts = k_occurrence(query, gallery, k, exclude_self, block=block).double()
+    counts = k_occurrence(query, gallery, k, exclude_self, block=block, scorer=scorer).double()
     spread = counts - counts.mean()
     std = float(spread.square().mean().sqrt())
     row = {

@@ -22,7 +22,9 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.relevance import BoundRelevance
 from xgap_analysis.scoring.blocks import BUDGET, ScoreNormaliser, block_of, check_pair, descending, score_blocks
-from xgap_analysis.scoring.cosine import products
+from xgap_analysis.scoring.cosine import COSINE, cosine, products
+from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
+from xgap_analysis.scoring.scorer import scorer as as_scorer
 
 SCORE = 8  # bytes of working memory that a similarity costs
 QUERIES = 512  # of a block, at most: more gain no speed
@@ -58,18 +60,21 @@ def relevant_ranks(
     exclude_self: bool,
     block: int | None,
     normalise: ScoreNormaliser | None,
+    scorer: str | Scorer | ScoreFunction = COSINE,
 ) -> Iterator[Ranks]:
     """The ranks of all relevant items, a block of queries at a time; the order is that of `descending`.
 
     What is left out is in no ranking. `normalise` and `block` are those of `retrieval`.
     """
     check_pair(query, gallery, block)
+    scoring = as_scorer(scorer)
+    exact = scoring.function is cosine  # only close calls of cosines are computed again in double precision
     vectors = gallery.vectors.to(query.vectors.device)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # its threads start with the first work
-        if vectors.device.type == "cpu" and normalise is None:
+        if vectors.device.type == "cpu" and normalise is None and exact:
             yield from _screened(query.vectors, vectors, bound, exclude_self, block, pool)
             return
-        for start, stop, scores in score_blocks(query, gallery, block=block):
+        for start, stop, scores in score_blocks(query, gallery, scoring, block=block):
             ignored = bound.ignored(start, stop, exclude_self).to(scores.device)
             scores = scores.masked_fill_(ignored, -math.inf)
             if normalise is not None:

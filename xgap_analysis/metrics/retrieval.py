@@ -16,6 +16,8 @@ from xgap_analysis.core.features import Features
 from xgap_analysis.core.relevance import BoundRelevance, HasRelevance, Relevance
 from xgap_analysis.metrics.ranks import Ranks, relevant_ranks
 from xgap_analysis.scoring.blocks import ScoreNormaliser
+from xgap_analysis.scoring.cosine import COSINE
+from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
 
 CUTOFF = 10  # of nDCG and mP
 _COUNTED: ContextVar[bool] = ContextVar("whether the caller counts queries without a relevant item", default=False)
@@ -43,6 +45,7 @@ def retrieval(
     exclude_self: bool = True,
     block: int | None = None,
     normalise: ScoreNormaliser | None = None,
+    scorer: str | Scorer | ScoreFunction = COSINE,
 ) -> pd.DataFrame:
     """How well the gallery's items that answer a query are ranked by cosine similarity; one row a query.
 
@@ -73,6 +76,8 @@ def retrieval(
             grows with `block * m`; see `block_of`).
         normalise: changes a block of similarities `[b, m]` before the ranking (a hubness correction, say); what is
             left out of a row's ranking comes as minus infinity, and each row must depend on its own query only.
+        scorer: how a pair is scored: a name (`"cosine"`), with options or without, or a function of one block (see
+            `xgap_analysis.scoring`). Cosine ranks are exact.
 
     Returns:
         n rows, indexed by query id ("query"), all columns numeric; with `ap_trapezoid` besides (see `revisited`) where
@@ -86,7 +91,7 @@ def retrieval(
     """
     if not isinstance(relevance, Relevance):
         relevance = relevance.relevance()
-    frame = _evaluate(query, gallery, relevance, ks, exclude_self, block, normalise)
+    frame = _evaluate(query, gallery, relevance, ks, exclude_self, block, normalise, scorer)
     return frame if relevance.junk else frame.drop(columns="ap_trapezoid")
 
 
@@ -146,13 +151,14 @@ def _evaluate(
     exclude_self: bool,
     block: int | None,
     normalise: ScoreNormaliser | None,
+    scorer: str | Scorer | ScoreFunction = COSINE,
     where: str = "",
 ) -> pd.DataFrame:
     if not all(k >= 1 for k in ks):
         raise XgapError(f"the cut-offs ks must be 1 or more, not {tuple(ks)}")
     bound = relevance.bind(query.ids, gallery.ids)
     apart = exclude_self and query.has_items_of(gallery)
-    ranked = relevant_ranks(query, gallery, bound, exclude_self=apart, block=block, normalise=normalise)
+    ranked = relevant_ranks(query, gallery, bound, exclude_self=apart, block=block, normalise=normalise, scorer=scorer)
     parts = [_measure(ranks, ks) for ranks in ranked]
     columns = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
     frame = pd.DataFrame(columns, index=pd.Index(query.ids, name="query"))

@@ -111,7 +111,9 @@ def move_sides(lambda_: float, images: Features, texts: Features, *more: Feature
     """
     if lambda_ == 0:
         return images, texts, *more
-    fitted = correction("gap-shift", lambda_=lambda_).fit(Calibration(images, texts, "what is shown"))
+    fitted = correction("gap-shift", lambda_=lambda_).fit(
+        Calibration({f.space: f for f in (images, texts)}, "what is shown")
+    )
     return tuple(fitted(side) for side in (images, texts, *more))
 
 
@@ -126,8 +128,8 @@ def gap_numbers(
 ) -> dict[str, float]:
     """`modality_gap`, `zero_shot_top1`, `ap_image_to_text` and `ap_text_to_image`: numbers that follow the two sides.
 
-    With the pairs and the queries of an evaluation they are those of `Study.gaps` and `Study.run`. What cannot be computed
-    (no classes, no labels) is left out.
+    With the pairs and the queries of an evaluation they are those of `Study.gaps` and `Study.run`. What cannot be
+    computed (no classes, no labels) is left out.
 
     Args:
         images, texts: `[n, d]` and `[m, d]`.

@@ -1,17 +1,33 @@
-"""Cosine similarity: the product of unit rows, exact to the rounding of float32."""
+"""Cosine similarity: the product of unit rows, in double precision and rounded to float32."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from xgap_analysis.scoring.scorer import Scorer, register_scorer
+
 GALLERY_CHUNK = 4096  # gallery rows in double precision at a time: what a processor's cache holds
+
+
+@register_scorer("cosine")
+def cosine(query: Float[Tensor, "b d"], gallery: Float[Tensor, "m d"]) -> Float[Tensor, "b m"]:
+    """The cosine of unit rows, in [-1, 1].
+
+    Equal similarities stay equal whatever the block's size, the device and the order of the sum: a float32 product
+    separates about a third of the ties of quantised vectors, and changes its last bits with the block.
+    """
+    return products(query, gallery, out=torch.empty(len(query), len(gallery), device=query.device))
 
 
 def products(
     rows: Float[Tensor, "b d"], gallery: Float[Tensor, "m d"], out: Float[Tensor, "b m"]
 ) -> Float[Tensor, "b m"]:
-    """The products of two sides' unit rows in double precision, rounded to the float32 of `out`."""
+    """The products of unit rows in double precision, rounded to the float32 of `out`."""
     rows = rows.double()
     for first in range(0, len(gallery), GALLERY_CHUNK):
         chunk = gallery[first : first + GALLERY_CHUNK].to(rows.device).double()
         out[:, first : first + len(chunk)] = rows @ chunk.T
     return out
+
+
+COSINE = Scorer("cosine", cosine)

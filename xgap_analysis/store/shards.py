@@ -132,6 +132,7 @@ def _is_running(pid: int) -> bool:
 
 
 def json_bytes(value: Mapping[str, Any]) -> bytes:
+    """A mapping as the bytes of a JSON file that a person can read."""
     return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
@@ -148,6 +149,7 @@ def read_about(folder: Path) -> dict[str, Any] | None:
 
 
 def versions() -> dict[str, str]:
+    """The versions that are recorded beside an entry."""
     versions = {"python": platform.python_version(), "torch": str(torch.__version__)}
     with contextlib.suppress(metadata.PackageNotFoundError):
         versions["xgap-analysis"] = metadata.version("xgap-analysis")

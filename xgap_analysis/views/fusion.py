@@ -1,9 +1,12 @@
-"""Native and inverted queries asked together."""
+"""Native and inverted queries scored together."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
+from xgap_analysis.views.view import View, register_view
 
 
 def fuse(native: Features, inverted: Features, weight: float = 0.5) -> Features:
@@ -29,3 +32,32 @@ def fuse(native: Features, inverted: Features, weight: float = 0.5) -> Features:
     other = inverted.select(native.ids).vectors.double()
     mixed = (1 - weight) * native.vectors.double() + weight * other.to(native.vectors.device)
     return replace(native, vectors=mixed, provenance={**native.provenance, "fused_with": dict(inverted.provenance)})
+
+
+@register_view("fuse", modality=None)
+def fused(
+    model: Any,
+    items: Any,
+    *views: View,
+    weight: float = 0.5,
+    transform: Callable[[Features], Features] = lambda features: features,
+    **context: Any,
+) -> Features:
+    """The fusion of two views of the same items; see `fuse`.
+
+    Args:
+        model, items: as of both views.
+        views: two, such as `image` and `oti`.
+        weight: the share of the second.
+        transform: applied to each before they are mixed: a correction is made for one space, and they lie in two.
+        context: offered to both views.
+
+    Raises:
+        XgapError: not two views, views of different modalities, or as `fuse`.
+    """
+    if len(views) != 2 or not all(isinstance(v, View) for v in views):
+        raise XgapError(f"fuse takes two views, as in fuse(image, oti, weight=0.3), not {len(views)}")
+    if views[0].modality != views[1].modality:
+        raise XgapError(f"fuse takes two views of the same items, not of {views[0].modality} and {views[1].modality}")
+    first, second = (transform(v(model, items, **context)) for v in views)
+    return fuse(first, second, weight)

@@ -10,8 +10,10 @@ import pandas as pd
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.corrections import CORRECTIONS, Correction
 from xgap_analysis.datasets import Dataset
-from xgap_analysis.experiments.study import COMPARISONS, Comparison, Evaluation, Study, main_rows
+from xgap_analysis.experiments import COMPARISONS, Comparison, Evaluation, Study, main_rows
 from xgap_analysis.models.tower import DualEncoder
+from xgap_analysis.scoring import SCORERS, ScoreFunction, Scorer, scorer
+from xgap_analysis.views import Precomputed
 from xgap_analysis.widgets.debounce import Debounced
 from xgap_analysis.widgets.heat import HeatTable
 from xgap_analysis.widgets.neighbours import NeighbourExplorer
@@ -52,6 +54,7 @@ class VariantBoard(Panel):
             c if isinstance(c, str) else c.name: c for c in study.comparisons
         }
         self._corrections: dict[str, str | Correction] = {str(c): c for c in study.corrections}
+        self._scorers: dict[str, str | Scorer | ScoreFunction] = {str(scorer(s)): s for s in study.scorers}
         self._evaluations: dict[tuple[str, str], Evaluation] = {}
         self._plots = dict(plots or {})
 
@@ -62,6 +65,7 @@ class VariantBoard(Panel):
             "datasets": _picker("data sets", list(self._datasets), list(self._datasets)),
             "comparisons": _picker("comparisons", more_comparisons, list(self._comparisons)),
             "corrections": _picker("corrections", more_corrections, list(self._corrections)),
+            "scorers": _picker("scorers", list(dict.fromkeys([*self._scorers, *SCORERS])), list(self._scorers)),
         }
         self._run = ipywidgets.Button(
             description="run", icon="play", tooltip="compute what is chosen", button_style="primary"
@@ -92,7 +96,7 @@ class VariantBoard(Panel):
 
     @property
     def chosen(self) -> dict[str, tuple[str, ...]]:
-        """The names that are chosen: `models`, `datasets`, `comparisons` and `corrections`."""
+        """The names that are chosen: `models`, `datasets`, `comparisons`, `corrections` and `scorers`."""
         return {part: tuple(picker.value) for part, picker in self._pick.items()}
 
     def run(self) -> None:
@@ -134,15 +138,16 @@ class VariantBoard(Panel):
             datasets=[self._datasets[dataset]],
             comparisons=[self._comparisons.get(c, c) for c in chosen["comparisons"]],
             corrections=[self._corrections.get(c, c) for c in chosen["corrections"]],
+            scorers=[self._scorers.get(s, s) for s in chosen["scorers"]],
         )
         key = (model, dataset)
         if key in self._evaluations:
-            self._evaluations[key] = self._evaluations[key].with_cells(study.comparisons, study.corrections)
+            self._evaluations[key] = self._evaluations[key].with_cells(study)
         else:
             (self._evaluations[key],) = study.evaluations()
         return self._evaluations[key]
 
-    def _loaded(self, model: str) -> str | DualEncoder:
+    def _loaded(self, model: str) -> str | DualEncoder | Precomputed:
         return next(
             (evaluation.model for (name, _), evaluation in self._evaluations.items() if name == model),
             self._models[model],
@@ -154,6 +159,7 @@ class VariantBoard(Panel):
             return self.results
         rows, chosen = main_rows(self.results), self.chosen
         columns = {"models": "model", "datasets": "dataset", "comparisons": "comparison", "corrections": "correction"}
+        columns["scorers"] = "scorer"
         for part, column in columns.items():
             rows = rows[rows[column].isin(chosen[part])]
         return rows.reset_index(drop=True)
@@ -173,7 +179,7 @@ class VariantBoard(Panel):
         """Opens the neighbours behind a cell."""
         comparisons = dict.fromkeys([row["baseline"], row["comparison"]])
         corrections = dict.fromkeys(["none", row["correction"]])
-        chosen = {"comparisons": list(comparisons), "corrections": list(corrections)}
+        chosen = {"comparisons": list(comparisons), "corrections": list(corrections), "scorers": [row["scorer"]]}
 
         def done(evaluation: Evaluation) -> None:
             given = [self._corrections.get(c, c) for c in corrections]
@@ -256,10 +262,10 @@ def _dataset_name(dataset: str | Dataset) -> str:
 
 
 def _with(before: pd.DataFrame, made: pd.DataFrame) -> pd.DataFrame:
-    """A table with rows that take the place of older ones of the same model, data set, comparison and correction."""
+    """A table with rows in the place of older ones of the same model, dataset, comparison, correction, scorer."""
     if not len(before):
         return made
-    key = ["model", "dataset", "comparison", "correction"]
+    key = ["model", "dataset", "comparison", "correction", "scorer"]
     new = pd.MultiIndex.from_frame(made[key])
     kept = before[~pd.MultiIndex.from_frame(before[key]).isin(new)]
     return pd.concat([kept, made], ignore_index=True) if len(kept) else made

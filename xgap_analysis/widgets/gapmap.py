@@ -13,7 +13,7 @@ import pandas as pd
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.relevance import Relevance
-from xgap_analysis.experiments.study import Evaluation
+from xgap_analysis.experiments import Evaluation
 from xgap_analysis.plots.maps import METHODS, PlaneMap, cosines, gap_numbers, move_sides, partners, plane_map
 from xgap_analysis.widgets.debounce import Debounced
 from xgap_analysis.widgets.items import Items, shortened
@@ -352,7 +352,8 @@ class GapMap(Panel):
     def name(self) -> str:
         """gapmap, model, data set, map, shift."""
         scene = self._stands()
-        return f"gapmap-{self.evaluation.model.name}-{self.evaluation.data.name}-{scene.plane.method}-lambda={scene.lambda_:g}"
+        model, data = self.evaluation.model.name, self.evaluation.data.name
+        return f"gapmap-{model}-{data}-{scene.plane.method}-lambda={scene.lambda_:g}"
 
 
 def _numbers_table(first: Mapping[str, float], now: Mapping[str, float], lambda_: float) -> str:

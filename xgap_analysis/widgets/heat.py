@@ -14,7 +14,7 @@ WIDTH, LABEL = "134px", "196px"
 STEPS = (-0.6, -0.2, 0.2, 0.6)  # of the largest difference on screen
 TINTS = ("#EDB84D", "#F6E0B3", "#F7F7F7", "#BBD7E8", "#7FB8DA")  # lower to higher, as in figures; black on all is read
 BASELINE, MISSING = "#FFFFFF", "#DDDDDD"
-ABOUT = ["model", "dataset", "split", "correction"]
+ABOUT = ["model", "dataset", "split", "correction", "scorer"]
 
 
 class HeatTable(ipywidgets.VBox):

@@ -1,4 +1,4 @@
-"""The pictures and words of an evaluation's items, ready for a page. Captions and names are data: they are never markup."""
+"""Images and words of an evaluation's items, ready for a page. Captions and names are data, never markup."""
 
 import base64
 import io
@@ -8,7 +8,7 @@ from functools import cached_property, lru_cache
 from PIL import Image, ImageOps
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.experiments.study import Evaluation, Study
+from xgap_analysis.experiments import Evaluation, Study
 from xgap_analysis.views.encode import UNREADABLE
 from xgap_analysis.widgets.style import SHOWN
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.corrections import CORRECTIONS, Correction, correction
-from xgap_analysis.experiments.study import COMPARISONS, MODALITY, Comparison, Evaluation
+from xgap_analysis.experiments import COMPARISONS, Comparison, Evaluation
 from xgap_analysis.widgets.cards import HINT, Card, CardRow
 from xgap_analysis.widgets.debounce import Debounced
 from xgap_analysis.widgets.items import Items
@@ -54,9 +54,9 @@ class NeighbourExplorer(Panel):
     ) -> None:
         self.evaluation, self.items = evaluation, Items(evaluation)
         known = [*evaluation.study.comparisons, *comparisons]
-        self._comparisons = COMPARISONS | {c.name: c for c in known if isinstance(c, Comparison)}
+        self._comparisons = COMPARISONS | {c.name: c for c in map(evaluation.study.comparison, known)}
         chosen = [c.name if isinstance(c, Comparison) else evaluation.study.comparison(c).name for c in comparisons]
-        asking = {MODALITY[self._comparisons[name].query] for name in chosen}
+        asking = {self._comparisons[name].query.modality for name in chosen}
         if len(asking) != 1:
             raise XgapError(
                 "the comparisons of one explorer ask with the same modality: all with images, or with texts"
@@ -76,7 +76,7 @@ class NeighbourExplorer(Panel):
         self._found: Sequence[str] = self._ids
         self._page = 0
 
-        alike = [name for name, c in self._comparisons.items() if MODALITY[c.query] == self.space]
+        alike = [name for name, c in self._comparisons.items() if c.query.modality == self.space]
         offered = list(dict.fromkeys([*by, *CORRECTIONS]))
         self._pick_comparisons = ipywidgets.SelectMultiple(
             options=alike, value=chosen, rows=4, description="comparisons", layout={"width": "250px"}
@@ -150,7 +150,7 @@ class NeighbourExplorer(Panel):
     def _show(self, query: str, k: int, rankings: list[pd.DataFrame]) -> None:
         self._shown = (query, k)
         ranks = [dict(zip(frame["item"], frame["rank"], strict=True)) for frame in rankings]
-        spaces = ["class" if c.task == "zero-shot" else MODALITY[c.gallery] for _, c, _ in self._rows]
+        spaces = ["class" if c.task == "zero-shot" else c.gallery.modality for _, c, _ in self._rows]
         heads = [frame.head(k).assign(space=space) for frame, space in zip(rankings, spaces, strict=True)]
         self.rankings = {title: head for (title, _, _), head in zip(self._rows, heads, strict=True)}
         for _ in range(len(self._lines), len(heads)):
@@ -211,7 +211,7 @@ class NeighbourExplorer(Panel):
                 f"rows = {[(title, c.name, by) for title, c, by in self._rows]!r}",
                 "pd.concat(",
                 "    {",
-                f"        title: evaluation.ranking({query!r}, evaluation.study.comparison(name), by, k={k}, seed={seed})",
+                f"        title: evaluation.ranking({query!r}, name, by, k={k}, seed={seed})",
                 "        for title, name, by in rows",
                 "    },",
                 '    names=["row", "place"],',

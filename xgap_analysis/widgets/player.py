@@ -11,7 +11,7 @@ import pandas as pd
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
-from xgap_analysis.experiments.study import Evaluation
+from xgap_analysis.experiments import Evaluation
 from xgap_analysis.metrics import nearest_items, similarity_histograms
 from xgap_analysis.plots.maps import PlaneMap, plane_map
 from xgap_analysis.views.inversion.invert import STEPS, Inversion
@@ -111,8 +111,9 @@ class InversionPlayer(Panel):
         self._rows = ipywidgets.VBox([ipywidgets.HBox(line) for line in self._lines])
         beside = ipywidgets.VBox([self._search, self._list, self._about], layout={"padding": "0 0 0 12px"})
         method = "OTI" if side == "image" else "OVI"
+        named = f"{evaluation.data.name} ({evaluation.data.split_name})"
         super().__init__(
-            f"Inversion player ({method}) · {evaluation.model.name} on {evaluation.data.name} ({evaluation.data.split_name})",
+            f"Inversion player ({method}) · {evaluation.model.name} on {named}",
             [
                 ipywidgets.HBox([self._play, self._step]),
                 ipywidgets.HBox([self._plot, beside]),
@@ -250,7 +251,7 @@ class InversionPlayer(Panel):
 
     def code(self) -> str:
         """Python that gives the neighbours and the figure on screen."""
-        query, step = self._shown
+        (query, step), seed = self._shown, self.evaluation.study.seeds[0]
         return "\n".join(
             [
                 "import xgap_analysis as xg",
@@ -258,8 +259,8 @@ class InversionPlayer(Panel):
                 "from xgap_analysis.metrics import nearest_items",
                 "",
                 evaluation_code(self.evaluation, ["OTI-I" if self.side == "image" else "OVI-T"], ["none"]),
-                f'native, gallery = evaluation.view({self.side!r}, "queries"), evaluation.view({self.side!r}, "gallery")',
-                f"inversion = evaluation.inversion(native, seed={self.evaluation.study.seeds[0]}, snapshots={self.steps})",
+                f'native, gallery = (evaluation.view({self.side!r}, part) for part in ("queries", "gallery"))',
+                f"inversion = evaluation.inversion(native, seed={seed}, snapshots={self.steps})",
                 f"relevance = evaluation.data.relevance({self.evaluation.study.level!r})",
                 f"snapshot = inversion.snapshots[{step}]",
                 f"histogram = xg.similarity_histograms(snapshot, gallery, relevance, bins={BINS})",

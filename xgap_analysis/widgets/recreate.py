@@ -7,7 +7,8 @@ from dataclasses import fields, replace
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.corrections import Correction
 from xgap_analysis.datasets import Dataset, load_dataset
-from xgap_analysis.experiments.study import Comparison, Evaluation, Study
+from xgap_analysis.experiments import Comparison, Evaluation, Study
+from xgap_analysis.scoring import ScoreFunction, Scorer, scorer
 
 PLAIN = ("level", "fit_split", "seeds", "steps", "tokens", "only", "on_error", "device")
 
@@ -25,6 +26,7 @@ def study_code(
     corrections: Iterable[str | Correction],
     split: str | None = None,
     limit: int | None = None,
+    scorers: Iterable[str | Scorer | ScoreFunction] = (),
 ) -> str:
     """`xg.Study(...)` with the parameters of a study, those that are not the defaults."""
     default = {f.name: f.default for f in fields(Study)}
@@ -37,6 +39,7 @@ def study_code(
         f"{list(datasets)!r}",
         f"[{', '.join(map(comparison_code, comparisons))}]",
         f"{[str(by) for by in corrections]!r}",
+        *([f"scorers={names}"] if (names := [str(scorer(s)) for s in scorers or study.scorers]) != ["cosine"] else []),
         *(f"{name}={value!r}" for name, value in given.items()),
         *([f"store=xg.{study.store!r}"] if study.store is not None else []),
     ]
@@ -49,7 +52,8 @@ def evaluation_code(
     """Code after which `evaluation` is an evaluation like this one."""
     found = by_name(evaluation.data)
     if found is None:
-        return f"# {evaluation.data.name!r} cannot be loaded by its name: `evaluation` is the one that the widget was made with."
+        name = evaluation.data.name
+        return f"# {name!r} cannot be loaded by its name: `evaluation` is the one that the widget was made with."
     split, limit = found
     study = replace(evaluation.study, precision=evaluation.model.precision)
     made = study_code(study, [evaluation.model.name], [evaluation.data.name], comparisons, corrections, split, limit)

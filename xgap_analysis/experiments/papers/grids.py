@@ -1,7 +1,7 @@
 """Grids by name: the tables of the debate, ready to run on any model and data set."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from xgap_analysis.core.errors import XgapError, unknown_name
@@ -34,7 +34,7 @@ class Grid:
         paper_models, paper_datasets: what its paper ran it on; `"paper"` among the names stands for them.
         averages: rows of means.
         papers: whose published figures stand beside ours, the first that has one (keys of `published.csv`).
-        tokens, at_steps: of a table of inversion dynamics: numbers of pseudo-tokens, and the steps that are judged.
+        axes: as in `Study`.
     """
 
     comparisons: tuple[str, ...]
@@ -46,8 +46,7 @@ class Grid:
     paper_datasets: tuple[str, ...] = ()
     averages: tuple[Average, ...] = ()
     papers: tuple[str, ...] = ()
-    tokens: tuple[int, ...] = ()
-    at_steps: tuple[int, ...] = ()
+    axes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 LANDMARKS = ("roxford5k", "rparis6k")
@@ -126,13 +125,15 @@ GRIDS = {
         papers=("cross-the-gap", "reevaluating"),
     ),
     "drift": Grid(
-        comparisons=("OTI-I",),
+        comparisons=("I-I", "OTI-I"),
         limit=20,
         paper_models=("ViT-B-32/openai",),
         paper_datasets=("stanford-cars",),
         papers=("cross-the-gap",),
-        tokens=(1, 2, 4, 8, 16),
-        at_steps=(1, 5, 10, 13, 15, 17, 25, 50, 100, 150, 250, 500, 1000),
+        axes={
+            "oti.tokens": (1, 2, 4, 8, 16),
+            "oti.steps": (1, 5, 10, 13, 15, 17, 25, 50, 100, 150, 250, 500, 1000),
+        },
     ),
     "isoclip": Grid(
         comparisons=("I-I", "OTI-I", "T-T", "OVI-T"),

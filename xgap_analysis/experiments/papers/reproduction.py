@@ -1,7 +1,7 @@
 """The papers' tables by name: the grid behind one, its averages, and the published figure beside each of ours."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,8 @@ import pandas as pd
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.experiments.papers.grids import Average, Grid, expanded, grid
-from xgap_analysis.experiments.study import OFFICIAL, Evaluation, Study
-from xgap_analysis.metrics import bootstrap_interval, paired_test, retrieval, with_verdicts
+from xgap_analysis.experiments.rows import OFFICIAL
+from xgap_analysis.experiments.study import Study
 from xgap_analysis.models.tower import DualEncoder
 
 PUBLISHED = Path(__file__).with_name("published.csv")
@@ -34,9 +34,9 @@ def reproduce(
 
     Returns:
         The tidy table of `Study.run`, with `published` (in [0, 1], a figure of the paper, never a result) and
-        `published_source`; means over data sets have rows of their own. The table `"drift"` has the columns `tokens`
-        and `step` besides. A figure stands beside ours only where ours was made as it was: on the whole task (no limit,
-        no other level or steps), on the same split, in the same precision and from the same seed. Elsewhere
+        `published_source`; means over data sets have rows of their own. The table `"drift"` has the columns
+        `oti.tokens` and `oti.steps` besides. A figure stands beside ours only where ours was made as it was: on the
+        whole task (no limit, no other level or steps), on the same split, in the same precision, from the same seed. Elsewhere
         `published_note` says what differs; the figures of Cross the Gap are of precision="fp16".
 
     Raises:
@@ -52,76 +52,27 @@ def reproduce(
 
 def run_grid(chosen: Grid, study: Study) -> pd.DataFrame:
     """The study of a named table, with the averages and the published figures that belong to it."""
-    table = drift(study, chosen.tokens, chosen.at_steps) if chosen.tokens else study.run()
+    own = {name: getattr(study, name) for name in ("limit", "only", "level", "steps", "tokens")}
+    axes = _within(chosen.axes, study.steps, study.tokens)
+    if axes:  # steps and tokens are values of the axes
+        study = replace(study, axes={**axes, **study.axes}, steps=None, tokens=None)
+    table = study.run()
     if "of_precision" not in table:
-        brought = {model.name: model.precision for model in study.models if not isinstance(model, str)}
+        brought = {model.name: model.precision for model in study.models if isinstance(model, DualEncoder)}
         table = table.assign(of_precision=table["model"].map(brought).fillna(study.precision))
     table = with_averages(table, chosen.averages)
-    own = {name: getattr(study, name) for name in ("limit", "only", "level", "steps", "tokens")}
     differs = [f"{name} is not the paper's but {value}" for name, value in own.items() if value is not None]
-    seeds = study.seeds[:1] if chosen.tokens else study.seeds
-    return with_published(table, chosen.papers, seeds=seeds, differs=differs)
+    return with_published(table, chosen.papers, seeds=study.seeds, differs=differs)
 
 
-def drift(study: Study, tokens: Sequence[int], at_steps: Sequence[int]) -> pd.DataFrame:
-    """Image retrieval along the inversion: one row for each number of pseudo-tokens and step, and one for I-I.
-
-    Args:
-        study: its `steps` are the last ones that are made, and its `tokens`, if given, the only number.
-        tokens: numbers of pseudo-tokens for each image.
-        at_steps: the steps that are judged.
-
-    Returns:
-        Columns as of `Study.run`, and `tokens` and `step`; the difference is paired, from I-I. Holm's family holds
-        all numbers of tokens and steps of one model on one data set.
-    """
-    last = study.steps or max(at_steps)
-    tables = []
-    for evaluation in study.evaluations():
-        rows: list[dict[str, Any]] = []
-        query, gallery = evaluation.view("image", "queries"), evaluation.view("image", "gallery")
-        relevance = evaluation.data.relevance(evaluation.level)
-        base = _ap(retrieval(query, gallery, relevance))
-        native = _drift_row(evaluation, base, None)
-        rows.append(native)
-        for count in (study.tokens,) if study.tokens else tokens:
-            own = replace(evaluation, study=replace(study, steps=last, tokens=count))
-            try:
-                inverted = own.inversion(query, study.seeds[0], [step for step in at_steps if step <= last])
-            except XgapError as error:  # more tokens than the model's context has room for
-                empty = dict.fromkeys(("value", "low", "high"), math.nan)
-                about = {"comparison": "OTI-I", "tokens": count, "note": " ".join(str(error).split())}
-                rows.append({**native, **empty, "n_queries": 0, "n_groups": 0, **about})
-                continue
-            for step, features in inverted.snapshots.items():
-                row = _drift_row(evaluation, _ap(retrieval(features, gallery, relevance)), base)
-                rows.append({**row, "tokens": count, "step": step})
-        tables.append(with_verdicts(pd.DataFrame(rows)))
-    return pd.concat(tables, ignore_index=True)
-
-
-def _ap(scores: pd.DataFrame) -> pd.Series:
-    """The main measure of retrieval, as in `Study.run`."""
-    return scores[OFFICIAL if OFFICIAL in scores else "ap"]
-
-
-def _drift_row(evaluation: Evaluation, ap: pd.Series, base: pd.Series | None) -> dict[str, Any]:
-    groups = [evaluation.labels.get(i, i) for i in ap.index]
-    interval = bootstrap_interval(ap, groups=groups)
-    row: dict[str, Any] = {
-        **{"model": evaluation.model.name, "dataset": evaluation.data.name, "split": evaluation.data.split_name},
-        **{"level": evaluation.level, "comparison": "I-I" if base is None else "OTI-I", "correction": "none"},
-        **{"tokens": math.nan, "step": math.nan, "baseline": "I-I", "metric": ap.name, "main": True},
-        **{"claim": 0 if base is None else 1, "control": evaluation.is_control},
-        **{"value": interval.mean, "low": interval.low, "high": interval.high, "note": ""},
-        **dict.fromkeys(("difference", "difference_low", "difference_high", "p_value"), math.nan),
-        **{"n_queries": int(ap.notna().sum()), "n_groups": interval.n_groups},
-    }
-    if base is not None:
-        test = paired_test(base, ap, groups=groups)
-        row |= {"difference": test.difference, "difference_low": test.low, "difference_high": test.high}
-        row |= {"p_value": test.p_value, "n_groups": test.n_groups}
-    return row
+def _within(axes: Mapping[str, Sequence[int]], steps: int | None, tokens: int | None) -> dict[str, Sequence[int]]:
+    """A table's axes up to a number of steps, and at one number of pseudo-tokens, where these are given."""
+    chosen = dict(axes)
+    if tokens is not None and "oti.tokens" in chosen:
+        chosen["oti.tokens"] = (tokens,)
+    if steps is not None and "oti.steps" in chosen:
+        chosen["oti.steps"] = tuple(step for step in chosen["oti.steps"] if step <= steps) or (steps,)
+    return chosen
 
 
 def with_averages(table: pd.DataFrame, averages: Sequence[Average]) -> pd.DataFrame:
@@ -212,7 +163,8 @@ def _differences(figure: dict[Any, Any], row: dict[Any, Any], seeds: Sequence[in
 def _cell(row: dict[Any, Any]) -> tuple[Any, ...]:
     """What a figure is told by; a SLIP checkpoint by its architecture."""
     model = row["model"].partition("/")[0] if row["model"].startswith("SLIP-") else row["model"]
-    at = tuple(None if pd.isna(row.get(name)) else int(row[name]) for name in ("tokens", "step"))
+    values = (row.get("oti.tokens", row.get("tokens")), row.get("oti.steps", row.get("step")))
+    at = tuple(None if value is None or pd.isna(value) else int(value) for value in values)
     return (model, row["dataset"], row["comparison"], row["correction"], _printed(row["metric"]), *at)
 
 

@@ -1,0 +1,77 @@
+"""The parser of the `xgap` command, and its exit codes.
+
+Exit codes: 0, 2 for a user's mistake (one sentence on stderr; `XGAP_DEBUG=1` shows where it arose), 1 for a notebook
+that failed or a check that found something, 130 after Ctrl-C. What is heavy is imported by the command that needs it.
+"""
+
+import inspect
+import os
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Union
+
+import tyro
+
+from xgap_analysis.cli.datasets import Datasets
+from xgap_analysis.cli.doctor import Doctor
+from xgap_analysis.cli.encode import Encode
+from xgap_analysis.cli.invert import Invert
+from xgap_analysis.cli.models import Models
+from xgap_analysis.cli.output import note, show_warning
+from xgap_analysis.cli.report import Report
+from xgap_analysis.cli.store import Store
+from xgap_analysis.cli.study import Study
+from xgap_analysis.cli.train import Train
+from xgap_analysis.core.errors import XgapError
+
+COMMANDS: Mapping[str, Any] = {
+    c.__name__.lower(): c for c in (Models, Datasets, Encode, Invert, Study, Train, Report, Store, Doctor)
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Args:
+        argv: arguments without the program's name; the process's own by default.
+    """
+    args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    try:
+        command = _parse(args)
+        with warnings.catch_warnings():
+            warnings.showwarning = show_warning
+            code: int = command.run()
+        sys.stdout.flush()
+        return code
+    except SystemExit as stop:  # the parser's: 0 after --help, 2 after a mistake
+        return stop.code if isinstance(stop.code, int) else 2
+    except KeyboardInterrupt:
+        note("stopped; finished shards are kept, and the same command goes on from there")
+        return 130
+    except BrokenPipeError:  # whoever read our output, `head` say, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (XgapError, OSError) as error:
+        if os.environ.get("XGAP_DEBUG", "0") != "0":
+            raise
+        note("error: " + " ".join(str(error).split()))
+        return 2
+
+
+def _parse(args: Sequence[str]) -> Any:
+    config = (tyro.conf.FlagCreatePairsOff,)
+    if args[0] in COMMANDS:
+        chosen = COMMANDS[args[0]]
+        about = inspect.cleandoc(chosen.__doc__)
+        return tyro.cli(chosen, prog=f"xgap {args[0]}", description=about, args=args[1:], config=config)
+    each = [
+        Annotated[c, tyro.conf.subcommand(name, description=inspect.cleandoc(c.__doc__).splitlines()[0])]
+        for name, c in COMMANDS.items()
+    ]
+    about = (
+        "Intra-modal misalignment, modality inversion and the modality gap in CLIP-like models.\n\n"
+        "Example:\n    xgap study --comparisons I-I OTI-I --limit 50\n    xgap COMMAND --help"
+    )
+    any_of_them: Any = Union[tuple(each)]  # noqa: UP007  a union of what is in a list has no other form
+    return tyro.cli(any_of_them, prog="xgap", description=about, args=args, config=config)

@@ -1,0 +1,111 @@
+"""The one shape of every registry: entries by name, from a decorator, an installed package or a notebook cell."""
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import entry_points
+from typing import Any, Generic, TypeVar
+
+from xgap_analysis.core.errors import XgapError, unknown_name
+
+Entry = TypeVar("Entry")
+
+
+class Registry(Mapping[str, Entry], Generic[Entry]):
+    """Entries of one kind by name.
+
+    A package brings entries of its own by naming a module in its entry points, in the group
+    `xgap_analysis.<kind>s`; importing the module registers them.
+
+    Args:
+        kind: what one entry is, for error messages: `"view"`, `"scorer"`, `"correction"`, ...
+        code: the function that an entry was made from; tells a cell that runs again from a name taken twice.
+    """
+
+    def __init__(self, kind: str, code: Callable[[Entry], Any]) -> None:
+        self.kind = kind
+        self._code = code
+        self._entries: dict[str, Entry] = {}
+        self._loaded = False
+
+    def add(self, name: str, entry: Entry) -> None:
+        """Register an entry. The code that registered a name may do so again: the new entry replaces the old one,
+        and a warning says so.
+
+        Raises:
+            XgapError: the name is taken by other code, or is not callable.
+        """
+        if not callable(self._code(entry)):
+            raise XgapError(f"{self.kind} {name!r} must be a function, not {self._code(entry)!r}")
+        if name in self._entries:
+            before, after = (origin(self._code(e)) for e in (self._entries[name], entry))
+            if before != after and not before[0] == after[0] == "__main__":
+                what = f"there is a {self.kind} named {name!r} already, from {'.'.join(before)}"
+                raise XgapError(f"{what}; register yours under another name")
+            warnings.warn(f"the {self.kind} {name!r} is replaced by its new definition", stacklevel=3)
+        self._entries[name] = entry
+
+    def remove(self, name: str) -> None:
+        """Forget an entry, such as one that a test has added; an unknown name is an error (see `[]`)."""
+        _ = self[name]
+        del self._entries[name]
+
+    def __getitem__(self, name: str) -> Entry:
+        """An entry by name.
+
+        Raises:
+            XgapError: an unknown name (the nearest are given).
+        """
+        if name not in self._entries:
+            self._load()
+        if name not in self._entries:
+            raise unknown_name(self.kind, name, self._entries)
+        return self._entries[name]
+
+    def __contains__(self, name: object) -> bool:
+        if name not in self._entries:
+            self._load()
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        self._load()
+        return iter(dict(self._entries))
+
+    def __len__(self) -> int:
+        self._load()
+        return len(self._entries)
+
+    def _load(self) -> None:
+        """Imports, once, what installed packages bring."""
+        if not self._loaded:
+            self._loaded = True
+            for entry in entry_points(group=f"xgap_analysis.{self.kind}s"):
+                entry.load()
+
+
+def check_options(kind: str, name: str, maker: Callable[..., Any], leading: int, options: Mapping[str, Any]) -> None:
+    """Refuses options that a function does not take.
+
+    Args:
+        kind, name: for the message.
+        maker: the function; its first `leading` parameters are given by the caller and are no options.
+        leading: their number.
+        options: by name.
+
+    Raises:
+        XgapError: an unknown option (the nearest are given).
+    """
+    parameters = list(inspect.signature(maker).parameters.values())[leading:]
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+        return
+    known = [p.name for p in parameters if p.kind is not inspect.Parameter.VAR_POSITIONAL]
+    for option in options:
+        if option not in known:
+            raise unknown_name(f"option of {name}" if name else f"option of this {kind}", option, known)
+
+
+def origin(function: Any) -> tuple[str, str]:
+    """The module and the qualified name that a function (or what is made of one) was defined with."""
+    function = getattr(function, "func", function)  # of a functools.partial
+    module = getattr(function, "__module__", type(function).__module__)
+    return module, getattr(function, "__qualname__", type(function).__qualname__)

@@ -1,0 +1,117 @@
+"""What is compared: how the query is represented, how the gallery is represented, and the task."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from xgap_analysis.core.errors import XgapError, unknown_name
+from xgap_analysis.views import View, view
+
+TASKS = {"retrieval": "ap", "zero-shot": "correct_at_1"}  # task to its main measure
+SHORT = {"I": "image", "T": "text", "OTI": "oti", "OVI": "ovi"}  # how the field abbreviates a view
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A query view, a gallery view and a task.
+
+    Args:
+        name: as in tables, for example `"OTI-I"`.
+        query, gallery: views, by name (`"image"`, `"oti(steps=25)"`, `"fuse(image, oti)"`) or as they are; a function
+            `(model, items) -> Features` is a view too.
+        task: `"retrieval"`, or `"zero-shot"` (the gallery is the class names).
+        baseline: the comparison that its paired difference is taken from; its own name where it is the baseline.
+        claim: the sign of that difference by "Cross the Gap" (ICLR 2025): 1 better, -1 worse, 0 none made.
+
+    Raises:
+        XgapError: an unknown view, option or task.
+    """
+
+    name: str
+    query: Any
+    gallery: Any
+    task: str = "retrieval"
+    baseline: str = ""
+    claim: int = 0
+
+    def __post_init__(self) -> None:
+        for part in ("query", "gallery"):
+            object.__setattr__(self, part, view(getattr(self, part)))
+        if self.task not in TASKS:
+            raise XgapError(f'the task of a comparison is "retrieval" or "zero-shot", not {self.task!r}')
+        if not self.baseline:
+            object.__setattr__(self, "baseline", self.name)
+
+    def __repr__(self) -> str:
+        """The call that makes it again, with views by name."""
+        given = [repr(self.name), repr(str(self.query)), repr(str(self.gallery)), f"task={self.task!r}"]
+        return f"Comparison({', '.join(given)}, baseline={self.baseline!r}, claim={self.claim})"
+
+    @property
+    def metric(self) -> str:
+        """The main measure of the task: mean average precision, or top-1 accuracy."""
+        return TASKS[self.task]
+
+    @property
+    def views(self) -> tuple[View, View]:
+        """Query view and gallery view."""
+        return self.query, self.gallery
+
+    @property
+    def is_seeded(self) -> bool:
+        """Whether the scores depend on a seed."""
+        return any(v.is_seeded for v in self.views)
+
+    def with_options(self, options: Mapping[str, Mapping[str, Any]]) -> "Comparison":
+        """The comparison with options of views set by name: `{"oti": {"steps": 25}}`, nested views included."""
+        query, gallery = (_with_options(v, options) for v in self.views)
+        return self if (query, gallery) == self.views else replace(self, query=query, gallery=gallery)
+
+
+def _with_options(one: View, options: Mapping[str, Mapping[str, Any]]) -> View:
+    nested = tuple(_with_options(a, options) if isinstance(a, View) else a for a in one.arguments)
+    own = options.get(one.name, {})
+    if nested == one.arguments and not own:
+        return one
+    changed = replace(one, arguments=nested)
+    return view(changed, **own) if own else changed
+
+
+COMPARISONS = {
+    c.name: c
+    for c in (
+        Comparison("I-I", "image", "image"),
+        Comparison("OTI-I", "oti", "image", baseline="I-I", claim=1),
+        Comparison("OTI-OTI", "oti", "oti", baseline="I-I"),
+        Comparison("I+OTI-I", "fuse(image, oti)", "image", baseline="I-I"),
+        Comparison("T-T", "text", "text"),
+        Comparison("OVI-T", "ovi", "text", baseline="T-T", claim=1),
+        Comparison("OVI-OVI", "ovi", "ovi", baseline="T-T"),
+        Comparison("T+OVI-T", "fuse(text, ovi)", "text", baseline="T-T"),
+        Comparison("I-T", "image", "text"),
+        Comparison("T-I", "text", "image"),
+        Comparison("zero-shot", "image", "text", "zero-shot"),
+        Comparison("OTI-T", "oti", "text", "zero-shot", baseline="zero-shot", claim=-1),
+        Comparison("I-OVI", "image", "ovi", "zero-shot", baseline="zero-shot", claim=-1),
+    )
+}
+
+
+def comparison(wanted: str | Comparison, known: Mapping[str, Comparison] = COMPARISONS) -> Comparison:
+    """A comparison by name, or one of any two views: `"audio-text"`, `"oti(steps=25)-image"`, `"A-T"` by first letters
+    of `known` names only.
+
+    Raises:
+        XgapError: an unknown name (the nearest are given).
+    """
+    if isinstance(wanted, Comparison):
+        return wanted
+    if wanted in known:
+        return known[wanted]
+    for at in (i for i, letter in enumerate(wanted) if letter == "-"):
+        query, gallery = wanted[:at], wanted[at + 1 :]
+        try:
+            return Comparison(wanted, SHORT.get(query, query), SHORT.get(gallery, gallery))
+        except XgapError:
+            continue
+    raise unknown_name("comparison", wanted, known)

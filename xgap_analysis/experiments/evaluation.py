@@ -1,0 +1,250 @@
+"""One model on one dataset: the views, computed when they are first needed, and the scores of each comparison."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.features import Features
+from xgap_analysis.core.relevance import Relevance
+from xgap_analysis.corrections import Correction, FittedCorrection, QueryGallery, correction
+from xgap_analysis.datasets import Dataset, Texts
+from xgap_analysis.datasets.items import Items
+from xgap_analysis.experiments.axes import cells_of, inversion_along
+from xgap_analysis.experiments.calibrating import calibration_for
+from xgap_analysis.experiments.comparison import Comparison
+from xgap_analysis.experiments.gaps import gaps_of, pairs_of
+from xgap_analysis.experiments.rows import table_of
+from xgap_analysis.metrics import nearest_items, retrieval, zero_shot
+from xgap_analysis.models import DualEncoder
+from xgap_analysis.scoring import COSINE, ScoreFunction, Scorer
+from xgap_analysis.store import Store
+from xgap_analysis.views import Precomputed, View, view
+from xgap_analysis.views.inversion.invert import Inversion, invert
+
+if TYPE_CHECKING:
+    from xgap_analysis.experiments.study import Study
+
+AnyScorer = str | Scorer | ScoreFunction
+
+
+@dataclass
+class Evaluation:
+    """One model on one dataset.
+
+    Args:
+        study: its settings (label set, seeds, inversion steps and tokens, store).
+        model: whose towers encode; or `StoredFeatures`, which look their items up.
+        data: the split that is evaluated.
+        fit_data: the split that corrections are fitted on, if there is one.
+    """
+
+    study: "Study"
+    model: Any
+    data: Dataset
+    fit_data: Dataset | None = None
+    # Not arguments, so that a copy with another study, model or data (`replace`) begins with nothing kept.
+    _views: dict[tuple[View, str, int | None], Features] = field(default_factory=dict, init=False, repr=False)
+    _fitted: dict[tuple[str, Any], FittedCorrection] = field(default_factory=dict, init=False, repr=False)
+    frames: dict[Any, list[pd.DataFrame]] = field(default_factory=dict, init=False, repr=False)  # scores, by cell
+
+    @property
+    def level(self) -> str:
+        """The label set that defines relevance and classes."""
+        return self.study.level or self.data.default_level
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Label by item id, of that label set."""
+        return self.data.labels_of(self.level)
+
+    @cached_property
+    def store(self) -> Store:
+        """Where features are kept."""
+        return self.study.store or Store()
+
+    @property
+    def is_control(self) -> bool:
+        """Whether nothing is claimed of this model on this dataset: by the study, its labels or its weights."""
+        return self.study.control or self.data.control or is_untrained(self.model.name)
+
+    @property
+    def encoder(self) -> DualEncoder | None:
+        """The model that corrections may read; None where features were computed elsewhere."""
+        return None if isinstance(self.model, Precomputed) else self.model
+
+    @property
+    def classes(self) -> Texts:
+        """The class names of the label set, in the dataset's prompt; ids are the labels."""
+        words = self.data.words_of(self.level)
+        return Texts(tuple(words), tuple(words.values()))
+
+    def items(self, modality: str, part: str) -> Items:
+        """The items of a modality: the `"queries"`, the `"gallery"`, `"all"`, or the `"classes"` (names; texts).
+
+        Raises:
+            XgapError: a modality that the dataset does not have.
+        """
+        if part == "classes":
+            if modality != "text":
+                raise XgapError(f"class names are texts; a view of {modality} items cannot represent them")
+            return self.classes
+        items = self.data.items_of(modality)
+        if not len(items):
+            raise XgapError(f"dataset {self.data.name!r} ({self.data.split_name}) has no {modality}s")
+        if part == "all":
+            return items
+        return items.select(self.data.queries(modality) if part == "queries" else self.data.gallery(modality))
+
+    def view(self, wanted: str | View, part: str, seed: int | None = None) -> Features:
+        """Features of a view of the `"queries"`, the `"gallery"`, `"all"` items, or the `"classes"`.
+
+        The seed is of the inversion, here and below; None takes the study's first.
+        """
+        own, seed = view(wanted), self._seed(seed)
+        if part != "classes" and not self.data.has_queries(own.modality):
+            part = "all"  # every item is a query and in the gallery
+        key = (own, part, seed if own.is_seeded else None)
+        if key not in self._views:
+            shared = inversion_along(self, own, part, seed)
+            if shared is None:
+                self._views[key] = own(self.model, self.items(own.modality, part), **self.context(seed))
+            else:
+                self._views |= {(v, part, key[2]): features for v, features in shared.items()}
+        return self._views[key]
+
+    def _seed(self, given: int | None) -> int:
+        return self.study.seeds[0] if given is None else given
+
+    def context(self, seed: int | None = None) -> dict[str, Any]:
+        """What every view is offered; it takes what it has a parameter for."""
+        study = self.study
+        given = {"steps": study.steps, "tokens": study.tokens}
+        about = {"on_error": study.on_error, "store": self.store, "progress": study.progress, "seed": self._seed(seed)}
+        return {**about, **{name: value for name, value in given.items() if value is not None}}
+
+    def inversion(
+        self, native: Features, seed: int | None = None, snapshots: Sequence[int] = (), **options: Any
+    ) -> Inversion:
+        """The inversion of native features with the study's settings, and options of `invert` in their place."""
+        context = {name: value for name, value in self.context(self._seed(seed)).items() if name != "on_error"}
+        return invert(self.model, native, snapshots=snapshots, **{**context, **options})
+
+    def fitted(self, by: str | Correction) -> FittedCorrection:
+        """A correction, fitted on the calibration split.
+
+        Raises:
+            XgapError: a dataset without that split, or what the correction itself refuses.
+        """
+        wanted = correction(by)
+        key = (str(wanted), wanted.maker)
+        if key not in self._fitted:
+            self._fitted[key] = wanted.fit(calibration_for(self, wanted))
+        return self._fitted[key]
+
+    def pair(
+        self,
+        comparison: str | Comparison,
+        by: str | Correction = "none",
+        scorer: AnyScorer = COSINE,
+        seed: int | None = None,
+    ) -> QueryGallery:
+        """Query and gallery of a comparison, corrected, and how they are scored.
+
+        Raises:
+            XgapError: a dataset that does not have the items or the labels that the comparison needs.
+        """
+        comparison = self.study.comparison(comparison)
+        seed, fitted = self._seed(seed), None if str(correction(by)) == "none" else self.fitted(by)
+        zero_shot_task, same = comparison.task == "zero-shot", comparison.query.modality == comparison.gallery.modality
+        part = "classes" if zero_shot_task else "gallery" if same else "all"
+        mapped = fitted if fitted is not None and fitted.changes_features else None
+        query = self._mapped(comparison.query, "queries", seed, mapped)
+        if zero_shot_task:
+            named = set(self.classes.ids)
+            query = query.select(i for i in query.ids if self.labels.get(i) in named)
+        if not len(query):
+            what = f"dataset {self.data.name!r} ({self.data.split_name}) has no {comparison.query.modality}"
+            raise XgapError(f"{what} that can be a query of {comparison.name} by the labels {self.level!r}")
+        gallery = self._mapped(comparison.gallery, part, seed, mapped)
+        if fitted is None or mapped is not None:
+            return QueryGallery(query, gallery, scorer=scorer)
+        return fitted.apply(query, gallery, scorer)
+
+    def _mapped(self, own: View, part: str, seed: int, by: FittedCorrection | None) -> Features:
+        """A view's features after a correction; a view of several spaces corrects each of its parts itself."""
+        if by is None:
+            return self.view(own, part, seed)
+        if not own.takes("transform"):
+            return by(self.view(own, part, seed))
+        if part != "classes" and not self.data.has_queries(own.modality):
+            part = "all"
+        return own(self.model, self.items(own.modality, part), transform=by, **self.context(seed))
+
+    def scores(
+        self,
+        comparison: str | Comparison,
+        by: str | Correction = "none",
+        scorer: AnyScorer = COSINE,
+        seed: int | None = None,
+    ) -> pd.DataFrame:
+        """One row per query of a comparison: the columns of `retrieval` or of `zero_shot`."""
+        comparison = self.study.comparison(comparison)
+        pair = self.pair(comparison, by, scorer, seed)
+        how: dict[str, Any] = {"normalise": pair.normalise, "scorer": pair.scorer}
+        if comparison.task == "zero-shot":
+            return zero_shot(pair.query, pair.gallery, self.labels, **how)
+        return retrieval(pair.query, pair.gallery, self.data.relevance(self.level), **how)
+
+    def ranking(
+        self,
+        query_id: str,
+        comparison: str | Comparison,
+        by: str | Correction = "none",
+        k: int = 8,
+        seed: int | None = None,
+        scorer: AnyScorer = COSINE,
+    ) -> pd.DataFrame:
+        """The k nearest gallery items of one query: columns `item`, `rank` (from 1), `score` and `hit`.
+
+        Raises:
+            XgapError: as `pair`, or an id that is not a query of this comparison.
+        """
+        comparison = self.study.comparison(comparison)
+        pair = self.pair(comparison, by, scorer, seed)
+        if comparison.task == "zero-shot":  # a class is relevant to the images that have its label, which is its id
+            relevance = Relevance.from_labels(self.labels, {label: label for label in self.classes.ids})
+        else:
+            relevance = self.data.relevance(self.level)
+        how: dict[str, Any] = {"normalise": pair.normalise, "scorer": pair.scorer}
+        return nearest_items(pair.query, pair.gallery, query_id, relevance, k, **how)
+
+    def table(self) -> pd.DataFrame:
+        """The rows of this model and dataset; see `Study.run`."""
+        return table_of(self, cells_of(self.study))
+
+    def gaps(self) -> pd.DataFrame:
+        """One row of gap metrics; see `Study.gaps`."""
+        return gaps_of(self)
+
+    def pairs(self, images: Features | None = None, texts: Features | None = None) -> tuple[Features, Features]:
+        """Images and their captions, pairs by id: each image with the first text of its label, under its own id.
+
+        Args:
+            images, texts: of this evaluation, such as after a correction; the native ones by default.
+        """
+        return pairs_of(self, images, texts)
+
+    def with_cells(self, study: "Study") -> "Evaluation":
+        """The same evaluation for other cells of its study; what it has computed is kept."""
+        made = replace(self, study=study)
+        made._views, made._fitted, made.frames = self._views, self._fitted, self.frames  # their keys name the cell
+        return made
+
+
+def is_untrained(model: str) -> bool:
+    """Whether a model of this name has its first weights, as `tiny-untrained` and `ViT-B-32/random` have: a control."""
+    return model == "tiny-untrained" or model.endswith("/random")

@@ -1,0 +1,79 @@
+"""The gap metrics of an evaluation: pairs of two modalities, misalignment within each, hubness."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.features import Features
+from xgap_analysis.core.relevance import Relevance
+from xgap_analysis.metrics import gap_report, hubness, misalignment, pooled_misalignment
+
+if TYPE_CHECKING:
+    from xgap_analysis.experiments.evaluation import Evaluation
+
+
+def pairs_of(
+    evaluation: "Evaluation", x: Features | None = None, y: Features | None = None
+) -> tuple[Features, Features]:
+    """Images and their captions: each image with the first text of its label, under the image's id.
+
+    Args:
+        evaluation: whose dataset says what is a pair.
+        x, y: of the two modalities, such as after a correction; the native features by default.
+
+    Raises:
+        XgapError: no image shares a label with a text.
+    """
+    first, second = _two(evaluation)
+    x, y = x or evaluation.view(first, "all"), y or evaluation.view(second, "all")
+    labels = evaluation.data.labels.get(
+        "pair", evaluation.labels
+    )  # items of one class are no pairs, where pairs are known
+    text_of: dict[str, str] = {}
+    for i in y.ids:
+        if i in labels:
+            text_of.setdefault(labels[i], i)
+    paired = [i for i in x.ids if labels.get(i) in text_of]
+    if not paired:
+        what = f"no {x.origin} of dataset {evaluation.data.name!r} shares a label ({evaluation.level!r})"
+        raise XgapError(f"{what} with a {y.origin}")
+    row_of = {i: k for k, i in enumerate(y.ids)}  # a caption may stand beside several images
+    return x.select(paired), replace(y, vectors=y.vectors[[row_of[text_of[labels[i]]] for i in paired]], ids=paired)
+
+
+def gaps_of(evaluation: "Evaluation") -> pd.DataFrame:
+    """One row of gap metrics; see `Study.gaps`."""
+    sets = [evaluation.view(modality, "all") for modality in _two(evaluation)]
+    row = gap_report(*(sets if evaluation.encoder is None else pairs_of(evaluation)))  # features are paired by id
+    relevance = evaluation.data.relevance(evaluation.level)
+    for features in sets:
+        name = f"misalignment_{features.space}"
+        row[name], row[f"{name}_pooled"] = within(features, evaluation.labels, relevance)
+    hubs = hubness(sets[0], sets[0], min(10, len(sets[0]) - 1)).add_prefix("hubness_")  # of small sets, all neighbours
+    data = evaluation.data
+    about = {"model": evaluation.model.name, "dataset": data.name, "split": data.split_name, "level": evaluation.level}
+    parts = (pd.DataFrame([about]), row.reset_index(drop=True), hubs.reset_index(drop=True))
+    return pd.concat(parts, axis=1)
+
+
+def _two(evaluation: "Evaluation") -> tuple[str, str]:
+    """The two modalities that a gap lies between: images and texts, or the first two that there are."""
+    there = list(evaluation.data.items)
+    if len(there) < 2:
+        raise XgapError(f"a gap lies between two modalities, and dataset {evaluation.data.name!r} has {len(there)}")
+    return there[0], there[1]
+
+
+def within(features: Features, labels: Mapping[str, str], relevance: Relevance) -> tuple[float, float]:
+    """Misalignment within a modality, per anchor and pooled; NaN where no two items share a label."""
+    sizes = Counter(labels[i] for i in features.ids if i in labels)
+    anchors = features.select(i for i in features.ids if i in labels and sizes[labels[i]] > 1)  # others have no pair
+    if not len(anchors):
+        return math.nan, math.nan
+    per_anchor = misalignment(anchors, features, relevance)["misalignment"].mean()
+    return float(per_anchor), pooled_misalignment(features, features, relevance)

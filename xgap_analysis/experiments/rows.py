@@ -1,0 +1,167 @@
+"""From a cell of the grid to the rows of its table."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.progress import tell
+from xgap_analysis.corrections import Correction
+from xgap_analysis.experiments.calibrating import fitted_on, is_transductive
+from xgap_analysis.experiments.comparison import Comparison
+from xgap_analysis.metrics import bootstrap_interval, paired_test, with_verdicts
+from xgap_analysis.metrics.retrieval import counted_elsewhere
+from xgap_analysis.metrics.verdicts import UNTESTED
+from xgap_analysis.scoring import Scorer
+from xgap_analysis.views.encode import provenance_of
+
+if TYPE_CHECKING:
+    from xgap_analysis.experiments.evaluation import Evaluation
+
+NOT_SCORES = ("n_relevant", "rank")  # columns of a comparison's scores that are counts
+OFFICIAL = "ap_trapezoid"  # the main measure in place of "ap", where it is given; see `revisited`
+TEST = ("difference", "difference_low", "difference_high", "p_value")
+COUNTS = ("seeds", "n_queries", "n_unanswerable", "n_gallery", "n_groups")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the grid within an evaluation.
+
+    Args:
+        comparison, correction, scorer: with the options that the axes set.
+        baseline: what the paired difference is taken from; the cell itself where it is a baseline.
+        at: the value of each axis that changes this cell.
+    """
+
+    comparison: Comparison
+    correction: Correction
+    scorer: Scorer
+    baseline: "Cell | None" = None
+    at: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What determines the scores."""
+        by, scorer = self.correction, self.scorer
+        return (self.comparison, str(by), by.maker, str(scorer), scorer.function)
+
+
+def table_of(evaluation: "Evaluation", cells: Sequence[Cell]) -> pd.DataFrame:
+    """The rows of an evaluation's cells, and their verdicts as one family of tests.
+
+    Raises:
+        XgapError: no cell can be computed.
+    """
+    rows: list[dict[str, Any]] = []
+    refused: list[XgapError] = []
+    for number, cell in enumerate(cells):
+        where = f"{evaluation.model.name} on {evaluation.data.name}"
+        tell(f"{cell.comparison.name} · {cell.correction} · {where}", number, len(cells))
+        try:
+            rows += _rows(evaluation, cell)
+        except XgapError as error:
+            refused.append(error)
+            about = {**_about(evaluation, cell), "metric": cell.comparison.metric, "main": True}
+            rows.append({**about, **_empty(error)})
+    if len(refused) == len(cells):
+        raise refused[0]
+    return with_verdicts(pd.DataFrame(rows))
+
+
+def scores_by_seed(evaluation: "Evaluation", cell: Cell) -> list[pd.DataFrame]:
+    """The scores of a cell for each seed, or once where nothing in it depends on a seed."""
+    if cell.key not in evaluation.frames:
+        seeds = evaluation.study.seeds if cell.comparison.is_seeded else evaluation.study.seeds[:1]
+        with counted_elsewhere():  # queries without a relevant item: the table counts them
+            evaluation.frames[cell.key] = [
+                evaluation.scores(cell.comparison, cell.correction, cell.scorer, seed) for seed in seeds
+            ]
+    return evaluation.frames[cell.key]
+
+
+def _rows(evaluation: "Evaluation", cell: Cell) -> list[dict[str, Any]]:
+    comparison = cell.comparison
+    frames = scores_by_seed(evaluation, cell)
+    base = None if cell.baseline is None else _mean_of(scores_by_seed(evaluation, cell.baseline))
+    values = _mean_of(frames)
+    groups = [evaluation.labels.get(i, i) for i in values.index]  # without labels each query is its own group
+    native = evaluation.view(comparison.query.modality, "queries")
+    where = {f"of_{key}": value for key, value in provenance_of(native).items()}
+    about = {**_about(evaluation, cell), "seeds": len(frames), "note": frames[0].attrs.get("degenerate", "")}
+    n_gallery = len(evaluation.pair(comparison, seed=evaluation.study.seeds[0]).gallery)
+    # Landmarks are evaluated by their authors' average precision, which `retrieval` gives where there is junk.
+    main = OFFICIAL if comparison.metric == "ap" and OFFICIAL in values else comparison.metric
+    return [
+        {
+            **about,
+            "metric": metric,
+            "main": metric == main,
+            **_measured(values[metric], None if base is None else base.get(metric), groups),
+            "seed_spread": pd.Series([frame[metric].mean() for frame in frames]).std() if len(frames) > 1 else math.nan,
+            "n_gallery": n_gallery,
+            **where,
+        }
+        for metric in values.columns
+        if metric not in NOT_SCORES
+    ]
+
+
+def _measured(values: pd.Series, base: pd.Series | None, groups: Sequence[Any]) -> dict[str, Any]:
+    """The mean of a measure with its interval, and its paired difference from the baseline."""
+    interval = bootstrap_interval(values, groups=groups)
+    row: dict[str, Any] = {
+        "value": interval.mean,
+        "low": interval.low,
+        "high": interval.high,
+        **dict.fromkeys(TEST, math.nan),
+        **UNTESTED,
+        "n_queries": int(values.notna().sum()),
+        "n_unanswerable": int(values.isna().sum()),
+        "n_groups": interval.n_groups,
+    }
+    if base is not None:
+        test = paired_test(base, values, groups=groups)
+        row |= dict(zip(TEST, (test.difference, test.low, test.high, test.p_value), strict=True))
+        row["n_groups"] = test.n_groups
+    return row
+
+
+def _about(evaluation: "Evaluation", cell: Cell) -> dict[str, Any]:
+    comparison, by = cell.comparison, cell.correction
+    native = str(by) == "none"
+    return {
+        "model": evaluation.model.name,
+        "dataset": evaluation.data.name,
+        "split": evaluation.data.split_name,
+        "level": evaluation.level,
+        "comparison": comparison.name,
+        "correction": str(by),
+        "scorer": str(cell.scorer),
+        **cell.at,
+        "fitted_on": fitted_on(evaluation, by),
+        "transductive": is_transductive(evaluation, by, comparison),
+        "task": comparison.task,
+        "baseline": comparison.baseline,
+        "claim": comparison.claim if native else by.claims.get(comparison.name, 0),
+        "control": evaluation.is_control or by.control,
+        "note": "",
+    }
+
+
+def _mean_of(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The mean of tables of the same queries and columns, cell by cell."""
+    return sum(frames[1:], frames[0]) / len(frames)
+
+
+def _empty(error: XgapError) -> dict[str, Any]:
+    """The numbers of a cell that could not be computed, and why."""
+    return {
+        **dict.fromkeys(("value", "low", "high", *TEST, "seed_spread"), math.nan),
+        **dict.fromkeys(COUNTS, 0),
+        **UNTESTED,
+        "note": " ".join(str(error).split()),
+    }

@@ -1,0 +1,20 @@
+"""Native views: the features that a model's own encoder of a modality gives."""
+
+from typing import Any
+
+from xgap_analysis.core.features import Features
+from xgap_analysis.datasets.items import Vectors
+from xgap_analysis.store import Store
+from xgap_analysis.views.encode import encode
+from xgap_analysis.views.view import register_view
+
+
+@register_view("image", modality="image")
+@register_view("text", modality="text")
+def native(
+    model: Any, items: Any, *, on_error: str = "raise", store: Store | str | None = "default", progress: bool = True
+) -> Features:
+    """The features of the model's own encoder; see `encode`. Items that are vectors already are their own features."""
+    if isinstance(items, Vectors):
+        return items.features
+    return encode(model, items, on_error=on_error, store=store, progress=progress)

@@ -1,0 +1,164 @@
+"""What a view is: how the items of a modality become features. A function with options, known by a name."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from xgap_analysis.core.calls import Call, parse, spelled
+from xgap_analysis.core.errors import XgapError, unknown_name
+from xgap_analysis.core.features import Features
+from xgap_analysis.core.registry import Registry, check_options
+
+LEADING = 2  # a view's function begins with (model, items)
+
+
+@dataclass(frozen=True)
+class View:
+    """How items become features: `view(model, items) -> Features`; `str()` of it is its name, as `oti(steps=25)`.
+
+    Args:
+        name: as registered.
+        function: `function(model, items, *arguments, **options)`.
+        modality: of the items; None takes that of the first argument, which is a view.
+        space: where the features lie on the sphere: the modality whose encoder gave them.
+        arguments, options: given by the user; other options keep the function's defaults.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> str(xg.view("oti", steps=25))
+        'oti(steps=25)'
+    """
+
+    name: str
+    function: Callable[..., Features]
+    modality: str
+    space: str
+    arguments: tuple[Any, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return spelled(self.name, self.arguments, self.options)
+
+    def __call__(self, model: Any, items: Any, **context: Any) -> Features:
+        """The features of items.
+
+        Args:
+            model: whose towers encode.
+            items: of the view's modality.
+            context: what an evaluation offers (seed, store, progress, ...); the function gets what it has a parameter
+                for, and the view's own options come first.
+        """
+        offered = {name: value for name, value in context.items() if self.takes(name)}
+        made = self.function(model, items, *self.arguments, **{**offered, **self.options})
+        if not isinstance(made, Features):
+            raise XgapError(f"view {self} gave {type(made).__name__}; a view gives Features, one row per item")
+        return made
+
+    def takes(self, option: str) -> bool:
+        """Whether the function has a parameter of this name, or passes every option on."""
+        parameters = inspect.signature(self.function).parameters
+        passes = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+        return option in parameters or passes
+
+    @property
+    def names(self) -> set[str]:
+        """Its name and those of the views among its arguments."""
+        return {self.name}.union(*(a.names for a in self.arguments if isinstance(a, View)))
+
+    def __hash__(self) -> int:
+        return hash((str(self), self.function))
+
+    @property
+    def is_seeded(self) -> bool:
+        """Whether the features depend on a seed: its own parameter, or one of a view among its arguments."""
+        if "seed" in self.options:
+            return False
+        nested = [a for a in self.arguments if isinstance(a, View)]
+        return any(v.is_seeded for v in nested) or "seed" in inspect.signature(self.function).parameters
+
+
+@dataclass(frozen=True)
+class _Entry:
+    function: Callable[..., Features]
+    modality: str | None
+    space: str | None
+
+
+VIEWS: Registry[_Entry] = Registry("view", lambda entry: entry.function)
+
+
+def register_view(
+    name: str, *, modality: str | None, space: str | None = None
+) -> Callable[[Callable[..., Features]], Callable[..., Features]]:
+    """Make a view known by name to studies, the command line, the widgets and the notebooks.
+
+    The decorated function takes a model, items and its options (keywords with defaults), and gives `Features` with
+    one row per item, in the items' order and under their ids.
+
+    Args:
+        name: as in tables.
+        modality: of the items that it takes; None where it depends on its first argument, a view.
+        space: where its features lie; the modality by default.
+
+    Raises:
+        XgapError: the name is taken by other code.
+    """
+
+    def add(function: Callable[..., Features]) -> Callable[..., Features]:
+        VIEWS.add(name, _Entry(function, modality, space or modality))
+        return function
+
+    return add
+
+
+def view(wanted: "str | Call | View | Callable[..., Features]", *arguments: Any, **options: Any) -> View:
+    """A view by name, with options: `view("oti", steps=25)` or `view("oti(steps=25)")`; or a function as it is.
+
+    A function that is not registered takes images, unless it says otherwise in the attributes `modality` and `space`.
+    Any other word is the native view of a modality of that name (`"audio"`), where a dataset has one.
+
+    Raises:
+        XgapError: an unknown option (the nearest names are given), or something that is not a view.
+    """
+    if isinstance(wanted, str):
+        wanted = parse(wanted)
+    if isinstance(wanted, Call):
+        arguments, options = (*wanted.arguments, *arguments), {**wanted.options, **options}
+        if wanted.name not in VIEWS:
+            from xgap_analysis.views.native import native
+
+            if arguments or options:  # a native view has none, so this is a mistyped name
+                raise unknown_name("view", wanted.name, VIEWS)
+            return View(wanted.name, native, wanted.name, wanted.name)
+        entry = VIEWS[wanted.name]
+        check_options("view", wanted.name, entry.function, LEADING, options)
+        nested = tuple(_nested(argument) for argument in arguments)
+        first = next((a for a in nested if isinstance(a, View)), None)
+        modality = entry.modality or (first.modality if first else None)
+        space = entry.space or (first.space if first else None)
+        if modality is None or space is None:
+            raise XgapError(f"view {wanted.name!r} takes views as arguments: {wanted.name}(image, oti)")
+        return View(wanted.name, entry.function, modality, space, nested, options)
+    if isinstance(wanted, View):
+        if not options:
+            return wanted
+        check_options("view", wanted.name, wanted.function, LEADING, options)
+        return replace(wanted, options={**wanted.options, **options})
+    if callable(wanted):
+        check_options("view", getattr(wanted, "__name__", ""), wanted, LEADING, options)
+        modality = getattr(wanted, "modality", "image")
+        return View(_plain_name(wanted), wanted, modality, getattr(wanted, "space", modality), arguments, options)
+    raise XgapError(f"a view is a name, a View or a function (model, items) -> Features, not {wanted!r}")
+
+
+def _nested(argument: Any) -> Any:
+    """An argument that names a view, as the view; a path, a number or a list as it is."""
+    if isinstance(argument, Call) or (isinstance(argument, str) and argument in VIEWS):
+        return view(argument)
+    return argument
+
+
+def _plain_name(function: Any) -> str:
+    name = getattr(function, "__name__", type(function).__name__)
+    return "own" if name == "<lambda>" else name
