@@ -36,7 +36,8 @@ def reproduce(
         The tidy table of `Study.run`, with `published` (in [0, 1], a figure of the paper, never a result) and
         `published_source`; means over data sets have rows of their own. The table `"drift"` has the columns
         `oti.tokens` and `oti.steps` besides. A figure stands beside ours only where ours was made as it was: on the
-        whole task (no limit, no other level or steps), on the same split, in the same precision, from the same seed. Elsewhere
+        whole task (no limit, no other level or steps), on the same split, in the same precision, from the same seed.
+        Elsewhere
         `published_note` says what differs; the figures of Cross the Gap are of precision="fp16".
 
     Raises:
