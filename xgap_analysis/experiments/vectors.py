@@ -13,7 +13,7 @@ from xgap_analysis.core.relevance import by_id
 from xgap_analysis.corrections import Correction
 from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.datasets.items import NO_IMAGES, NO_TEXTS, Vectors
-from xgap_analysis.datasets.local.pairs import read_labels
+from xgap_analysis.datasets.local.labels import read_labels
 from xgap_analysis.experiments.comparison import COMPARISONS, Comparison
 from xgap_analysis.experiments.study import Study
 from xgap_analysis.scoring import ScoreFunction, Scorer

@@ -68,7 +68,7 @@ def test_captions_alone_are_enough_for_text_retrieval(name: str, images: str, ro
     table = xg.Study([model], [data], ["T-T", "I-I"], progress=False).run()
     main = table[table["main"]].set_index("comparison")
     assert 0 < main.loc["T-T", "value"] <= 1
-    assert f"data set '{name}'" in main.loc["I-I", "note"]
+    assert f"dataset '{name}'" in main.loc["I-I", "note"]
     assert "has no images" in main.loc["I-I", "note"]
 
 
