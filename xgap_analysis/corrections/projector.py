@@ -10,7 +10,7 @@ from xgap_analysis.core.calibration import Calibration
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.corrections.protocol import FeatureMap, register_correction
-from xgap_analysis.models.tower import DualEncoder
+from xgap_analysis.models.tower import Model
 
 # Where nothing is published for a model: the shares of the spectrum removed from CLIP ViT-B/32 (k_top, k_bottom).
 SHARES = {"image": (150 / 512, 50 / 512), "text": (20 / 512, 100 / 512)}
@@ -37,7 +37,7 @@ class InterModalOperator:
         return (self.image_projection, self.left) if space == "image" else (self.text_projection, self.right)
 
 
-def inter_modal_operator(model: DualEncoder) -> InterModalOperator:
+def inter_modal_operator(model: Model) -> InterModalOperator:
     """The inter-modal operator of a model, in double precision.
 
     Raises:
@@ -97,7 +97,7 @@ def isoclip(calibration: Calibration, k_top: int | None = None, k_bottom: int | 
     return apply
 
 
-def _ranks(model: DualEncoder, space: str, rank: int) -> tuple[int, int]:
+def _ranks(model: Model, space: str, rank: int) -> tuple[int, int]:
     published = model.settings.get("isoclip", {}).get(space)
     if published is not None:
         return int(published[0]), int(published[1])

@@ -20,7 +20,7 @@ from xgap_analysis.models.checkpoint import CHECKPOINTS, named_file, refuse_poin
 from xgap_analysis.models.configuration import checked_open_clip, checked_settings
 from xgap_analysis.models.device import chosen_device
 from xgap_analysis.models.hub import reachable, told
-from xgap_analysis.models.tower import DualEncoder
+from xgap_analysis.models.tower import Model
 
 OTHER_CONFIG, RANDOM = "config.json", "random"
 ACTIVATIONS = ("quickgelu", "gelu")  # each also as an ending of an architecture's name: ViT-B-32-gelu//file
@@ -52,7 +52,7 @@ def load_model(
     precision: str = "fp32",
     cache_dir: str | Path | None = None,
     activation: str | None = None,
-) -> DualEncoder:
+) -> Model:
     """A frozen dual encoder by name.
 
     Args:
