@@ -58,9 +58,7 @@ class Watching:
         return self._tower.encode(batch, project=project)
 
 
-def test_encoding_and_inversion_take_one_and_give_four_back(
-    model: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_encoding_and_inversion_take_one_and_give_four_back(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     watched, steps, whole = replace(model, text=Watching(model.text)), set(), InversionLoop._descend
     features = encode(watched, ["a cat", "a dog"], store=None, progress=False)
     assert watched.text.seen == {1}

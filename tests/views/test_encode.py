@@ -283,9 +283,7 @@ def key_changes(model: Model, other: Model) -> Iterator[tuple[str, Model, Images
     yield "tokenizer", replace(model, tokenize=lambda x: model.tokenize([f"the {c}" for c in x])), some_texts(4), {}
 
 
-def test_whatever_changes_the_numbers_has_a_key_of_its_own(
-    model: Model, other_model: Model, xgap_home: Path
-) -> None:
+def test_whatever_changes_the_numbers_has_a_key_of_its_own(model: Model, other_model: Model, xgap_home: Path) -> None:
     seen = {encode(model, items, progress=False).provenance["digest"] for items in (some_images(4), some_texts(4))}
     for what, changed, items, options in key_changes(model, other_model):
         before = len(Store(xgap_home).entries())
@@ -466,9 +464,7 @@ def test_a_run_killed_in_the_middle_resumes_to_the_same_bits(xgap_home: Path, mo
     assert [e.n_items for e in Store(xgap_home).entries()] == [200]
 
 
-def test_what_was_done_before_an_unreadable_image_is_kept(
-    counted: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_done_before_an_unreadable_image_is_kept(counted: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoding, "SHARD", 4)
     bad = {"image-9"}
     images = replace(some_images(10), opener=opener_with(bad, OSError))

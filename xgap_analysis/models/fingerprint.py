@@ -90,7 +90,7 @@ def _of_texts(model: "Model") -> list[list[int]]:
 
 def _told(features: Tensor) -> list[list[int]]:
     """Unit features along a few directions, in units that are the same for any number of dimensions."""
-    unit = F.normalize(features.double().cpu(), dim=1)
+    unit = F.normalize(features.cpu().double(), dim=1)
     along = unit @ F.normalize(_noise(DIRECTIONS, unit.shape[1]).double(), dim=1).T * unit.shape[1] ** 0.5
     rounded: list[list[int]] = (along / ROUNDED).round().nan_to_num(0).long().tolist()
     return rounded
