@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from xgap_analysis.core.features_io import load_features as load_features
     from xgap_analysis.core.features_io import save_features as save_features
     from xgap_analysis.core.relevance import Relevance as Relevance
+    from xgap_analysis.core.tokens import TokenFeatures as TokenFeatures
+    from xgap_analysis.core.tokens_io import load_tokens as load_tokens
+    from xgap_analysis.core.tokens_io import save_tokens as save_tokens
     from xgap_analysis.corrections import Correction as Correction
     from xgap_analysis.corrections import QueryGallery as QueryGallery
     from xgap_analysis.corrections import ScoreCorrection as ScoreCorrection
@@ -87,6 +90,7 @@ _HOME = {
     "Store": "store",
     "Study": "experiments.study",
     "Texts": "datasets",
+    "TokenFeatures": "core.tokens",
     "View": "views",
     "XgapError": "core.errors",
     "as_dataset": "datasets",
@@ -103,6 +107,7 @@ _HOME = {
     "load_dataset": "datasets",
     "load_features": "core.features_io",
     "load_model": "models",
+    "load_tokens": "core.tokens_io",
     "main_rows": "experiments.tables",
     "misalignment": "metrics",
     "paired_test": "metrics",
@@ -113,6 +118,7 @@ _HOME = {
     "retrieval": "metrics",
     "save_features": "core.features_io",
     "save_table": "experiments.tables",
+    "save_tokens": "core.tokens_io",
     "score": "scoring",
     "scorer": "scoring",
     "similarity_histograms": "metrics",

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,6 +14,20 @@ from xgap_analysis.core.errors import XgapError
 
 ROWS = 2**16  # in double precision at a time
 UNIT_TOLERANCE = 1e-6  # rows this close to unit length are kept as they are, so that a round trip keeps every bit
+
+
+class OfItems(Protocol):
+    """Whatever stands for a set of items of one origin."""
+
+    @property
+    def origin(self) -> str:
+        """The modality that the items are of."""
+        ...
+
+    @property
+    def items(self) -> str:
+        """The set of items; see `Features`."""
+        ...
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -91,7 +105,7 @@ class Features:
         """Whether rows are known by their number in this set of items alone, and ids are no names."""
         return bool(self.items) and self.ids == tuple(map(str, range(len(self))))
 
-    def has_items_of(self, other: "Features") -> bool:
+    def has_items_of(self, other: "OfItems") -> bool:
         """Whether an id stands for the same item in both: one origin and one set of items.
 
         Query and gallery exclude self-matches only then: an image and its caption may share an id, and so may two

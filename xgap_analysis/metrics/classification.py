@@ -6,15 +6,15 @@ import pandas as pd
 import torch
 
 from xgap_analysis.core.errors import XgapError, notice
-from xgap_analysis.core.features import Features
+from xgap_analysis.core.tokens import AnyFeatures
 from xgap_analysis.scoring.blocks import ScoreNormaliser, score_blocks
 from xgap_analysis.scoring.cosine import COSINE
 from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
 
 
 def zero_shot(
-    images: Features,
-    class_texts: Features,
+    images: AnyFeatures,
+    class_texts: AnyFeatures,
     labels: Mapping[str, str] | Sequence[str],
     *,
     topk: Sequence[int] = (1, 5),

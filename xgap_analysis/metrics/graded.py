@@ -5,16 +5,16 @@ from collections.abc import Iterator
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from xgap_analysis.core.features import Features
 from xgap_analysis.core.relevance import HasRelevance, Relevance
+from xgap_analysis.core.tokens import AnyFeatures
 from xgap_analysis.scoring.blocks import score_blocks
 from xgap_analysis.scoring.cosine import COSINE
 from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
 
 
 def graded_blocks(
-    query: Features,
-    gallery: Features,
+    query: AnyFeatures,
+    gallery: AnyFeatures,
     relevance: Relevance | HasRelevance,
     *,
     exclude_self: bool,

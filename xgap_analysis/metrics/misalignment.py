@@ -12,6 +12,7 @@ from torch import Tensor
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.relevance import HasRelevance, Relevance
+from xgap_analysis.core.tokens import AnyFeatures
 from xgap_analysis.metrics.classification import zero_shot
 from xgap_analysis.metrics.graded import graded_blocks
 from xgap_analysis.scoring.cosine import COSINE
@@ -19,8 +20,8 @@ from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
 
 
 def misalignment(
-    query: Features,
-    gallery: Features,
+    query: AnyFeatures,
+    gallery: AnyFeatures,
     relevance: Relevance | HasRelevance,
     *,
     exclude_self: bool = True,
@@ -78,8 +79,8 @@ def misalignment(
 
 
 def pooled_misalignment(
-    query: Features,
-    gallery: Features,
+    query: AnyFeatures,
+    gallery: AnyFeatures,
     relevance: Relevance | HasRelevance,
     *,
     exclude_self: bool = True,
@@ -117,8 +118,8 @@ def pooled_misalignment(
 
 
 def similarity_histograms(
-    query: Features,
-    gallery: Features,
+    query: AnyFeatures,
+    gallery: AnyFeatures,
     relevance: Relevance | HasRelevance,
     *,
     bins: int = 200,
@@ -159,8 +160,8 @@ def similarity_histograms(
 
 
 def similarity_overlap(
-    query: Features,
-    gallery: Features,
+    query: AnyFeatures,
+    gallery: AnyFeatures,
     relevance: Relevance | HasRelevance,
     *,
     bins: int = 200,

@@ -8,8 +8,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.core.features import Features
 from xgap_analysis.core.relevance import HasRelevance, Relevance
+from xgap_analysis.core.tokens import AnyFeatures
 from xgap_analysis.metrics.graded import graded_blocks
 from xgap_analysis.scoring.blocks import ScoreNormaliser, descending
 from xgap_analysis.scoring.cosine import COSINE
@@ -24,8 +24,8 @@ def nearest(scores: Float[Tensor, "b m"], k: int) -> Bool[Tensor, "b m"]:
 
 
 def nearest_items(
-    query: Features,
-    gallery: Features,
+    query: AnyFeatures,
+    gallery: AnyFeatures,
     query_id: str,
     relevance: Relevance | HasRelevance,
     k: int = 8,
@@ -59,8 +59,8 @@ def nearest_items(
 
 
 def k_occurrence(
-    query: Features,
-    gallery: Features,
+    query: AnyFeatures,
+    gallery: AnyFeatures,
     k: int = 10,
     exclude_self: bool = True,
     *,
@@ -96,8 +96,8 @@ def k_occurrence(
 
 
 def hubness(
-    query: Features,
-    gallery: Features,
+    query: AnyFeatures,
+    gallery: AnyFeatures,
     k: int = 10,
     exclude_self: bool = True,
     *,

@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError, notice
-from xgap_analysis.core.features import Features
 from xgap_analysis.core.relevance import BoundRelevance, HasRelevance, Relevance
+from xgap_analysis.core.tokens import AnyFeatures
 from xgap_analysis.metrics.ranks import Ranks, relevant_ranks
 from xgap_analysis.scoring.blocks import ScoreNormaliser
 from xgap_analysis.scoring.cosine import COSINE
@@ -37,8 +37,8 @@ def counted_elsewhere() -> Iterator[None]:
 
 
 def retrieval(
-    query: Features,
-    gallery: Features,
+    query: AnyFeatures,
+    gallery: AnyFeatures,
     relevance: Relevance | HasRelevance,
     *,
     ks: Sequence[int] = (1, 5, 10),
@@ -96,8 +96,8 @@ def retrieval(
 
 
 def revisited(
-    query: Features,
-    gallery: Features,
+    query: AnyFeatures,
+    gallery: AnyFeatures,
     easy: Mapping[str, Collection[str]],
     hard: Mapping[str, Collection[str]],
     junk: Mapping[str, Collection[str]],
@@ -144,8 +144,8 @@ def revisited(
 
 
 def _evaluate(
-    query: Features,
-    gallery: Features,
+    query: AnyFeatures,
+    gallery: AnyFeatures,
     relevance: Relevance,
     ks: Sequence[int],
     exclude_self: bool,

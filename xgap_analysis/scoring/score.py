@@ -3,14 +3,19 @@
 import torch
 from torch import Tensor
 
-from xgap_analysis.core.features import Features
+from xgap_analysis.core.calls import Call
+from xgap_analysis.core.tokens import AnyFeatures
 from xgap_analysis.scoring.blocks import score_blocks
 from xgap_analysis.scoring.cosine import COSINE
 from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
 
 
 def score(
-    query: Features, gallery: Features, scorer: str | Scorer | ScoreFunction = COSINE, *, block: int | None = None
+    query: AnyFeatures,
+    gallery: AnyFeatures,
+    scorer: str | Call | Scorer | ScoreFunction = COSINE,
+    *,
+    block: int | None = None,
 ) -> Tensor:
     """The score of every query with every gallery item.
 
@@ -18,9 +23,9 @@ def score(
     which never holds the whole matrix.
 
     Args:
-        query, gallery: `[n, d]` and `[m, d]`.
-        scorer: by name (`"cosine"`), with options or without, or a function of one block.
-        block: queries scored at a time; no number depends on it.
+        query, gallery: n and m items, each Features (one vector per item) or TokenFeatures (a set of vectors per item).
+        scorer: by name (`"cosine"`, `"late_interaction(inner=max, outer=mean)"`), or a function of one block.
+        block: queries scored at a time; no number depends on it, beyond rounding.
 
     Returns:
         float32 `[n, m]`, on the device of the query.
