@@ -34,7 +34,7 @@ def test_every_registered_name_is_listed_with_what_it_is(kind: str, capsys: pyte
 def test_every_listed_option_can_be_given_with_its_default(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     made = MAKERS[kind]
     for name, row in rows_of(kind, capsys).items():
-        if name in ("fuse", "precomputed"):  # their options stand behind arguments
+        if name in ("fuse", "precomputed", "rerank"):  # their options stand behind arguments
             continue
         for option, value in row["options"].items():
             assert made(name, **{option: value}).options[option] == value
@@ -61,3 +61,9 @@ def test_a_correction_has_what_it_is_fitted_on_and_whether_it_is_a_control(capsy
     assert rows["pca-image"]["control"] is True
     assert rows["pca-text"]["control"] is False
     assert rows["gap-shift"]["options"] == {"lambda_": 0.5}
+
+
+def test_a_scorer_has_what_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = rows_of("scorers", capsys)
+    assert (rows["cosine"]["takes"], rows["late_interaction"]["takes"]) == ("vectors", "tokens")
+    assert rows["late_interaction"]["options"]["inner"] == "max"

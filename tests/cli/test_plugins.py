@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -172,7 +173,7 @@ def test_a_new_process_knows_the_plug_in(own: str) -> None:
         [sys.executable, "-c", code, "scorers", "--plugin", own], capture_output=True, text=True, env=env, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "my-distance  power=1.0  The negative Euclidean distance, to a power." in done.stdout
+    assert re.search(r"my-distance +vectors +power=1.0 +The negative Euclidean distance, to a power\.", done.stdout)
 
 
 @pytest.mark.slow

@@ -25,13 +25,14 @@ def views() -> list[dict[str, Any]]:
 
 
 def scorers() -> list[dict[str, Any]]:
-    """One row for each scorer: name, options, what it is."""
+    """One row for each scorer: name, what it takes (see `Scorer.takes`), options, what it is."""
     from xgap_analysis.scoring.scorer import LEADING, SCORERS
 
-    return [
-        {"scorer": name, "options": options_of(function, LEADING), "about": first_line(function)}
-        for name, function in sorted(SCORERS.items())
-    ]
+    rows = []
+    for name, function in sorted(SCORERS.items()):
+        about = {"takes": getattr(function, "takes", None), "options": options_of(function, LEADING)}
+        rows.append({"scorer": name, **about, "about": first_line(function)})
+    return rows
 
 
 def corrections() -> list[dict[str, Any]]:
