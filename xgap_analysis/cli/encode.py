@@ -5,6 +5,7 @@ from typing import Literal
 
 from xgap_analysis.cli.arguments import Activation, File, Name, Number, Space
 from xgap_analysis.cli.output import say
+from xgap_analysis.cli.plugins import Plugins
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Encode:
     """fp32, or autocast."""
     activation: Activation = None
     """For a checkpoint file that does not say: quickgelu or gelu; so does its name, ViT-B-32-gelu//FILE."""
+    plugin: Plugins = ()
+    """A Python file with views, scorers or corrections of your own, which is run first."""
     out: File = None
     """Write the features to a .safetensors, .npz or .parquet file too."""
 

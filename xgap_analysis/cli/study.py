@@ -1,13 +1,17 @@
 """`xgap study`."""
 
-from dataclasses import dataclass
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from xgap_analysis.cli.arguments import File, Name, Number
 from xgap_analysis.cli.output import note, say
+from xgap_analysis.cli.plugins import Plugins
+from xgap_analysis.core.calls import listed
 from xgap_analysis.core.errors import XgapError
 
 if TYPE_CHECKING:
@@ -24,6 +28,7 @@ class Study:
         xgap study --table image-retrieval --models ViT-B-32/openai --datasets paper
         xgap study --datasets ./my/folder --comparisons I-I OTI-I zero-shot --on-error skip
         xgap study --features audio.npy video.npy --labels labels.csv --corrections none center
+        xgap study --comparisons I-I OTI-I --axes oti.steps=10,50,150 --limit 50
     """
 
     table: Name = None
@@ -58,8 +63,11 @@ class Study:
     """What is done to the vectors before they meet, with options or without: center "isoclip(k_top=20, k_bottom=8)"."""
     scorers: tuple[str, ...] = ("cosine",)
     """How a pair is scored, with options or without (see xgap scorers): cosine."""
+    axes: tuple[str, ...] = ()
+    """Options and settings that take several values, each a column of the table: oti.steps=10,50,150 isoclip.k_top=0,8
+    split=val,test."""
     split: str = "test"
-    """The split that is judged."""
+    """The split that is evaluated."""
     fit_split: str = "train"
     """The split that corrections are fitted on (val, where the train images are searched)."""
     level: Name = None
@@ -80,6 +88,8 @@ class Study:
     """Where the models compute, cuda:1 say; the GPU by default, where there is one."""
     precision: str = "fp32"
     """fp32, or bf16 / fp16 for autocast."""
+    plugin: Plugins = ()
+    """A Python file with views, scorers or corrections of your own, which is run first."""
     out: Path = Path("results/study.parquet")
     """Where the whole table is written."""
     json: bool = False
@@ -116,6 +126,7 @@ class Study:
         study = study_of_files(
             self.features, self.labels, self.spaces, self.comparisons or None, self.corrections or ("none",), self.keys
         )
+        study = replace(study, scorers=self.scorers, axes=parsed_axes(self.axes))
         if not self.json:
             gaps = study.gaps().iloc[0].drop(["model", "dataset", "split", "level"])
             say(as_text([{"measure": name, "value": f"{value:.4g}"} for name, value in gaps.items()]) + "\n")
@@ -134,15 +145,17 @@ class Study:
         models = expanded(self.models or chosen.models, chosen.paper_models)
         datasets = expanded(self.datasets or chosen.datasets, chosen.paper_datasets)
         limit = self.limit if self.limit is not None or self.datasets else chosen.limit
+        axes = parsed_axes(self.axes)
         # Every name is looked up before the first hour is spent on any.
-        for name in datasets:
-            split_of(name, self.split, limit).relevance(self.level)
+        for name, split in itertools.product(datasets, axes.get("split", (self.split,))):
+            split_of(name, split, limit).relevance(self.level)
         study = Study(
             models,
             datasets,
             self.comparisons or chosen.comparisons,
             self.corrections or chosen.corrections,
             self.scorers,
+            axes,
             level=self.level,
             split=self.split,
             fit_split=self.fit_split,
@@ -158,3 +171,20 @@ class Study:
         for name in models if len(models) > 1 else ():
             load_model(name, device=self.device, precision=self.precision)
         return run_grid(chosen, study) if self.table else study.run()
+
+
+def parsed_axes(given: Sequence[str]) -> dict[str, list[Any]]:
+    """Axes of a study from `name=value,value`; a value is a Python literal, a call such as `oti(steps=25)`, or a word.
+
+    Raises:
+        XgapError: an axis without values, or given twice.
+    """
+    axes: dict[str, list[Any]] = {}
+    for text in given:
+        name, equals, values = text.partition("=")
+        if not name or not equals or not values.strip():
+            raise XgapError(f"an axis is written name=value,value, such as oti.steps=10,50,150, not {text!r}")
+        if name in axes:
+            raise XgapError(f"axis {name!r} is given twice; write all of its values behind one {name}=")
+        axes[name] = listed(values)
+    return axes

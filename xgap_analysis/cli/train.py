@@ -5,6 +5,7 @@ from pathlib import Path
 
 from xgap_analysis.cli.arguments import Name, Number
 from xgap_analysis.cli.output import note, print_rows
+from xgap_analysis.cli.plugins import Plugins
 from xgap_analysis.core.errors import XgapError
 
 
@@ -73,6 +74,8 @@ class Train:
     """Where to compute: CUDA where there is one, else the CPU."""
     workers: int = 0
     """Processes that load images."""
+    plugin: Plugins = ()
+    """A Python file with views, scorers or corrections of your own, which is run first."""
     json: bool = False
     """Print the curve as JSON."""
 

@@ -61,6 +61,15 @@ def parse(text: str) -> Call:
     return Call(head[0], tuple(arguments), options)
 
 
+def listed(text: str) -> list[Any]:
+    """The values of a list without its brackets, read as in `parse`: `listed("8, 32, None")` is `[8, 32, None]`.
+
+    Raises:
+        XgapError: unbalanced brackets or an empty place.
+    """
+    return [_value(part, text) for part in _parts(text, text)]
+
+
 def _parts(inside: str, whole: str) -> list[str]:
     """Splits at the commas that stand in no bracket and in no quotation."""
     parts, start, closing, quote = [], 0, list[str](), ""

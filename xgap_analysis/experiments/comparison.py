@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from xgap_analysis.core.errors import XgapError, unknown_name
-from xgap_analysis.views import View, view
+from xgap_analysis.views import VIEWS, View, view
 
 TASKS = {"retrieval": "ap", "zero-shot": "correct_at_1"}  # task to its main measure
 SHORT = {"I": "image", "T": "text", "OTI": "oti", "OVI": "ovi"}  # how the field abbreviates a view
@@ -108,10 +108,14 @@ def comparison(wanted: str | Comparison, known: Mapping[str, Comparison] = COMPA
         return wanted
     if wanted in known:
         return known[wanted]
+    made = []
     for at in (i for i, letter in enumerate(wanted) if letter == "-"):
         query, gallery = wanted[:at], wanted[at + 1 :]
         try:
-            return Comparison(wanted, SHORT.get(query, query), SHORT.get(gallery, gallery))
+            made.append(Comparison(wanted, SHORT.get(query, query), SHORT.get(gallery, gallery)))
         except XgapError:
             continue
-    raise unknown_name("comparison", wanted, known)
+    if not made:
+        raise unknown_name("comparison", wanted, known)
+    # Any word is the native view of a modality, so that in "my-view-image" the names that are registered decide.
+    return min(made, key=lambda one: sum(v.name not in VIEWS for v in one.views))
