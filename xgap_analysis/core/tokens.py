@@ -13,7 +13,14 @@ from torch import Tensor
 
 from xgap_analysis.core.cells import id_text
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.core.features import ROWS, UNIT_TOLERANCE, Features
+from xgap_analysis.core.features import (
+    ROWS,
+    UNIT_TOLERANCE,
+    Features,
+    FeaturesLike,
+    as_features,
+    where_doubles_are,
+)
 
 
 @dataclass(frozen=True, eq=False, init=False)
