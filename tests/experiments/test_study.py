@@ -490,9 +490,7 @@ def test_a_second_run_finds_everything_in_the_store_and_gives_the_same_table(
     assert not any(entry.n_failed for entry in Store(tmp_path).entries())
 
 
-def test_names_are_loaded_and_judged_on_the_split_and_the_limit(
-    model: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_names_are_loaded_and_judged_on_the_split_and_the_limit(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study_module, "load_model", lambda name, **_: {"small": model}[name])
     monkeypatch.setattr(study_module, "load_dataset", lambda name: {"animals": animals("all")}[name])
     study = Study(["small"], ["animals"], ["I-I"], limit=3, progress=False)
