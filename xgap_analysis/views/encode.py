@@ -12,6 +12,7 @@ from xgap_analysis.models.fingerprint import is_known
 from xgap_analysis.models.tower import Model
 from xgap_analysis.store import Rows, Store, compute, entry_key, key_of
 from xgap_analysis.views.batches import Passage, Source, source_of
+from xgap_analysis.views.keeping import kept_in
 from xgap_analysis.views.listing import Listed, as_items, has_ids
 
 SHARD = 1024  # items; a killed run loses at most this much work
@@ -65,7 +66,7 @@ def encode(
         **source.made_by,
     }
     known = all(source.contents) and is_known(model)
-    found = _computed(way, source, made_by, _store(store) if known else None, progress)
+    found = _computed(way, source, made_by, kept_in(store) if known else None, progress)
     ids = [item for item in given.ids if item not in source.lost]
     lost = source.lost | {ids[place]: reason for place, reason in found.failed.items()}
     if lost:
@@ -78,14 +79,6 @@ def encode(
     numbered = not has_ids(items) and tuple(given.ids) == tuple(map(str, range(len(given))))
     one_list = key_of({"items": list(content.values())}) if numbered else ""
     return Features(found.tensors["vectors"], content, space, given.modality, provenance, one_list)
-
-
-def _store(store: Store | str | None) -> Store | None:
-    if isinstance(store, str):
-        if store != "default":
-            raise XgapError(f'store is a Store, "default" or None, not {store!r}')
-        return Store()
-    return store
 
 
 def _computed(way: Passage, source: Source, made_by: Mapping[str, Any], store: Store | None, progress: bool) -> Rows:
