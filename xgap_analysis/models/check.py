@@ -36,9 +36,8 @@ def check_tower(tower: Any, items: Sequence[Any] | None = None, *, device: str |
             raise XgapError(f"{what} has no {part}, which is {kind}: a tower has space, prepare and encode")
     given = _items_for(tower, items)
     where = torch.device(device)
-    with torch.inference_mode():
-        batch = _prepared(tower, given)
-        features = features_of(tower, batch, len(given), where)
+    with torch.no_grad():
+        batch, features = _first_pass(what, tower, given, where)
         _check_features(what, tower, given, features, where)
     is_a = f"{what}: {tower.space}, {features.shape[1]} dimensions"
     there = [part for part in TOKEN_PARTS if hasattr(tower, part)]
@@ -59,12 +58,18 @@ def _items_for(tower: Any, items: Sequence[Any] | None) -> list[Any]:
     return list(given)
 
 
-def _prepared(tower: Any, items: Sequence[Any]) -> Any:
+def _first_pass(what: str, tower: Any, items: Sequence[Any], device: torch.device) -> tuple[Any, Tensor]:
+    """A batch of the items and its features."""
+    part = "prepare"
     try:
-        return tower.prepare(items)
+        batch = tower.prepare(items)
+        part = "encode"
+        return batch, features_of(tower, batch, len(items), device)
+    except XgapError:
+        raise
     except Exception as error:
-        kind, what = type(items[0]).__name__, f"{type(error).__name__}: {error}"
-        raise XgapError(f"prepare of the {tower.space} tower fails for {len(items)} items ({kind}): {what}") from error
+        kind, said = type(items[0]).__name__, f"{type(error).__name__}: {error}"
+        raise XgapError(f"{part} of {what} fails for {len(items)} items of {tower.space} ({kind}): {said}") from error
 
 
 def _check_features(what: str, tower: Any, items: Sequence[Any], features: Tensor, device: torch.device) -> None:
@@ -130,9 +135,7 @@ def _check_projection(what: str, tower: Any, dim: int) -> None:
         return
     if projection is not None and (projection.ndim != 2 or projection.shape[1] != dim):
         shape = list(projection.shape)
-        raise XgapError(
-            f"the projection of {what} is {shape}; it is [p, d] with d = {dim}, the dimensions of a feature"
-        )
+        raise XgapError(f"the projection of {what} is {shape}, not [p, d] with d = {dim}, the dimensions of a feature")
 
 
 def _apart(x: Tensor, y: Tensor) -> bool:

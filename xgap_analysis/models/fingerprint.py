@@ -84,7 +84,7 @@ def _digest_of(towers: Mapping[str, Any], digest: Callable[[Any], str]) -> str:
 
 def modules_of(tower: Any) -> list[torch.nn.Module]:
     """The torch modules with weights that a tower is, or holds as attributes (bound methods of theirs included)."""
-    held = [tower, *(vars(tower).values() if hasattr(tower, "__dict__") else ())]
+    held = [tower, getattr(tower, "encode", None), *(vars(tower).values() if hasattr(tower, "__dict__") else ())]
     held += [getattr(value, "__self__", None) for value in held]
     modules = [value for value in held if isinstance(value, torch.nn.Module) and value.state_dict()]
     return modules[:1] if modules and modules[0] is tower else modules

@@ -70,7 +70,7 @@ def as_model(
 
     Example:
         >>> import numpy as np
-        >>> lengths = as_model(lambda captions: np.array([[len(c), c.count(" ") + 1] for c in captions]), name="lengths")
+        >>> lengths = as_model(lambda captions: np.array([[len(c), c.count(" ") + 1] for c in captions]))
         >>> lengths.text.encode(["a red cat"])
         tensor([[9., 3.]])
     """
