@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from xgap_analysis.corrections import register_correction as register_correction
     from xgap_analysis.datasets import Dataset as Dataset
     from xgap_analysis.datasets import Images as Images
+    from xgap_analysis.datasets import Items as Items
     from xgap_analysis.datasets import Texts as Texts
     from xgap_analysis.datasets import as_dataset as as_dataset
     from xgap_analysis.datasets import load_dataset as load_dataset
@@ -55,6 +56,9 @@ if TYPE_CHECKING:
     from xgap_analysis.metrics import retrieval as retrieval
     from xgap_analysis.metrics import similarity_histograms as similarity_histograms
     from xgap_analysis.metrics import zero_shot as zero_shot
+    from xgap_analysis.models import Model as Model
+    from xgap_analysis.models import as_model as as_model
+    from xgap_analysis.models import check_tower as check_tower
     from xgap_analysis.models import load_model as load_model
     from xgap_analysis.scoring import Scorer as Scorer
     from xgap_analysis.scoring import register_scorer as register_scorer
@@ -85,6 +89,8 @@ _HOME = {
     "Features": "core.features",
     "Images": "datasets",
     "Inversion": "views.inversion.invert",
+    "Items": "datasets",
+    "Model": "models",
     "QueryGallery": "corrections",
     "Recipe": "training",
     "Relevance": "core.relevance",
@@ -98,7 +104,9 @@ _HOME = {
     "XgapError": "core.errors",
     "as_dataset": "datasets",
     "as_features": "core.features",
+    "as_model": "models",
     "bootstrap_interval": "metrics",
+    "check_tower": "models",
     "chosen": "experiments.choice",
     "correction": "corrections",
     "embedded_table": "experiments.tables",

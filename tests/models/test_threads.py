@@ -59,7 +59,8 @@ class Watching:
 
 
 def test_encoding_and_inversion_take_one_and_give_four_back(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    watched, steps, whole = replace(model, text=Watching(model.text)), set(), InversionLoop._descend
+    watched = replace(model, towers={**model.towers, "text": Watching(model.text)})
+    steps, whole = set(), InversionLoop._descend
     features = encode(watched, ["a cat", "a dog"], store=None, progress=False)
     assert watched.text.seen == {1}
     assert torch.get_num_threads() == 4

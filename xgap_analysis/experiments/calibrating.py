@@ -7,7 +7,7 @@ import torch
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.corrections import Calibration, Correction
-from xgap_analysis.datasets.items import Items, Vectors
+from xgap_analysis.datasets.items import AnyItems, Vectors
 from xgap_analysis.experiments.comparison import Comparison
 from xgap_analysis.models import Model
 from xgap_analysis.views import encode, view
@@ -76,7 +76,7 @@ def is_transductive(evaluation: "Evaluation", by: Correction, comparison: Compar
     return not evaluated.isdisjoint(set[Any]().union(*map(_contents, fit.items.values())))
 
 
-def _contents(items: Items) -> set[Any]:
+def _contents(items: AnyItems) -> set[Any]:
     """What tells whether two splits share an item: ids, or the vectors where ids may be running numbers."""
     if isinstance(items, Vectors):
         return {row.tobytes() for row in items.features.vectors.cpu().numpy()}

@@ -12,7 +12,7 @@ from xgap_analysis.core.features import Features
 from xgap_analysis.core.relevance import Relevance
 from xgap_analysis.corrections import Correction, FittedCorrection, QueryGallery, correction
 from xgap_analysis.datasets import Dataset, Texts
-from xgap_analysis.datasets.items import Items
+from xgap_analysis.datasets.items import AnyItems
 from xgap_analysis.experiments.axes import cells_of, inversion_along
 from xgap_analysis.experiments.calibrating import calibration_for
 from xgap_analysis.experiments.comparison import Comparison
@@ -82,7 +82,7 @@ class Evaluation:
         words = self.data.words_of(self.level)
         return Texts(tuple(words), tuple(words.values()))
 
-    def items(self, modality: str, part: str) -> Items:
+    def items(self, modality: str, part: str) -> AnyItems:
         """The items of a modality: the `"queries"`, the `"gallery"`, `"all"`, or the `"classes"` (names; texts).
 
         Raises:

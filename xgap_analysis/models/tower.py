@@ -190,3 +190,24 @@ def tokenizer_of(tower: Any) -> Callable[[Sequence[str]], Tensor]:
     """Captions to token ids `[n, length]` of a text tower; `silent` of it, where it has that, says nothing of cuts."""
     own: Callable[[Sequence[str]], Tensor] = getattr(tower, "tokenize", None) or tower.prepare
     return own
+
+
+def features_of(tower: Any, batch: Any, n: int, device: torch.device, **how: Any) -> Tensor:
+    """Features `[n, d]` in float32 of a batch of n items, not normalised.
+
+    Args:
+        tower: the tower.
+        batch: as its `prepare` gives it; a tensor is moved to the device.
+        n: number of items.
+        device: where the tower computes.
+        how: further arguments of its `encode`.
+
+    Raises:
+        XgapError: the tower gives something else than a matrix with one row per item.
+    """
+    made = tower.encode(batch.to(device, non_blocking=True) if isinstance(batch, Tensor) else batch, **how)
+    if not isinstance(made, Tensor) or made.ndim != 2 or len(made) != n:
+        shape = f"a tensor {list(made.shape)}" if isinstance(made, Tensor) else f"a {type(made).__name__}"
+        what = f"encode of the {tower.space} tower ({type(tower).__name__}) gives {shape} for {n} items"
+        raise XgapError(f"{what}; features are a tensor [n, d], one row per item")
+    return made.float()
