@@ -1,7 +1,7 @@
 """How well views of pairs of items agree with people's scores: native and inverted features side by side."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -73,7 +73,7 @@ def pair_table(
         ['spearman', 'pearson', 'spearman', 'pearson']
     """
     fit_split = settings.get("fit_split", "train")
-    data = _as_dataset(pairs, {} if fit_data is None else {fit_split: fit_data})
+    data = _as_dataset(pairs, {} if fit_data is None else {fit_split: lambda: fit_data})
     study = Study([model], [data], comparisons, corrections, level=LEVEL, **settings)
     tables = [
         _table(evaluation, pairs, cells_of(each)).assign(**at)
@@ -83,7 +83,7 @@ def pair_table(
     return pd.concat(tables, ignore_index=True)
 
 
-def _as_dataset(pairs: PairScores, splits: Mapping[str, Dataset]) -> Dataset:
+def _as_dataset(pairs: PairScores, splits: Mapping[str, Callable[[], Dataset]]) -> Dataset:
     """The items of the pairs, and the splits that corrections may be fitted on."""
     items = dict(zip(pairs.modalities, pairs.item_sets, strict=True))
     own = {name: partial(_as_dataset, part, {}) for name, part in pairs.splits.items()}
@@ -93,7 +93,7 @@ def _as_dataset(pairs: PairScores, splits: Mapping[str, Dataset]) -> Dataset:
         next((of for of in items.values() if isinstance(of, Images)), NO_IMAGES),
         next((of for of in items.values() if isinstance(of, Texts)), NO_TEXTS),
         labels={},
-        splits=own | {name: partial(lambda part: part, part) for name, part in splits.items()},
+        splits={**own, **splits},
         others={modality: of for modality, of in items.items() if isinstance(of, Vectors)},
     )
 
@@ -148,7 +148,7 @@ def _scores(evaluation: Evaluation, pairs: PairScores, cell: Cell) -> np.ndarray
     """The scores of a cell's pairs, `[s, n]`, for each seed, or once where nothing in it depends on a seed."""
     views, needed = cell.comparison.views, pairs.modalities
     if cell.comparison.task != "retrieval" or tuple(v.modality for v in views) != needed:
-        what = f"the pairs are of {needed[0]} and {needed[1]} items"
+        what = f"the pairs are of {' and '.join(dict.fromkeys(needed))} items"
         raise XgapError(f"{what}, which comparison {cell.comparison.name} does not compare")
     seeds = evaluation.study.seeds if cell.comparison.is_seeded else evaluation.study.seeds[:1]
     found = []

@@ -14,7 +14,7 @@ from torch import Tensor
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.features import Features
 from xgap_analysis.datasets.pair_scores import PairScores
-from xgap_analysis.metrics.significance import CELLS, Groups, PairedTest, Values
+from xgap_analysis.metrics.significance import CELLS, Groups, PairedTest
 from xgap_analysis.scoring.blocks import ScoreNormaliser, score_blocks
 from xgap_analysis.scoring.cosine import COSINE
 from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
@@ -22,6 +22,7 @@ from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
 METHODS = ("spearman", "pearson")
 FEWEST = 3  # pairs: the correlation of two is 1 or -1 whatever they are
 
+PairValues: TypeAlias = Sequence[int | float] | np.ndarray | Tensor | pd.Series  # [n], or an array [s, n] of s seeds
 Vector: TypeAlias = Float[np.ndarray, " n"]
 Rows: TypeAlias = Float[np.ndarray, "s n"]
 
@@ -89,8 +90,8 @@ def pair_scores(
 
 
 def correlation(
-    scores: Values | Rows,
-    people: Values,
+    scores: PairValues,
+    people: PairValues,
     *,
     method: str = "spearman",
     groups: Groups | None = None,
@@ -132,9 +133,9 @@ def correlation(
 
 
 def correlation_test(
-    a: Values | Rows,
-    b: Values | Rows,
-    people: Values,
+    a: PairValues,
+    b: PairValues,
+    people: PairValues,
     *,
     method: str = "spearman",
     groups: Groups | None = None,
@@ -188,7 +189,7 @@ def _places(features: Features, ids: Sequence[str]) -> Int[np.ndarray, " n"]:
 
 
 def _checked(
-    given: list[Values | Rows], people: Values, groups: Groups | None, method: str, level: float, resamples: int
+    given: Sequence[PairValues], people: PairValues, groups: Groups | None, method: str, level: float, resamples: int
 ) -> tuple[list[Rows], Vector, Int[np.ndarray, " n"]]:
     """Scores as `[s, n]` each, people's scores, and a number from 0 for each pair's group; without pairs of NaN."""
     if method not in METHODS:
@@ -214,7 +215,7 @@ def _checked(
     return rows, y, codes
 
 
-def _array(values: Values | Rows) -> np.ndarray:
+def _array(values: PairValues) -> np.ndarray:
     return np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=np.float64)
 
 
@@ -274,7 +275,13 @@ def _limits(draws: Float[np.ndarray, " r"], level: float) -> tuple[float, float]
 
 
 def _exchange_test(
-    a: Rows, b: Rows, y: Vector, codes: Int[np.ndarray, " n"], method: str, flips: int, rng: np.random.Generator
+    a: Float[np.ndarray, "s n"],
+    b: Float[np.ndarray, "t n"],
+    y: Vector,
+    codes: Int[np.ndarray, " n"],
+    method: str,
+    flips: int,
+    rng: np.random.Generator,
 ) -> float:
     """The share of random exchanges of a and b, group by group, that part them at least as far.
 

@@ -131,13 +131,17 @@ def _assembled(pairs: Sequence[_Pair], path: Path, items: Items | tuple[Items, I
 
 
 def _used(
-    items: Items | tuple[Items, Items] | None, first: Sequence[str], second: Sequence[str]
+    items: Items | tuple[Items, Items], first: Sequence[str], second: Sequence[str]
 ) -> Items | tuple[Items, Items]:
     """The items that stand in pairs."""
-    assert items is not None
     if isinstance(items, tuple):
-        return items[0].select(dict.fromkeys(first)), items[1].select(dict.fromkeys(second))
-    return items.select(dict.fromkeys([*first, *second]))
+        return _of(items[0], first), _of(items[1], second)
+    return _of(items, [*first, *second])
+
+
+def _of(items: Items, ids: Sequence[str]) -> Items:
+    used = set(ids)  # an id without an item is told by `PairScores`
+    return items.select(i for i in items.ids if i in used)
 
 
 def _scored(pairs: Sequence[_Pair], path: Path) -> list[_Pair]:
