@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+import xgap_analysis as xg
 from xgap_analysis import cli
 from xgap_analysis.cli.command import _parse
 from xgap_analysis.corrections import CORRECTIONS
@@ -83,3 +84,26 @@ def test_every_link_leads_to_a_file(page: str) -> None:
 def test_it_is_a_screen_and_a_half() -> None:
     """So that it is read; what is longer has a page in docs."""
     assert len(TEXT.splitlines()) <= 115
+
+
+@pytest.mark.filterwarnings("ignore:.*captions are longer")
+def test_the_methods_of_contributing_run(nothing_stays: None) -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    methods, choice = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(f"import dataclasses, torch\nimport xgap_analysis as xg\n{methods}", "CONTRIBUTING.md", "exec"), {})
+    study = xg.Study(
+        ["tiny-untrained"],
+        ["emoji"],
+        ["I-I", "noisy(sigma=0.0)-I"],
+        ["none", "no-mean"],
+        ["cosine", "euclidean"],
+        split="val",
+        limit=3,
+        progress=False,
+    )
+    rows = xg.main_rows(study.run()).set_index(["comparison", "correction", "scorer"])["value"]
+    assert len(rows) == 8
+    # Without noise the view is the native one, and on unit rows the distance ranks as the cosine does.
+    for by in ("none", "no-mean"):
+        assert rows[:, by].tolist() == pytest.approx([rows["I-I", by, "cosine"]] * 4, abs=1e-6)
+    assert "xg.chosen(table" in choice  # the same call as in the README, where it runs
