@@ -36,7 +36,7 @@ class Study:
     figures beside ours), corrections. What is given beside it replaces its part; "paper" among the models or datasets
     stands for those of its paper."""
     features: tuple[Path, ...] = ()
-    """Two or more files of vectors in place of models and datasets: .npy, .npz, .parquet, .safetensors, or the folders of
+    """Two or more files of vectors in place of models and datasets: .npy, .npz, .parquet, .safetensors, or folders of
     clip-retrieval."""
     labels: File = None
     """With --features: a table with the columns label, id (else the rows' numbers), split (train: for corrections)."""
