@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from xgap_analysis.core.calibration import Calibration as Calibration
     from xgap_analysis.core.errors import XgapError as XgapError
     from xgap_analysis.core.features import Features as Features
+    from xgap_analysis.core.features import as_features as as_features
     from xgap_analysis.core.features_io import load_features as load_features
     from xgap_analysis.core.features_io import save_features as save_features
     from xgap_analysis.core.relevance import Relevance as Relevance
@@ -47,8 +48,10 @@ if TYPE_CHECKING:
     from xgap_analysis.metrics import bootstrap_interval as bootstrap_interval
     from xgap_analysis.metrics import gap_report as gap_report
     from xgap_analysis.metrics import hubness as hubness
+    from xgap_analysis.metrics import metric as metric
     from xgap_analysis.metrics import misalignment as misalignment
     from xgap_analysis.metrics import paired_test as paired_test
+    from xgap_analysis.metrics import register_metric as register_metric
     from xgap_analysis.metrics import retrieval as retrieval
     from xgap_analysis.metrics import similarity_histograms as similarity_histograms
     from xgap_analysis.metrics import zero_shot as zero_shot
@@ -94,6 +97,7 @@ _HOME = {
     "View": "views",
     "XgapError": "core.errors",
     "as_dataset": "datasets",
+    "as_features": "core.features",
     "bootstrap_interval": "metrics",
     "chosen": "experiments.choice",
     "correction": "corrections",
@@ -109,9 +113,11 @@ _HOME = {
     "load_model": "models",
     "load_tokens": "core.tokens_io",
     "main_rows": "experiments.tables",
+    "metric": "metrics",
     "misalignment": "metrics",
     "paired_test": "metrics",
     "register_correction": "corrections",
+    "register_metric": "metrics",
     "register_scorer": "scoring",
     "register_view": "views",
     "reproduce": "experiments.papers.reproduction",

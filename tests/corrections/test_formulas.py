@@ -13,7 +13,7 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.corrections import Calibration, correction, inter_modal_operator
 from xgap_analysis.metrics import retrieval
-from xgap_analysis.models import DualEncoder
+from xgap_analysis.models import Model
 from xgap_analysis.views import fuse
 
 D = 12
@@ -44,7 +44,7 @@ def model(image_width: int = 20, text_width: int = 16, **settings: Any) -> Any:
     def tokenize(captions: list[str]) -> torch.Tensor:
         return torch.tensor([sum(map(ord, caption)) for caption in captions])
 
-    return DualEncoder(
+    return Model(
         name="toy",
         image=image,
         text=text,

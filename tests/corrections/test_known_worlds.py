@@ -12,7 +12,7 @@ from xgap_analysis.core.features import Features
 from xgap_analysis.corrections import Calibration, correction
 from xgap_analysis.datasets import Relevance
 from xgap_analysis.metrics import hubness, modality_gap, paired_test, retrieval
-from xgap_analysis.models import DualEncoder
+from xgap_analysis.models import Model
 
 D, CLASSES, EACH = 32, 12, 8
 LABELS = {f"{i}": str(i % CLASSES) for i in range(CLASSES * EACH)}
@@ -96,7 +96,7 @@ def test_isoclip_cures_noise_that_the_leading_directions_of_the_projectors_carry
     # Both projections pass eight directions at ten times the strength of the others; images are noisy there.
     strength = torch.cat([torch.ones(D - 8), torch.full((8,), 10.0)])
     tower: Any = SimpleNamespace(projection=torch.diag(strength))
-    toy = DualEncoder(
+    toy = Model(
         name="toy",
         image=tower,
         text=tower,

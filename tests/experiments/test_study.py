@@ -26,7 +26,7 @@ from xgap_analysis.experiments.evaluation import Evaluation, is_untrained
 from xgap_analysis.experiments.study import Study
 from xgap_analysis.experiments.tables import main_rows, save_table
 from xgap_analysis.metrics import bootstrap_interval, gap_report, holm, misalignment, paired_test, verdict
-from xgap_analysis.models import DualEncoder
+from xgap_analysis.models import Model
 from xgap_analysis.store import Store
 from xgap_analysis.views.encode import encode
 from xgap_analysis.views.inversion.invert import invert
@@ -133,7 +133,7 @@ def bench_of(study: Study) -> Evaluation:
 
 
 @pytest.mark.usefixtures("world")
-def test_every_comparison_has_the_values_of_a_plain_loop(model: DualEncoder) -> None:
+def test_every_comparison_has_the_values_of_a_plain_loop(model: Model) -> None:
     study = Study([model], [animals()], seeds=SEEDS, progress=False)
     table, evaluation = study.run(), bench_of(study)
     main = main_rows(table).set_index("comparison")
@@ -167,7 +167,7 @@ def test_every_comparison_has_the_values_of_a_plain_loop(model: DualEncoder) -> 
 
 
 @pytest.mark.usefixtures("world")
-def test_intervals_and_tests_are_those_of_the_metrics_over_groups_of_one_label(model: DualEncoder) -> None:
+def test_intervals_and_tests_are_those_of_the_metrics_over_groups_of_one_label(model: Model) -> None:
     study = Study([model], [animals()], comparisons=["zero-shot", "OTI-T"], seeds=SEEDS[:1], progress=False)
     rows, evaluation = main_rows(study.run()).set_index("comparison"), bench_of(study)
     before, after = (pd.Series(expected_scores(evaluation, name, SEEDS[0])) for name in ("zero-shot", "OTI-T"))
@@ -185,7 +185,7 @@ def test_intervals_and_tests_are_those_of_the_metrics_over_groups_of_one_label(m
 
 
 @pytest.mark.usefixtures("world")
-def test_a_correction_is_fitted_on_the_other_split_and_applied_to_both_sides(model: DualEncoder) -> None:
+def test_a_correction_is_fitted_on_the_other_split_and_applied_to_both_sides(model: Model) -> None:
     study = Study([model], [animals()], ["I-I", "OTI-I", "zero-shot"], ["center"], seeds=SEEDS[:2], progress=False)
     main, evaluation = main_rows(study.run()).set_index("comparison"), bench_of(study)
     train = animals("train")
@@ -209,7 +209,7 @@ def test_a_correction_is_fitted_on_the_other_split_and_applied_to_both_sides(mod
 
 
 @pytest.mark.usefixtures("world")
-def test_another_level_has_relevance_and_classes_of_its_own(model: DualEncoder) -> None:
+def test_another_level_has_relevance_and_classes_of_its_own(model: Model) -> None:
     study = Study([model], [animals()], ["I-I", "zero-shot"], level="flies", progress=False)
     main, evaluation = main_rows(study.run()).set_index("comparison"), bench_of(study)
     assert set(main["level"]) == {"flies"}
@@ -224,7 +224,7 @@ def test_another_level_has_relevance_and_classes_of_its_own(model: DualEncoder) 
 
 
 @pytest.mark.usefixtures("world")
-def test_the_table_is_tidy(model: DualEncoder, other_model: DualEncoder) -> None:
+def test_the_table_is_tidy(model: Model, other_model: Model) -> None:
     study = Study([model, other_model], [animals(), animals("train")], corrections=["none", "center"], progress=False)
     table = study.run()
     assert not table.duplicated(KEY).any()
@@ -249,7 +249,7 @@ def test_the_table_is_tidy(model: DualEncoder, other_model: DualEncoder) -> None
 
 
 @pytest.mark.usefixtures("world")
-def test_a_table_of_baselines_alone_has_the_same_columns(model: DualEncoder) -> None:
+def test_a_table_of_baselines_alone_has_the_same_columns(model: Model) -> None:
     alone = Study([model], [animals()], ["I-I"], progress=False).run()
     both = Study([model], [animals()], ["I-I", "OTI-I"], progress=False).run()
     assert list(alone.columns) == list(both.columns)
@@ -257,7 +257,7 @@ def test_a_table_of_baselines_alone_has_the_same_columns(model: DualEncoder) -> 
 
 
 @pytest.mark.usefixtures("world")
-def test_a_table_is_saved_whole(model: DualEncoder, tmp_path: Path) -> None:
+def test_a_table_is_saved_whole(model: Model, tmp_path: Path) -> None:
     table = Study([model], [animals()], ["I-I", "OTI-I"], progress=False).run()
     path = save_table(table, tmp_path / "results" / "table.parquet")
     pd.testing.assert_frame_equal(pd.read_parquet(path), table)
@@ -268,7 +268,7 @@ def test_a_table_is_saved_whole(model: DualEncoder, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("world")
-def test_choosing_rows_of_a_table_changes_no_adjusted_p(model: DualEncoder) -> None:
+def test_choosing_rows_of_a_table_changes_no_adjusted_p(model: Model) -> None:
     table = Study([model], [animals()], ["I-I", "OTI-I", "zero-shot", "OTI-T"], progress=False).run()
     tested = table[table["main"] & table["p_value"].notna()]
     assert len(tested) == 2
@@ -288,7 +288,7 @@ def test_choosing_rows_of_a_table_changes_no_adjusted_p(model: DualEncoder) -> N
 
 @pytest.mark.usefixtures("world")
 @pytest.mark.parametrize("kind", ["shuffled labels", "first weights", "the study says so", "a correction"])
-def test_a_control_has_numbers_and_no_verdict(kind: str, model: DualEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_control_has_numbers_and_no_verdict(kind: str, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Evaluation, "_calibrating", lambda evaluation, space: planted(evaluation, space, "all"))
     data = animals().shuffled() if kind == "shuffled labels" else animals()
     asked = ["none", "random-subspace"] if kind == "a correction" else ["none"]
@@ -320,7 +320,7 @@ def own_corrections(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("world", "own_corrections")
-def test_a_registered_correction_and_an_own_comparison_are_in_the_table(model: DualEncoder) -> None:
+def test_a_registered_correction_and_an_own_comparison_are_in_the_table(model: Model) -> None:
     fitted = []
 
     @register_correction("mirror", transductive=True)
@@ -349,7 +349,7 @@ def test_a_registered_correction_and_an_own_comparison_are_in_the_table(model: D
 
 
 @pytest.mark.usefixtures("world")
-def test_an_own_comparison_may_be_the_baseline_of_another(model: DualEncoder) -> None:
+def test_an_own_comparison_may_be_the_baseline_of_another(model: Model) -> None:
     first = Comparison("first", "image", "image", "retrieval", "first")
     second = Comparison("second", "image", "text", "zero-shot", "second")
     third = Comparison("third", "oti", "image", "retrieval", "first")
@@ -360,7 +360,7 @@ def test_an_own_comparison_may_be_the_baseline_of_another(model: DualEncoder) ->
 
 
 @pytest.mark.usefixtures("world")
-def test_a_correction_fitted_on_what_is_judged_is_called_transductive(model: DualEncoder) -> None:
+def test_a_correction_fitted_on_what_is_judged_is_called_transductive(model: Model) -> None:
     for fit_split, expected in (("train", {"none": False, "center": False}), ("test", {"none": False, "center": True})):
         study = Study([model], [animals()], ["I-I"], ["none", "center"], fit_split=fit_split, limit=3, progress=False)
         said = study.run().groupby("correction")["transductive"].unique()
@@ -397,14 +397,14 @@ def test_an_unknown_view_or_task_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["T-T", "I-T", "T-I", "OVI-OVI"])
-def test_a_data_set_without_texts_says_so_when_texts_are_asked_for(model: DualEncoder, name: str) -> None:
+def test_a_data_set_without_texts_says_so_when_texts_are_asked_for(model: Model, name: str) -> None:
     data = animals(texts=Texts((), ()), text_queries=())
     with pytest.raises(XgapError, match=r"data set 'animals' \(test\) has no texts"):
         Study([model], [data], [name], steps=1, progress=False).run()
     assert len(Study([model], [data], ["I-I", "zero-shot"], progress=False).run()) > 0
 
 
-def test_a_data_set_without_images_is_judged_by_its_texts(model: DualEncoder) -> None:
+def test_a_data_set_without_images_is_judged_by_its_texts(model: Model) -> None:
     data = animals(images=Images((), picture), image_queries=())
     table = Study([model], [data], ["T-T"], progress=False).run()
     assert set(table["of_view"]) == {"text"}
@@ -413,7 +413,7 @@ def test_a_data_set_without_images_is_judged_by_its_texts(model: DualEncoder) ->
         Study([model], [data], ["I-I"], progress=False).run()
 
 
-def test_a_data_set_without_class_names_or_labels_says_so(model: DualEncoder) -> None:
+def test_a_data_set_without_class_names_or_labels_says_so(model: Model) -> None:
     with pytest.raises(XgapError, match="'animals' names no classes of level 'kind'"):
         Study([model], [animals(class_names={})], ["zero-shot"], progress=False).run()
     with pytest.raises(XgapError, match=r"'animals' \(test\) has no image that zero-shot can ask with at level 'kind'"):
@@ -422,7 +422,7 @@ def test_a_data_set_without_class_names_or_labels_says_so(model: DualEncoder) ->
         Study([model], [animals(labels={})], ["I-I"], progress=False).run()
 
 
-def test_a_correction_without_a_split_to_be_fitted_on_says_so(model: DualEncoder) -> None:
+def test_a_correction_without_a_split_to_be_fitted_on_says_so(model: Model) -> None:
     with pytest.raises(
         XgapError, match="'center' is fitted on the split 'train', which data set 'animals' does not have"
     ):
@@ -435,7 +435,7 @@ def test_a_correction_without_a_split_to_be_fitted_on_says_so(model: DualEncoder
 # From pictures to the table
 
 
-def test_the_views_are_the_encoded_and_the_inverted_items(model: DualEncoder) -> None:
+def test_the_views_are_the_encoded_and_the_inverted_items(model: Model) -> None:
     data = animals()
     study = Study([model], [data], seeds=(5, 6), steps=2, tokens=1, progress=False)
     evaluation = bench_of(study)
@@ -460,7 +460,7 @@ def test_the_views_are_the_encoded_and_the_inverted_items(model: DualEncoder) ->
     assert not torch.equal(evaluation.view("oti", "queries", 5).vectors, evaluation.view("oti", "queries", 6).vectors)
 
 
-def test_without_named_queries_one_view_is_asked_and_searched(model: DualEncoder) -> None:
+def test_without_named_queries_one_view_is_asked_and_searched(model: Model) -> None:
     evaluation = bench_of(Study([model], [animals(image_queries=())], steps=2, progress=False))
     assert (
         evaluation.view("image", "queries").ids
@@ -471,7 +471,7 @@ def test_without_named_queries_one_view_is_asked_and_searched(model: DualEncoder
 
 
 def test_a_second_run_finds_everything_in_the_store_and_gives_the_same_table(
-    model: DualEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: dict[str, Any] = {"corrections": ["none", "center"], "steps": 2, "store": Store(tmp_path), "progress": False}
     first = Study([model], [animals()], **asked).run()
@@ -490,9 +490,7 @@ def test_a_second_run_finds_everything_in_the_store_and_gives_the_same_table(
     assert not any(entry.n_failed for entry in Store(tmp_path).entries())
 
 
-def test_names_are_loaded_and_judged_on_the_split_and_the_limit(
-    model: DualEncoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_names_are_loaded_and_judged_on_the_split_and_the_limit(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study_module, "load_model", lambda name, **_: {"small": model}[name])
     monkeypatch.setattr(study_module, "load_dataset", lambda name: {"animals": animals("all")}[name])
     study = Study(["small"], ["animals"], ["I-I"], limit=3, progress=False)
@@ -507,7 +505,7 @@ def test_names_are_loaded_and_judged_on_the_split_and_the_limit(
 # The gap metrics
 
 
-def test_queries_that_nothing_answers_are_counted_and_raise_no_warning(model: DualEncoder) -> None:
+def test_queries_that_nothing_answers_are_counted_and_raise_no_warning(model: Model) -> None:
     data = animals(image_queries=())
     alone = data.images.select(i for i in data.images.ids if "/elk/" not in i or i.endswith("/0"))
     study = Study([model], [replace(data, images=alone)], ["I-I"], progress=False)
@@ -520,7 +518,7 @@ def test_queries_that_nothing_answers_are_counted_and_raise_no_warning(model: Du
 
 
 @pytest.mark.usefixtures("world")
-def test_the_gaps_are_those_of_each_image_with_the_first_caption_of_its_label(model: DualEncoder) -> None:
+def test_the_gaps_are_those_of_each_image_with_the_first_caption_of_its_label(model: Model) -> None:
     study = Study([model], [animals()], ["I-I"], progress=False)
     (row,), evaluation = study.gaps().to_dict("records"), bench_of(study)
     assert (row["model"], row["dataset"], row["split"], row["level"]) == ("random-0", "animals", "test", "kind")
@@ -553,7 +551,7 @@ def test_the_gaps_are_those_of_each_image_with_the_first_caption_of_its_label(mo
 
 @pytest.mark.usefixtures("world")
 def test_a_users_correction_appears_in_the_table_with_its_options(
-    model: DualEncoder, monkeypatch: pytest.MonkeyPatch
+    model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(CORRECTIONS, "_entries", dict(CORRECTIONS))
 
@@ -577,7 +575,7 @@ def test_a_users_correction_appears_in_the_table_with_its_options(
 
 @pytest.mark.usefixtures("world")
 def test_a_cell_that_cannot_be_computed_says_why_and_spares_the_others(
-    model: DualEncoder, monkeypatch: pytest.MonkeyPatch
+    model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Evaluation, "_calibrating", lambda evaluation, space: planted(evaluation, space, "all"))
     study = Study([model], [animals()], ["I-I"], ["none", "random-subspace(rank=99)"], progress=False)
@@ -589,7 +587,7 @@ def test_a_cell_that_cannot_be_computed_says_why_and_spares_the_others(
 
 
 @pytest.mark.usefixtures("world")
-def test_a_bench_takes_the_seed_of_its_study(model: DualEncoder) -> None:
+def test_a_bench_takes_the_seed_of_its_study(model: Model) -> None:
     evaluation = bench_of(Study([model], [animals()], ["I-I", "OTI-I"], seeds=(7, 8), progress=False))
     oti = COMPARISONS["OTI-I"]
     expected = expected_scores(evaluation, "OTI-I", 7)
@@ -597,7 +595,7 @@ def test_a_bench_takes_the_seed_of_its_study(model: DualEncoder) -> None:
     assert evaluation.scores(oti, seed=8)["ap"].to_dict() == pytest.approx(expected_scores(evaluation, "OTI-I", 8))
 
 
-def test_the_views_and_inversions_of_a_bench_take_the_seed_of_its_study(model: DualEncoder) -> None:
+def test_the_views_and_inversions_of_a_bench_take_the_seed_of_its_study(model: Model) -> None:
     evaluation = bench_of(Study([model], [animals()], ["I-I", "OTI-I"], seeds=(7,), steps=1, progress=False))
     images = evaluation.view("image", "gallery")
     wanted = invert(model, images, steps=1, seed=7, progress=False).features.vectors
@@ -607,7 +605,7 @@ def test_the_views_and_inversions_of_a_bench_take_the_seed_of_its_study(model: D
 
 @pytest.mark.parametrize("changed", ["study", "data", "model"])
 def test_a_copy_of_a_bench_keeps_nothing_of_what_the_first_computed(
-    model: DualEncoder, other_model: DualEncoder, changed: str
+    model: Model, other_model: Model, changed: str
 ) -> None:
     study = Study([model], [animals()], ["I-I"], ["none", "center"], progress=False)
     evaluation = bench_of(study)
@@ -626,7 +624,7 @@ def test_a_copy_of_a_bench_keeps_nothing_of_what_the_first_computed(
 
 
 @pytest.mark.usefixtures("world")
-def test_a_bench_for_other_cells_keeps_what_was_computed(model: DualEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bench_for_other_cells_keeps_what_was_computed(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluation = bench_of(Study([model], [animals()], ["I-I"], progress=False))
     evaluation.table()
     asked = []
@@ -638,7 +636,7 @@ def test_a_bench_for_other_cells_keeps_what_was_computed(model: DualEncoder, mon
 
 
 @pytest.mark.usefixtures("world")
-def test_a_correction_registered_anew_is_fitted_anew(model: DualEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_correction_registered_anew_is_fitted_anew(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CORRECTIONS, "_entries", dict(CORRECTIONS))
     evaluation = bench_of(Study([model], [animals()], ["I-I"], progress=False))
     native = evaluation.view("image", "queries")
@@ -657,7 +655,7 @@ def test_a_correction_registered_anew_is_fitted_anew(model: DualEncoder, monkeyp
 
 
 @pytest.mark.usefixtures("world")
-def test_the_ranking_of_a_query_is_that_of_the_scores(model: DualEncoder) -> None:
+def test_the_ranking_of_a_query_is_that_of_the_scores(model: Model) -> None:
     evaluation = bench_of(Study([model], [animals()], progress=False))
     for name in ("I-I", "I-T", "zero-shot"):
         comparison = COMPARISONS[name]
@@ -669,7 +667,7 @@ def test_the_ranking_of_a_query_is_that_of_the_scores(model: DualEncoder) -> Non
 
 
 @pytest.mark.usefixtures("world")
-def test_the_filtered_test_keeps_the_images_that_zero_shot_gets_right(model: DualEncoder) -> None:
+def test_the_filtered_test_keeps_the_images_that_zero_shot_gets_right(model: Model) -> None:
     whole = bench_of(Study([model], [animals()], progress=False))
     right = top_one(planted(whole, "image", "all"), planted(whole, "text", "classes"), whole.data.labels["kind"])
     (evaluation,) = Study([model], [animals()], only="zero-shot-correct", progress=False).evaluations()
@@ -681,7 +679,7 @@ def test_the_filtered_test_keeps_the_images_that_zero_shot_gets_right(model: Dua
         Study([model], [animals()], only="right")
 
 
-def test_a_task_that_could_only_come_out_as_one_has_a_note_beside_its_value(model: DualEncoder) -> None:
+def test_a_task_that_could_only_come_out_as_one_has_a_note_beside_its_value(model: Model) -> None:
     one = dict.fromkeys((*animals().images.ids, *animals().texts.ids), "cat")
     data = animals(labels={"kind": one}, class_names={"kind": {"cat": "the cat"}})
     with pytest.warns(UserWarning, match=r"every gallery item is relevant|there is one class only"):

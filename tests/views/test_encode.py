@@ -21,7 +21,7 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.datasets.images import open_picture
 from xgap_analysis.datasets.items import Images, Texts
-from xgap_analysis.models import DualEncoder
+from xgap_analysis.models import Model
 from xgap_analysis.store import Store
 from xgap_analysis.views import encode as encoding
 from xgap_analysis.views.encode import encode
@@ -63,11 +63,11 @@ class Counting:
 
 
 @pytest.fixture
-def counted(model: DualEncoder) -> DualEncoder:
+def counted(model: Model) -> Model:
     return count(replace(model, image=Counting(model.image), text=Counting(model.text)))
 
 
-def count(model: DualEncoder) -> DualEncoder:
+def count(model: Model) -> Model:
     """Counting from now on: a model's fingerprint is features of probes, once."""
     assert model.fingerprint
     for tower in (model.image, model.text):
@@ -79,7 +79,7 @@ def count(model: DualEncoder) -> DualEncoder:
 
 
 @pytest.mark.parametrize("project", [True, False])
-def test_images_are_the_models_own_features_one_by_one(model: DualEncoder, project: bool) -> None:
+def test_images_are_the_models_own_features_one_by_one(model: Model, project: bool) -> None:
     images = some_images(70)
     features = encode(model, images, project=project, progress=False)
     with torch.no_grad():
@@ -90,7 +90,7 @@ def test_images_are_the_models_own_features_one_by_one(model: DualEncoder, proje
 
 
 @pytest.mark.parametrize("project", [True, False])
-def test_texts_are_the_models_own_features_one_by_one(model: DualEncoder, project: bool) -> None:
+def test_texts_are_the_models_own_features_one_by_one(model: Model, project: bool) -> None:
     texts = some_texts(70)
     features = encode(model, texts, project=project, progress=False)
     with torch.no_grad():
@@ -99,7 +99,7 @@ def test_texts_are_the_models_own_features_one_by_one(model: DualEncoder, projec
     assert (features.ids, features.space, features.origin) == (tuple(texts.ids), "text", "text")
 
 
-def test_the_order_is_that_of_the_items(model: DualEncoder) -> None:
+def test_the_order_is_that_of_the_items(model: Model) -> None:
     for items in (some_images(10), some_texts(10)):
         forwards = encode(model, items, progress=False)
         backwards = encode(model, items.select(items.ids[::-1]), progress=False)
@@ -107,7 +107,7 @@ def test_the_order_is_that_of_the_items(model: DualEncoder) -> None:
         assert (backwards.vectors.flip(0) - forwards.vectors).abs().max() < 1e-6
 
 
-def test_a_rerun_gives_the_same_bits_in_batches_of_the_same_sizes(counted: DualEncoder) -> None:
+def test_a_rerun_gives_the_same_bits_in_batches_of_the_same_sizes(counted: Model) -> None:
     for items, tower in ((some_images(150), counted.image), (some_texts(150), counted.text)):
         first = encode(counted, items, store=None, progress=False)
         second = encode(counted, items, store=None, progress=False)
@@ -115,7 +115,7 @@ def test_a_rerun_gives_the_same_bits_in_batches_of_the_same_sizes(counted: DualE
         assert tower.batches == [64, 64, 22] * 2
 
 
-def test_provenance_says_what_made_the_features(model: DualEncoder) -> None:
+def test_provenance_says_what_made_the_features(model: Model) -> None:
     about = encode(model, some_images(3), progress=False).provenance
     assert (about["model"], about["weights"], about["view"]) == (model.name, model.weights_digest, "image")
     assert (about["precision"], about["activation"], about["projected"]) == ("fp32", "gelu", True)
@@ -131,7 +131,7 @@ def test_provenance_says_what_made_the_features(model: DualEncoder) -> None:
 # What may be given
 
 
-def test_captions_pictures_and_paths_may_be_plain_lists(model: DualEncoder, tmp_path: Path) -> None:
+def test_captions_pictures_and_paths_may_be_plain_lists(model: Model, tmp_path: Path) -> None:
     paths = [tmp_path / f"{i}.png" for i in range(3)]
     for i, path in enumerate(paths):
         picture(i).save(path)
@@ -147,7 +147,7 @@ def test_captions_pictures_and_paths_may_be_plain_lists(model: DualEncoder, tmp_
     assert by_caption.ids == ("0", "1", "2")
 
 
-def test_the_places_in_two_lists_are_no_self_matches_of_each_other(model: DualEncoder) -> None:
+def test_the_places_in_two_lists_are_no_self_matches_of_each_other(model: Model) -> None:
     captions = ["a cat", "a dog", "an owl"]
     gallery = encode(model, captions, store=None)
     again, other = encode(model, captions, store=None), encode(model, captions[::-1], store=None)
@@ -159,14 +159,14 @@ def test_the_places_in_two_lists_are_no_self_matches_of_each_other(model: DualEn
     assert encode(model, named.select(named.ids[:2]), store=None).has_items_of(encode(model, named, store=None))
 
 
-def test_one_item_stands_for_a_list_of_one(model: DualEncoder, tmp_path: Path) -> None:
+def test_one_item_stands_for_a_list_of_one(model: Model, tmp_path: Path) -> None:
     picture(0).save(tmp_path / "0.png")
     for one in ("a red cat", picture(0), tmp_path / "0.png"):
         assert torch.equal(encode(model, one, progress=False).vectors, encode(model, [one], progress=False).vectors)
         assert len(encode(model, one, progress=False)) == 1
 
 
-def test_pictures_of_other_modes_are_seen_as_rgb(model: DualEncoder) -> None:
+def test_pictures_of_other_modes_are_seen_as_rgb(model: Model) -> None:
     grey = picture(1).convert("L")
     for mode in ("L", "RGBA", "CMYK"):
         made = encode(model, [grey.convert(mode)], progress=False)
@@ -174,12 +174,12 @@ def test_pictures_of_other_modes_are_seen_as_rgb(model: DualEncoder) -> None:
 
 
 @pytest.mark.parametrize("nothing", [[], Images((), lambda item: picture(0)), Texts((), ())])
-def test_nothing_to_encode_is_an_error(model: DualEncoder, nothing: Any) -> None:
+def test_nothing_to_encode_is_an_error(model: Model, nothing: Any) -> None:
     with pytest.raises(XgapError, match="there is nothing to encode: the split or list is empty"):
         encode(model, nothing, progress=False)
 
 
-def test_a_mixed_list_an_id_given_twice_and_an_unknown_way_with_errors_are_refused(model: DualEncoder) -> None:
+def test_a_mixed_list_an_id_given_twice_and_an_unknown_way_with_errors_are_refused(model: Model) -> None:
     with pytest.raises(XgapError, match=r"a list of captions \(str\), of PIL images, or of paths \(Path\)"):
         encode(model, ["a cat", Path("cat.png")], progress=False)
     with pytest.raises(XgapError, match="id 'a' stands for more than one item"):
@@ -203,7 +203,7 @@ def opener_with(bad: set[str], error: Callable[[], Exception]) -> Callable[[str]
 @pytest.mark.parametrize(
     "error", [OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError, Image.UnidentifiedImageError]
 )
-def test_an_unreadable_image_is_named_or_skipped_and_counted(model: DualEncoder, error: type[Exception]) -> None:
+def test_an_unreadable_image_is_named_or_skipped_and_counted(model: Model, error: type[Exception]) -> None:
     images = replace(some_images(6), opener=opener_with({"image-2", "image-5"}, lambda: error("broken bits")))
     with pytest.raises(XgapError, match=r"image 'image-2' cannot be read \(broken bits\); .*on_error=\"skip\""):
         encode(model, images, progress=False)
@@ -214,7 +214,7 @@ def test_an_unreadable_image_is_named_or_skipped_and_counted(model: DualEncoder,
     assert (found.vectors - good.vectors).abs().max() < 1e-6
 
 
-def test_what_one_run_skipped_another_does_not_pass_over_in_silence(model: DualEncoder) -> None:
+def test_what_one_run_skipped_another_does_not_pass_over_in_silence(model: Model) -> None:
     images = replace(some_images(4), opener=opener_with({"image-1"}, OSError))
     for _ in range(2):
         with pytest.warns(UserWarning, match="1 unreadable images were skipped, the first is 'image-1'"):
@@ -223,13 +223,13 @@ def test_what_one_run_skipped_another_does_not_pass_over_in_silence(model: DualE
         encode(model, images, progress=False)
 
 
-def test_images_of_which_none_can_be_read_are_an_error(model: DualEncoder) -> None:
+def test_images_of_which_none_can_be_read_are_an_error(model: Model) -> None:
     images = replace(some_images(70), opener=opener_with(set(some_images(70).ids), OSError))
     with pytest.raises(XgapError, match="none of the 70 images could be read"):
         encode(model, images, on_error="skip", progress=False)
 
 
-def test_files_that_are_missing_or_no_images_are_named(model: DualEncoder, tmp_path: Path) -> None:
+def test_files_that_are_missing_or_no_images_are_named(model: Model, tmp_path: Path) -> None:
     good, cut, text, missing = (tmp_path / name for name in ("good.png", "cut.png", "text.png", "missing.png"))
     picture(0).save(good)
     cut.write_bytes(good.read_bytes()[: good.stat().st_size // 2])
@@ -251,7 +251,7 @@ class Broken(Counting):
 
 
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
-def test_a_model_that_gives_nan_is_not_taken_for_an_unreadable_image(model: DualEncoder, on_error: str) -> None:
+def test_a_model_that_gives_nan_is_not_taken_for_an_unreadable_image(model: Model, on_error: str) -> None:
     broken = replace(model, image=Broken(model.image), text=Broken(model.text))
     with pytest.raises(XgapError, match="the vector of item 'image-2' holds a NaN"):
         encode(broken, some_images(4), on_error=on_error, store=None, progress=False)
@@ -262,7 +262,7 @@ def test_a_model_that_gives_nan_is_not_taken_for_an_unreadable_image(model: Dual
 # Kept and found again
 
 
-def test_what_is_kept_is_found_again_with_the_same_bits(counted: DualEncoder, xgap_home: Path) -> None:
+def test_what_is_kept_is_found_again_with_the_same_bits(counted: Model, xgap_home: Path) -> None:
     for items, tower in ((some_images(5), counted.image), (some_texts(5), counted.text)):
         first = encode(counted, items, progress=False)
         second = encode(counted, items, progress=False)
@@ -274,7 +274,7 @@ def test_what_is_kept_is_found_again_with_the_same_bits(counted: DualEncoder, xg
     assert counted.text.batches == [5, 5]
 
 
-def key_changes(model: DualEncoder, other: DualEncoder) -> Iterator[tuple[str, DualEncoder, Images | Texts, dict]]:
+def key_changes(model: Model, other: Model) -> Iterator[tuple[str, Model, Images | Texts, dict]]:
     yield "weights", other, some_images(4), {}
     yield "weights of the text tower", other, some_texts(4), {}
     yield "the projection", model, some_images(4), {"project": False}
@@ -283,9 +283,7 @@ def key_changes(model: DualEncoder, other: DualEncoder) -> Iterator[tuple[str, D
     yield "tokenizer", replace(model, tokenize=lambda x: model.tokenize([f"the {c}" for c in x])), some_texts(4), {}
 
 
-def test_whatever_changes_the_numbers_has_a_key_of_its_own(
-    model: DualEncoder, other_model: DualEncoder, xgap_home: Path
-) -> None:
+def test_whatever_changes_the_numbers_has_a_key_of_its_own(model: Model, other_model: Model, xgap_home: Path) -> None:
     seen = {encode(model, items, progress=False).provenance["digest"] for items in (some_images(4), some_texts(4))}
     for what, changed, items, options in key_changes(model, other_model):
         before = len(Store(xgap_home).entries())
@@ -295,13 +293,13 @@ def test_whatever_changes_the_numbers_has_a_key_of_its_own(
         seen.add(made.provenance["digest"])
 
 
-def test_a_preprocess_given_as_a_function_is_known_by_what_it_does(model: DualEncoder, xgap_home: Path) -> None:
+def test_a_preprocess_given_as_a_function_is_known_by_what_it_does(model: Model, xgap_home: Path) -> None:
     for _ in range(2):  # two functions, one effect: their places in memory differ
         encode(replace(model, preprocess=lambda x: model.preprocess(x)), some_images(4), progress=False)
     assert len(Store(xgap_home).entries()) == 1
 
 
-def test_another_name_is_no_other_model(counted: DualEncoder, xgap_home: Path) -> None:
+def test_another_name_is_no_other_model(counted: Model, xgap_home: Path) -> None:
     for named in (counted, replace(counted, name="/another/path")):
         for items in (some_images(4), some_texts(4)):
             assert encode(count(named), items, progress=False).provenance["model"] == named.name
@@ -320,7 +318,7 @@ def files(folder: Path, n: int, first: int = 0) -> list[Path]:
     return paths
 
 
-def test_a_longer_list_encodes_what_is_new_and_another_order_nothing(counted: DualEncoder, tmp_path: Path) -> None:
+def test_a_longer_list_encodes_what_is_new_and_another_order_nothing(counted: Model, tmp_path: Path) -> None:
     paths = files(tmp_path, 8)
     encode(counted, paths[:3], progress=False)
     whole = encode(counted, paths[:6], progress=False)
@@ -335,7 +333,7 @@ def test_a_longer_list_encodes_what_is_new_and_another_order_nothing(counted: Du
     assert counted.text.batches == [4, 5]
 
 
-def test_what_was_there_already_changes_no_feature_beyond_rounding(model: DualEncoder, tmp_path: Path) -> None:
+def test_what_was_there_already_changes_no_feature_beyond_rounding(model: Model, tmp_path: Path) -> None:
     paths = files(tmp_path, 30)
     alone = encode(model, paths, store=None, progress=False)
     for some in ([paths[7]], paths[20:], paths):
@@ -343,7 +341,7 @@ def test_what_was_there_already_changes_no_feature_beyond_rounding(model: DualEn
     assert (found.vectors - alone.vectors).abs().max() < 1e-6
 
 
-def test_one_image_under_two_ids_is_encoded_once(counted: DualEncoder, tmp_path: Path) -> None:
+def test_one_image_under_two_ids_is_encoded_once(counted: Model, tmp_path: Path) -> None:
     (first,) = files(tmp_path / "a", 1)
     (tmp_path / "b").mkdir()
     second = tmp_path / "b" / "other.png"
@@ -356,7 +354,7 @@ def test_one_image_under_two_ids_is_encoded_once(counted: DualEncoder, tmp_path:
     assert counted.text.batches == [1]
 
 
-def test_files_of_the_same_names_sizes_and_times_are_told_apart(counted: DualEncoder, tmp_path: Path) -> None:
+def test_files_of_the_same_names_sizes_and_times_are_told_apart(counted: Model, tmp_path: Path) -> None:
     made = []
     for seed in (1, 2):
         path = tmp_path / str(seed) / "a.bmp"
@@ -368,7 +366,7 @@ def test_files_of_the_same_names_sizes_and_times_are_told_apart(counted: DualEnc
     assert counted.image.batches == [1, 1]
 
 
-def test_pictures_in_memory_are_known_by_their_pixels(counted: DualEncoder, xgap_home: Path) -> None:
+def test_pictures_in_memory_are_known_by_their_pixels(counted: Model, xgap_home: Path) -> None:
     first = encode(counted, [picture(0)], progress=False)
     second = encode(counted, [picture(1)], progress=False)
     assert not torch.equal(first.vectors, second.vectors)
@@ -378,13 +376,13 @@ def test_pictures_in_memory_are_known_by_their_pixels(counted: DualEncoder, xgap
     assert counted.image.batches == [1, 1]
 
 
-def test_images_that_nothing_identifies_are_never_kept(model: DualEncoder, xgap_home: Path) -> None:
+def test_images_that_nothing_identifies_are_never_kept(model: Model, xgap_home: Path) -> None:
     made = encode(model, some_images(3, ""), progress=False)
     assert Store(xgap_home).entries() == []
     assert not {"entry", "digest"} & made.provenance.keys()
 
 
-def test_a_file_that_changed_is_encoded_again(counted: DualEncoder, tmp_path: Path) -> None:
+def test_a_file_that_changed_is_encoded_again(counted: Model, tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     picture(0).save(path)
     first = encode(counted, [path], progress=False)
@@ -396,7 +394,7 @@ def test_a_file_that_changed_is_encoded_again(counted: DualEncoder, tmp_path: Pa
 
 
 def test_a_bad_image_is_kept_with_its_reason_and_a_missing_one_is_looked_for_again(
-    counted: DualEncoder, tmp_path: Path, xgap_home: Path
+    counted: Model, tmp_path: Path, xgap_home: Path
 ) -> None:
     good, missing = files(tmp_path, 2)
     bad = tmp_path / "bad.png"
@@ -466,9 +464,7 @@ def test_a_run_killed_in_the_middle_resumes_to_the_same_bits(xgap_home: Path, mo
     assert [e.n_items for e in Store(xgap_home).entries()] == [200]
 
 
-def test_what_was_done_before_an_unreadable_image_is_kept(
-    counted: DualEncoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_done_before_an_unreadable_image_is_kept(counted: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoding, "SHARD", 4)
     bad = {"image-9"}
     images = replace(some_images(10), opener=opener_with(bad, OSError))
@@ -505,7 +501,7 @@ def floating(path: Path) -> None:
     ("name", "write"), [("a.jpg", turned), ("a.png", see_through), ("a.png", deep), ("a.tif", floating)]
 )
 def test_an_opened_image_gives_the_features_of_its_file(
-    name: str, write: Callable[[Path], None], model: DualEncoder, tmp_path: Path
+    name: str, write: Callable[[Path], None], model: Model, tmp_path: Path
 ) -> None:
     write(tmp_path / name)
     by_path = encode(model, tmp_path / name, store=None)
@@ -515,7 +511,7 @@ def test_an_opened_image_gives_the_features_of_its_file(
 
 
 def test_strings_that_name_image_files_are_no_captions(
-    model: DualEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     picture(1).save(tmp_path / "a.png")
@@ -530,7 +526,7 @@ def test_strings_that_name_image_files_are_no_captions(
         encode(model, [Path("a.png"), "a.png"], store=None)  # type: ignore[list-item]
 
 
-def test_a_git_lfs_pointer_is_named_as_one(model: DualEncoder, tmp_path: Path) -> None:
+def test_a_git_lfs_pointer_is_named_as_one(model: Model, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 9\n")
     with pytest.raises(XgapError, match=r"a.jpg. cannot be read .it is a Git LFS pointer.*run git lfs pull"):
         encode(model, tmp_path / "a.jpg", store=None)

@@ -13,7 +13,14 @@ from torch import Tensor
 
 from xgap_analysis.core.cells import id_text
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.core.features import ROWS, UNIT_TOLERANCE, Features
+from xgap_analysis.core.features import (
+    ROWS,
+    UNIT_TOLERANCE,
+    Features,
+    FeaturesLike,
+    as_features,
+    where_doubles_are,
+)
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -336,3 +343,25 @@ def _column(given: Any, name: str, unit: Tensor, offsets: Tensor, ids: Sequence[
         raise XgapError(f"{name} must be one number per token, [{len(unit)}], not {tuple(column.shape)}")
     _refuse(~torch.isfinite(column), offsets, ids, f"whose {name} are NaN or infinite")
     return column
+
+
+ScoredLike = TokenFeatures | FeaturesLike  # what can be scored: one vector per item, a set of them, or an array
+
+
+def as_scored(x: ScoredLike) -> AnyFeatures:
+    """Sets of vectors as they are; anything else as `as_features` reads it.
+
+    Raises:
+        XgapError: as `as_features`.
+    """
+    return x if isinstance(x, TokenFeatures) else where_doubles_are(as_features(x))
+
+
+def scored_pair(query: ScoredLike, gallery: ScoredLike) -> tuple[AnyFeatures, AnyFeatures]:
+    """Query and gallery, as one where they are one.
+
+    Raises:
+        XgapError: as `as_features`.
+    """
+    first = as_scored(query)
+    return first, first if gallery is query else as_scored(gallery)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from xgap_analysis.core.calibration import Calibration
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.precision import exact
 
 BATCH = 64  # prompts encoded together
 WORDS = ("classes", "imagenet", "captions")
@@ -25,7 +26,7 @@ def anchor_texts(calibration: Calibration, words: str, template: str) -> Tensor:
     if words not in WORDS:
         raise XgapError(f"words is one of {', '.join(WORDS)}, not {words!r}")
     if words == "captions":
-        return calibration.texts.vectors.double()
+        return exact(calibration.texts.vectors)
     model = calibration.model
     if model is None:
         raise XgapError(f'words="{words}" needs a model to encode them, and there is none; use words="captions"')
@@ -41,5 +42,5 @@ def anchor_texts(calibration: Calibration, words: str, template: str) -> Tensor:
         raise XgapError(f'split {calibration.split!r} names no classes; use words="imagenet" or "captions"')
     tokens = model.tokenize([template.replace("{}", name) for name in names])
     with torch.inference_mode():
-        parts = [model.text.encode(batch.to(model.device)).double().cpu() for batch in tokens.split(BATCH)]
+        parts = [model.text.encode(batch.to(model.device)).cpu().double() for batch in tokens.split(BATCH)]
     return torch.cat(parts)

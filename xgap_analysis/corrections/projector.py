@@ -9,8 +9,9 @@ from torch import Tensor
 from xgap_analysis.core.calibration import Calibration
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
+from xgap_analysis.core.precision import exact
 from xgap_analysis.corrections.protocol import FeatureMap, register_correction
-from xgap_analysis.models.tower import DualEncoder
+from xgap_analysis.models.tower import Model
 
 # Where nothing is published for a model: the shares of the spectrum removed from CLIP ViT-B/32 (k_top, k_bottom).
 SHARES = {"image": (150 / 512, 50 / 512), "text": (20 / 512, 100 / 512)}
@@ -37,7 +38,7 @@ class InterModalOperator:
         return (self.image_projection, self.left) if space == "image" else (self.text_projection, self.right)
 
 
-def inter_modal_operator(model: DualEncoder) -> InterModalOperator:
+def inter_modal_operator(model: Model) -> InterModalOperator:
     """The inter-modal operator of a model, in double precision.
 
     Raises:
@@ -45,7 +46,7 @@ def inter_modal_operator(model: DualEncoder) -> InterModalOperator:
 
     Source: Magistri et al., IsoCLIP, CVPR 2026, the inter-modal operator Psi.
     """
-    w_image, w_text = (tower.projection.detach().double().cpu().T for tower in (model.image, model.text))
+    w_image, w_text = (tower.projection.detach().cpu().double().T for tower in (model.image, model.text))
     left, values, right = torch.linalg.svd(w_image.T @ w_text, full_matrices=False)
     rank = min(*w_image.shape, *w_text.shape)
     return InterModalOperator(values[:rank], left[:, :rank], right[:rank].T, w_image, w_text)
@@ -92,12 +93,12 @@ def isoclip(calibration: Calibration, k_top: int | None = None, k_bottom: int | 
         matrix = maps[features.space].to(features.vectors.device)
         if features.dim != len(matrix):
             raise XgapError(f"the features have {features.dim} dimensions, the model's projections give {len(matrix)}")
-        return replace(features, vectors=features.vectors.double() @ matrix.T)
+        return replace(features, vectors=exact(features.vectors) @ matrix.T)
 
     return apply
 
 
-def _ranks(model: DualEncoder, space: str, rank: int) -> tuple[int, int]:
+def _ranks(model: Model, space: str, rank: int) -> tuple[int, int]:
     published = model.settings.get("isoclip", {}).get(space)
     if published is not None:
         return int(published[0]), int(published[1])

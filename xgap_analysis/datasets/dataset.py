@@ -10,6 +10,8 @@ from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.relevance import UNLABELLED, Relevance
 from xgap_analysis.datasets.items import Images, Items, Texts, Vectors
 
+PROMPT = "a photo of {}"
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -41,7 +43,7 @@ class Dataset:
     text_queries: Sequence[str] = ()
     splits: Mapping[str, Callable[[], "Dataset"]] = field(default_factory=dict, repr=False)
     judgements: Mapping[str, Relevance] = field(default_factory=dict, repr=False)
-    prompt: str = "a photo of {}"
+    prompt: str = PROMPT
     others: Mapping[str, Vectors] = field(default_factory=dict)
     control: bool = False
 
@@ -208,12 +210,12 @@ def _by_hash(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest())
 
 
-def in_splits(makers: Mapping[str, Callable[[], Dataset]]) -> Dataset:
-    """The first of the splits, each made once and when it is asked for, and knowing all of them."""
+def in_splits(makers: Mapping[str, Callable[[], Dataset]], first: str | None = None) -> Dataset:
+    """The first of the splits (or the named one), each made once, when it is needed, and knowing all of them."""
     splits: dict[str, Callable[[], Dataset]] = {}
 
     def known(make: Callable[[], Dataset]) -> Callable[[], Dataset]:
         return cache(lambda: replace(make(), splits=splits))
 
     splits |= {name: known(make) for name, make in makers.items()}
-    return next(iter(splits.values()))()
+    return splits[first or next(iter(splits))]()

@@ -22,7 +22,7 @@ from xgap_analysis.experiments.study import Study
 from xgap_analysis.experiments.tables import main_rows
 from xgap_analysis.metrics import detectable_effect, deviation, linear_cka, mutual_knn, rotation, seed_interval
 from xgap_analysis.models import load_model
-from xgap_analysis.models.tower import DualEncoder
+from xgap_analysis.models.tower import Model
 from xgap_analysis.store import Store
 from xgap_analysis.training import Recipe, train
 from xgap_analysis.training.loop import trained_on
@@ -134,7 +134,7 @@ class Ablation:
         table = pd.concat(tables, ignore_index=True)
         return table[[*about, *(column for column in table if column not in about)]]
 
-    def _measure(self, model: DualEncoder, start: DualEncoder, data: Dataset, texts: bool) -> list[dict[str, Any]]:
+    def _measure(self, model: Model, start: Model, data: Dataset, texts: bool) -> list[dict[str, Any]]:
         key = (model.weights_digest, texts)  # every run of one start has the same first checkpoint
         if key not in self._measured:
             image_side = Study([model], [data], IMAGE_SIDE, progress=False)
@@ -148,7 +148,7 @@ class Ablation:
         return self._measured[key]
 
 
-def changes(before: DualEncoder, after: DualEncoder, data: Dataset) -> dict[str, float]:
+def changes(before: Model, after: Model, data: Dataset) -> dict[str, float]:
     """How far a checkpoint has come from another, on the images and texts of a data set.
 
     Returns:
@@ -319,7 +319,7 @@ def _scores(table: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def _key(start: DualEncoder, data: Dataset, recipe: Recipe) -> str:
+def _key(start: Model, data: Dataset, recipe: Recipe) -> str:
     """A folder's name that follows from what is run there: the weights, what they are trained on, and how."""
     objective = {name: weight for name, weight in recipe.objective.items() if weight}
     trained = [start.name, start.weights_digest, *trained_on(data)]

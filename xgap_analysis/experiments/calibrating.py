@@ -9,7 +9,7 @@ from xgap_analysis.core.features import Features
 from xgap_analysis.corrections import Calibration, Correction
 from xgap_analysis.datasets.items import Items, Vectors
 from xgap_analysis.experiments.comparison import Comparison
-from xgap_analysis.models import DualEncoder
+from xgap_analysis.models import Model
 from xgap_analysis.views import encode, view
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def calibration_for(evaluation: "Evaluation", by: Correction) -> Calibration:
     return Calibration(features, data.split_name, model, words)
 
 
-def _of_model(model: DualEncoder) -> Calibration:
+def _of_model(model: Model) -> Calibration:
     """No items, but the model and the dimension of its features."""
     dim = encode(model, "a photo", store=None, progress=False).dim
     empty = {space: Features(torch.empty(0, dim), (), space, space) for space in ("image", "text")}

@@ -19,7 +19,7 @@ from xgap_analysis.experiments.comparison import Comparison
 from xgap_analysis.experiments.gaps import gaps_of, pairs_of
 from xgap_analysis.experiments.rows import table_of
 from xgap_analysis.metrics import nearest_items, retrieval, zero_shot
-from xgap_analysis.models import DualEncoder
+from xgap_analysis.models import Model
 from xgap_analysis.scoring import COSINE, ScoreFunction, Scorer
 from xgap_analysis.store import Store
 from xgap_analysis.views import Precomputed, View, view
@@ -72,7 +72,7 @@ class Evaluation:
         return self.study.control or self.data.control or is_untrained(self.model.name)
 
     @property
-    def encoder(self) -> DualEncoder | None:
+    def encoder(self) -> Model | None:
         """The model that corrections may read; None where features were computed elsewhere."""
         return None if isinstance(self.model, Precomputed) else self.model
 

@@ -14,7 +14,7 @@ from xgap_analysis.experiments.comparison import COMPARISONS, Comparison
 from xgap_analysis.experiments.comparison import comparison as named_comparison
 from xgap_analysis.experiments.evaluation import Evaluation
 from xgap_analysis.experiments.filters import FILTERS
-from xgap_analysis.models import DualEncoder, load_model
+from xgap_analysis.models import Model, load_model
 from xgap_analysis.scoring import ScoreFunction, Scorer, scorer
 from xgap_analysis.store import Store
 from xgap_analysis.views import Precomputed
@@ -53,7 +53,7 @@ class Study:
         XgapError: nothing to run, or an unknown comparison, baseline, correction, scorer or axis.
     """
 
-    models: Sequence[str | DualEncoder | Precomputed]
+    models: Sequence[str | Model | Precomputed]
     datasets: Sequence[str | Dataset]
     comparisons: Sequence[str | Comparison] = tuple(COMPARISONS)
     corrections: Sequence[str | Correction] = ("none",)

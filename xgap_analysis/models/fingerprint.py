@@ -15,7 +15,7 @@ from xgap_analysis.models.precision import full_precision
 from xgap_analysis.models.threads import suited
 
 if TYPE_CHECKING:
-    from xgap_analysis.models.tower import DualEncoder
+    from xgap_analysis.models.tower import Model
 
 PROBES = ("a", "two red cats by the old house", "the sea " * 100)  # short, longer, and longer than any context
 DIRECTIONS = 4  # in which a probe's feature is looked at
@@ -57,7 +57,7 @@ def _plain(value: Any) -> Any:
     return value.__qualname__ if _is_function(value) else value
 
 
-def fingerprint(model: "DualEncoder") -> str:
+def fingerprint(model: "Model") -> str:
     """The digest of a model's weights, configuration and features of fixed probes: 64 hexadecimal digits.
 
     The probes see what neither weights nor configuration say (a tower of one's own, a function put in place of
@@ -70,7 +70,7 @@ def fingerprint(model: "DualEncoder") -> str:
     return hashlib.sha256(json.dumps([model.weights_digest, model.architecture, told]).encode()).hexdigest()
 
 
-def _of_images(model: "DualEncoder") -> list[list[int]]:
+def _of_images(model: "Model") -> list[list[int]]:
     try:
         shape = model.preprocess(Image.fromarray(np.zeros((48, 80, 3), np.uint8))).shape
         with suited(model.image, 1, model.device):
@@ -79,7 +79,7 @@ def _of_images(model: "DualEncoder") -> list[list[int]]:
         return []
 
 
-def _of_texts(model: "DualEncoder") -> list[list[int]]:
+def _of_texts(model: "Model") -> list[list[int]]:
     try:
         ids = getattr(model.tokenize, "silent", model.tokenize)(list(PROBES))  # one is too long on purpose
         with suited(model.text, 1, model.device):
@@ -90,7 +90,7 @@ def _of_texts(model: "DualEncoder") -> list[list[int]]:
 
 def _told(features: Tensor) -> list[list[int]]:
     """Unit features along a few directions, in units that are the same for any number of dimensions."""
-    unit = F.normalize(features.double().cpu(), dim=1)
+    unit = F.normalize(features.cpu().double(), dim=1)
     along = unit @ F.normalize(_noise(DIRECTIONS, unit.shape[1]).double(), dim=1).T * unit.shape[1] ** 0.5
     rounded: list[list[int]] = (along / ROUNDED).round().nan_to_num(0).long().tolist()
     return rounded

@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from xgap_analysis.core.features import Features
 from xgap_analysis.corrections import inter_modal_operator
 from xgap_analysis.metrics import k_occurrence
-from xgap_analysis.models.tower import DualEncoder
+from xgap_analysis.models.tower import Model
 from xgap_analysis.plots.style import GREY, in_legend, line_styles, open_axes, own_axes, plain
 
 
-def spectrum(models: Mapping[str, DualEncoder], k_top: int = 0, k_bottom: int = 0, ax: Axes | None = None) -> Axes:
+def spectrum(models: Mapping[str, Model], k_top: int = 0, k_bottom: int = 0, ax: Axes | None = None) -> Axes:
     """Singular values of the inter-modal operator, over the first, with the bands that IsoCLIP leaves out.
 
     Args:

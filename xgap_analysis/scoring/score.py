@@ -4,15 +4,15 @@ import torch
 from torch import Tensor
 
 from xgap_analysis.core.calls import Call
-from xgap_analysis.core.tokens import AnyFeatures
+from xgap_analysis.core.tokens import ScoredLike, scored_pair
 from xgap_analysis.scoring.blocks import score_blocks
 from xgap_analysis.scoring.cosine import COSINE
 from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
 
 
 def score(
-    query: AnyFeatures,
-    gallery: AnyFeatures,
+    query: ScoredLike,
+    gallery: ScoredLike,
     scorer: str | Call | Scorer | ScoreFunction = COSINE,
     *,
     block: int | None = None,
@@ -28,7 +28,7 @@ def score(
         block: queries scored at a time; no number depends on it, beyond rounding.
 
     Returns:
-        float32 `[n, m]`, on the device of the query.
+        float32 `[n, m]`, on the device of the query, or on the processor where that device has no double precision.
 
     Raises:
         XgapError: an empty query or gallery, different dimensions, or a scorer that gives something else than scores.
@@ -39,4 +39,5 @@ def score(
         >>> xg.score(x, x).diagonal().tolist()
         [1.0, 1.0, 1.0]
     """
+    query, gallery = scored_pair(query, gallery)
     return torch.cat([part.clone() for _, _, part in score_blocks(query, gallery, scorer, block=block)])

@@ -23,7 +23,7 @@ from xgap_analysis.datasets.contents import of_file, of_image
 from xgap_analysis.datasets.images import UNREAD, UNREADABLE, as_rgb, is_picture, open_picture
 from xgap_analysis.datasets.items import Images, Texts
 from xgap_analysis.models.threads import suited
-from xgap_analysis.models.tower import DualEncoder
+from xgap_analysis.models.tower import Model
 from xgap_analysis.store import Rows, Store, compute, entry_key, key_of
 
 SHARD = 1024  # items; a killed run loses at most this much work
@@ -33,7 +33,7 @@ Items = Images | Texts | Sequence[str] | Sequence[Image.Image] | Sequence[Path] 
 
 
 def encode(
-    model: DualEncoder,
+    model: Model,
     items: Items,
     *,
     project: bool = True,
@@ -183,7 +183,7 @@ def _is_file(name: str) -> bool:
         return False
 
 
-def _preprocess_digest(model: DualEncoder) -> str:
+def _preprocess_digest(model: Model) -> str:
     """What the preprocess makes of a fixed picture: its name or text would not tell two functions apart."""
     noise = np.random.default_rng(0).integers(0, 256, (48, 80, 3), dtype=np.uint8)
     pixels = model.preprocess(Image.fromarray(noise))
@@ -218,13 +218,13 @@ def _workers() -> int:
     return min(16, os.cpu_count() or 1)
 
 
-def _encode_texts(model: DualEncoder, tokens: Tensor, project: bool) -> Rows:
+def _encode_texts(model: Model, tokens: Tensor, project: bool) -> Rows:
     with torch.inference_mode(), suited(model.text, min(BATCH, len(tokens)), model.device):
         parts = [model.text.encode(b.to(model.device), project=project).float() for b in tokens.split(BATCH)]
         return Rows({"vectors": torch.cat(parts).cpu()})
 
 
-def _encode_images(model: DualEncoder, images: Images, rows: Sequence[int], project: bool, on_error: str) -> Rows:
+def _encode_images(model: Model, images: Images, rows: Sequence[int], project: bool, on_error: str) -> Rows:
     """Features `[m, d]` before normalisation, and the reasons of images that could not be read."""
     done: list[Tensor] = []
     readable: list[Tensor] = []
@@ -244,7 +244,7 @@ def _encode_images(model: DualEncoder, images: Images, rows: Sequence[int], proj
 
 
 def _batches(
-    model: DualEncoder, images: Images, rows: Sequence[int], on_error: str
+    model: Model, images: Images, rows: Sequence[int], on_error: str
 ) -> Iterator[tuple[Tensor, dict[int, Exception]]]:
     """Batches of pixels `[b, 3, h, w]` and why some are blank; the next batch is decoded meanwhile."""
 
@@ -280,7 +280,7 @@ def _batches(
             yield pixels, {place: x for place, x in enumerate(loaded) if isinstance(x, Exception)}
 
 
-def _blank(model: DualEncoder) -> Tensor:
+def _blank(model: Model) -> Tensor:
     """What the model sees of an empty image: a stand-in where a whole batch is unreadable."""
     return torch.zeros_like(model.preprocess(Image.new("RGB", (64, 64))))
 

@@ -11,7 +11,7 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.corrections import CORRECTIONS, Correction
 from xgap_analysis.datasets import Dataset
 from xgap_analysis.experiments import COMPARISONS, Comparison, Evaluation, Study, main_rows
-from xgap_analysis.models.tower import DualEncoder
+from xgap_analysis.models.tower import Model
 from xgap_analysis.scoring import SCORERS, ScoreFunction, Scorer, scorer
 from xgap_analysis.views import Precomputed
 from xgap_analysis.widgets.debounce import Debounced
@@ -147,7 +147,7 @@ class VariantBoard(Panel):
             (self._evaluations[key],) = study.evaluations()
         return self._evaluations[key]
 
-    def _loaded(self, model: str) -> str | DualEncoder | Precomputed:
+    def _loaded(self, model: str) -> str | Model | Precomputed:
         return next(
             (evaluation.model for (name, _), evaluation in self._evaluations.items() if name == model),
             self._models[model],

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from xgap_analysis.core.features import Features
-from xgap_analysis.models import DualEncoder
+from xgap_analysis.models import Model
 from xgap_analysis.store import Store
 from xgap_analysis.views.inversion.invert import invert
 from xgap_analysis.views.inversion.loop import InversionLoop
 
-Make = Callable[..., DualEncoder]
+Make = Callable[..., Model]
 Run = Callable[..., tuple[int, Features]]
 
 
@@ -34,7 +34,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
     monkeypatch.setattr(InversionLoop, "run", counted)
 
-    def count(model: DualEncoder, given: Features, **options: object) -> tuple[int, Features]:
+    def count(model: Model, given: Features, **options: object) -> tuple[int, Features]:
         sizes.clear()
         found = invert(model, given, **{"steps": 3, "progress": False, "store": Store(tmp_path), **options})
         return sum(sizes), found.features

@@ -24,7 +24,7 @@ from xgap_analysis.models.captions import Tokenizer
 from xgap_analysis.models.fingerprint import architecture
 from xgap_analysis.models.locks import lock_of
 from xgap_analysis.models.precision import AUTOCAST, autocast
-from xgap_analysis.models.tower import DualEncoder
+from xgap_analysis.models.tower import Model
 
 Module = Any  # a module of open_clip; what it is made of has no static types
 
@@ -38,7 +38,7 @@ def from_open_clip(
     precision: str = "fp32",
     settings: Mapping[str, Any] | None = None,
     shortcuts: bool = True,
-) -> DualEncoder:
+) -> Model:
     """A dual encoder from an open_clip model, which is frozen and set to evaluation.
 
     Args:
@@ -47,7 +47,7 @@ def from_open_clip(
         preprocess: its transform for evaluation.
         name: what tables call it.
         precision: `"fp32"`, `"bf16"` or `"fp16"` (autocast).
-        settings: see `DualEncoder`; with `image_only` the text tower, which was never trained, is left out.
+        settings: see `Model`; with `image_only` the text tower, which was never trained, is left out.
         shortcuts: False takes the general way everywhere (to check the shortcuts, which give the same numbers).
 
     Raises:
@@ -65,7 +65,7 @@ def from_open_clip(
     else:
         text = TextTower(model, tokenize(["a"]).shape[1], precision, shortcuts)
         own = Tokenizer(tokenize, name, text.words)
-    return DualEncoder(
+    return Model(
         name=name,
         image=ImageTower(model, precision, shortcuts),
         text=text,

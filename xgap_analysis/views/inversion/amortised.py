@@ -12,7 +12,7 @@ from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
-from xgap_analysis.models.tower import DualEncoder
+from xgap_analysis.models.tower import Model
 from xgap_analysis.views.inversion.invert import encode_pseudo_tokens, pseudo_forward
 
 
@@ -40,7 +40,7 @@ class AmortisedInverter:
     @classmethod
     def fit(
         cls,
-        model: DualEncoder,
+        model: Model,
         features: Features,
         *,
         tokens: int = 1,
@@ -97,7 +97,7 @@ class AmortisedInverter:
             )
         return (features.vectors.cpu() @ self.weight).unflatten(1, tuple(self.bias.shape)) + self.bias
 
-    def apply(self, model: DualEncoder, features: Features) -> Features:
+    def apply(self, model: Model, features: Features) -> Features:
         """Inverted features `[n, d]`: the pseudo-tokens through the tower, ids and origin kept.
 
         Raises:

@@ -19,7 +19,7 @@ from xgap_analysis.core.features import Features
 from xgap_analysis.core.progress import Bar
 from xgap_analysis.models.precision import AUTOCAST
 from xgap_analysis.models.threads import suited
-from xgap_analysis.models.tower import DualEncoder
+from xgap_analysis.models.tower import Model
 from xgap_analysis.store import Rows, Store, compute, entry_key, key_of
 from xgap_analysis.views.inversion import textual, visual
 from xgap_analysis.views.inversion.closed_form import ClosedForm
@@ -51,7 +51,7 @@ class Inversion:
 
 
 def invert(
-    model: DualEncoder,
+    model: Model,
     features: Features,
     *,
     steps: int | None = None,
@@ -228,7 +228,7 @@ def invert(
 
 
 def encode_pseudo_tokens(
-    model: DualEncoder,
+    model: Model,
     tokens: Tensor,
     space: str = "text",
     template: str = "a photo of {}",
@@ -256,7 +256,7 @@ def encode_pseudo_tokens(
     return torch.cat(parts).to(tokens.device)
 
 
-def pseudo_forward(model: DualEncoder, side: str, template: str, count: int) -> Callable[[Tensor], Tensor]:
+def pseudo_forward(model: Model, side: str, template: str, count: int) -> Callable[[Tensor], Tensor]:
     """A function from pseudo-tokens `[n, count, width]` to features `[n, d]` of this side, not normalised."""
     if side == "image":
         return visual.pseudo_forward(model.image, count)
@@ -323,7 +323,7 @@ def _check(n: int, steps: int, snapshots: list[int], batch_size: int, precision:
 
 
 def _check_dimensions(
-    model: DualEncoder, features: Features, side: str, forward: Callable[[Tensor], Tensor], count: int
+    model: Model, features: Features, side: str, forward: Callable[[Tensor], Tensor], count: int
 ) -> None:
     probe = unit_features(forward, torch.zeros(1, count, model.tower(side).width, device=model.device))
     if probe.shape[1] != features.dim:
