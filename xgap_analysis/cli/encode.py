@@ -10,7 +10,7 @@ from xgap_analysis.cli.plugins import Plugins
 
 @dataclass(frozen=True)
 class Encode:
-    """Encode the images or the texts of a data set; the features stay in the store, and in a file if you name one.
+    """Encode the images or the texts of a dataset; the features stay in the store, and in a file if you name one.
 
     Example:
         xgap encode --model tiny --dataset emoji --split test --space image
@@ -20,7 +20,7 @@ class Encode:
     model: str = "tiny"
     """A model by name or path (see xgap models)."""
     dataset: str = "emoji"
-    """A data set by name (see xgap datasets)."""
+    """A dataset by name (see xgap datasets)."""
     split: str = "test"
     """Its split."""
     space: Space = "image"

@@ -20,7 +20,7 @@ class Invert:
     model: str = "tiny"
     """A model by name or path (see xgap models)."""
     dataset: str = "emoji"
-    """A data set by name (see xgap datasets)."""
+    """A dataset by name (see xgap datasets)."""
     split: str = "test"
     """Its split."""
     space: Space = "image"

@@ -55,6 +55,6 @@ class Report:
         if len(report.table):
             say(as_text(main_results(report.table)))
         else:
-            note("no notebook wrote a study*.parquet, so there is no table of results")
+            note("no notebook wrote a study*.parquet, so the report has no results")
         say(f"\nopen {report.index}")
         return 0
