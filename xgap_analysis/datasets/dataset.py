@@ -127,9 +127,9 @@ class Dataset:
         if level in self.judgements:
             return self.judgements[level]
         of: Mapping[str, Hashable] = self.labels_of(level)
-        for ids in (self.images.ids, self.texts.ids):
-            lacking = [i for i in ids if i not in of]
-            if 0 < len(lacking) < len(ids):
+        for items in self.items.values():
+            lacking = [i for i in items.ids if i not in of]
+            if 0 < len(lacking) < len(items):
                 of = {**of, **dict.fromkeys(lacking, UNLABELLED)}
         return Relevance.from_labels(of, of)
 
