@@ -10,7 +10,8 @@ from xgap_analysis.corrections import Calibration, Correction
 from xgap_analysis.datasets.items import AnyItems, Vectors
 from xgap_analysis.experiments.comparison import Comparison
 from xgap_analysis.models import Model
-from xgap_analysis.views import encode, view
+from xgap_analysis.views import encode
+from xgap_analysis.views.native import native_view
 
 if TYPE_CHECKING:
     from xgap_analysis.experiments.evaluation import Evaluation
@@ -33,7 +34,7 @@ def calibration_for(evaluation: "Evaluation", by: Correction) -> Calibration:
     words = tuple(data.class_names.get(evaluation.level, {}).values())
     features: dict[str, Features] = {}
     for modality in data.items:
-        made = view(modality)(evaluation.model, data.items_of(modality), **evaluation.context())
+        made = native_view(modality)(evaluation.model, data.items_of(modality), **evaluation.context())
         features.setdefault(made.space, made)
     missing = [m for m in evaluation.data.items if m in ("image", "text") and m not in features]
     if missing:

@@ -77,6 +77,8 @@ def _with_options(one: View, options: Mapping[str, Mapping[str, Any]]) -> View:
     return view(changed, **own) if own else changed
 
 
+AnyComparison = str | Comparison | tuple[Any, Any]
+
 COMPARISONS = {
     c.name: c
     for c in (
@@ -97,15 +99,23 @@ COMPARISONS = {
 }
 
 
-def comparison(wanted: str | Comparison, known: Mapping[str, Comparison] = COMPARISONS) -> Comparison:
-    """A comparison by name, or one of any two views: `"audio-text"`, `"oti(steps=25)-image"`, `"A-T"` by first letters
-    of `known` names only.
+def comparison(wanted: AnyComparison, known: Mapping[str, Comparison] = COMPARISONS) -> Comparison:
+    """A comparison by name; or of any two views, by name (`"audio-text"`, `"oti(steps=25)-image"`) or as a pair.
+
+    Args:
+        wanted: a name, a `Comparison`, or `(query, gallery)`, each a view by name, a `View` or a function.
+        known: comparisons by name.
 
     Raises:
         XgapError: an unknown name (the nearest are given).
     """
     if isinstance(wanted, Comparison):
         return wanted
+    if isinstance(wanted, tuple):
+        if len(wanted) != 2:
+            raise XgapError(f"a comparison is of a query view and a gallery view, not of {len(wanted)}")
+        pair = [view(SHORT.get(v, v) if isinstance(v, str) else v) for v in wanted]
+        return Comparison("-".join(map(str, pair)), query=pair[0], gallery=pair[1])
     if wanted in known:
         return known[wanted]
     made = []

@@ -37,7 +37,7 @@ class Evaluation:
 
     Args:
         study: its settings (label set, seeds, inversion steps and tokens, store).
-        model: whose towers encode; or `StoredFeatures`, which look their items up.
+        model: whose towers encode; or `Precomputed`, where the items are features already.
         data: the split that is evaluated.
         fit_data: the split that corrections are fitted on, if there is one.
     """
@@ -105,8 +105,7 @@ class Evaluation:
         The seed is of the inversion, here and below; None takes the study's first.
         """
         own, seed = view(wanted), self._seed(seed)
-        if part != "classes" and not self.data.has_queries(own.modality):
-            part = "all"  # every item is a query and in the gallery
+        part = self._part(own, part)
         key = (own, part, seed if own.is_seeded else None)
         if key not in self._views:
             shared = inversion_along(self, own, part, seed)
@@ -115,6 +114,10 @@ class Evaluation:
             else:
                 self._views |= {(v, part, key[2]): features for v, features in shared.items()}
         return self._views[key]
+
+    def _part(self, own: View, part: str) -> str:
+        """The part of the items that a view is of; `"all"` where every item is a query and in the gallery."""
+        return part if part == "classes" or self.data.has_queries(own.modality) else "all"
 
     def _seed(self, given: int | None) -> int:
         return self.study.seeds[0] if given is None else given
@@ -180,9 +183,8 @@ class Evaluation:
             return self.view(own, part, seed)
         if not own.takes("transform"):
             return by(self.view(own, part, seed))
-        if part != "classes" and not self.data.has_queries(own.modality):
-            part = "all"
-        return own(self.model, self.items(own.modality, part), transform=by, **self.context(seed))
+        items = self.items(own.modality, self._part(own, part))
+        return own(self.model, items, transform=by, **self.context(seed))
 
     def scores(
         self,

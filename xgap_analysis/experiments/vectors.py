@@ -17,8 +17,8 @@ from xgap_analysis.datasets.local.labels import read_labels
 from xgap_analysis.experiments.comparison import COMPARISONS, Comparison
 from xgap_analysis.experiments.study import Study
 from xgap_analysis.scoring import ScoreFunction, Scorer
-from xgap_analysis.views import Precomputed, View
-from xgap_analysis.views.native import native
+from xgap_analysis.views import Precomputed
+from xgap_analysis.views.native import native_view
 
 LABEL, PAIR = "label", "pair"  # label sets: what the labels say, and one item in several modalities
 SHORT = {("image", "image"): "I", ("text", "text"): "T", ("image", "text"): "OTI", ("text", "image"): "OVI"}
@@ -183,7 +183,7 @@ def _modality(features: Features) -> str:
 
 
 def _comparisons(features: Sequence[Features]) -> dict[str, Comparison]:
-    views = {_short(f): View(_modality(f), native, _modality(f), f.space) for f in features}
+    views = {_short(f): native_view(_modality(f), f.space) for f in features}
     return {f"{a}-{b}": Comparison(f"{a}-{b}", views[a], views[b]) for a, b in product(views, views)}
 
 
