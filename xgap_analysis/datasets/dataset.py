@@ -10,8 +10,6 @@ from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.relevance import UNLABELLED, Relevance
 from xgap_analysis.datasets.items import Images, Items, Texts, Vectors
 
-PROMPT = "a photo of {}"
-
 
 @dataclass(frozen=True)
 class Dataset:
@@ -43,7 +41,7 @@ class Dataset:
     text_queries: Sequence[str] = ()
     splits: Mapping[str, Callable[[], "Dataset"]] = field(default_factory=dict, repr=False)
     judgements: Mapping[str, Relevance] = field(default_factory=dict, repr=False)
-    prompt: str = PROMPT
+    prompt: str = "a photo of {}"
     others: Mapping[str, Vectors] = field(default_factory=dict)
     control: bool = False
 
