@@ -13,8 +13,6 @@ from xgap_analysis.datasets.items import NO_IMAGES, NO_TEXTS, AnyItems, Images, 
 
 FIRST = ("image", "text")  # of the modalities of a dataset, where it has these
 
-PROMPT = "a photo of {}"
-
 
 @dataclass(frozen=True, init=False)
 class Dataset:
@@ -65,7 +63,7 @@ class Dataset:
         text_queries: Sequence[str] | None = None,
         splits: Mapping[str, Callable[[], "Dataset"]] | None = None,
         judgements: Mapping[str, Relevance] | None = None,
-        prompt: str = PROMPT,
+        prompt: str = "a photo of {}",
         others: Mapping[str, AnyItems] | None = None,
         control: bool = False,
         *,
