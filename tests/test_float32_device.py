@@ -46,7 +46,7 @@ class Refusing(TorchFunctionMode):
         first = args[0] if args else None
         if func is torch.device:
             return func(*args, **kwargs)
-        if func is Tensor.device.__get__:
+        if func == Tensor.device.__get__:
             return MPS if isinstance(first, OnMps) else torch.device("cpu")
         tensors = [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, Tensor)]
         here = any(isinstance(t, OnMps) for t in tensors)
