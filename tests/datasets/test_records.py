@@ -197,7 +197,7 @@ def test_named_queries_are_not_in_the_gallery() -> None:
     data = pets(image_queries=("owl-0", "cat-0"))
     assert data.queries("image") == ("owl-0", "cat-0")
     assert data.gallery("image") == ("cat-1", "dog-0", "dog-1", "owl-1")
-    with pytest.raises(XgapError, match="'pets' has images and texts, not 'sound'"):
+    with pytest.raises(XgapError, match="unknown modality of dataset pets: 'sound'; nearest names: image, text"):
         data.queries("sound")
 
 

@@ -33,8 +33,6 @@ class Dataset:
         control: whether there is nothing to find, as after `shuffled`; its rows in a study carry no verdict.
         items: the items of all modalities, by name, in place of `images`, `texts` and `others`, or beside them.
         query_ids: ids of the queries by modality, in place of `image_queries` and `text_queries`, or beside them.
-
-    The items of each modality that has some are in `items`: images first, then texts, then the others.
     """
 
     name: str
@@ -82,8 +80,7 @@ class Dataset:
             "prompt": prompt,
             "control": control,
         }
-        for attribute, value in own.items():
-            object.__setattr__(self, attribute, value)
+        vars(self).update(own)
 
     @property
     def images(self) -> Images:
