@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 import xgap_analysis as xg
 from benchmarks.timing import in_turns, seconds
-from xgap_analysis.views.encode import BATCH, _batches
+from xgap_analysis.views.batches import BATCH, Passage, batches
 
 
 class Pictures(torch.utils.data.Dataset):
@@ -42,7 +42,7 @@ def measure(device: torch.device, quick: bool) -> Iterator[dict[str, Any]]:
 
     ours()  # what is opened and cached once is no part of a rate
     pair = in_turns(theirs, ours, 1 if quick else 3)
-    pixels = next(_batches(model, images, range(min(BATCH, len(images))), "raise"))[0].to(device)
+    pixels = next(batches(Passage(model, images), range(min(BATCH, len(images))))).content.to(device)
     with torch.inference_mode():
         passes = min(seconds(lambda: model.image.encode(pixels))[0] for _ in range(5)) * len(images) / len(pixels)
     waited, took = _waiting(model, images)
@@ -65,12 +65,12 @@ def measure(device: torch.device, quick: bool) -> Iterator[dict[str, Any]]:
 @torch.inference_mode()
 def _waiting(model: Any, images: Any) -> tuple[float, float]:
     """Seconds that the model waits for its next batch, the first apart, and seconds in all."""
-    batches = _batches(model, images, range(len(images)), "raise")
-    pixels, _ = next(batches)
+    coming = (batch.content for batch in batches(Passage(model, images), range(len(images))))
+    pixels = next(coming)
     waited, start = 0.0, time.perf_counter()
     while pixels is not None:
         model.image.encode(pixels.to(model.device)).cpu()
         before = time.perf_counter()
-        pixels, _ = next(batches, (None, None))
+        pixels = next(coming, None)
         waited += time.perf_counter() - before
     return waited, time.perf_counter() - start

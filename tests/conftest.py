@@ -10,7 +10,7 @@ from hypothesis import settings
 from torch import Tensor
 
 if TYPE_CHECKING:  # at run time a fixture imports it, when the type checker of the package's annotations is in place
-    from xgap_analysis.models import DualEncoder
+    from xgap_analysis.models import Model
 
 CONTEXT, VOCABULARY = 16, 200
 
@@ -44,7 +44,7 @@ def tokenize(captions: list[str]) -> Tensor:
     return ids
 
 
-def random_model(seed: int = 0) -> "DualEncoder":
+def random_model(seed: int = 0) -> "Model":
     """An open_clip model of two layers a side, with seeded random weights."""
     from open_clip import image_transform
     from open_clip.model import CLIP
@@ -60,12 +60,12 @@ def random_model(seed: int = 0) -> "DualEncoder":
 
 
 @pytest.fixture(scope="session")
-def model() -> "DualEncoder":
+def model() -> "Model":
     """A small random model; its features are of 16 dimensions."""
     return random_model()
 
 
 @pytest.fixture(scope="session")
-def other_model() -> "DualEncoder":
+def other_model() -> "Model":
     """The same architecture with other weights."""
     return random_model(1)

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -106,6 +107,55 @@ def test_rooms_import_only_from_floors_below() -> None:
 )
 def test_the_check_itself_sees_every_form_of_import(file: str, text: str, allowed: bool) -> None:
     assert (violations(ROOT / file, text) == []) is allowed
+
+
+PAGE = (ROOT.parent / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8")
+
+
+def reachable(arrows: set[tuple[str, str]], room: str) -> set[str]:
+    """The rooms that arrows lead to from a room."""
+    found: set[str] = set()
+    ahead = [room]
+    while ahead:
+        at = ahead.pop()
+        new = {other for start, other in arrows if start == at} - found
+        found |= new
+        ahead += new
+    return found
+
+
+def test_the_picture_of_imports_is_true() -> None:
+    (picture,) = re.findall(r"```mermaid\n(.*?)```", PAGE, re.DOTALL)
+    drawn = set(re.findall(r"(\w+) --> (\w+)", picture))
+    imports = {
+        (room_of(source), other)
+        for source in SOURCES
+        for _, other in imported_rooms(source, source.read_text())
+        if room_of(source) in FLOOR and other in FLOOR and other != room_of(source)
+    }
+    assert drawn - imports == set(), "these arrows of docs/ARCHITECTURE.md are no imports"
+    missing = {(room, other) for room, other in imports if other not in reachable(drawn, room)}
+    assert missing == set(), "docs/ARCHITECTURE.md draws no path for these imports"
+    by_floor = {
+        room: int(floor)
+        for floor, rooms in re.findall(r"^\| (\d) \| (.*?) \|", PAGE, re.M)
+        for room in re.findall(r"`(\w+)/`", rooms)
+    }
+    assert by_floor == FLOOR
+
+
+def test_the_functions_that_the_page_names_are_where_it_says() -> None:
+    named = re.findall(r"`((?:\w+/)+\w+\.py)`((?:,?\s+`[\w.]+`)+)", PAGE)
+    assert len(named) > 20
+    wrong = []
+    for file, names in named:
+        source = ROOT / file
+        tree = ast.parse(source.read_text()) if source.exists() else ast.Module([], [])
+        there = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        wrong += [(file, name) for name in re.findall(r"`([\w.]+)`", names) if not set(name.split(".")) <= there]
+    assert wrong == []
+    files = set(re.findall(r"`((?:\w+/)+\w+\.py)`", PAGE)) - {"tests/test_architecture.py"}
+    assert [file for file in files if not (ROOT / file).exists()] == []
 
 
 def test_no_module_stands_beside_the_rooms() -> None:

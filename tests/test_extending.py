@@ -109,7 +109,6 @@ def test_the_board_offers_and_shows_both(model: Any, registered: None) -> None:
     assert "euclidean" in board._pick["scorers"].options
     assert board.chosen["comparisons"] == ("I-I", "N-I")
     board.run()
-    board._jobs.wait(60)
     assert board.error == ""
     assert set(zip(board.table()["comparison"], board.table()["scorer"], strict=True)) == {
         (c, s) for c in ("I-I", "N-I") for s in ("cosine", "euclidean")

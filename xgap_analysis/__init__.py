@@ -18,9 +18,13 @@ if TYPE_CHECKING:
     from xgap_analysis.core.calibration import Calibration as Calibration
     from xgap_analysis.core.errors import XgapError as XgapError
     from xgap_analysis.core.features import Features as Features
+    from xgap_analysis.core.features import as_features as as_features
     from xgap_analysis.core.features_io import load_features as load_features
     from xgap_analysis.core.features_io import save_features as save_features
     from xgap_analysis.core.relevance import Relevance as Relevance
+    from xgap_analysis.core.tokens import TokenFeatures as TokenFeatures
+    from xgap_analysis.core.tokens_io import load_tokens as load_tokens
+    from xgap_analysis.core.tokens_io import save_tokens as save_tokens
     from xgap_analysis.corrections import Correction as Correction
     from xgap_analysis.corrections import QueryGallery as QueryGallery
     from xgap_analysis.corrections import ScoreCorrection as ScoreCorrection
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from xgap_analysis.corrections import register_correction as register_correction
     from xgap_analysis.datasets import Dataset as Dataset
     from xgap_analysis.datasets import Images as Images
+    from xgap_analysis.datasets import Items as Items
     from xgap_analysis.datasets import Texts as Texts
     from xgap_analysis.datasets import as_dataset as as_dataset
     from xgap_analysis.datasets import load_dataset as load_dataset
@@ -44,11 +49,16 @@ if TYPE_CHECKING:
     from xgap_analysis.metrics import bootstrap_interval as bootstrap_interval
     from xgap_analysis.metrics import gap_report as gap_report
     from xgap_analysis.metrics import hubness as hubness
+    from xgap_analysis.metrics import metric as metric
     from xgap_analysis.metrics import misalignment as misalignment
     from xgap_analysis.metrics import paired_test as paired_test
+    from xgap_analysis.metrics import register_metric as register_metric
     from xgap_analysis.metrics import retrieval as retrieval
     from xgap_analysis.metrics import similarity_histograms as similarity_histograms
     from xgap_analysis.metrics import zero_shot as zero_shot
+    from xgap_analysis.models import Model as Model
+    from xgap_analysis.models import as_model as as_model
+    from xgap_analysis.models import check_tower as check_tower
     from xgap_analysis.models import load_model as load_model
     from xgap_analysis.scoring import Scorer as Scorer
     from xgap_analysis.scoring import register_scorer as register_scorer
@@ -79,6 +89,8 @@ _HOME = {
     "Features": "core.features",
     "Images": "datasets",
     "Inversion": "views.inversion.invert",
+    "Items": "datasets",
+    "Model": "models",
     "QueryGallery": "corrections",
     "Recipe": "training",
     "Relevance": "core.relevance",
@@ -87,10 +99,14 @@ _HOME = {
     "Store": "store",
     "Study": "experiments.study",
     "Texts": "datasets",
+    "TokenFeatures": "core.tokens",
     "View": "views",
     "XgapError": "core.errors",
     "as_dataset": "datasets",
+    "as_features": "core.features",
+    "as_model": "models",
     "bootstrap_interval": "metrics",
+    "check_tower": "models",
     "chosen": "experiments.choice",
     "correction": "corrections",
     "embedded_table": "experiments.tables",
@@ -103,16 +119,20 @@ _HOME = {
     "load_dataset": "datasets",
     "load_features": "core.features_io",
     "load_model": "models",
+    "load_tokens": "core.tokens_io",
     "main_rows": "experiments.tables",
+    "metric": "metrics",
     "misalignment": "metrics",
     "paired_test": "metrics",
     "register_correction": "corrections",
+    "register_metric": "metrics",
     "register_scorer": "scoring",
     "register_view": "views",
     "reproduce": "experiments.papers.reproduction",
     "retrieval": "metrics",
     "save_features": "core.features_io",
     "save_table": "experiments.tables",
+    "save_tokens": "core.tokens_io",
     "score": "scoring",
     "scorer": "scoring",
     "similarity_histograms": "metrics",

@@ -17,7 +17,7 @@ import pandas as pd
 import xgap_analysis as xg
 from xgap_analysis.datasets import Dataset
 from xgap_analysis.metrics import bootstrap_interval
-from xgap_analysis.models.tower import DualEncoder
+from xgap_analysis.models.tower import Model
 
 HERE = Path(__file__).parent
 MODELS = ("tiny", "tiny-intra", "tiny-nogap", "tiny-untrained")
@@ -28,7 +28,7 @@ IMAGE_SIDE = ("I-I", "OTI-I", "OTI-OTI", "I-T", "T-I", "zero-shot", "OTI-T")
 TEXT_SIDE = ("T-T", "OVI-T", "OVI-OVI", "zero-shot", "I-OVI")
 
 
-def quality(model: DualEncoder, data: Dataset) -> Iterator[dict[str, Any]]:
+def quality(model: Model, data: Dataset) -> Iterator[dict[str, Any]]:
     """How well a model knows the data: retrieval between and within modalities, and zero-shot classification."""
     images, texts = xg.encode(model, data.images), xg.encode(model, data.texts)
     concept, subgroup = data.labels["concept"], data.labels["subgroup"]

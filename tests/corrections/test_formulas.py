@@ -13,7 +13,7 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.corrections import Calibration, correction, inter_modal_operator
 from xgap_analysis.metrics import retrieval
-from xgap_analysis.models import DualEncoder
+from xgap_analysis.models import Model
 from xgap_analysis.views import fuse
 
 D = 12
@@ -31,6 +31,9 @@ class Text:
     def __init__(self, projection: torch.Tensor) -> None:
         self.projection = projection
 
+    tokenize = staticmethod(lambda captions: torch.tensor([sum(map(ord, caption)) for caption in captions]))
+    prepare = tokenize
+
     def encode(self, ids: torch.Tensor) -> torch.Tensor:
         draws = [torch.randn(D, generator=torch.Generator().manual_seed(int(i))) * (1 + int(i) % 3) for i in ids]
         return torch.stack(draws)
@@ -38,26 +41,10 @@ class Text:
 
 def model(image_width: int = 20, text_width: int = 16, **settings: Any) -> Any:
     rng = torch.Generator().manual_seed(5)
-    image = SimpleNamespace(projection=torch.randn(image_width, D, generator=rng))
+    image = SimpleNamespace(space="image", prepare=torch.stack, encode=torch.flatten)
+    image.projection = torch.randn(image_width, D, generator=rng)
     text = Text(torch.randn(text_width, D, generator=rng))
-
-    def tokenize(captions: list[str]) -> torch.Tensor:
-        return torch.tensor([sum(map(ord, caption)) for caption in captions])
-
-    return DualEncoder(
-        name="toy",
-        image=image,
-        text=text,
-        tokenize=tokenize,
-        preprocess=lambda picture: torch.zeros(3, 4, 4),
-        logit_scale=1.0,
-        logit_bias=0.0,
-        weights_digest="0" * 64,
-        device=torch.device("cpu"),
-        precision="fp32",
-        activation="gelu",
-        settings=settings,
-    )
+    return Model("toy", {"image": image, "text": text}, weights_digest="0" * 64, settings=settings)
 
 
 def calibration(**changed: Any) -> Calibration:
@@ -238,7 +225,7 @@ def test_isoclip_refuses_what_it_cannot_do() -> None:
 def test_the_inter_modal_operator_is_the_product_of_the_projections() -> None:
     operator = inter_modal_operator(model())
     product = operator.left @ operator.singular_values.diag() @ operator.right.T
-    torch.testing.assert_close(product, operator.image_projection.T @ operator.text_projection)
+    torch.testing.assert_close(product, operator.projections[0].T @ operator.projections[1])
     assert len(operator.singular_values) == D
 
 

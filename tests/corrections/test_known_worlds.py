@@ -12,7 +12,7 @@ from xgap_analysis.core.features import Features
 from xgap_analysis.corrections import Calibration, correction
 from xgap_analysis.datasets import Relevance
 from xgap_analysis.metrics import hubness, modality_gap, paired_test, retrieval
-from xgap_analysis.models import DualEncoder
+from xgap_analysis.models import Model
 
 D, CLASSES, EACH = 32, 12, 8
 LABELS = {f"{i}": str(i % CLASSES) for i in range(CLASSES * EACH)}
@@ -95,20 +95,8 @@ def test_whitening_cures_a_side_whose_noise_is_loud_in_few_directions() -> None:
 def test_isoclip_cures_noise_that_the_leading_directions_of_the_projectors_carry() -> None:
     # Both projections pass eight directions at ten times the strength of the others; images are noisy there.
     strength = torch.cat([torch.ones(D - 8), torch.full((8,), 10.0)])
-    tower: Any = SimpleNamespace(projection=torch.diag(strength))
-    toy = DualEncoder(
-        name="toy",
-        image=tower,
-        text=tower,
-        tokenize=lambda captions: torch.zeros(len(captions), 4),
-        preprocess=lambda picture: torch.zeros(3, 4, 4),
-        logit_scale=1.0,
-        logit_bias=0.0,
-        weights_digest="0" * 64,
-        device=torch.device("cpu"),
-        precision="fp32",
-        activation="gelu",
-    )
+    tower: Any = SimpleNamespace(projection=torch.diag(strength), prepare=torch.stack, encode=torch.flatten)
+    toy = Model("toy", {"image": tower, "text": tower})
     images, texts = (Features(x.vectors * strength, x.ids, x.space, x.origin) for x in world(0, noise=0.4))
     fitted = Calibration({"image": images, "text": texts}, "train", toy)
     gain, p = change(images, images, "isoclip(k_top=8, k_bottom=0)", fitted)

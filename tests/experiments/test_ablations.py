@@ -14,7 +14,7 @@ from scipy import stats
 from xgap_analysis import Dataset, Images, Recipe, Texts, XgapError, load_model
 from xgap_analysis.experiments.ablations import (
     ABLATIONS,
-    Ablation,
+    ablate,
     at_equal_quality,
     changes,
     changes_from,
@@ -61,10 +61,9 @@ def test_every_run_is_judged_at_every_checkpoint(data: Dataset, tmp_path: Path) 
         "1": {"objective": {"clip": 1.0, "image-image": 1.0}},
         "same as 0": {"objective": {"clip": 1.0}},
     }
-    ablation = Ablation(
-        settings, "tiny-untrained", data, SMALL, (3,), (0, 2), text_limit=0, folder=tmp_path, progress=False
-    )
-    table = ablation.run()
+    asked: dict[str, Any] = {"model": "tiny-untrained", "dataset": data, "recipe": SMALL, "checkpoints": (0, 2)}
+    asked |= {"seeds": (3,), "text_limit": 0, "folder": tmp_path, "progress": False}
+    table = ablate(settings, **asked)
     assert not table.duplicated(["setting", "seed", "step", "quantity"]).any()
     assert table.groupby(["setting", "seed", "step"]).size().nunique() == 1
     assert set(table["seed"]) == {3}
@@ -76,32 +75,26 @@ def test_every_run_is_judged_at_every_checkpoint(data: Dataset, tmp_path: Path) 
     assert value["1", 3, 2, "rotation_image"] > 0
     assert value["0", 3, 2, "modality_gap"] != value["1", 3, 2, "modality_gap"]
     assert len(list(tmp_path.iterdir())) == 2
-    again = dataclasses.replace(ablation)
-    pd.testing.assert_frame_equal(again.run(), table)  # from what is there
+    pd.testing.assert_frame_equal(ablate(settings, **asked), table)  # from what is there
 
 
 def test_other_data_and_other_checkpoints_are_other_runs_and_other_numbers(data: Dataset, tmp_path: Path) -> None:
     settings = {"0": {"objective": {"clip": 1.0}}}
-    first = Ablation(
-        settings, "tiny-untrained", data, SMALL, (0,), (0, 2), text_limit=0, folder=tmp_path, progress=False
-    )
-    first.run()
+    asked: dict[str, Any] = {"model": "tiny-untrained", "dataset": data, "recipe": SMALL, "checkpoints": (0, 2)}
+    asked |= {"seeds": (0,), "text_limit": 0, "folder": tmp_path, "progress": False}
+    ablate(settings, **asked)
 
-    def measured(ablation: Ablation) -> "pd.Series[float]":
-        return ablation.run().set_index(["step", "quantity"])["value"].sort_index()
+    def measured(**changed: Any) -> "pd.Series[float]":
+        return ablate(settings, **{**asked, **changed}).set_index(["step", "quantity"])["value"].sort_index()
 
-    def afresh(**changed: Any) -> Ablation:
-        fields = {f.name: getattr(first, f.name) for f in dataclasses.fields(first) if f.init}
-        return Ablation(**{**fields, "folder": tmp_path / "afresh", **changed})
-
-    judged_on_fewer = dataclasses.replace(first, limit=3)
-    pd.testing.assert_series_equal(measured(judged_on_fewer), measured(afresh(limit=3)))
+    afresh = {"folder": tmp_path / "afresh"}
+    pd.testing.assert_series_equal(measured(limit=3), measured(limit=3, **afresh))
     fewer = dataclasses.replace(
         data.limit(7), name="fewer colours", splits=data.splits | {"train": lambda: data.limit(7)}
     )
-    pd.testing.assert_series_equal(measured(dataclasses.replace(first, dataset=fewer)), measured(afresh(dataset=fewer)))
+    pd.testing.assert_series_equal(measured(dataset=fewer), measured(dataset=fewer, **afresh))
     with pytest.warns(UserWarning, match="no checkpoint after 1 updates"):
-        table = measured(dataclasses.replace(first, checkpoints=(0, 1)))
+        table = measured(checkpoints=(0, 1))
     assert set(table.index.get_level_values("step")) == {0, 1}
 
 
@@ -109,9 +102,9 @@ def test_the_named_ablations_are_the_two_of_the_debate() -> None:
     assert list(ABLATIONS["intra"]) == ["0", "0.25", "0.5", "1", "2"]
     assert list(ABLATIONS["temperature"]) == ["0.01", "0.03", "0.07", "0.2", "1", "learned"]
     with pytest.raises(XgapError, match="nearest names: temperature"):
-        Ablation("temperatur")
+        ablate("temperatur")
     with pytest.raises(XgapError, match="at least"):
-        Ablation("intra", seeds=())
+        ablate("intra", seeds=())
 
 
 def test_a_checkpoint_has_not_moved_from_itself() -> None:

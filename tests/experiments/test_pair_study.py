@@ -17,14 +17,14 @@ from xgap_analysis.experiments import pair_study
 from xgap_analysis.experiments.pair_study import pair_table
 from xgap_analysis.metrics import holm
 from xgap_analysis.metrics.pair_scores import correlation_test
-from xgap_analysis.models import DualEncoder
+from xgap_analysis.models import Model
 from xgap_analysis.views import Precomputed
 
 STEPS = 3
 
 
 @pytest.fixture(scope="module")
-def tiny() -> DualEncoder:
+def tiny() -> Model:
     return xg.load_model("tiny", device="cpu")
 
 
@@ -53,7 +53,7 @@ def pairs(emoji: Dataset) -> PairScores:
 
 
 @pytest.fixture(scope="module")
-def table(tiny: DualEncoder, pairs: PairScores, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+def table(tiny: Model, pairs: PairScores, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     store = xg.Store(tmp_path_factory.mktemp("store"))
     return pair_table(tiny, pairs, steps=STEPS, seeds=(1, 2), store=store, progress=False)
 
@@ -70,9 +70,7 @@ def cosines(pairs: PairScores, first: xg.Features, second: xg.Features) -> np.nd
     return np.array([of_x[a] @ of_y[b] for a, b in zip(pairs.first, pairs.second, strict=True)], dtype=np.float32)
 
 
-def test_the_table_is_encode_invert_and_scipy_by_hand(
-    tiny: DualEncoder, pairs: PairScores, table: pd.DataFrame
-) -> None:
+def test_the_table_is_encode_invert_and_scipy_by_hand(tiny: Model, pairs: PairScores, table: pd.DataFrame) -> None:
     text = xg.encode(tiny, pairs.items, progress=False)
     inverted = [xg.invert(tiny, text, steps=STEPS, seed=seed, progress=False).features for seed in (1, 2)]
     native = cosines(pairs, text, text)
@@ -97,7 +95,7 @@ def test_the_table_is_encode_invert_and_scipy_by_hand(
 
 
 def test_the_rows_have_the_columns_of_a_study_and_one_family_of_tests(
-    tiny: DualEncoder, emoji: Dataset, table: pd.DataFrame
+    tiny: Model, emoji: Dataset, table: pd.DataFrame
 ) -> None:
     study = xg.Study([tiny], [emoji], ["T-T"], progress=False).run()
     assert set(study) - set(table) == {"n_queries", "n_unanswerable", "n_gallery"}
@@ -115,7 +113,7 @@ def test_the_rows_have_the_columns_of_a_study_and_one_family_of_tests(
 
 
 def test_corrections_are_fitted_on_the_split_that_is_given_or_on_that_of_the_pairs(
-    tiny: DualEncoder, pairs: PairScores, emoji: Dataset
+    tiny: Model, pairs: PairScores, emoji: Dataset
 ) -> None:
     train = xg.load_dataset("emoji").split("train").limit(10)
     by = ["none", "center", "inverted-softmax"]
@@ -136,7 +134,7 @@ def test_corrections_are_fitted_on_the_split_that_is_given_or_on_that_of_the_pai
     assert seen["transductive"].all()
 
 
-def test_axes_are_columns(tiny: DualEncoder, pairs: PairScores) -> None:
+def test_axes_are_columns(tiny: Model, pairs: PairScores) -> None:
     table = pair_table(tiny, pairs, ["T-T", "OVI-T"], axes={"ovi.steps": [1, STEPS]}, progress=False)
     main = table[table["main"]]
     assert main["comparison"].tolist() == ["T-T", "OVI-T", "OVI-T"]
@@ -159,7 +157,7 @@ def test_any_two_views_of_items_of_two_modalities() -> None:
     assert refused["n_pairs"] == 0
 
 
-def test_what_cannot_be_computed_is_told(tiny: DualEncoder, pairs: PairScores) -> None:
+def test_what_cannot_be_computed_is_told(tiny: Model, pairs: PairScores) -> None:
     for comparison in ("I-I", "OTI-T", "zero-shot"):
         with pytest.raises(XgapError, match=f"the pairs are of text items, which comparison {comparison} does not"):
             pair_table(tiny, pairs, [comparison], progress=False)

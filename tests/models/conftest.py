@@ -12,7 +12,7 @@ from torch import Tensor
 from xgap_analysis.core.errors import XgapError
 
 if TYPE_CHECKING:  # at run time it is imported late, when the type checker of the package's annotations is in place
-    from xgap_analysis.models import DualEncoder
+    from xgap_analysis.models import Model
 
 SIZE, LENGTH, VOCABULARY, WIDTH, DIM = 32, 12, 200, 32, 24
 END = VOCABULARY - 1
@@ -89,7 +89,7 @@ def build(kind: str, seed: int = 0) -> Any:
     return model.eval()
 
 
-def wrap(kind: str, seed: int = 0, **options: Any) -> "DualEncoder":
+def wrap(kind: str, seed: int = 0, **options: Any) -> "Model":
     """The same model as a dual encoder."""
     from xgap_analysis.models import from_open_clip
 
@@ -98,7 +98,7 @@ def wrap(kind: str, seed: int = 0, **options: Any) -> "DualEncoder":
 
 
 @pytest.fixture
-def make_model() -> Callable[..., "DualEncoder"]:
+def make_model() -> Callable[..., "Model"]:
     return wrap
 
 
@@ -181,7 +181,7 @@ def through_a_picture(own: Own, size: tuple[int, int], patches: Tensor) -> tuple
 
 @torch.no_grad()
 def check_laws(
-    model: "DualEncoder",
+    model: "Model",
     own: Own,
     size: tuple[int, int],
     ids: Tensor | None,

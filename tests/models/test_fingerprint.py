@@ -12,7 +12,7 @@ from torch import nn
 
 from tests.conftest import CONTEXT, VOCABULARY, tokenize
 from xgap_analysis.datasets.items import Texts
-from xgap_analysis.models import DualEncoder, from_open_clip
+from xgap_analysis.models import Model, from_open_clip
 from xgap_analysis.store import Store
 from xgap_analysis.views.encode import encode
 
@@ -32,7 +32,7 @@ def build(vision: dict[str, Any] | None = None, text: dict[str, Any] | None = No
     return made
 
 
-def wrap(module: Any, name: str = "it", **options: Any) -> DualEncoder:
+def wrap(module: Any, name: str = "it", **options: Any) -> Model:
     from open_clip import image_transform
 
     return from_open_clip(module, tokenize, image_transform(32, is_train=False), name=name, **options)

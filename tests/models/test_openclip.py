@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.models import DualEncoder
+from xgap_analysis.models import Model
 
 TOLERANCE = {"atol": 1e-5, "rtol": 0}
 WITHOUT_HEAD = {("siglip", "image"), ("siglip", "text"), ("timm-bias", "image"), ("timm-bias", "text")}
-Make = Callable[..., DualEncoder]
+Make = Callable[..., Model]
 
 
-def batch(model: DualEncoder, space: str, pixels: Tensor, captions: list[str]) -> Tensor:
+def batch(model: Model, space: str, pixels: Tensor, captions: list[str]) -> Tensor:
     return pixels if space == "image" else model.tokenize(captions)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from xgap_analysis.models import DualEncoder
+from xgap_analysis.models import Model
 from xgap_analysis.models.threads import suited, worth
 from xgap_analysis.views.encode import encode
 from xgap_analysis.views.inversion.invert import invert
@@ -58,10 +58,9 @@ class Watching:
         return self._tower.encode(batch, project=project)
 
 
-def test_encoding_and_inversion_take_one_and_give_four_back(
-    model: DualEncoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    watched, steps, whole = replace(model, text=Watching(model.text)), set(), InversionLoop._descend
+def test_encoding_and_inversion_take_one_and_give_four_back(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = replace(model, towers={**model.towers, "text": Watching(model.text)})
+    steps, whole = set(), InversionLoop._descend
     features = encode(watched, ["a cat", "a dog"], store=None, progress=False)
     assert watched.text.seen == {1}
     assert torch.get_num_threads() == 4

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -18,9 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-import xgap_analysis.store.tasks as store_module
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.store import Rows, Store, compute, entry_key, key_of
+from xgap_analysis.store import Rows, Store, compute, entry_key, key_of, tasks
 
 IDS = tuple(f"item-{i}" for i in range(10))
 PROVENANCE = {"model": "tiny", "steps": 3, "rate": 0.02, "nested": {"b": [1, None], "a": True}}
@@ -156,7 +156,7 @@ def test_a_killed_process_loses_only_the_shard_in_work(store: Store) -> None:
         child.wait()
     # What a kill in the middle of a write leaves: half a shard under the dead process's temporary name.
     folder = shards(store)[0].parent
-    left = folder / f".tmp-{child.pid}-0-{store_module.platform.node()}"
+    left = folder / f".tmp-{child.pid}-0-{platform.node()}"
     left.write_bytes(shards(store)[0].read_bytes()[:50])
     resumed = Counting()
     assert same(run(store, resumed), numbers(IDS))
@@ -168,7 +168,7 @@ def test_a_killed_process_loses_only_the_shard_in_work(store: Store) -> None:
 def test_a_temporary_file_of_a_living_process_is_left_alone(store: Store) -> None:
     with pytest.raises(RuntimeError):
         run(store, Counting(fails_at="item-9"))
-    at_work = shards(store)[0].parent / f".tmp-{os.getppid()}-0-{store_module.platform.node()}"
+    at_work = shards(store)[0].parent / f".tmp-{os.getppid()}-0-{platform.node()}"
     elsewhere = shards(store)[0].parent / ".tmp-1-0-another.host"
     forgotten = shards(store)[0].parent / ".tmp-2-0-another.host"
     for file in (at_work, elsewhere, forgotten):
@@ -319,8 +319,8 @@ def test_an_item_given_twice_is_computed_once(store: Store, kept: bool) -> None:
 
 def test_only_shards_with_a_wanted_item_are_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     run(store)
-    real, opened = store_module._read_shard, list[Path]()
-    monkeypatch.setattr(store_module, "_read_shard", lambda file: (opened.append(file), real(file))[1])
+    real, opened = tasks.read_shard, list[Path]()
+    monkeypatch.setattr(tasks, "read_shard", lambda file: (opened.append(file), real(file))[1])
     assert same(run(store, items=IDS[5:7]), numbers(IDS[5:7]))
     assert opened == [shard_of(store, "item-5")]
 

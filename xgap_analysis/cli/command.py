@@ -13,20 +13,28 @@ from typing import Annotated, Any, Union
 
 import tyro
 
+from xgap_analysis.cli.corrections import Corrections
 from xgap_analysis.cli.datasets import Datasets
 from xgap_analysis.cli.doctor import Doctor
 from xgap_analysis.cli.encode import Encode
 from xgap_analysis.cli.invert import Invert
 from xgap_analysis.cli.models import Models
 from xgap_analysis.cli.output import note, show_warning
+from xgap_analysis.cli.plugins import load_plugins
 from xgap_analysis.cli.report import Report
+from xgap_analysis.cli.scorers import Scorers
 from xgap_analysis.cli.store import Store
 from xgap_analysis.cli.study import Study
 from xgap_analysis.cli.train import Train
+from xgap_analysis.cli.views import Views
 from xgap_analysis.core.errors import XgapError
 
 COMMANDS: Mapping[str, Any] = {
-    c.__name__.lower(): c for c in (Models, Datasets, Encode, Invert, Study, Train, Report, Store, Doctor)
+    c.__name__.lower(): c
+    for c in (
+        *(Models, Datasets, Views, Scorers, Corrections),
+        *(Encode, Invert, Study, Train, Report, Store, Doctor),
+    )
 }
 
 
@@ -41,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = _parse(args)
         with warnings.catch_warnings():
             warnings.showwarning = show_warning
+            load_plugins(getattr(command, "plugin", ()))
             code: int = command.run()
         sys.stdout.flush()
         return code

@@ -9,9 +9,9 @@ from xgap_analysis.cli.output import print_rows, say
 
 @dataclass(frozen=True)
 class Datasets:
-    """List the data sets: what is asked of them, what is on disk, and for each missing one what to put where.
+    """List the datasets: their queries and galleries, what is on disk, and for each missing one what to put where.
 
-    Published data sets lie in their usual folders under the folder that the environment variable XGAP_DATA names.
+    Published datasets lie in their usual folders under the folder that the environment variable XGAP_DATA names.
     With names, those are read, and what each of their splits holds is listed.
 
     Example:
@@ -21,7 +21,7 @@ class Datasets:
     """
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Data sets whose splits are listed."""
+    """Datasets whose splits are listed."""
     json: bool = False
     """Print JSON."""
 

@@ -5,11 +5,12 @@ from typing import Literal
 
 from xgap_analysis.cli.arguments import Activation, File, Name, Number, Space
 from xgap_analysis.cli.output import say
+from xgap_analysis.cli.plugins import Plugins
 
 
 @dataclass(frozen=True)
 class Encode:
-    """Encode the images or the texts of a data set; the features stay in the store, and in a file if you name one.
+    """Encode the images or the texts of a dataset; the features stay in the store, and in a file if you name one.
 
     Example:
         xgap encode --model tiny --dataset emoji --split test --space image
@@ -19,7 +20,7 @@ class Encode:
     model: str = "tiny"
     """A model by name or path (see xgap models)."""
     dataset: str = "emoji"
-    """A data set by name (see xgap datasets)."""
+    """A dataset by name (see xgap datasets)."""
     split: str = "test"
     """Its split."""
     space: Space = "image"
@@ -34,6 +35,8 @@ class Encode:
     """fp32, or autocast."""
     activation: Activation = None
     """For a checkpoint file that does not say: quickgelu or gelu; so does its name, ViT-B-32-gelu//FILE."""
+    plugin: Plugins = ()
+    """A Python file with views, scorers or corrections of your own, which is run first."""
     out: File = None
     """Write the features to a .safetensors, .npz or .parquet file too."""
 

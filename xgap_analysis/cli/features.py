@@ -13,7 +13,7 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.features_io import check_suffix, save_features
 from xgap_analysis.datasets import Dataset, load_dataset
-from xgap_analysis.models import DualEncoder, load_model
+from xgap_analysis.models import Model, load_model
 from xgap_analysis.store import Store
 from xgap_analysis.views.encode import encode
 
@@ -26,7 +26,7 @@ def split_of(name: str, split: str, limit: int | None) -> Dataset:
     return data.limit(limit) if limit else data
 
 
-def encoded(command: Encode | Invert, data: Dataset) -> tuple[DualEncoder, Features]:
+def encoded(command: Encode | Invert, data: Dataset) -> tuple[Model, Features]:
     """The model a command names, and its features of the side that the command names."""
     items = data.images if command.space == "image" else data.texts
     if not len(items):

@@ -36,14 +36,14 @@ class Models:
         print_rows([{column: row[column] for column in COLUMNS} for row in rows], as_json=False)
         say(
             "\nat_hand: in this installation, in the hub's cache, or in the folder that XGAP_WEIGHTS names\n"
-            "ovi_tokens: published pseudo-patches P; isoclip: published (k_top, k_bottom) of each side\n"
+            "ovi_tokens: published pseudo-patches P; isoclip: published (k_top, k_bottom) of each tower\n"
             "\nOthers, by name or path:\n"
             "  ViT-B-32/openai        an open_clip architecture and its weights (xgap models --pretrained)\n"
             "  hf-hub:ORG/REPO        an open_clip model on the Hugging Face hub\n"
             "  local-dir:PATH         a directory of open_clip, of transformers (CLIP, SigLIP) or of timm\n"
             "  ViT-B-32-gelu//FILE    an architecture and a checkpoint of your own, trained with GELU; or -quickgelu\n"
             "  SLIP-ViT-B-16//FILE    SLIP's own format; also CLIP-ViT-B-16, LongCLIP-ViT-B-16, and other sizes\n"
-            "  timm:NAME              an image model of timm's, without a text side; also timm:NAME//FILE\n"
+            "  timm:NAME              an image model of timm's, without a text tower; also timm:NAME//FILE\n"
             "  ViT-B-32/random        random weights, as a control; also timm:NAME/random"
         )
         return 0

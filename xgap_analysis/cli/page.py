@@ -38,10 +38,10 @@ from nbformat import NotebookNode
 from tqdm.auto import tqdm
 from traitlets import default
 
+from xgap_analysis.cli.notebook import INJECTED, is_code, read_notebook
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.experiments.tables import main_results
 
-PARAMETERS, INJECTED = "parameters", "injected-parameters"  # tags by papermill's convention
 WIDGET = "application/vnd.jupyter.widget-view+json"
 RESULTS = "results.parquet"
 NUDGE_SECONDS = 15
@@ -119,6 +119,7 @@ def make_report(
     out: Path | str,
     *,
     parameters: Mapping[str, Any] | None = None,
+    plugins: Sequence[Path] = (),
     timeout: int = 1800,
     progress: bool = True,
 ) -> Report:
@@ -131,6 +132,7 @@ def make_report(
         notebooks: from `find_notebooks`; each runs in the folder it lies in, as in JupyterLab.
         out: the report's folder.
         parameters: values by name, put into a cell behind the one with the tag `parameters`.
+        plugins: Python files that each notebook runs first (see `load_plugin`).
         timeout: seconds that one cell may take.
         progress: show a bar over the cells.
 
@@ -139,11 +141,11 @@ def make_report(
         XgapError: a file that is no notebook, or one without a parameters cell where parameters are given.
     """
     out = Path(out)
-    read = {file: _read(file, parameters or {}) for file in notebooks}
+    read = {file: read_notebook(file, parameters or {}, plugins) for file in notebooks}
     for folder in ("pages", "figures", "tables"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     pages = []
-    n_cells = sum(_is_code(cell) for notebook in read.values() for cell in notebook.cells)
+    n_cells = sum(is_code(cell) for notebook in read.values() for cell in notebook.cells)
     with tqdm(total=n_cells, desc="report", unit="cell", disable=not progress) as bar:
         for file, notebook in read.items():
             bar.set_postfix_str(file.stem)
@@ -163,7 +165,8 @@ def make_report(
     if len(table):
         table.to_parquet(results)
     index = out / "index.html"
-    index.write_text(_index(out, pages, table, parameters or {}), encoding="utf-8")
+    facts = {**(parameters or {}), **({"plug-ins": ", ".join(map(str, plugins))} if plugins else {})}
+    index.write_text(_index(out, pages, table, facts), encoding="utf-8")
     return Report(index, tuple(pages), results if len(table) else None, table)
 
 
@@ -247,7 +250,7 @@ def _execute(notebook: NotebookNode, file: Path, tables: Path, timeout: int, ste
                 raise KeyboardInterrupt from None
             code = [c for c in notebook.cells if c.cell_type == "code" and INJECTED not in c.metadata.get("tags", [])]
             place = f"notebook {file.name}"
-            if at:
+            if at and at[-1] in code:
                 first_line = at[-1].source.strip().splitlines()[0]
                 place += f", code cell {1 + next(i for i, c in enumerate(code) if c is at[-1])} ({first_line})"
             raise NotebookError(f"{place}: {_reason(error, timeout)}") from error
@@ -260,25 +263,6 @@ def _reason(error: BaseException, timeout: int) -> str:
     if isinstance(error, CellTimeoutError):
         return f"it took more than {timeout} seconds"
     return "its kernel died (out of memory, perhaps)"
-
-
-def _read(file: Path, parameters: Mapping[str, Any]) -> NotebookNode:
-    try:
-        notebook = nbformat.read(file, as_version=4)
-    except (OSError, ValueError, AttributeError, nbformat.ValidationError) as error:
-        raise XgapError(f"{file} cannot be read as a notebook ({str(error).splitlines()[0]})") from error
-    if parameters:
-        tagged = [i for i, c in enumerate(notebook.cells) if _is_code(c) and PARAMETERS in c.metadata.get("tags", [])]
-        if not tagged:
-            raise XgapError(f"{file} has no cell with the tag {PARAMETERS!r}, so it takes no {', '.join(parameters)}")
-        source = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
-        given = nbformat.v4.new_code_cell(source, metadata={"tags": [INJECTED]})
-        notebook.cells.insert(tagged[0] + 1, given)
-    return notebook
-
-
-def _is_code(cell: NotebookNode) -> bool:
-    return cell.cell_type == "code" and bool(cell.source.strip())
 
 
 def _emptied(folder: Path, pattern: str) -> Path:

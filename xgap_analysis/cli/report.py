@@ -5,6 +5,7 @@ from pathlib import Path
 
 from xgap_analysis.cli.arguments import Name
 from xgap_analysis.cli.output import note, say
+from xgap_analysis.cli.plugins import Plugins
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Report:
     """Takes the place of MODEL in the notebooks."""
     dataset: Name = None
     """Takes the place of DATASET in the notebooks."""
+    plugin: Plugins = ()
+    """A Python file with views, scorers or corrections of your own, which is run first, here and in each notebook."""
     timeout: int = 1800
     """Seconds that one cell may take."""
 
@@ -45,13 +48,13 @@ class Report:
         named = {"MODEL": self.model, "DATASET": self.dataset}
         parameters = {name: value for name, value in named.items() if value is not None}
         try:
-            report = make_report(notebooks, self.out, parameters=parameters, timeout=self.timeout)
+            report = make_report(notebooks, self.out, parameters=parameters, plugins=self.plugin, timeout=self.timeout)
         except NotebookError as error:
             note(f"error: {error}")
             return 1
         if len(report.table):
             say(as_text(main_results(report.table)))
         else:
-            note("no notebook wrote a study*.parquet, so there is no table of results")
+            note("no notebook wrote a study*.parquet, so the report has no results")
         say(f"\nopen {report.index}")
         return 0

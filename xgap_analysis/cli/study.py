@@ -1,13 +1,17 @@
 """`xgap study`."""
 
-from dataclasses import dataclass
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from xgap_analysis.cli.arguments import File, Name, Number
 from xgap_analysis.cli.output import note, say
+from xgap_analysis.cli.plugins import Plugins
+from xgap_analysis.core.calls import listed
 from xgap_analysis.core.errors import XgapError
 
 if TYPE_CHECKING:
@@ -16,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Study:
-    """Run a grid of models, data sets, comparisons and corrections, and print its main results.
+    """Run a grid of models, datasets, comparisons, corrections and scorers, and print its main results.
 
     Example:
         xgap study --models tiny tiny-intra --comparisons I-I OTI-I --limit 50
@@ -24,21 +28,22 @@ class Study:
         xgap study --table image-retrieval --models ViT-B-32/openai --datasets paper
         xgap study --datasets ./my/folder --comparisons I-I OTI-I zero-shot --on-error skip
         xgap study --features audio.npy video.npy --labels labels.csv --corrections none center
+        xgap study --comparisons I-I OTI-I --axes oti.steps=10,50,150 --limit 50
     """
 
     table: Name = None
     """A grid by name: image-retrieval, text-retrieval, zero-shot, slip, drift, isoclip, pca, dogs-vs-cats (published
-    figures beside ours), corrections. What is given beside it replaces its part; "paper" among the models or data sets
+    figures beside ours), corrections. What is given beside it replaces its part; "paper" among the models or datasets
     stands for those of its paper."""
     features: tuple[Path, ...] = ()
-    """Two files of vectors in place of models and data sets: .npy, .npz, .parquet, .safetensors, or clip-retrieval's
-    folders."""
+    """Two or more files of vectors in place of models and datasets: .npy, .npz, .parquet, .safetensors, or folders of
+    clip-retrieval."""
     labels: File = None
     """With --features: a table with the columns label, id (else the rows' numbers), split (train: for corrections)."""
     spaces: tuple[str, ...] = ()
-    """With --features: what the two sides are (audio video); the files' word or names by default."""
+    """With --features: the modality of each file (audio video); the files' word or names by default."""
     keys: tuple[str, ...] = ()
-    """With --features: the array or column that holds the vectors, one name for both files or two, where it is not
+    """With --features: the array or column that holds the vectors, one name for all files or one each, where it is not
     vectors (.npz, .safetensors) or vector (.parquet)."""
     models: Annotated[tuple[str, ...] | None, tyro.conf.arg(help_behavior_hint="(default: tiny, or the table's)")] = (
         None
@@ -47,25 +52,29 @@ class Study:
     datasets: Annotated[
         tuple[str, ...] | None, tyro.conf.arg(help_behavior_hint="(default: emoji, or the table's)")
     ] = None
-    """Data sets by name (see xgap datasets), or yours by path: a folder of class folders, a .csv, .jsonl or .parquet
-    of images and captions, .tar shards, a saved Hugging Face data set."""
+    """Datasets by name (see xgap datasets), or yours by path: a folder of class folders, a .csv, .jsonl or .parquet
+    of images and captions, .tar shards, a saved Hugging Face dataset."""
     comparisons: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(default: all, or the table's)")] = ()
     """Query view and gallery view: I-I, OTI-I, OTI-OTI, I+OTI-I, T-T, OVI-T, OVI-OVI, T+OVI-T, I-T, T-I, zero-shot,
-    OTI-T, I-OVI."""
+    OTI-T, I-OVI; or any two views (see xgap views), as in "oti(steps=25)-image"."""
     corrections: Annotated[
         tuple[str, ...] | None, tyro.conf.arg(help_behavior_hint="(default: none, or the table's)")
     ] = None
-    """What is done to the vectors before they meet, with options or without: center "isoclip(k_top=20, k_bottom=8)"."""
+    """What is done to features or scores, with options or without (see xgap corrections): center
+    "isoclip(k_top=20, k_bottom=8)"."""
     scorers: tuple[str, ...] = ("cosine",)
-    """How a pair is scored, with options or without (see xgap scorers): cosine."""
+    """How a pair is scored, with options or without (see xgap scorers): cosine "late_interaction(inner=max)"."""
+    axes: tuple[str, ...] = ()
+    """Options and settings that take several values, each a column of the table: oti.steps=10,50,150 isoclip.k_top=0,8
+    split=val,test."""
     split: str = "test"
-    """The split that is judged."""
+    """The split that is evaluated."""
     fit_split: str = "train"
-    """The split that corrections are fitted on (val, where the train images are searched)."""
+    """The split that corrections are fitted on (val, where the train images are the gallery)."""
     level: Name = None
-    """The labels that define relevance; the data set's first by default."""
+    """The label set that defines relevance; the dataset's first by default."""
     limit: Number = None
-    """Judge this many labels only (a smaller, fair task)."""
+    """Evaluate this many labels only (a smaller, fair task)."""
     steps: Number = None
     """Inversion steps; the paper's by default (150 for images, 1000 for texts)."""
     tokens: Number = None
@@ -73,13 +82,15 @@ class Study:
     seeds: tuple[int, ...] = (42,)
     """One inversion is run for each."""
     only: Name = None
-    """zero-shot-correct judges the images alone that zero-shot classification gets right."""
+    """zero-shot-correct keeps only images that zero-shot classifies correctly."""
     on_error: str = "raise"
     """What an unreadable image does: raise, or skip it and say so."""
     device: Name = None
     """Where the models compute, cuda:1 say; the GPU by default, where there is one."""
     precision: str = "fp32"
     """fp32, or bf16 / fp16 for autocast."""
+    plugin: Plugins = ()
+    """A Python file with views, scorers or corrections of your own, which is run first."""
     out: Path = Path("results/study.parquet")
     """Where the whole table is written."""
     json: bool = False
@@ -111,11 +122,12 @@ class Study:
 
         if self.table or self.models or self.datasets:
             raise XgapError(
-                "--features stands in place of models and data sets: leave --table, --models, --datasets out"
+                "--features stands in place of models and datasets: leave --table, --models, --datasets out"
             )
         study = study_of_files(
             self.features, self.labels, self.spaces, self.comparisons or None, self.corrections or ("none",), self.keys
         )
+        study = replace(study, scorers=self.scorers, axes=parsed_axes(self.axes))
         if not self.json:
             gaps = study.gaps().iloc[0].drop(["model", "dataset", "split", "level"])
             say(as_text([{"measure": name, "value": f"{value:.4g}"} for name, value in gaps.items()]) + "\n")
@@ -134,15 +146,17 @@ class Study:
         models = expanded(self.models or chosen.models, chosen.paper_models)
         datasets = expanded(self.datasets or chosen.datasets, chosen.paper_datasets)
         limit = self.limit if self.limit is not None or self.datasets else chosen.limit
+        axes = parsed_axes(self.axes)
         # Every name is looked up before the first hour is spent on any.
-        for name in datasets:
-            split_of(name, self.split, limit).relevance(self.level)
+        for name, split in itertools.product(datasets, axes.get("split", (self.split,))):
+            split_of(name, split, limit).relevance(self.level)
         study = Study(
             models,
             datasets,
             self.comparisons or chosen.comparisons,
             self.corrections or chosen.corrections,
             self.scorers,
+            axes,
             level=self.level,
             split=self.split,
             fit_split=self.fit_split,
@@ -158,3 +172,20 @@ class Study:
         for name in models if len(models) > 1 else ():
             load_model(name, device=self.device, precision=self.precision)
         return run_grid(chosen, study) if self.table else study.run()
+
+
+def parsed_axes(given: Sequence[str]) -> dict[str, list[Any]]:
+    """Axes of a study from `name=value,value`; a value is a Python literal, a call such as `oti(steps=25)`, or a word.
+
+    Raises:
+        XgapError: an axis without values, or given twice.
+    """
+    axes: dict[str, list[Any]] = {}
+    for text in given:
+        name, equals, values = text.partition("=")
+        if not name or not equals or not values.strip():
+            raise XgapError(f"an axis is written name=value,value, such as oti.steps=10,50,150, not {text!r}")
+        if name in axes:
+            raise XgapError(f"axis {name!r} is given twice; write all of its values behind one {name}=")
+        axes[name] = listed(values)
+    return axes

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from xgap_analysis.cli.arguments import Name, Number
 from xgap_analysis.cli.output import note, print_rows
+from xgap_analysis.cli.plugins import Plugins
 from xgap_analysis.core.errors import XgapError
 
 
@@ -23,7 +24,7 @@ class Train:
     model: str = "tiny"
     """Where training starts: a model by name or path (see xgap models)."""
     dataset: str = "emoji"
-    """A data set by name or path (see xgap datasets); the labels say which captions belong to an image."""
+    """A dataset by name or path (see xgap datasets); the labels say which captions belong to an image."""
     split: str = "train"
     """Its split that is trained on."""
     judge_split: Name = "val"
@@ -38,9 +39,9 @@ class Train:
     micro_batch: Number = None
     """Items that go through the towers at once; the gradient is the whole batch's all the same."""
     image_views: int = 1
-    """Augmentations of an image, where the objective does not ask for more."""
+    """Augmentations of an image, where the objective does not need more."""
     captions: int = 1
-    """Captions of an image, where the objective does not ask for more."""
+    """Captions of an image, where the objective does not need more."""
     augmentation: str = "crop"
     """none, crop, or simclr (crops, colours, flips)."""
     templates: tuple[str, ...] = ("{}",)
@@ -64,7 +65,7 @@ class Train:
     seed: int = 0
     """Of everything that is drawn."""
     judge_every: Number = None
-    """Steps between two judgements; the last only by default."""
+    """Steps between two evaluations; the last only by default."""
     checkpoints: tuple[int, ...] = ()
     """Numbers of updates after which the model is kept as step-N."""
     save_every: int = 200
@@ -73,6 +74,8 @@ class Train:
     """Where to compute: CUDA where there is one, else the CPU."""
     workers: int = 0
     """Processes that load images."""
+    plugin: Plugins = ()
+    """A Python file with views, scorers or corrections of your own, which is run first."""
     json: bool = False
     """Print the curve as JSON."""
 

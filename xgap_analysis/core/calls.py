@@ -10,6 +10,7 @@ from xgap_analysis.core.errors import XgapError
 
 NAME = r"[A-Za-z_][\w.+:-]*"
 PAIRS = {"(": ")", "[": "]", "{": "}"}
+MARKS = "()[]{}=,'\""  # what no plain word holds
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,22 @@ def parse(text: str) -> Call:
     return Call(head[0], tuple(arguments), options)
 
 
+def listed(text: str) -> list[Any]:
+    """The values of a list without its brackets, read as in `parse`: `listed("8, 32, None")` is `[8, 32, None]`.
+
+    Raises:
+        XgapError: unbalanced brackets or an empty place.
+    """
+    return [_value(part, text) for part in _parts(text, text)]
+
+
 def _parts(inside: str, whole: str) -> list[str]:
     """Splits at the commas that stand in no bracket and in no quotation."""
-    parts, start, closing, quote = [], 0, list[str](), ""
+    parts, start, closing, quote, escaped = [], 0, list[str](), "", False
     for i, letter in enumerate(inside):
         if quote:
-            quote = "" if letter == quote and inside[i - 1] != "\\" else quote
+            quote = "" if letter == quote and not escaped else quote
+            escaped = letter == "\\" and not escaped
         elif letter in "'\"":
             quote = letter
         elif letter in PAIRS:
@@ -93,7 +104,7 @@ def _value(text: str, whole: str) -> Any:
         pass
     if re.fullmatch(rf"{NAME}\s*\(.*\)", text, re.DOTALL):
         return parse(text)
-    if any(mark in text for mark in "()[]{}=,'\""):
+    if any(mark in text for mark in MARKS):
         raise _wrong(whole)
     return text
 
@@ -106,8 +117,8 @@ def _word(value: Any) -> str:
         literal = ast.literal_eval(value)
     except (ValueError, SyntaxError):
         literal = None
-    plain = re.fullmatch(r"[^()\[\]{}=,'\"]*\S", value) and value == value.strip() and literal is None
-    return value if plain and value not in ("None", "True", "False") else repr(value)
+    plain = bool(value) and value == value.strip() and not any(mark in value for mark in MARKS) and literal is None
+    return value if plain and value != "None" else repr(value)
 
 
 def _wrong(text: str) -> XgapError:

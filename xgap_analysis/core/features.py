@@ -1,19 +1,41 @@
 """Features: what a vector is, where it lies and where it came from."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 from torch import Tensor
 
+from xgap_analysis.core.arrays import matrix
 from xgap_analysis.core.cells import id_text
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.precision import exact, home
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+UNNAMED = "vectors"  # space and origin of an array that nobody has named
 ROWS = 2**16  # in double precision at a time
 UNIT_TOLERANCE = 1e-6  # rows this close to unit length are kept as they are, so that a round trip keeps every bit
+
+
+class OfItems(Protocol):
+    """Whatever stands for a set of items of one origin."""
+
+    @property
+    def origin(self) -> str:
+        """The modality that the items are of."""
+        ...
+
+    @property
+    def items(self) -> str:
+        """The set of items; see `Features`."""
+        ...
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -21,7 +43,8 @@ class Features:
     """Unit vectors of one modality on the shared sphere, with the ids of the items they stand for.
 
     Args:
-        vectors: `[n, d]` tensor or array; stored as float32 on its device, each row scaled to unit length.
+        vectors: `[n, d]` tensor, array, list of lists or data frame of numbers; stored as float32 on its device, each
+            row scaled to unit length.
         ids: n distinct strings; 7, 7.0 and `b"7"` are `"7"`. Self-matches and pairs are found by id, not by position.
         space: the side of the sphere the vectors lie on: `"image"`, `"text"`, or another modality's name.
         origin: the modality of the items they were made from. An OTI feature has origin image and space text.
@@ -43,25 +66,23 @@ class Features:
 
     def __init__(
         self,
-        vectors: Tensor | np.ndarray,
+        vectors: ArrayLike | Tensor,
         ids: Iterable[str],
         space: str,
         origin: str,
         provenance: Mapping[str, Any] | None = None,
         items: str = "",
     ) -> None:
-        vectors = torch.as_tensor(vectors).detach()
-        if vectors.ndim != 2:
-            raise XgapError(f"vectors must be a matrix [n, d], not of shape {tuple(vectors.shape)}")
+        vectors = matrix(vectors)
         ids = tuple(map(id_text, ids))
         if len(ids) != len(vectors):
             raise XgapError(f"{len(ids)} ids were given for {len(vectors)} vectors")
         if len(set(ids)) != len(ids):
             twice = next(i for i, n in Counter(ids).items() if n > 1)
             raise XgapError(f"id {twice!r} stands for more than one vector; ids must be distinct")
-        vectors = vectors if vectors.is_floating_point() else vectors.double()
+        vectors = vectors if vectors.is_floating_point() else exact(vectors)
         parts = vectors.split(ROWS)
-        norms = torch.cat([part.double().norm(dim=1) for part in parts])  # NaN or infinite where a value is
+        norms = torch.cat([exact(part).norm(dim=1) for part in parts])  # NaN or infinite where a value is
         bad = (~torch.isfinite(norms)).nonzero()
         if len(bad):
             raise XgapError(f"the vector of item {ids[int(bad[0])]!r} holds a NaN or infinite value ({len(bad)} such)")
@@ -70,7 +91,7 @@ class Features:
             raise XgapError(f"the vector of item {ids[int(zero[0])]!r} is zero and has no direction ({len(zero)} such)")
         unit = torch.empty(vectors.shape, dtype=torch.float32, device=vectors.device).copy_(vectors)
         for rows in ((norms - 1).abs() > UNIT_TOLERANCE).nonzero()[:, 0].split(ROWS):
-            unit[rows] = (vectors[rows].double() / norms[rows, None]).float()
+            unit[rows] = (exact(vectors[rows]) / norms[rows, None]).float().to(unit.device)
         object.__setattr__(self, "vectors", unit)
         object.__setattr__(self, "ids", ids)
         object.__setattr__(self, "space", space)
@@ -91,7 +112,7 @@ class Features:
         """Whether rows are known by their number in this set of items alone, and ids are no names."""
         return bool(self.items) and self.ids == tuple(map(str, range(len(self))))
 
-    def has_items_of(self, other: "Features") -> bool:
+    def has_items_of(self, other: "OfItems") -> bool:
         """Whether an id stands for the same item in both: one origin and one set of items.
 
         Query and gallery exclude self-matches only then: an image and its caption may share an id, and so may two
@@ -109,5 +130,130 @@ class Features:
         return replace(self, vectors=self.vectors[[row[i] for i in ids]], ids=ids)
 
     def to(self, device: str | torch.device) -> "Features":
-        """The same features on another device."""
-        return replace(self, vectors=self.vectors.to(device))
+        """The same features on another device.
+
+        Raises:
+            XgapError: a device that this machine does not have.
+        """
+        try:
+            moved = self.vectors.to(device)
+        except (RuntimeError, AssertionError) as error:  # of torch, which raises another kind for each reason
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise XgapError(f"the vectors cannot be moved to the device {str(device)!r}: {reason}") from error
+        return replace(self, vectors=moved)
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        """The vectors, for `np.asarray(features)` and whatever reads arrays."""
+        held = self.vectors.cpu().numpy()
+        found = held.astype(dtype or np.float32, copy=bool(copy))
+        if copy is False and (self.vectors.device.type != "cpu" or found is not held):
+            raise ValueError("these vectors are not a NumPy array of that type, and a copy was not allowed")
+        return found
+
+    def __dlpack__(self, **how: Any) -> Any:
+        """The vectors, for `torch.as_tensor(features)`, which shares their memory, and `from_dlpack` of others."""
+        return self.vectors.__dlpack__(**how)
+
+    def __dlpack_device__(self) -> tuple[Any, int]:
+        return cast("tuple[Any, int]", self.vectors.__dlpack_device__())
+
+    def to_frame(self) -> "pd.DataFrame":
+        """The vectors as a data frame: one row per item, under its id, and one column per dimension."""
+        import pandas as pd
+
+        return pd.DataFrame(np.array(self), index=pd.Index(self.ids, name="id"))
+
+
+FeaturesLike = Features | ArrayLike  # what stands for features: an array, a tensor, lists, a data frame of numbers
+
+
+def as_features(x: FeaturesLike, space: str = UNNAMED, origin: str | None = None) -> Features:
+    """Features as they are, or those of an array `[n, d]`, whose ids are its positions: `"0"`, `"1"`, ...
+
+    An array is a set of items of its own, and the set is known by the content: the same array given as query and as
+    gallery, or a copy of it, is one set, in which a query finds no match in itself. Another array, as of the inversions
+    of the same images, is another set, and position 5 of the one is not position 5 of the other: where they are of the
+    same items, say so by `Features` with ids.
+
+    Args:
+        x: `Features`, or what `matrix` reads: NumPy, torch, lists of lists, a data frame of numbers.
+        space, origin: of an array; origin is the space by default.
+
+    Raises:
+        XgapError: another rank, rows of different lengths, something else than numbers, or what `Features` refuses.
+
+    Example:
+        >>> as_features([[3, 4], [0, 2]]).vectors.tolist()
+        [[0.6000000238418579, 0.800000011920929], [0.0, 1.0]]
+    """
+    if _is_features(x):
+        return cast(Features, x)
+    vectors = matrix(x)
+    made = Features(vectors, map(str, range(len(vectors))), space, origin or space)
+    digest = hashlib.sha256(repr(tuple(made.vectors.shape)).encode())
+    digest.update(np.ascontiguousarray(made).reshape(-1).view(np.uint8).data)
+    object.__setattr__(made, "items", digest.hexdigest())  # as `replace`, without checking each row again
+    return made
+
+
+def as_pair(x: FeaturesLike, y: FeaturesLike) -> tuple[Features, Features]:
+    """Two sets of features, such as query and gallery, where double precision can be computed.
+
+    Raises:
+        XgapError: as `as_features`.
+    """
+    first = where_doubles_are(as_features(x))
+    return first, first if y is x else where_doubles_are(as_features(y))
+
+
+def side_by_side(x: FeaturesLike, y: FeaturesLike) -> tuple[Features, Features]:
+    """Two sets of features whose pairs have the same id; arrays of as many rows are pairs by position.
+
+    Rows without ids are paired by their number, in two arrays, or in an array and a file of such rows (`numbered`).
+    Where they are not equally many, nobody knows which are missing, and none is a pair.
+
+    Raises:
+        XgapError: as `as_features`.
+    """
+    first, second = as_pair(x, y)
+    if len(first) == len(second) or not (first.numbered and second.numbered):
+        return first, second
+    return first if _is_features(x) else _renamed(first), second if _is_features(y) else _renamed(second)
+
+
+def _is_features(x: Any) -> bool:
+    """Whether it is features, of one vector per item or of several."""
+    return hasattr(x, "has_items_of")
+
+
+def as_modalities(sets: "Mapping[str, FeaturesLike] | Sequence[FeaturesLike]", *, of: str = "") -> tuple[Features, ...]:
+    """Sets of features of several modalities; row i of each array is item i, in all of them.
+
+    Args:
+        sets: by the name of the modality; or in a sequence, where arrays are called a, b, c, ... by their place.
+        of: what the ids of arrays begin with, where there are others that they must not be taken for.
+
+    Raises:
+        XgapError: as `as_features`, or something that holds no sets.
+    """
+    if isinstance(sets, str) or not hasattr(sets, "__len__"):
+        raise XgapError(f"features of several modalities are a list, or a mapping from their names, not {sets!r}")
+    named = sets.items() if isinstance(sets, Mapping) else ((chr(ord("a") + i), x) for i, x in enumerate(sets))
+    found = []
+    for name, x in named:
+        made = as_features(x, space=str(name))
+        if of and not _is_features(x):
+            made = replace(made, ids=[f"{of} {i}" for i in made.ids])
+        found.append(made)
+    return tuple(found)
+
+
+def _renamed(rows: Features) -> Features:
+    """The rows of an array that has no pairs; the ids say why in the messages that name one."""
+    return replace(rows, ids=[f"row {i} of {len(rows)}" for i in range(len(rows))])
+
+
+def where_doubles_are(features: Features) -> Features:
+    """The features on a device that has double precision: theirs, or else the processor."""
+    where = home(features.vectors.device)
+    return features if where == features.vectors.device else features.to(where)

@@ -5,7 +5,7 @@
 | `.npz` | array `vectors` `[n, d]` | array `ids` of n strings | arrays of these names; `provenance` as JSON text |
 | `.safetensors` | tensor `vectors` `[n, d]` | all in the metadata entry `features`, one JSON object | |
 | `.parquet` | column `vector`, lists of length d | column `id` | schema metadata, as JSON text under `features` |
-| `.npy` (read only) | the array `[n, d]` | running numbers | |
+| `.npy` | the array `[n, d]` | running numbers; other ids are not kept, and a warning says so | |
 | a folder (read only) | `img_emb_<k>.npy`, `text_emb_<k>.npy`, as of clip-retrieval | see `load_features` | |
 """
 
@@ -26,29 +26,39 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from xgap_analysis.core.arrays import NUMBERS, float_tensor
 from xgap_analysis.core.cells import id_text
-from xgap_analysis.core.errors import XgapError
-from xgap_analysis.core.features import Features
+from xgap_analysis.core.errors import XgapError, notice
+from xgap_analysis.core.features import Features, FeaturesLike, as_features
 
 ABOUT = ("space", "origin", "items")  # words beside the vectors in a `.npz` file
 
 
-def save_features(features: Features, path: Path | str) -> Path:
+def save_features(
+    features: FeaturesLike, path: Path | str, *, space: str | None = None, origin: str | None = None
+) -> Path:
     """Write features to a file, whole or not at all; its folder is made where it is missing.
 
     Args:
-        features: vectors `[n, d]`, written as float32, so that `load_features` gives the same bits.
-        path: the suffix chooses the format: `.npz`, `.safetensors` or `.parquet`.
+        features: vectors `[n, d]`, written as float32, so that `load_features` gives the same bits; an array is scaled
+            to unit rows first, and its ids are running numbers.
+        path: the suffix chooses the format: `.npz`, `.safetensors` or `.parquet`, which keep everything, or `.npy`,
+            which keeps the vectors alone (a warning says what it leaves out).
+        space, origin: of an array; Features have theirs.
 
     Raises:
         XgapError: another suffix, a place that cannot be written, or ids or provenance that the format cannot hold.
     """
     path = Path(path)
     write, _ = _format(path)
+    named = {name: word for name, word in (("space", space), ("origin", origin)) if word is not None}
+    made = as_features(features, **named)
+    if made is features and named:
+        raise XgapError(f"the features lie in the space {made.space!r} already; space and origin are given for arrays")
     temporary = path.with_name(f".{path.stem}-{os.getpid()}-{uuid.uuid4().hex}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(features, temporary)
+        write(made, temporary)
         temporary.replace(path)
     except OSError as error:
         raise XgapError(f"{path} cannot be written ({error.strerror or error})") from error
@@ -92,7 +102,7 @@ def load_features(
         XgapError: no such file, another suffix, another layout, or vectors that `Features` refuses.
     """
     path = Path(path)
-    read = _read_folder if path.is_dir() else _reader(path)
+    read = _read_folder if path.is_dir() else _format(path)[1]
     if not path.exists():
         raise XgapError(f"there is no file {path}")
     try:
@@ -206,6 +216,14 @@ def _read_parquet(path: Path, key: str | None) -> tuple[torch.Tensor, dict[str, 
     return _tensor(vectors), about
 
 
+def _write_npy(features: Features, path: Path) -> None:
+    lost = [] if features.ids == tuple(map(str, range(len(features)))) else ["ids"]
+    lost += ["provenance"] if features.provenance else []
+    if lost:
+        notice(f"a .npy file keeps the vectors alone, without {' and '.join(lost)}; .npz or .parquet keep everything")
+    np.save(path, features.vectors.cpu().numpy(), allow_pickle=False)
+
+
 def _read_npy(path: Path, key: str | None) -> tuple[torch.Tensor, dict[str, Any]]:
     if key is not None:
         raise ValueError("a .npy file holds one array, without a name")
@@ -270,11 +288,9 @@ def _need(names: Sequence[str], name: str, kind: str) -> str:
 
 
 def _tensor(array: NDArray[Any]) -> torch.Tensor:
-    if array.dtype.kind not in "fiu":
+    if array.dtype.kind not in NUMBERS:
         raise ValueError(f"its vectors are of type {array.dtype}, not numbers")
-    # float64 where float32 does not hold it exactly: torch has no tensor for some of NumPy's types and byte orders.
-    number = np.float32 if array.dtype in (np.float32, np.float16) else np.float64
-    return torch.from_numpy(np.require(array, number, ["C", "W"]))
+    return float_tensor(array)
 
 
 _Write = Callable[[Features, Path], None]
@@ -283,16 +299,13 @@ _FORMATS: Mapping[str, tuple[_Write, _Read]] = {
     ".npz": (_write_npz, _read_npz),
     ".parquet": (_write_parquet, _read_parquet),
     ".safetensors": (_write_safetensors, _read_safetensors),
+    ".npy": (_write_npy, _read_npy),
 }
 
 
 def check_suffix(path: Path | str) -> None:
     """Refuse a file name whose suffix names no format of features (before long work, rather than after it)."""
     _format(Path(path))
-
-
-def _reader(path: Path) -> _Read:
-    return _read_npy if path.suffix == ".npy" else _format(path)[1]
 
 
 def _format(path: Path) -> tuple[_Write, _Read]:

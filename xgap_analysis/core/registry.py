@@ -104,6 +104,19 @@ def check_options(kind: str, name: str, maker: Callable[..., Any], leading: int,
             raise unknown_name(f"option of {name}" if name else f"option of this {kind}", option, known)
 
 
+def options_of(function: Callable[..., Any], leading: int) -> dict[str, Any]:
+    """The options that a user can write in `name(option=value)`, with their defaults.
+
+    Args:
+        function: its first `leading` parameters are given by the caller; a parameter whose default has no such
+            notation (a function, say) is left out.
+        leading: their number.
+    """
+    parameters = list(inspect.signature(function).parameters.values())[leading:]
+    plain = (bool, int, float, str, tuple, list, type(None))
+    return {p.name: p.default for p in parameters if isinstance(p.default, plain)}
+
+
 def origin(function: Any) -> tuple[str, str]:
     """The module and the qualified name that a function (or what is made of one) was defined with."""
     function = getattr(function, "func", function)  # of a functools.partial

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from xgap_analysis.core.cells import id_text, is_missing, plain
@@ -135,6 +136,71 @@ def by_id(found: Mapping[Any, Value], what: str) -> Mapping[str, Value]:
     return texts
 
 
+def as_relevance(given: Any, query: Any, gallery: Any) -> Relevance:
+    """Which items are relevant to which, from what a metric is given beside a query and a gallery.
+
+    Args:
+        given: a `Relevance`; what has one (a `Dataset`); a mapping from id to label, of both; a mapping from query id
+            to the grades of items (`from_qrels`); a pair of such mappings or of lists of labels, for query and gallery;
+            or one list of labels for both, where query and gallery are the same items.
+        query, gallery: features.
+
+    Raises:
+        XgapError: something else, one list for two sets of items, or a mapping by numbers of rows that two sets have.
+    """
+    if isinstance(given, Relevance):
+        return given
+    if isinstance(given, HasRelevance):
+        return given.relevance()
+    if isinstance(given, Mapping):
+        if given and all(isinstance(value, Mapping) for value in given.values()):
+            return Relevance.from_qrels(given)
+        if _numbered(query) and _numbered(gallery) and query.origin == gallery.origin and query.items != gallery.items:
+            what = "row 5 of the query and row 5 of the gallery are two items, and a mapping has one label for both"
+            raise XgapError(f"{what}; give a pair of lists, (labels of the query, labels of the gallery)")
+        return Relevance.from_labels(given, given)
+    if isinstance(given, list | tuple) and len(given) == 2 and all(map(_is_labels, given)):
+        return Relevance.from_labels(*given)
+    if not _is_labels(given):
+        what = "relevance is a Relevance, a Dataset, a mapping from id to label, a list of labels or a pair of lists"
+        raise XgapError(f"{what}, not {str(given)[:40]!r}")
+    if not query.has_items_of(gallery) or tuple(query.ids) != tuple(gallery.ids):
+        what = f"one list of labels is for a query and a gallery of the same items, and these are {len(query)} and"
+        raise XgapError(f"{what} {len(gallery)} others; give a pair of lists, (labels of the query, of the gallery)")
+    return Relevance.from_labels(given, given)
+
+
+def labels_by_id(given: Any, sets: Sequence[Any]) -> Mapping[str, Any]:
+    """Labels by id, from a mapping, or from one list for sets of features of the same items.
+
+    Raises:
+        XgapError: a list for sets of other items, or another number of labels than of rows.
+    """
+    if isinstance(given, Mapping):
+        return by_id(given, "item")
+    if not _is_labels(given):
+        raise XgapError(f"labels are a mapping from id to label, or a list of them, not {str(given)[:40]!r}")
+    ids = tuple(sets[0].ids)
+    if any(tuple(other.ids) != ids for other in sets):
+        raise XgapError("one list of labels is for features of the same items; give a mapping from id to label")
+    values = given.tolist() if hasattr(given, "tolist") else list(given)
+    if len(values) != len(ids):
+        raise XgapError(f"{len(values)} labels were given for {len(ids)} rows of features")
+    return dict(zip(ids, values, strict=True))
+
+
+def _numbered(features: Any) -> bool:
+    """Whether rows are known by their number in a set of their own; sets of tokens have ids always."""
+    return bool(getattr(features, "numbered", False))
+
+
+def _is_labels(given: Any) -> bool:
+    """Whether it holds one label per item: a list, an array or tensor of one dimension, a Series, a mapping by id."""
+    if isinstance(given, str | bytes) or not hasattr(given, "__len__") or not hasattr(given, "__iter__"):
+        return False
+    return len(getattr(given, "shape", (0,))) == 1
+
+
 class BoundRelevance:
     """Relevance between given query rows and gallery rows; see `Relevance.bind`."""
 
@@ -226,3 +292,6 @@ class HasRelevance(Protocol):
     def relevance(self) -> Relevance:
         """Its (default) relevance."""
         ...
+
+
+RelevanceLike = Relevance | HasRelevance | Mapping[Any, Any] | Sequence[Any] | ArrayLike  # see `as_relevance`

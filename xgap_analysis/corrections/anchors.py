@@ -5,6 +5,8 @@ from torch import Tensor
 
 from xgap_analysis.core.calibration import Calibration
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.precision import exact
+from xgap_analysis.models.tower import features_of
 
 BATCH = 64  # prompts encoded together
 WORDS = ("classes", "imagenet", "captions")
@@ -25,7 +27,7 @@ def anchor_texts(calibration: Calibration, words: str, template: str) -> Tensor:
     if words not in WORDS:
         raise XgapError(f"words is one of {', '.join(WORDS)}, not {words!r}")
     if words == "captions":
-        return calibration.texts.vectors.double()
+        return exact(calibration.texts.vectors)
     model = calibration.model
     if model is None:
         raise XgapError(f'words="{words}" needs a model to encode them, and there is none; use words="captions"')
@@ -39,7 +41,10 @@ def anchor_texts(calibration: Calibration, words: str, template: str) -> Tensor:
         names = list(calibration.class_words)
     if not names:
         raise XgapError(f'split {calibration.split!r} names no classes; use words="imagenet" or "captions"')
-    tokens = model.tokenize([template.replace("{}", name) for name in names])
+    captions = [template.replace("{}", name) for name in names]
+    parts = []
     with torch.inference_mode():
-        parts = [model.text.encode(batch.to(model.device)).double().cpu() for batch in tokens.split(BATCH)]
+        for some in (captions[i : i + BATCH] for i in range(0, len(captions), BATCH)):
+            made = features_of(model.text, model.text.prepare(some), len(some), model.device)
+            parts.append(made.cpu().double())
     return torch.cat(parts)

@@ -11,6 +11,7 @@ from torch import Tensor
 from xgap_analysis.core.calibration import Calibration
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
+from xgap_analysis.core.precision import exact, widest
 from xgap_analysis.corrections.protocol import QueryGallery, ScoreCorrection, register_correction
 from xgap_analysis.metrics.neighbourhoods import nearest
 from xgap_analysis.scoring.blocks import score_blocks
@@ -82,7 +83,7 @@ def _rule(calibration: Calibration, beta: float, gallery_bank: bool, dynamic: bo
     def apply(query: Features, gallery: Features, scorer: Scorer) -> QueryGallery:
         spaces = (query.space, gallery.space) if gallery_bank else (query.space,)
         banks = [calibration.of(space) for space in spaces]
-        weights = torch.zeros(len(gallery), dtype=torch.float64, device=gallery.vectors.device)
+        weights = torch.zeros(len(gallery), dtype=widest(gallery.vectors.device), device=gallery.vectors.device)
         hub = torch.zeros(len(gallery), dtype=torch.bool, device=gallery.vectors.device)
         for bank in banks:
             if not len(bank):
@@ -91,9 +92,9 @@ def _rule(calibration: Calibration, beta: float, gallery_bank: bool, dynamic: bo
             weights, hub = weights + heard, hub | chosen
 
         def normalise(scores: Float[Tensor, "b m"]) -> Float[Tensor, "b m"]:
-            changed = len(banks) * beta * scores.double() - weights
+            changed = len(banks) * beta * exact(scores) - weights
             if dynamic:
-                changed = torch.where(hub[scores.argmax(dim=1)][:, None], changed, scores.double())
+                changed = torch.where(hub[scores.argmax(dim=1)][:, None], changed, exact(scores))
             return changed.float()
 
         return QueryGallery(query, gallery, normalise, scorer)
@@ -105,12 +106,12 @@ def _bank(
     bank: Features, gallery: Features, beta: float, k: int, scorer: Scorer
 ) -> tuple[Float[Tensor, " m"], Bool[Tensor, " m"]]:
     """What each gallery item hears from a bank, as a logarithm, and whether it is among the k nearest of any of it."""
-    heard = torch.full((len(gallery),), -torch.inf, dtype=torch.float64, device=gallery.vectors.device)
+    heard = torch.full((len(gallery),), -torch.inf, dtype=widest(gallery.vectors.device), device=gallery.vectors.device)
     hub = torch.zeros(len(gallery), dtype=torch.bool, device=gallery.vectors.device)
     if not 0 <= k <= len(gallery):
         raise XgapError(f"k lies between 1 and the {len(gallery)} items of the gallery, not {k}")
     for _, _, scores in score_blocks(bank.to(gallery.vectors.device), gallery, scorer):
-        heard = torch.logaddexp(heard, (beta * scores.double()).logsumexp(dim=0))
+        heard = torch.logaddexp(heard, (beta * exact(scores)).logsumexp(dim=0))
         if k:
             hub |= nearest(scores, k).any(dim=0)
     return heard, hub

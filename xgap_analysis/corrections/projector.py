@@ -9,8 +9,9 @@ from torch import Tensor
 from xgap_analysis.core.calibration import Calibration
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
+from xgap_analysis.core.precision import exact
 from xgap_analysis.corrections.protocol import FeatureMap, register_correction
-from xgap_analysis.models.tower import DualEncoder
+from xgap_analysis.models.tower import Model
 
 # Where nothing is published for a model: the shares of the spectrum removed from CLIP ViT-B/32 (k_top, k_bottom).
 SHARES = {"image": (150 / 512, 50 / 512), "text": (20 / 512, 100 / 512)}
@@ -18,37 +19,48 @@ SHARES = {"image": (150 / 512, 50 / 512), "text": (20 / 512, 100 / 512)}
 
 @dataclass(frozen=True)
 class InterModalOperator:
-    """Psi = W_i^T W_t of a model and its singular value decomposition, U diag(S) V^T.
+    """Psi = W_x^T W_y of two towers of a model and its singular value decomposition, U diag(S) V^T.
 
     Args:
         singular_values: S `[r]`, descending, r the rank that two projections of p and q inputs can have.
-        left, right: U `[p, r]` and V `[q, r]`, orthonormal columns, on the image and the text side.
-        image_projection, text_projection: W_i `[d, p]` and W_t `[d, q]`.
+        left, right: U `[p, r]` and V `[q, r]`, orthonormal columns, of the first and the second tower.
+        projections: W_x `[d, p]` and W_y `[d, q]`.
+        spaces: of the two towers: image and text, where the model has both.
     """
 
     singular_values: Tensor
     left: Tensor
     right: Tensor
-    image_projection: Tensor
-    text_projection: Tensor
+    projections: tuple[Tensor, Tensor]
+    spaces: tuple[str, str] = ("image", "text")
 
     def directions(self, space: str) -> tuple[Tensor, Tensor]:
-        """The projection and the singular directions of one side."""
-        return (self.image_projection, self.left) if space == "image" else (self.text_projection, self.right)
+        """The projection and the singular directions of one tower."""
+        first = space == self.spaces[0]
+        return (self.projections[0], self.left) if first else (self.projections[1], self.right)
 
 
-def inter_modal_operator(model: DualEncoder) -> InterModalOperator:
-    """The inter-modal operator of a model, in double precision.
+def inter_modal_operator(model: Model) -> InterModalOperator:
+    """The inter-modal operator of a model, in double precision: of images and texts, or of its two towers.
 
     Raises:
-        XgapError: a tower without a linear projection.
+        XgapError: a tower without a linear projection, or a model without two towers that go together.
 
     Source: Magistri et al., IsoCLIP, CVPR 2026, the inter-modal operator Psi.
     """
-    w_image, w_text = (tower.projection.detach().double().cpu().T for tower in (model.image, model.text))
-    left, values, right = torch.linalg.svd(w_image.T @ w_text, full_matrices=False)
-    rank = min(*w_image.shape, *w_text.shape)
-    return InterModalOperator(values[:rank], left[:, :rank], right[:rank].T, w_image, w_text)
+    spaces = ("image", "text") if len(model.towers) != 2 else tuple(model.towers)
+    first, second = sorted(spaces, key=lambda space: space == "text")  # the text tower, if there is one, is the second
+    w_first, w_second = (_projection(model, space) for space in (first, second))
+    left, values, right = torch.linalg.svd(w_first.T @ w_second, full_matrices=False)
+    rank = min(*w_first.shape, *w_second.shape)
+    return InterModalOperator(values[:rank], left[:, :rank], right[:rank].T, (w_first, w_second), (first, second))
+
+
+def _projection(model: Model, space: str) -> Tensor:
+    tower = model.tower(space)
+    if not hasattr(tower, "projection"):
+        raise XgapError(f"the {space} tower of model {model.name!r} has no linear projection that could be corrected")
+    return tower.projection.detach().cpu().double().T
 
 
 @register_correction("isoclip", claims={"I-I": 1, "T-T": 1}, model_alone=True)
@@ -78,7 +90,7 @@ def isoclip(calibration: Calibration, k_top: int | None = None, k_bottom: int | 
     operator = inter_modal_operator(model)
     rank = len(operator.singular_values)
     maps = {}
-    for space in ("image", "text"):
+    for space in operator.spaces:
         top, bottom = _ranks(model, space, rank)
         top, bottom = top if k_top is None else k_top, bottom if k_bottom is None else k_bottom
         if min(top, bottom) < 0 or top + bottom >= rank:
@@ -88,20 +100,21 @@ def isoclip(calibration: Calibration, k_top: int | None = None, k_bottom: int | 
 
     def apply(features: Features) -> Features:
         if features.space not in maps:
-            raise XgapError(f'isoclip corrects features of space "image" or "text", not {features.space!r}')
+            first, second = maps
+            raise XgapError(f'isoclip corrects features of space "{first}" or "{second}", not {features.space!r}')
         matrix = maps[features.space].to(features.vectors.device)
         if features.dim != len(matrix):
             raise XgapError(f"the features have {features.dim} dimensions, the model's projections give {len(matrix)}")
-        return replace(features, vectors=features.vectors.double() @ matrix.T)
+        return replace(features, vectors=exact(features.vectors) @ matrix.T)
 
     return apply
 
 
-def _ranks(model: DualEncoder, space: str, rank: int) -> tuple[int, int]:
+def _ranks(model: Model, space: str, rank: int) -> tuple[int, int]:
     published = model.settings.get("isoclip", {}).get(space)
     if published is not None:
         return int(published[0]), int(published[1])
-    top, bottom = SHARES[space]
+    top, bottom = SHARES.get(space, SHARES["image"])
     return round(top * rank), round(bottom * rank)
 
 

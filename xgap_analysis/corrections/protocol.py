@@ -7,7 +7,7 @@ from typing import Any
 from xgap_analysis.core.calibration import Calibration
 from xgap_analysis.core.calls import Call, parse, spelled
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.core.features import Features
+from xgap_analysis.core.features import Features, where_doubles_are
 from xgap_analysis.core.registry import Registry, check_options
 from xgap_analysis.scoring.blocks import ScoreNormaliser
 from xgap_analysis.scoring.cosine import COSINE
@@ -78,7 +78,9 @@ class Correction:
         Raises:
             XgapError: a calibration set that lacks what the correction is fitted on, or an option out of range.
         """
-        return FittedCorrection(str(self), calibration.split, self.maker(calibration, **self.options))
+        features = {space: where_doubles_are(of) for space, of in calibration.features.items()}
+        made = self.maker(replace(calibration, features=features), **self.options)
+        return FittedCorrection(str(self), calibration.split, made)
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,9 @@ class FittedCorrection:
         if isinstance(self.made, ScoreCorrection):
             what = f"correction {self.name} changes scores"
             raise XgapError(f"{what}: use its apply(query, gallery)")
-        return self._stated(features, self.made(features))
+        before, where = where_doubles_are(features), features.vectors.device
+        after = self._stated(before, self.made(before))
+        return after if after.vectors.device == where else after.to(where)
 
     def apply(self, query: Features, gallery: Features, scorer: str | Scorer | ScoreFunction = COSINE) -> QueryGallery:
         """Query and gallery after the correction, and how they are scored.
@@ -120,6 +124,7 @@ class FittedCorrection:
         if not isinstance(self.made, ScoreCorrection):
             corrected = self(query)
             return QueryGallery(corrected, corrected if gallery is query else self(gallery), scorer=scorer)
+        query, gallery = where_doubles_are(query), where_doubles_are(gallery)
         pair = self.made.apply(query, gallery, as_scorer(scorer))
         return replace(pair, query=self._stated(query, pair.query), gallery=self._stated(gallery, pair.gallery))
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from xgap_analysis.core.calibration import Calibration
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
+from xgap_analysis.core.precision import exact
 from xgap_analysis.corrections.protocol import FeatureMap, register_correction
 
 
@@ -43,7 +44,7 @@ def gap_shift(calibration: Calibration, lambda_: float = 0.5) -> FeatureMap:
 
 
 def _mean(features: Features) -> Tensor:
-    return features.vectors.double().mean(dim=0)
+    return exact(features.vectors).mean(dim=0)
 
 
 def _shifted(calibration: Calibration, by: dict[str, Tensor]) -> FeatureMap:
@@ -52,6 +53,6 @@ def _shifted(calibration: Calibration, by: dict[str, Tensor]) -> FeatureMap:
         shift = by[features.space]
         if features.dim != len(shift):
             raise XgapError(f"the features have {features.dim} dimensions, those it was fitted on {len(shift)}")
-        return replace(features, vectors=features.vectors.double() + shift.to(features.vectors.device))
+        return replace(features, vectors=exact(features.vectors) + shift.to(features.vectors.device))
 
     return apply

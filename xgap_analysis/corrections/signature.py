@@ -8,6 +8,7 @@ from torch import Tensor
 from xgap_analysis.core.calibration import Calibration
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
+from xgap_analysis.core.precision import exact
 from xgap_analysis.corrections.anchors import anchor_texts
 from xgap_analysis.corrections.protocol import FeatureMap, QueryGallery, ScoreCorrection, register_correction
 from xgap_analysis.scoring.cosine import cosine
@@ -45,7 +46,7 @@ def text_signature(
     def profile(features: Features) -> Tensor:
         if features.dim != anchors.shape[1]:
             raise XgapError(f"the features have {features.dim} dimensions, the anchor texts {anchors.shape[1]}")
-        return features.vectors.double() @ anchors.T.to(features.vectors.device)
+        return exact(features.vectors) @ anchors.T.to(features.vectors.device)
 
     if compare == "cosine":
         return lambda features: replace(features, vectors=profile(features))
@@ -64,7 +65,7 @@ def text_signature(
         asked = replace(query, vectors=torch.softmax(beta * profile(query), dim=1))
 
         def normalise(scores: Tensor) -> Tensor:
-            return (scores.double() * lengths).float()
+            return (exact(scores) * lengths).float()
 
         return QueryGallery(asked, replace(gallery, vectors=log_q), normalise)
 

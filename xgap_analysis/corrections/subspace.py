@@ -11,6 +11,7 @@ from torch import Tensor
 from xgap_analysis.core.calibration import Calibration
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
+from xgap_analysis.core.precision import exact
 from xgap_analysis.corrections.anchors import anchor_texts
 from xgap_analysis.corrections.protocol import FeatureMap, register_correction
 
@@ -64,7 +65,7 @@ def pca_image(calibration: Calibration, rank: int | None = None, centred: bool =
     Raises:
         XgapError: a rank out of range.
     """
-    return _keeping(_leading("pca-image", calibration.images.vectors.double(), rank, centred))
+    return _keeping(_leading("pca-image", exact(calibration.images.vectors), rank, centred))
 
 
 @register_correction("random-subspace", model_alone=True, control=True)
@@ -99,7 +100,7 @@ def whiten(calibration: Calibration, shrinkage: float = 0.1) -> FeatureMap:
         raise XgapError(f"the shrinkage of whitening lies in (0, 1], not {shrinkage}")
     maps = {}
     for side in calibration.features.values():
-        vectors = side.vectors.double()
+        vectors = exact(side.vectors)
         mean = vectors.mean(dim=0)
         covariance = (vectors - mean).T @ (vectors - mean) / len(vectors)
         values, directions = torch.linalg.eigh(covariance)
@@ -110,7 +111,7 @@ def whiten(calibration: Calibration, shrinkage: float = 0.1) -> FeatureMap:
         calibration.of(features.space)
         mean, root = (part.to(features.vectors.device) for part in maps[features.space])
         _check_dimensions(features, len(mean))
-        return replace(features, vectors=(features.vectors.double() - mean) @ root)
+        return replace(features, vectors=(exact(features.vectors) - mean) @ root)
 
     return apply
 
@@ -144,7 +145,7 @@ def _keeping(basis: Float[Tensor, "d rank"]) -> Callable[[Features], Features]:
     def apply(features: Features) -> Features:
         _check_dimensions(features, len(basis))
         kept = basis.to(features.vectors.device)
-        return replace(features, vectors=features.vectors.double() @ kept @ kept.T)
+        return replace(features, vectors=exact(features.vectors) @ kept @ kept.T)
 
     return apply
 

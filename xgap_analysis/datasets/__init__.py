@@ -6,5 +6,6 @@ from xgap_analysis.datasets.catalog import EMBEDDED as EMBEDDED
 from xgap_analysis.datasets.catalog import load_dataset as load_dataset
 from xgap_analysis.datasets.dataset import Dataset as Dataset
 from xgap_analysis.datasets.items import Images as Images
+from xgap_analysis.datasets.items import Items as Items
 from xgap_analysis.datasets.items import Texts as Texts
 from xgap_analysis.datasets.local.objects import as_dataset as as_dataset

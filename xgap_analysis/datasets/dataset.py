@@ -2,81 +2,147 @@
 
 import hashlib
 import random
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from typing import Any
 
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.relevance import UNLABELLED, Relevance
-from xgap_analysis.datasets.items import Images, Items, Texts, Vectors
+from xgap_analysis.datasets.items import NO_IMAGES, NO_TEXTS, AnyItems, Images, Texts
+
+FIRST = ("image", "text")  # of the modalities of a dataset, where it has these
+
+PROMPT = "a photo of {}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Dataset:
     """One split of a data set.
 
     Args:
         name, split_name: for provenance and tables.
-        images, texts: the items; either may be empty.
-        labels: level (`"concept"`, `"subgroup"`, ...) to a mapping from item id (image or text) to label.
+        images, texts: the items of these modalities, if there are any.
+        labels: level (`"concept"`, `"subgroup"`, ...) to a mapping from item id (of any modality) to label.
             The first level is the default relevance.
         class_names: level to a mapping from label to the words that name it (zero-shot classification).
-        image_queries, text_queries: ids of the items that ask in retrieval within their modality; the others are
-            the gallery. Empty: every item asks, and all others are its gallery.
+        image_queries, text_queries: ids of the items that are the queries of retrieval within their modality; the
+            others are the gallery. Empty: every item is a query, and all others are its gallery.
         splits: split name to a function that makes it.
         judgements: level to relevance that is judged item by item (graded, with junk) where no label says it; the
             first of these, if there are any, is the default relevance.
         prompt: the text of a class, `{}` its name.
         others: items of further modalities, by the modality's name.
         control: whether there is nothing to find, as after `shuffled`; its rows in a study carry no verdict.
+        items: the items of all modalities, by name, in place of `images`, `texts` and `others`, or beside them.
+        query_ids: ids of the queries by modality, in place of `image_queries` and `text_queries`, or beside them.
+
+    Attributes:
+        items: the items of each modality that has some: images first, then texts, then the others.
+        query_ids: the ids of the queries of each modality of which some items are queries and others are searched.
     """
 
     name: str
     split_name: str
-    images: Images
-    texts: Texts
+    items: Mapping[str, AnyItems]
     labels: Mapping[str, Mapping[str, str]]
-    class_names: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    image_queries: Sequence[str] = ()
-    text_queries: Sequence[str] = ()
-    splits: Mapping[str, Callable[[], "Dataset"]] = field(default_factory=dict, repr=False)
-    judgements: Mapping[str, Relevance] = field(default_factory=dict, repr=False)
-    prompt: str = "a photo of {}"
-    others: Mapping[str, Vectors] = field(default_factory=dict)
-    control: bool = False
+    class_names: Mapping[str, Mapping[str, str]]
+    query_ids: Mapping[str, Sequence[str]]
+    splits: Mapping[str, Callable[[], "Dataset"]] = field(repr=False)
+    judgements: Mapping[str, Relevance] = field(repr=False)
+    prompt: str
+    control: bool
+
+    def __init__(
+        self,
+        name: str,
+        split_name: str,
+        images: Images | None = None,
+        texts: Texts | None = None,
+        labels: Mapping[str, Mapping[str, str]] | None = None,
+        class_names: Mapping[str, Mapping[str, str]] | None = None,
+        image_queries: Sequence[str] | None = None,
+        text_queries: Sequence[str] | None = None,
+        splits: Mapping[str, Callable[[], "Dataset"]] | None = None,
+        judgements: Mapping[str, Relevance] | None = None,
+        prompt: str = PROMPT,
+        others: Mapping[str, AnyItems] | None = None,
+        control: bool = False,
+        *,
+        items: Mapping[str, AnyItems] | None = None,
+        query_ids: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        of = {**(items or {}), **_given(image=images, text=texts), **(others or {})}
+        queries = {**(query_ids or {}), **_given(image=image_queries, text=text_queries)}
+        unknown = next((modality for modality in queries if queries[modality] and modality not in of), None)
+        if unknown is not None:
+            raise unknown_name(f"modality of dataset {name} with queries:", unknown, of)
+        order = [*(modality for modality in FIRST if modality in of), *(m for m in of if m not in FIRST)]
+        own = {
+            "name": name,
+            "split_name": split_name,
+            "items": {modality: of[modality] for modality in order if len(of[modality])},
+            "labels": labels or {},
+            "class_names": class_names or {},
+            "query_ids": {modality: ids for modality, ids in queries.items() if len(ids)},
+            "splits": splits or {},
+            "judgements": judgements or {},
+            "prompt": prompt,
+            "control": control,
+        }
+        for attribute, value in own.items():
+            object.__setattr__(self, attribute, value)
+
+    @property
+    def images(self) -> Images:
+        """The images; none where they are known by their features alone."""
+        own = self.items.get("image")
+        return own if isinstance(own, Images) else NO_IMAGES
+
+    @property
+    def texts(self) -> Texts:
+        """The texts; none where they are known by their features alone."""
+        own = self.items.get("text")
+        return own if isinstance(own, Texts) else NO_TEXTS
+
+    @property
+    def others(self) -> dict[str, AnyItems]:
+        """The items of the modalities that are not `images` and `texts`."""
+        return {m: own for m, own in self.items.items() if own is not self.images and own is not self.texts}
+
+    @property
+    def image_queries(self) -> Sequence[str]:
+        """The ids of the images that are queries, where the others are searched."""
+        return self.query_ids.get("image", ())
+
+    @property
+    def text_queries(self) -> Sequence[str]:
+        """The ids of the texts that are queries, where the others are searched."""
+        return self.query_ids.get("text", ())
 
     def queries(self, modality: str) -> tuple[str, ...]:
-        """Ids of the items of a modality (`"image"` or `"text"`) that ask in retrieval within it."""
-        return tuple(self._query_ids(modality) or self.items_of(modality).ids)
+        """Ids of the items of a modality that are queries in retrieval within it."""
+        return tuple(self.query_ids.get(modality) or self.items_of(modality).ids)
 
     def gallery(self, modality: str) -> tuple[str, ...]:
         """Ids of the items of a modality that are searched in retrieval within it."""
-        left_out = set(self._query_ids(modality))
+        left_out = set(self.query_ids.get(modality, ()))
         return tuple(i for i in self.items_of(modality).ids if i not in left_out)
 
     def has_queries(self, modality: str) -> bool:
-        """Whether some items of a modality ask and others are searched; otherwise each item does both."""
-        return bool(self._query_ids(modality))
+        """Whether some items of a modality are queries and others are searched; otherwise each item is both."""
+        return bool(self.query_ids.get(modality))
 
-    @property
-    def items(self) -> dict[str, Items]:
-        """The items of each modality that has some."""
-        own: dict[str, Items] = {"image": self.images, "text": self.texts, **self.others}
-        return {modality: items for modality, items in own.items() if len(items)}
-
-    def items_of(self, modality: str) -> Items:
+    def items_of(self, modality: str) -> AnyItems:
         """The items of a modality; images and texts may be none.
 
         Raises:
             XgapError: a modality that this dataset does not have (the nearest are given).
         """
-        own: dict[str, Items] = {"image": self.images, "text": self.texts, **self.others}
+        own: Mapping[str, AnyItems] = {"image": NO_IMAGES, "text": NO_TEXTS, **self.items}
         if modality not in own:
             raise unknown_name(f"modality of dataset {self.name}:", modality, self.items)
         return own[modality]
-
-    def _query_ids(self, modality: str) -> Sequence[str]:
-        return {"image": self.image_queries, "text": self.text_queries}.get(modality, ())
 
     def split(self, name: str) -> "Dataset":
         """Another split of this data set.
@@ -118,7 +184,7 @@ class Dataset:
         return self.labels[level]
 
     def relevance(self, level: str | None = None) -> Relevance:
-        """Two items (of either modality) answer each other when they share the label of this level, or as is judged.
+        """Two items are relevant to each other when they share the label of this level, or as is judged.
 
         Where some items of a modality have no label, those are relevant to nothing: as queries they are counted among
         the queries without a relevant item, and in a gallery they only stand in the way.
@@ -127,9 +193,9 @@ class Dataset:
         if level in self.judgements:
             return self.judgements[level]
         of: Mapping[str, Hashable] = self.labels_of(level)
-        for ids in (self.images.ids, self.texts.ids):
-            lacking = [i for i in ids if i not in of]
-            if 0 < len(lacking) < len(ids):
+        for items in self.items.values():
+            lacking = [i for i in items.ids if i not in of]
+            if 0 < len(lacking) < len(items):
                 of = {**of, **dict.fromkeys(lacking, UNLABELLED)}
         return Relevance.from_labels(of, of)
 
@@ -155,16 +221,12 @@ class Dataset:
         level, label = self.default_level, self.labels_of()
         if level in self.judgements:
             return self._limit_queries(n_labels)
-        names = _by_hash({label[i] for i in (*self.images.ids, *self.texts.ids) if i in label})
+        names = _by_hash({label[i] for items in self.items.values() for i in items.ids if i in label})
         keep = set(names[:n_labels])
         kept = {i for i, name in label.items() if name in keep}
         return replace(
-            self,
+            self._only(kept),
             split_name=f"{self.split_name}[{n_labels}]" if n_labels < len(names) else self.split_name,
-            images=self.images.select(i for i in self.images.ids if i in kept),
-            texts=self.texts.select(i for i in self.texts.ids if i in kept),
-            image_queries=tuple(i for i in self.image_queries if i in kept),
-            text_queries=tuple(i for i in self.text_queries if i in kept),
             labels={name: {i: x for i, x in of.items() if i in kept} for name, of in self.labels.items()},
             class_names={
                 name: {x: words for x, words in of.items() if x in keep or name != level}
@@ -173,19 +235,20 @@ class Dataset:
         )
 
     def _limit_queries(self, n: int) -> "Dataset":
-        asking = {*self.image_queries, *self.text_queries}
-        left_out = set(_by_hash(asking)[n:])
+        left_out = set(_by_hash({i for ids in self.query_ids.values() for i in ids})[n:])
+        limited = self._only({i for items in self.items.values() for i in items.ids if i not in left_out})
+        return replace(limited, split_name=f"{self.split_name}[{n}]" if left_out else self.split_name)
+
+    def _only(self, kept: Collection[str]) -> "Dataset":
+        """The items, and the queries, of some ids."""
         return replace(
             self,
-            split_name=f"{self.split_name}[{n}]" if left_out else self.split_name,
-            images=self.images.select(i for i in self.images.ids if i not in left_out),
-            texts=self.texts.select(i for i in self.texts.ids if i not in left_out),
-            image_queries=tuple(i for i in self.image_queries if i not in left_out),
-            text_queries=tuple(i for i in self.text_queries if i not in left_out),
+            items={m: items.select(i for i in items.ids if i in kept) for m, items in self.items.items()},
+            query_ids={m: tuple(i for i in ids if i in kept) for m, ids in self.query_ids.items()},
         )
 
     def shuffled(self, seed: int = 0) -> "Dataset":
-        """A null control: the default level's labels, permuted over the images and over the texts.
+        """A null control: the default level's labels, permuted over the items of each modality.
 
         Class sizes stay, and nothing answers a query but by chance. The other levels are left out.
         """
@@ -196,24 +259,28 @@ class Dataset:
             )
         draw = random.Random(seed)
         permuted: dict[str, str] = {}
-        for items in (self.images.ids, self.texts.ids):
-            labelled = [i for i in items if i in label]
+        for items in self.items.values():
+            labelled = [i for i in items.ids if i in label]
             given = [label[i] for i in labelled]
             draw.shuffle(given)
             permuted |= dict(zip(labelled, given, strict=True))
         return replace(self, split_name=f"{self.split_name}, shuffled", labels={level: permuted}, control=True)
 
 
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def _by_hash(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest())
 
 
-def in_splits(makers: Mapping[str, Callable[[], Dataset]]) -> Dataset:
-    """The first of the splits, each made once and when it is asked for, and knowing all of them."""
+def in_splits(makers: Mapping[str, Callable[[], Dataset]], first: str | None = None) -> Dataset:
+    """The first of the splits (or the named one), each made once, when it is needed, and knowing all of them."""
     splits: dict[str, Callable[[], Dataset]] = {}
 
     def known(make: Callable[[], Dataset]) -> Callable[[], Dataset]:
         return cache(lambda: replace(make(), splits=splits))
 
     splits |= {name: known(make) for name, make in makers.items()}
-    return next(iter(splits.values()))()
+    return splits[first or next(iter(splits))]()

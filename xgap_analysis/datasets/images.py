@@ -27,6 +27,8 @@ MAX_PIXELS = 178_956_970  # half a gigabyte as RGB; a small file may claim more,
 
 HEAD = 64  # bytes that tell what a file is
 BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  \r\n")
+BRIEF = (b"BM", b"P5", b"P6")  # BMP and PPM: too short to know any file by
+AVIF = (b"ftypavif", b"ftypavis")
 HEIF = tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"))
 
 # What decoders of damaged files raise (an UnidentifiedImageError is an OSError).
@@ -86,9 +88,15 @@ def head_of(path: str | Path) -> bytes:
         return b""
 
 
-def looks_like_image(head: bytes) -> bool:
-    """Whether a file begins as an image does, whatever it is called."""
-    return head.startswith(BEGINNINGS) or head[4:12] in HEIF or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+def looks_like_image(head: bytes, brief: bool = False) -> bool:
+    """Whether content begins as an image does, whatever it is called.
+
+    Args:
+        head: its first bytes.
+        brief: whether the two letters of BMP and PPM are enough, where images are what one expects.
+    """
+    is_webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+    return head.startswith(BEGINNINGS + BRIEF * brief) or head[4:12] in HEIF + AVIF or is_webp
 
 
 def stand_in(head: bytes) -> str | None:

@@ -1,8 +1,9 @@
-"""The items of a dataset: images opened when they are needed, and texts, both with stable ids."""
+"""The items of a dataset, by modality: opened when they are needed, or there already, with stable ids."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, TypeVar
 
 from PIL import Image
 
@@ -10,37 +11,54 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.datasets.contents import of_values
 
+Own = TypeVar("Own", bound="Items")
+
 
 @dataclass(frozen=True)
-class Images:
-    """Images with stable ids, opened one at a time as RGB.
+class Items:
+    """Items of any modality with stable ids, opened one at a time.
 
     Args:
         ids: n distinct strings.
-        opener: gives the picture of an id; an unreadable one raises.
-        content: gives the digest of what an id's image is made of (see `datasets.contents`), by which what is computed
-            from it is found again, whatever it is called; equal digests, equal pixels. Or a word (a version, say) that
-            stands, with the id, for the content of each. Without one, nothing computed from the images is kept.
+        opener: gives the object of an id, as the tower of the modality takes it; an unreadable one raises an OSError
+            or a ValueError.
+        content: gives the digest of what an id's object is made of (see `datasets.contents`), by which what is computed
+            from it is found again, whatever it is called; equal digests, equal objects. Or a word (a version, say) that
+            stands, with the id, for the content of each. Without one, nothing computed from the items is kept.
+        modality: whose tower encodes them.
+
+    Example:
+        >>> sounds = Items(["a", "b"], {"a": [0.1, 0.3], "b": [0.2, 0.0]}.__getitem__, "version 1", "audio")
+        >>> len(sounds), sounds[1]
+        (2, [0.2, 0.0])
+
+    Raises:
+        XgapError: no modality is given.
     """
 
     ids: Sequence[str]
-    opener: Callable[[str], Image.Image] = field(repr=False)
+    opener: Callable[[str], Any] = field(repr=False)
     content: str | Callable[[str], str] = field(default="", repr=False)
+    modality: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.modality:
+            raise XgapError('items need the name of their modality, as in Items(ids, opener, content, "audio")')
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, index: int) -> Image.Image:
+    def __getitem__(self, index: int) -> Any:
         return self.opener(self.ids[index])
 
-    def select(self, ids: Iterable[str]) -> "Images":
-        """The images of these ids, in this order (an id that is not there is an error)."""
+    def select(self: Own, ids: Iterable[str]) -> Own:
+        """The items of these ids, in this order (an id that is not there is an error)."""
         ids = tuple(ids)
-        _check_known(ids, self.ids, "image")
+        _check_known(ids, self.ids, self.modality)
         return replace(self, ids=ids)
 
     def digest_of(self, item: str) -> str:
-        """The digest of an image's content; empty where nothing says what it is.
+        """The digest of an item's content; empty where nothing says what it is.
 
         Raises:
             OSError: a file that cannot be read.
@@ -64,11 +82,20 @@ class Images:
 
 
 @dataclass(frozen=True)
+class Images(Items):
+    """Images with stable ids, opened one at a time as RGB; see `Items`. Equal digests, equal pixels."""
+
+    opener: Callable[[str], Image.Image] = field(repr=False)
+    modality: str = "image"
+
+
+@dataclass(frozen=True)
 class Texts:
     """Captions with stable ids: `captions[i]` belongs to `ids[i]`."""
 
     ids: Sequence[str]
     captions: Sequence[str]
+    modality: ClassVar[str] = "text"
 
     def __post_init__(self) -> None:
         if len(self.ids) != len(self.captions):
@@ -108,6 +135,11 @@ class Vectors:
         """The items' ids."""
         return self.features.ids
 
+    @property
+    def modality(self) -> str:
+        """What the features were made from."""
+        return self.features.origin
+
     def __len__(self) -> int:
         return len(self.features)
 
@@ -116,7 +148,7 @@ class Vectors:
         return Vectors(self.features.select(ids))
 
 
-Items = Images | Texts | Vectors
+AnyItems = Items | Texts | Vectors
 
 
 def _check_known(chosen: Sequence[str], known: Sequence[str], what: str) -> None:

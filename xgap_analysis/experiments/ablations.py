@@ -7,7 +7,7 @@ opens and closes the modality gap. Every run sees the same images, captions, aug
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,15 @@ from xgap_analysis.experiments.study import Study
 from xgap_analysis.experiments.tables import main_rows
 from xgap_analysis.metrics import detectable_effect, deviation, linear_cka, mutual_knn, rotation, seed_interval
 from xgap_analysis.models import load_model
-from xgap_analysis.models.tower import DualEncoder
+from xgap_analysis.models.tower import Model
 from xgap_analysis.store import Store
 from xgap_analysis.training import Recipe, train
 from xgap_analysis.training.loop import trained_on
 from xgap_analysis.views.encode import encode
 
-IMAGE_SIDE = ("I-I", "OTI-I", "I-T", "T-I", "zero-shot", "OTI-T")
-TEXT_SIDE = ("T-T", "OVI-T")
+OF_IMAGES = ("I-I", "OTI-I", "I-T", "T-I", "zero-shot", "OTI-T")
+OF_TEXTS = ("T-T", "OVI-T")
+RUN = ("ablation", "setting", "seed", "step")  # the columns that name a checkpoint
 TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "a drawing of {}")
 ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
     "intra": {f"{w:g}": {"objective": {"clip": 1.0, "image-image": w}} for w in (0, 0.25, 0.5, 1, 2)},
@@ -44,134 +45,111 @@ RECIPE = Recipe(
 )
 
 
-@dataclass(frozen=True)
-class Ablation:
-    """One setting of a recipe, several values of it, several seeds.
+def ablate(
+    settings: str | Mapping[str, Mapping[str, Any]],
+    *,
+    model: str = "tiny",
+    dataset: str | Dataset = "emoji",
+    recipe: Recipe = RECIPE,
+    seeds: Sequence[int] = (0, 1, 2),
+    checkpoints: Sequence[int] = (0, 30, 60),
+    limit: int | None = None,
+    text_limit: int = 20,
+    folder: Path | str | None = None,
+    device: str | None = None,
+    workers: int = 0,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Train every setting with every seed, and evaluate the checkpoints: one row for each number.
 
     Args:
         settings: name of a setting to the parts of the recipe that it changes; or one of `ABLATIONS` by name.
         model: where training starts, by name or path.
-        dataset: by name; trained on its split `train`, judged on `test`.
+        dataset: trained on its split `train`, evaluated on `test`.
         recipe: what all runs have in common.
         seeds: of the batches and augmentations, and of the fresh weights if the recipe starts from such.
-        checkpoints: numbers of updates after which a run is judged; 0 is the start.
-        limit: labels that are judged; None judges all.
-        text_limit: labels of the text side, whose inversion is slow; it is judged after the last update only. 0 leaves
-            it out.
+        checkpoints: numbers of updates after which a run is evaluated; 0 is the start.
+        limit: labels that are evaluated; None evaluates all.
+        text_limit: labels of the comparisons of texts, whose inversion is slow; they are made after the last update
+            only. 0 leaves them out.
         folder: where runs are kept, beside the user's store by default; a killed ablation goes on there.
+        device: as in `load_model`.
+        workers: as in `train`.
+        progress: whether a bar is shown.
+
+    Returns:
+        Columns ablation, setting, seed, step, quantity, value, low, high (95 % over groups of queries, where there is
+        one), n_queries. Quantities: the main measure of each comparison (`"OTI-I"`), its paired difference from its
+        baseline (`"OTI-I - I-I"`), the gap metrics of `Study.gaps`, and how far the model has come from its start
+        (`changes`).
 
     Raises:
         XgapError: an unknown name, or no setting, seed or checkpoint.
     """
-
-    settings: str | Mapping[str, Mapping[str, Any]]
-    model: str = "tiny"
-    dataset: str | Dataset = "emoji"
-    recipe: Recipe = RECIPE
-    seeds: Sequence[int] = (0, 1, 2)
-    checkpoints: Sequence[int] = (0, 30, 60)
-    limit: int | None = None
-    text_limit: int = 20
-    folder: Path | str | None = None
-    device: str | None = None
-    workers: int = 0
-    progress: bool = True
-    # Not an argument, so that a copy with other data or another limit (`replace`) begins with nothing kept.
-    _measured: dict[tuple[str, bool], list[dict[str, Any]]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
-
-    def __post_init__(self) -> None:
-        if isinstance(self.settings, str) and self.settings not in ABLATIONS:
-            raise unknown_name("ablation", self.settings, ABLATIONS)
-        if not self.cases or not len(self.seeds) or not len(self.checkpoints):
-            raise XgapError("an ablation needs a setting, a seed and a checkpoint at least")
-
-    @property
-    def name(self) -> str:
-        """What tables call it."""
-        return self.settings if isinstance(self.settings, str) else "settings"
-
-    @property
-    def cases(self) -> Mapping[str, Mapping[str, Any]]:
-        """Name of a setting to what it changes."""
-        return ABLATIONS[self.settings] if isinstance(self.settings, str) else self.settings
-
-    def run(self) -> pd.DataFrame:
-        """Train and judge every run; one row for each number.
-
-        Columns: ablation, setting, seed, step, quantity, value, low, high (95 % over groups of queries, where there is
-        one), n_queries. Quantities: the main measure of each comparison (`"OTI-I"`), its paired difference from its
-        baseline (`"OTI-I - I-I"`), the gap metrics of `Study.gaps`, and how far the model has come from its start
-        (`changes`).
-        """
-        whole = load_dataset(self.dataset) if isinstance(self.dataset, str) else self.dataset
-        judged = whole.split("test") if self.limit is None else whole.split("test").limit(self.limit)
-        training = whole.split("train")
-        start = load_model(self.model, device=self.device)
-        runs = [(setting, seed) for setting in self.cases for seed in self.seeds]
-        tables = []
-        for setting, seed in tqdm(runs, desc=f"ablation {self.name}", unit="run", disable=not self.progress):
-            recipe = replace(self.recipe, **self.cases[setting], seed=seed)
-            folder = Path(self.folder or Store().root / "runs") / _key(start, training, recipe)
-            steps = tuple(sorted(self.checkpoints))
-            train(
-                self.model,
-                training,
-                folder,
-                recipe,
-                checkpoints=steps,
-                save_every=max(1, recipe.steps // 2),
-                device=self.device,
-                workers=self.workers,
-                progress=False,
-            )
-            for step in steps:
-                model = load_model(folder / f"step-{step}", device=self.device)
-                rows = self._measure(model, start, judged, texts=step == steps[-1])
-                about = {"ablation": self.name, "setting": setting, "seed": seed, "step": step}
-                tables.append(pd.DataFrame(rows).assign(**about))
-        table = pd.concat(tables, ignore_index=True)
-        return table[[*about, *(column for column in table if column not in about)]]
-
-    def _measure(self, model: DualEncoder, start: DualEncoder, data: Dataset, texts: bool) -> list[dict[str, Any]]:
-        key = (model.weights_digest, texts)  # every run of one start has the same first checkpoint
-        if key not in self._measured:
-            image_side = Study([model], [data], IMAGE_SIDE, progress=False)
-            rows = _scores(image_side.run())
-            if texts and self.text_limit:
-                rows += _scores(Study([model], [data.limit(self.text_limit)], TEXT_SIDE, progress=False).run())
-            gaps = image_side.gaps().select_dtypes("number").drop(columns="n").iloc[0].to_dict()
-            numbers = {**gaps, **changes(start, model, data)}
-            rows += [{"quantity": name, "value": value} for name, value in numbers.items()]
-            self._measured[key] = rows
-        return self._measured[key]
+    if isinstance(settings, str) and settings not in ABLATIONS:
+        raise unknown_name("ablation", settings, ABLATIONS)
+    name, cases = (settings, ABLATIONS[settings]) if isinstance(settings, str) else ("settings", settings)
+    if not cases or not len(seeds) or not len(checkpoints):
+        raise XgapError("an ablation needs a setting, a seed and a checkpoint at least")
+    whole = load_dataset(dataset) if isinstance(dataset, str) else dataset
+    training, evaluated = whole.split("train"), whole.split("test")
+    evaluated = evaluated if limit is None else evaluated.limit(limit)
+    start, steps = load_model(model, device=device), tuple(sorted(checkpoints))
+    root = Path(folder or Store().root / "runs")
+    known: dict[tuple[str, int], pd.DataFrame] = {}  # every run of one start has the same first checkpoint
+    tables = []
+    runs = [(setting, seed) for setting in cases for seed in seeds]
+    for setting, seed in tqdm(runs, desc=f"ablation {name}", unit="run", disable=not progress):
+        own = replace(recipe, **cases[setting], seed=seed)
+        run = root / _key(start, training, own)
+        how: dict[str, Any] = {"save_every": max(1, own.steps // 2), "device": device, "workers": workers}
+        train(model, training, run, own, checkpoints=steps, progress=False, **how)
+        for step in steps:
+            made = load_model(run / f"step-{step}", device=device)
+            of_texts = text_limit if step == steps[-1] else 0
+            key = (made.weights_digest, of_texts)
+            if key not in known:
+                known[key] = _measured(start, made, evaluated, of_texts)
+            tables.append(known[key].assign(ablation=name, setting=setting, seed=seed, step=step))
+    table = pd.concat(tables, ignore_index=True)
+    return table[[*RUN, *(column for column in table if column not in RUN)]]
 
 
-def changes(before: DualEncoder, after: DualEncoder, data: Dataset) -> dict[str, float]:
-    """How far a checkpoint has come from another, on the images and texts of a data set.
+def _measured(start: Model, model: Model, data: Dataset, text_limit: int) -> pd.DataFrame:
+    """The numbers of one checkpoint: scores, gap metrics, and the changes since the start."""
+    study = Study([model], [data], OF_IMAGES, progress=False)
+    rows = _scores(study.run())
+    if text_limit:
+        rows += _scores(Study([model], [data.limit(text_limit)], OF_TEXTS, progress=False).run())
+    gaps = study.gaps().select_dtypes("number").drop(columns="n").iloc[0].to_dict()
+    numbers = {**gaps, **changes(start, model, data)}
+    return pd.DataFrame([*rows, *({"quantity": name, "value": value} for name, value in numbers.items())])
+
+
+def changes(before: Model, after: Model, data: Dataset) -> dict[str, float]:
+    """How far a checkpoint has come from another, on the images and texts of a dataset.
 
     Returns:
-        for each side, `rotation_...` (mean angle of its vectors, degrees), `bend_...` (what no rigid turn explains),
-        `cka_...` and `knn_...` (whether the side's own similarities are what they were); and `deviation`, how
-        differently the two sides turned. See `metrics.rotation`, `deviation`, `linear_cka` and `mutual_knn`.
+        for each modality, `rotation_...` (mean angle of its vectors, degrees), `bend_...` (what no rigid turn
+        explains), `cka_...` and `knn_...` (whether the similarities within it are what they were); and `deviation`,
+        how differently the two modalities turned. See `metrics.rotation`, `deviation`, `linear_cka`, `mutual_knn`.
     """
-    told: dict[str, float] = {}
-    sides = {}
+    numbers: dict[str, float] = {}
+    features = {}
     for name, items in (("image", data.images), ("text", data.texts)):
         a, b = (encode(model, items, progress=False) for model in (before, after))
-        sides[name] = (a, b)
+        features[name] = (a, b)
         turned = rotation(a, b)
-        told |= {f"rotation_{name}": turned.mean_degrees, f"bend_{name}": turned.residual}
-        told |= {f"cka_{name}": linear_cka(a, b), f"knn_{name}": mutual_knn(a, b, min(10, len(a) - 1))}
-    return {**told, "deviation": deviation(*sides["image"], *sides["text"])}
+        numbers |= {f"rotation_{name}": turned.mean_degrees, f"bend_{name}": turned.residual}
+        numbers |= {f"cka_{name}": linear_cka(a, b), f"knn_{name}": mutual_knn(a, b, min(10, len(a) - 1))}
+    return {**numbers, "deviation": deviation(*features["image"], *features["text"])}
 
 
 def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
     """The mean over seeds of each quantity at each setting and step, with Student's 95 % interval.
 
     Args:
-        table: from `Ablation.run`.
+        table: from `ablate`.
 
     Returns:
         columns ablation, setting, step, quantity, value, low, high, seeds.
@@ -190,7 +168,7 @@ def summary(table: pd.DataFrame, quantities: Sequence[str], digits: int = 3) -> 
     """For reading: quantities by settings, each the mean over seeds with its interval, at each run's last step.
 
     Args:
-        table: from `Ablation.run`, of one ablation.
+        table: from `ablate`, of one ablation.
         quantities: the rows, in this order.
         digits: behind the decimal point.
 
@@ -213,7 +191,7 @@ def changes_from(table: pd.DataFrame, setting: str, quantity: str) -> pd.DataFra
     """How a quantity differs from one setting to each of the others, seed by seed, and what could have been seen.
 
     Args:
-        table: from `Ablation.run`, of one ablation; the last step of each run counts.
+        table: from `ablate`, of one ablation; the last step of each run counts.
         setting: the one that the others are compared with.
         quantity: what is compared.
 
@@ -234,8 +212,8 @@ def changes_from(table: pd.DataFrame, setting: str, quantity: str) -> pd.DataFra
         if other != setting:
             change = (wide[other] - wide[setting]).dropna().to_numpy()
             mean, low, high = seed_interval(change)
-            told = {"change": mean, "low": low, "high": high, "detectable": detectable_effect(change)}
-            rows[other] = {**told, "seeds": len(change)}
+            found = {"change": mean, "low": low, "high": high, "detectable": detectable_effect(change)}
+            rows[other] = {**found, "seeds": len(change)}
     return pd.DataFrame(rows).T.rename_axis("setting")
 
 
@@ -246,7 +224,7 @@ def at_equal_quality(table: pd.DataFrame, quality: str = "I-T") -> pd.DataFrame:
     the settings' last values, and each run stands at the step whose value is nearest to it.
 
     Args:
-        table: from `Ablation.run`.
+        table: from `ablate`.
         quality: whose values are to be equal.
 
     Raises:
@@ -319,8 +297,8 @@ def _scores(table: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def _key(start: DualEncoder, data: Dataset, recipe: Recipe) -> str:
-    """A folder's name that follows from what is run there: the weights, what they are trained on, and how."""
+def _key(start: Model, data: Dataset, recipe: Recipe) -> str:
+    """The name of a run's folder, from the weights, what they are trained on, and how."""
     objective = {name: weight for name, weight in recipe.objective.items() if weight}
     trained = [start.name, start.weights_digest, *trained_on(data)]
     about = json.dumps([trained, {**asdict(recipe), "objective": objective}], sort_keys=True)

@@ -1,58 +1,67 @@
 """Axes of a study: options of views, corrections and scorers, and settings of the study, that take several values."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.features import Features
+from xgap_analysis.core.registry import check_options
 from xgap_analysis.corrections import CORRECTIONS, Correction, correction
 from xgap_analysis.experiments.comparison import Comparison
 from xgap_analysis.experiments.rows import Cell
 from xgap_analysis.scoring import SCORERS, Scorer, scorer
 from xgap_analysis.views import VIEWS, View, view
+from xgap_analysis.views.native import native_view
+from xgap_analysis.views.view import LEADING
 
 if TYPE_CHECKING:
     from xgap_analysis.experiments.evaluation import Evaluation
     from xgap_analysis.experiments.study import Study
 
-SETTINGS = (
-    "checkpoint",
-    "split",
-    "fit_split",
-    "level",
-    "limit",
-    "only",
-    "steps",
-    "tokens",
-    "precision",
-)  # of a study, that may vary
+# What may vary of a study. A checkpoint, by name or path, stands in the place of its models.
+SETTINGS = ("checkpoint", "split", "fit_split", "level", "limit", "only", "steps", "tokens", "precision")
 
 
 def check_axes(axes: Mapping[str, Sequence[Any]]) -> None:
-    """Refuses an axis that names no option and no setting, or that has no values.
+    """Refuses an axis that is no option and no setting, or that has no values.
 
     Raises:
         XgapError: which axis, and what there is.
     """
-    for name, values in axes.items():
-        if isinstance(values, str) or not len(values):
-            raise XgapError(f"axis {name!r} needs a list of values, such as [1, 2], not {values!r}")
-        owner, dot, option = name.partition(".")
-        known = (*SETTINGS, *VIEWS, *CORRECTIONS, *SCORERS)
-        if owner not in known or bool(dot) == (owner in SETTINGS) or (dot and not option):
-            raise unknown_name("axis (a setting, or name.option)", owner, known)
+    for axis, values in axes.items():
+        if isinstance(values, str | Mapping) or not isinstance(values, Collection) or not len(values):
+            raise XgapError(f"axis {axis!r} needs a list of values, such as [1, 2], not {values!r}")
+        owner, option = _owner_and_option(axis)
+        if not owner:
+            if option not in SETTINGS:
+                raise unknown_name(
+                    "axis (a setting, or name.option)", axis, (*SETTINGS, *VIEWS, *CORRECTIONS, *SCORERS)
+                )
+        elif owner in VIEWS:
+            check_options("view", owner, VIEWS[owner].function, LEADING, {option: None})
+        elif owner in CORRECTIONS:
+            correction(owner, **{option: None})
+        elif owner in SCORERS:
+            scorer(owner, **{option: None})
+        else:
+            raise unknown_name("axis (a setting, or name.option)", owner, (*SETTINGS, *VIEWS, *CORRECTIONS, *SCORERS))
+
+
+def _owner_and_option(axis: str) -> tuple[str, str]:
+    """`oti.steps` is an option of `oti`; a setting of the study has no owner."""
+    owner, _, option = axis.rpartition(".")
+    return owner, option
 
 
 def settings_of(study: "Study") -> Iterator[tuple[dict[str, Any], "Study"]]:
     """The studies that the axes over settings make of one, each with the values that it stands for."""
-    names = [name for name in study.axes if name in SETTINGS]
-    options = {name: values for name, values in study.axes.items() if name not in names}
-    for values in itertools.product(*(study.axes[name] for name in names)):
-        at = dict(zip(names, values, strict=True))
+    settings = {name: values for name, values in study.axes.items() if name in SETTINGS}
+    options = {name: values for name, values in study.axes.items() if name not in SETTINGS}
+    for at in _points(settings):
         changed = {name: value for name, value in at.items() if name != "checkpoint"}
-        if "checkpoint" in at:  # a model at a stage of its training, by name or path
+        if "checkpoint" in at:
             changed["models"] = [at["checkpoint"]]
         yield at, replace(study, axes=options, **changed)
 
@@ -80,8 +89,8 @@ def _cell(
     study: "Study", comparison: Comparison, by: Correction, scoring: Scorer, first: Scorer, at: Mapping[str, Any]
 ) -> Cell:
     options: dict[str, dict[str, Any]] = {}
-    for name, value in at.items():
-        owner, _, option = name.partition(".")
+    for axis, value in at.items():
+        owner, option = _owner_and_option(axis)
         options.setdefault(owner, {})[option] = value
 
     def own(c: Comparison, b: Correction, s: Scorer) -> tuple[Comparison, Correction, Scorer]:
@@ -93,12 +102,17 @@ def _cell(
     parts, base = own(comparison, by, scoring), own(baseline, none, scoring)
     if parts == base:  # a baseline by itself: its other scorers are compared with the first
         base = own(baseline, none, first)
-    changed = {name: value for name, value in at.items() if _changes(name.partition(".")[0], *parts)}
-    return Cell(*parts, None if parts == base else Cell(*base), changed)
+    owners = _names(*parts) | _names(*base)
+    return Cell(
+        *parts,
+        baseline=None if parts == base else Cell(*base),
+        at={axis: value for axis, value in at.items() if _owner_and_option(axis)[0] in owners},
+    )
 
 
-def _changes(owner: str, comparison: Comparison, by: Correction, scoring: Scorer) -> bool:
-    return owner in (by.name, scoring.name) or any(owner in v.names for v in comparison.views)
+def _names(comparison: Comparison, by: Correction, scoring: Scorer) -> set[str]:
+    """The views, the correction and the scorer of a cell, by name: what an axis may change."""
+    return {by.name, scoring.name}.union(*(v.names for v in comparison.views))
 
 
 def inversion_along(evaluation: "Evaluation", own: View, part: str, seed: int) -> dict[View, Features] | None:
@@ -110,7 +124,7 @@ def inversion_along(evaluation: "Evaluation", own: View, part: str, seed: int) -
     steps = evaluation.study.axes.get(f"{own.name}.steps", ())
     if own.name not in ("oti", "ovi") or own.options.get("steps") not in steps or {"stop", "start"} & set(own.options):
         return None
-    native = evaluation.view(own.modality, part)
-    options = {name: value for name, value in own.options.items() if name not in ("steps", "seed")}
+    native = evaluation.view(native_view(own.modality), part)
+    options = {name: value for name, value in own.options.items() if name not in ("steps", "seed", "on_error")}
     made = evaluation.inversion(native, own.options.get("seed", seed), steps, steps=max(steps), **options)
     return {view(own, steps=step): features for step, features in made.snapshots.items()}

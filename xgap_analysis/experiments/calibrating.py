@@ -7,10 +7,11 @@ import torch
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.corrections import Calibration, Correction
-from xgap_analysis.datasets.items import Items, Vectors
+from xgap_analysis.datasets.items import AnyItems, Vectors
 from xgap_analysis.experiments.comparison import Comparison
-from xgap_analysis.models import DualEncoder
-from xgap_analysis.views import encode, view
+from xgap_analysis.models import Model
+from xgap_analysis.views import encode
+from xgap_analysis.views.native import native_view
 
 if TYPE_CHECKING:
     from xgap_analysis.experiments.evaluation import Evaluation
@@ -33,7 +34,7 @@ def calibration_for(evaluation: "Evaluation", by: Correction) -> Calibration:
     words = tuple(data.class_names.get(evaluation.level, {}).values())
     features: dict[str, Features] = {}
     for modality in data.items:
-        made = view(modality)(evaluation.model, data.items_of(modality), **evaluation.context())
+        made = native_view(modality)(evaluation.model, data.items_of(modality), **evaluation.context())
         features.setdefault(made.space, made)
     missing = [m for m in evaluation.data.items if m in ("image", "text") and m not in features]
     if missing:
@@ -44,7 +45,7 @@ def calibration_for(evaluation: "Evaluation", by: Correction) -> Calibration:
     return Calibration(features, data.split_name, model, words)
 
 
-def _of_model(model: DualEncoder) -> Calibration:
+def _of_model(model: Model) -> Calibration:
     """No items, but the model and the dimension of its features."""
     dim = encode(model, "a photo", store=None, progress=False).dim
     empty = {space: Features(torch.empty(0, dim), (), space, space) for space in ("image", "text")}
@@ -76,7 +77,7 @@ def is_transductive(evaluation: "Evaluation", by: Correction, comparison: Compar
     return not evaluated.isdisjoint(set[Any]().union(*map(_contents, fit.items.values())))
 
 
-def _contents(items: Items) -> set[Any]:
+def _contents(items: AnyItems) -> set[Any]:
     """What tells whether two splits share an item: ids, or the vectors where ids may be running numbers."""
     if isinstance(items, Vectors):
         return {row.tobytes() for row in items.features.vectors.cpu().numpy()}

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from xgap_analysis.core.errors import XgapError, unknown_name
-from xgap_analysis.views import View, view
+from xgap_analysis.views import VIEWS, View, view
 
 TASKS = {"retrieval": "ap", "zero-shot": "correct_at_1"}  # task to its main measure
 SHORT = {"I": "image", "T": "text", "OTI": "oti", "OVI": "ovi"}  # how the field abbreviates a view
@@ -77,6 +77,8 @@ def _with_options(one: View, options: Mapping[str, Mapping[str, Any]]) -> View:
     return view(changed, **own) if own else changed
 
 
+AnyComparison = str | Comparison | tuple[Any, Any]
+
 COMPARISONS = {
     c.name: c
     for c in (
@@ -97,21 +99,33 @@ COMPARISONS = {
 }
 
 
-def comparison(wanted: str | Comparison, known: Mapping[str, Comparison] = COMPARISONS) -> Comparison:
-    """A comparison by name, or one of any two views: `"audio-text"`, `"oti(steps=25)-image"`, `"A-T"` by first letters
-    of `known` names only.
+def comparison(wanted: AnyComparison, known: Mapping[str, Comparison] = COMPARISONS) -> Comparison:
+    """A comparison by name; or of any two views, by name (`"audio-text"`, `"oti(steps=25)-image"`) or as a pair.
+
+    Args:
+        wanted: a name, a `Comparison`, or `(query, gallery)`, each a view by name, a `View` or a function.
+        known: comparisons by name.
 
     Raises:
         XgapError: an unknown name (the nearest are given).
     """
     if isinstance(wanted, Comparison):
         return wanted
+    if isinstance(wanted, tuple):
+        if len(wanted) != 2:
+            raise XgapError(f"a comparison is of a query view and a gallery view, not of {len(wanted)}")
+        pair = [view(SHORT.get(v, v) if isinstance(v, str) else v) for v in wanted]
+        return Comparison("-".join(map(str, pair)), query=pair[0], gallery=pair[1])
     if wanted in known:
         return known[wanted]
+    made = []
     for at in (i for i, letter in enumerate(wanted) if letter == "-"):
         query, gallery = wanted[:at], wanted[at + 1 :]
         try:
-            return Comparison(wanted, SHORT.get(query, query), SHORT.get(gallery, gallery))
+            made.append(Comparison(wanted, SHORT.get(query, query), SHORT.get(gallery, gallery)))
         except XgapError:
             continue
-    raise unknown_name("comparison", wanted, known)
+    if not made:
+        raise unknown_name("comparison", wanted, known)
+    # Any word is the native view of a modality, so that in "my-view-image" the names that are registered decide.
+    return min(made, key=lambda one: sum(v.name not in VIEWS for v in one.views))

@@ -12,14 +12,14 @@ from xgap_analysis.core.features import Features
 from xgap_analysis.core.relevance import Relevance
 from xgap_analysis.corrections import Correction, FittedCorrection, QueryGallery, correction
 from xgap_analysis.datasets import Dataset, Texts
-from xgap_analysis.datasets.items import Items
+from xgap_analysis.datasets.items import AnyItems
 from xgap_analysis.experiments.axes import cells_of, inversion_along
 from xgap_analysis.experiments.calibrating import calibration_for
 from xgap_analysis.experiments.comparison import Comparison
 from xgap_analysis.experiments.gaps import gaps_of, pairs_of
 from xgap_analysis.experiments.rows import table_of
 from xgap_analysis.metrics import nearest_items, retrieval, zero_shot
-from xgap_analysis.models import DualEncoder
+from xgap_analysis.models import Model
 from xgap_analysis.scoring import COSINE, ScoreFunction, Scorer
 from xgap_analysis.store import Store
 from xgap_analysis.views import Precomputed, View, view
@@ -37,7 +37,7 @@ class Evaluation:
 
     Args:
         study: its settings (label set, seeds, inversion steps and tokens, store).
-        model: whose towers encode; or `StoredFeatures`, which look their items up.
+        model: whose towers encode; or `Precomputed`, where the items are features already.
         data: the split that is evaluated.
         fit_data: the split that corrections are fitted on, if there is one.
     """
@@ -72,7 +72,7 @@ class Evaluation:
         return self.study.control or self.data.control or is_untrained(self.model.name)
 
     @property
-    def encoder(self) -> DualEncoder | None:
+    def encoder(self) -> Model | None:
         """The model that corrections may read; None where features were computed elsewhere."""
         return None if isinstance(self.model, Precomputed) else self.model
 
@@ -82,7 +82,7 @@ class Evaluation:
         words = self.data.words_of(self.level)
         return Texts(tuple(words), tuple(words.values()))
 
-    def items(self, modality: str, part: str) -> Items:
+    def items(self, modality: str, part: str) -> AnyItems:
         """The items of a modality: the `"queries"`, the `"gallery"`, `"all"`, or the `"classes"` (names; texts).
 
         Raises:
@@ -105,8 +105,7 @@ class Evaluation:
         The seed is of the inversion, here and below; None takes the study's first.
         """
         own, seed = view(wanted), self._seed(seed)
-        if part != "classes" and not self.data.has_queries(own.modality):
-            part = "all"  # every item is a query and in the gallery
+        part = self._part(own, part)
         key = (own, part, seed if own.is_seeded else None)
         if key not in self._views:
             shared = inversion_along(self, own, part, seed)
@@ -115,6 +114,10 @@ class Evaluation:
             else:
                 self._views |= {(v, part, key[2]): features for v, features in shared.items()}
         return self._views[key]
+
+    def _part(self, own: View, part: str) -> str:
+        """The part of the items that a view is of; `"all"` where every item is a query and in the gallery."""
+        return part if part == "classes" or self.data.has_queries(own.modality) else "all"
 
     def _seed(self, given: int | None) -> int:
         return self.study.seeds[0] if given is None else given
@@ -180,9 +183,8 @@ class Evaluation:
             return self.view(own, part, seed)
         if not own.takes("transform"):
             return by(self.view(own, part, seed))
-        if part != "classes" and not self.data.has_queries(own.modality):
-            part = "all"
-        return own(self.model, self.items(own.modality, part), transform=by, **self.context(seed))
+        items = self.items(own.modality, self._part(own, part))
+        return own(self.model, items, transform=by, **self.context(seed))
 
     def scores(
         self,

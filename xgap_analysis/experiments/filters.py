@@ -15,8 +15,8 @@ def zero_shot_correct(evaluation: Evaluation) -> Evaluation:
     filtered = replace(
         data,
         split_name=f"{data.split_name}, zero-shot-correct",
-        images=data.images.select(right),
-        image_queries=tuple(i for i in data.image_queries if i in kept),
+        items={**data.items, "image": data.images.select(right)},
+        query_ids={**data.query_ids, "image": tuple(i for i in data.image_queries if i in kept)},
     )
     return replace(evaluation, data=filtered)
 

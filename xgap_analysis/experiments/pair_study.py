@@ -21,7 +21,7 @@ from xgap_analysis.experiments.rows import TEST, Cell, _about
 from xgap_analysis.experiments.study import Study
 from xgap_analysis.metrics.pair_scores import METHODS, correlation, correlation_test, pair_scores
 from xgap_analysis.metrics.verdicts import UNTESTED, with_verdicts
-from xgap_analysis.models import DualEncoder
+from xgap_analysis.models import Model
 from xgap_analysis.views import Precomputed
 from xgap_analysis.views.encode import provenance_of
 
@@ -31,7 +31,7 @@ COUNTS = ("seeds", "n_pairs", "n_groups")
 
 
 def pair_table(
-    model: str | DualEncoder | Precomputed,
+    model: str | Model | Precomputed,
     pairs: PairScores,
     comparisons: Sequence[str | Comparison] = ("T-T", "OVI-T", "OVI-OVI"),
     corrections: Sequence[str | Correction] = ("none",),

@@ -1,6 +1,6 @@
 """The grid: models x datasets x comparisons x corrections x scorers x any option -> one tidy table."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,16 +8,17 @@ import pandas as pd
 
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.corrections import Correction, correction
+from xgap_analysis.corrections.protocol import Fit
 from xgap_analysis.datasets import Dataset, load_dataset
-from xgap_analysis.experiments.axes import check_axes, settings_of
-from xgap_analysis.experiments.comparison import COMPARISONS, Comparison
+from xgap_analysis.experiments.axes import cells_of, check_axes, settings_of
+from xgap_analysis.experiments.comparison import COMPARISONS, AnyComparison, Comparison
 from xgap_analysis.experiments.comparison import comparison as named_comparison
 from xgap_analysis.experiments.evaluation import Evaluation
 from xgap_analysis.experiments.filters import FILTERS
-from xgap_analysis.models import DualEncoder, load_model
+from xgap_analysis.models import Model, load_model
 from xgap_analysis.scoring import ScoreFunction, Scorer, scorer
 from xgap_analysis.store import Store
-from xgap_analysis.views import Precomputed
+from xgap_analysis.views import VIEWS, Precomputed
 
 LISTS = ("models", "datasets", "comparisons", "corrections", "scorers", "seeds")
 
@@ -29,12 +30,15 @@ class Study:
     Args:
         models: names or loaded models.
         datasets: names, or `Dataset` splits as they are. A name is evaluated on its split `split`.
-        comparisons: names from `COMPARISONS`, names of two views (`"oti(steps=25)-image"`), or `Comparison` objects.
-        corrections: names of registered corrections, with options or without (`"pca-text(rank=64)"`), or `Correction`
-            objects; fitted on the split `fit_split` of the same dataset.
+        comparisons: names from `COMPARISONS`, names of two views (`"oti(steps=25)-image"`), pairs of views
+            (`(my_view, "image")`), or `Comparison` objects.
+        corrections: names of registered corrections, with options or without (`"pca-text(rank=64)"`), `Correction`
+            objects, or functions that fit one; fitted on the split `fit_split` of the same dataset.
         scorers: names of registered scorers, with options or without, or functions of one block.
         axes: name of an option to its values: `{"oti.steps": [10, 50, 150], "isoclip.k_top": [0, 8], "limit": [20]}`.
-            Each is a column of the table; a cell that an axis does not change stands there once.
+            Each is a column of the table; a cell that an axis does not change stands there once. Axes over settings:
+            checkpoint (a name or path, in the place of the one model), split, fit_split, level, limit, only, steps,
+            tokens, precision.
         level: the label set that defines relevance; the dataset's first by default.
         split, fit_split: the split that is evaluated (of a published dataset, "test" is the paper's protocol), and the
             one that corrections are fitted on.
@@ -53,10 +57,10 @@ class Study:
         XgapError: nothing to run, or an unknown comparison, baseline, correction, scorer or axis.
     """
 
-    models: Sequence[str | DualEncoder | Precomputed]
+    models: Sequence[str | Model | Precomputed]
     datasets: Sequence[str | Dataset]
-    comparisons: Sequence[str | Comparison] = tuple(COMPARISONS)
-    corrections: Sequence[str | Correction] = ("none",)
+    comparisons: Sequence[AnyComparison] = tuple(COMPARISONS)
+    corrections: Sequence[str | Correction | Fit] = ("none",)
     scorers: Sequence[str | Scorer | ScoreFunction] = ("cosine",)
     axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     level: str | None = None
@@ -84,21 +88,34 @@ class Study:
         if self.only is not None and self.only not in FILTERS:
             raise unknown_name("filter", self.only, FILTERS)
         check_axes(self.axes)
-        for name in self.corrections:
-            correction(name)
-        for one in self.scorers:
-            scorer(one)
-        for wanted in self.comparisons:
-            self.comparison(self.comparison(wanted).baseline)
+        if "checkpoint" in self.axes and len(self.models) > 1:
+            raise XgapError(
+                "checkpoints stand in the place of the model; give one model beside an axis over checkpoints"
+            )
+        own: dict[str, tuple[Any, ...]] = {
+            "comparisons": tuple(c if isinstance(c, str) else named_comparison(c) for c in self.comparisons),
+            "corrections": tuple(c if isinstance(c, str) else correction(c) for c in self.corrections),
+            "scorers": tuple(s if isinstance(s, str) else scorer(s) for s in self.scorers),
+        }
+        for part, named in own.items():  # a function is known by its name from here on
+            object.__setattr__(self, part, named)
+        cells_of(self)  # refuses an unknown name or option before anything is computed
 
-    def comparison(self, wanted: str | Comparison) -> Comparison:
+    def comparison(self, wanted: AnyComparison) -> Comparison:
         """A comparison of this study, or a known one, by name; or one of any two views.
 
         Raises:
-            XgapError: an unknown name (the nearest are given).
+            XgapError: an unknown name (the nearest are given), or a view of a modality that no dataset has.
         """
         own = {c.name: c for c in self.comparisons if isinstance(c, Comparison)}
-        return named_comparison(wanted, COMPARISONS | own)
+        made = named_comparison(wanted, COMPARISONS | own)
+        modalities = {"image", "text"}.union(*(d.items for d in self.datasets if isinstance(d, Dataset)))
+        for one in made.views:
+            if one.modality not in modalities:  # any other word is read as a modality of that name
+                if isinstance(wanted, str) and wanted not in own:
+                    raise unknown_name("comparison", wanted, (*COMPARISONS, *own))
+                raise unknown_name("view", str(one), (*VIEWS, *modalities))
+        return made
 
     def run(self) -> pd.DataFrame:
         """The tidy table: one row for each model, dataset, comparison, correction, scorer, axis and metric.
@@ -116,18 +133,23 @@ class Study:
 
         Features are kept in the store, so a run that was killed resumes where it stopped.
         """
-        tables = [
-            evaluation.table().assign(**at) if at else evaluation.table()
-            for at, study in settings_of(self)
-            for evaluation in study.evaluations()
-        ]
-        return pd.concat(tables, ignore_index=True)
+        return self._along(Evaluation.table)
 
     def gaps(self) -> pd.DataFrame:
         """The gap metrics of each model on each dataset: one row each (see `gap_report`), with intra-modal
-        misalignment (1 - AUC) of images and of texts, and hubness of image retrieval.
+        misalignment (1 - AUC) of images and of texts, and hubness of image retrieval. Axes over settings have a column
+        each.
         """
-        return pd.concat([evaluation.gaps() for evaluation in self.evaluations()], ignore_index=True)
+        return self._along(Evaluation.gaps)
+
+    def _along(self, made: Callable[[Evaluation], pd.DataFrame]) -> pd.DataFrame:
+        """The tables of all evaluations, with a column for each axis over settings that the tables do not say."""
+        tables = []
+        for at, study in settings_of(self):
+            for evaluation in study.evaluations():
+                table = made(evaluation)
+                tables.append(table.assign(**{name: value for name, value in at.items() if name not in table}))
+        return pd.concat(tables, ignore_index=True)
 
     def evaluations(self) -> Iterator[Evaluation]:
         """One evaluation for each model and dataset."""

@@ -7,39 +7,41 @@ from pathlib import Path
 
 from xgap_analysis.core.cells import label_text
 from xgap_analysis.core.errors import XgapError, notice, unknown_name
-from xgap_analysis.core.features import Features
+from xgap_analysis.core.features import Features, FeaturesLike, as_modalities
 from xgap_analysis.core.features_io import load_features
-from xgap_analysis.core.relevance import by_id
+from xgap_analysis.core.relevance import RelevanceLike, labels_by_id
 from xgap_analysis.corrections import Correction
 from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.datasets.items import NO_IMAGES, NO_TEXTS, Vectors
-from xgap_analysis.datasets.local.pairs import read_labels
+from xgap_analysis.datasets.local.labels import read_labels
 from xgap_analysis.experiments.comparison import COMPARISONS, Comparison
 from xgap_analysis.experiments.study import Study
 from xgap_analysis.scoring import ScoreFunction, Scorer
-from xgap_analysis.views import Precomputed, View
-from xgap_analysis.views.native import native
+from xgap_analysis.views import Precomputed
+from xgap_analysis.views.native import native_view
 
 LABEL, PAIR = "label", "pair"  # label sets: what the labels say, and one item in several modalities
 SHORT = {("image", "image"): "I", ("text", "text"): "T", ("image", "text"): "OTI", ("text", "image"): "OVI"}
 
 
 def study_of_features(
-    features: Sequence[Features],
-    labels: Mapping[str, str] | None = None,
+    features: Sequence[FeaturesLike] | Mapping[str, FeaturesLike],
+    labels: RelevanceLike | None = None,
     comparisons: Sequence[str] | None = None,
     corrections: Sequence[str | Correction] = ("none",),
     *,
     scorers: Sequence[str | Scorer | ScoreFunction] = ("cosine",),
-    calibration: Sequence[Features] | None = None,
+    calibration: Sequence[FeaturesLike] | Mapping[str, FeaturesLike] | None = None,
     name: str = "features",
 ) -> Study:
     """A study of features of two or more modalities, with every correction that needs no model.
 
     Args:
-        features: `[n, d]` each, one for each modality (image, text, audio, ...), of one dimension d.
-        labels: id to label, of all modalities; items that share a label are relevant to each other. Without labels,
-            items of one id are, which says nothing within a modality.
+        features: `[n, d]` each, one for each modality (image, text, audio, ...), of one dimension d: a list, or a
+            mapping from the modality's name, of `Features` or arrays. Row i of each array is item i; arrays without a
+            name are a, b, c, ...
+        labels: id to label, of all modalities, or one list where they all have the same items; items that share a label
+            are relevant to each other. Without labels, items of one id are, which says nothing within a modality.
         comparisons: of any two modalities, by the names of their spaces (`audio-audio`, `audio-video`; images and texts
             are `I-I`, `I-T`, ...); None takes all that the labels can evaluate.
         corrections, scorers: as in `Study`; corrections that read a model's projection have a note instead of a value.
@@ -53,8 +55,10 @@ def study_of_features(
         XgapError: different dimensions, two features of one space and origin, rows that are paired by number and not
             equally many, or an unknown comparison or correction.
     """
+    features = as_modalities(features)
     if labels is not None:
-        labels = _known(labels)
+        labels = _known(labels_by_id(labels, features))
+    calibration = None if calibration is None else as_modalities(calibration, of="calibration")
     if len(features) < 2:
         raise XgapError(f"a study of features compares two modalities or more, not {len(features)}")
     _check(features)
@@ -150,7 +154,7 @@ def _check(features: Sequence[Features]) -> None:
 
 def _known(labels: Mapping[str, str]) -> dict[str, str]:
     """Labels by id; missing ones (None, NaN, -1) are left out, and counted in a warning."""
-    texts = {item: label_text(label) for item, label in by_id(labels, "item").items()}
+    texts = {item: label_text(label) for item, label in labels.items()}
     kept = {item: label for item, label in texts.items() if label is not None}
     if len(kept) < len(texts):
         notice(f"{len(texts) - len(kept)} of {len(texts)} labels are missing; these items belong to no class")
@@ -179,7 +183,7 @@ def _modality(features: Features) -> str:
 
 
 def _comparisons(features: Sequence[Features]) -> dict[str, Comparison]:
-    views = {_short(f): View(_modality(f), native, _modality(f), f.space) for f in features}
+    views = {_short(f): native_view(_modality(f), f.space) for f in features}
     return {f"{a}-{b}": Comparison(f"{a}-{b}", views[a], views[b]) for a, b in product(views, views)}
 
 

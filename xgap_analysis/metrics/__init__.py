@@ -13,6 +13,11 @@ from xgap_analysis.metrics.gap import relative_modality_gap as relative_modality
 from xgap_analysis.metrics.gap import separability as separability
 from xgap_analysis.metrics.gap import uniformity as uniformity
 from xgap_analysis.metrics.gap import variance_along_gap as variance_along_gap
+from xgap_analysis.metrics.metric import METRICS as METRICS
+from xgap_analysis.metrics.metric import Metric as Metric
+from xgap_analysis.metrics.metric import metric as metric
+from xgap_analysis.metrics.metric import register_metric as register_metric
+from xgap_analysis.metrics.metric import scores as scores
 from xgap_analysis.metrics.misalignment import filtered_ids as filtered_ids
 from xgap_analysis.metrics.misalignment import misalignment as misalignment
 from xgap_analysis.metrics.misalignment import pooled_misalignment as pooled_misalignment

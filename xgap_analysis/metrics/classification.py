@@ -1,21 +1,24 @@
 """Zero-shot classification: each image goes to the class whose text is nearest."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 
 from xgap_analysis.core.errors import XgapError, notice
-from xgap_analysis.core.features import Features
+from xgap_analysis.core.relevance import by_id
+from xgap_analysis.core.tokens import ScoredLike, scored_pair
 from xgap_analysis.scoring.blocks import ScoreNormaliser, score_blocks
 from xgap_analysis.scoring.cosine import COSINE
 from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
 
 
 def zero_shot(
-    images: Features,
-    class_texts: Features,
-    labels: Mapping[str, str] | Sequence[str],
+    images: ScoredLike,
+    class_texts: ScoredLike,
+    labels: Mapping[Any, Any] | Sequence[Any] | ArrayLike,
     *,
     topk: Sequence[int] = (1, 5),
     block: int | None = None,
@@ -29,9 +32,10 @@ def zero_shot(
     `correct_at_1` is the accuracy, in [0, 1], chance 1 / (number of classes), 1 is best.
 
     Args:
-        images: `[n, d]`; native or inverted features, and of any modality.
-        class_texts: `[c, d]`, one row a class; its ids are the labels.
-        labels: the right label of each image: a mapping from image id, or a sequence in the images' order.
+        images: `[n, d]`; native or inverted features, and of any modality; `Features` or an array.
+        class_texts: `[c, d]`, one row a class; its ids are the labels. Of an array these are the positions: label 0 is
+            the first row.
+        labels: the right label of each image: a mapping from image id, or a list (or array) in the images' order.
         topk: the k of `correct_at_k`.
         block: images classified at a time; memory grows with `block * c` (see `retrieval`).
         normalise: changes a block of similarities `[b, c]` before the ranking; see `retrieval`.
@@ -46,18 +50,8 @@ def zero_shot(
 
     Source: Radford et al., 2021 (CLIP), section 3.1.2.
     """
-    if not isinstance(labels, Mapping):
-        if len(labels) != len(images):
-            raise XgapError(f"{len(labels)} labels were given for {len(images)} images")
-        labels = dict(zip(images.ids, labels, strict=True))
-    unlabelled = [i for i in images.ids if i not in labels]
-    if unlabelled:
-        raise XgapError(f"{len(unlabelled)} images have no label, the first is {unlabelled[0]!r}")
-    column = {label: i for i, label in enumerate(class_texts.ids)}
-    nameless = sorted({str(labels[i]) for i in images.ids if str(labels[i]) not in column})
-    if nameless:
-        raise XgapError(f"{len(nameless)} labels have no class text, the first is {nameless[0]!r}")
-    right = torch.tensor([column[str(labels[i])] for i in images.ids], device=images.vectors.device)
+    images, class_texts = scored_pair(images, class_texts)
+    right = torch.tensor(_columns(labels, images.ids, class_texts.ids), device=images.vectors.device)
     ranks = []
     for start, stop, scores in score_blocks(images, class_texts, scorer, block=block):
         if normalise is not None:
@@ -75,3 +69,24 @@ def zero_shot(
         frame.attrs["degenerate"] = f"{one}, so that the accuracy is 1 whatever the features are"
         notice(frame.attrs["degenerate"])
     return frame
+
+
+def _columns(labels: Any, images: Sequence[str], classes: Sequence[str]) -> list[int]:
+    """The place of each image's label among the classes."""
+    if not isinstance(labels, Mapping):
+        values = labels.tolist() if hasattr(labels, "tolist") else labels
+        if isinstance(values, str) or not hasattr(values, "__len__"):
+            raise XgapError(f"labels are a list with one of each image, or a mapping from its id, not {values!r}")
+        if len(values) != len(images):
+            raise XgapError(f"{len(values)} labels were given for {len(images)} images")
+        labels = dict(zip(images, values, strict=True))
+    labels = by_id(labels, "image")
+    unlabelled = [i for i in images if i not in labels]
+    if unlabelled:
+        raise XgapError(f"{len(unlabelled)} images have no label, the first is {unlabelled[0]!r}")
+    column = {label: i for i, label in enumerate(classes)}
+    texts = [str(labels[i]) for i in images]
+    nameless = sorted({text for text in texts if text not in column})
+    if nameless:
+        raise XgapError(f"{len(nameless)} labels have no class text, the first is {nameless[0]!r}")
+    return [column[text] for text in texts]

@@ -89,21 +89,7 @@ def count(scores, begin, column, score, margin, query, gallery, most, rank, firs
         scale = np.float32(bins - 3) / max(score[a] + margin - low, np.float32(1e-30))
         size[:] = 0
         near[:] = False
-        # The bins of an item lie no higher than those of the item before, so that each bin is entered once from above,
-        # and once from below, however many items share it.
-        entered = bins
-        for e in range(a, b):
-            bottom = _bin(score[e] - margin, low, scale, bins)
-            for c in range(bottom, min(_bin(score[e] + margin, low, scale, bins) + 1, entered)):
-                near[c] = True
-                highest[c] = e
-            entered = bottom
-        entered = -1
-        for e in range(b - 1, a - 1, -1):
-            top = _bin(score[e] + margin, low, scale, bins)
-            for c in range(max(_bin(score[e] - margin, low, scale, bins), entered + 1), top + 1):
-                lowest[c] = e
-            entered = top
+        _mark(score, a, b, margin, low, scale, bins, near, lowest, highest)
         n = np.uint64(0)
         for j in range(np.uint64(m)):
             c = np.uint64(_bin(row[j], low, scale, bins))
@@ -135,6 +121,29 @@ def count(scores, begin, column, score, margin, query, gallery, most, rank, firs
             before += above[e - a]
             rank[e] = before + e - a
     return anew, worst
+
+
+@_compiled()
+@no_type_check
+def _mark(score, a, b, margin, low, scale, bins, near, lowest, highest):
+    """Marks the bins within `margin` of the relevant items `a` to `b`: which items they are near to.
+
+    The bins of an item lie no higher than those of the item before, so that each bin is entered once from above, and
+    once from below, however many items share it.
+    """
+    entered = bins
+    for e in range(a, b):
+        bottom = _bin(score[e] - margin, low, scale, bins)
+        for c in range(bottom, min(_bin(score[e] + margin, low, scale, bins) + 1, entered)):
+            near[c] = True
+            highest[c] = e
+        entered = bottom
+    entered = -1
+    for e in range(b - 1, a - 1, -1):
+        top = _bin(score[e] + margin, low, scale, bins)
+        for c in range(max(_bin(score[e] - margin, low, scale, bins), entered + 1), top + 1):
+            lowest[c] = e
+        entered = top
 
 
 @_compiled()

@@ -1,6 +1,7 @@
 """The modality gap: where the two sides lie on the sphere, how far apart, and how widely each is spread.
 
-x is one modality (images) and y the other (texts); pairs are by id, never by position. What is measured within one
+x is one modality (images) and y the other (texts), as `Features` or as arrays. Pairs are by id, and by position only
+where two arrays of as many rows, which have no ids, are given side by side. What is measured within one
 modality counts each distinct vector once, so that a class text that stands beside a hundred images is one text. Sums of
 float32 vectors are taken in double precision; whatever runs over all pairs of items is exact, in closed form or in
 blocks.
@@ -16,20 +17,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.core.features import Features
+from xgap_analysis.core.features import Features, FeaturesLike, as_features, as_pair, side_by_side
+from xgap_analysis.core.precision import exact
 from xgap_analysis.scoring.blocks import block_of
 
 
-def gap_vector(x: Features, y: Features) -> Float[Tensor, " d"]:
+def gap_vector(x: FeaturesLike, y: FeaturesLike) -> Float[Tensor, " d"]:
     """The vector from the centre of y to the centre of x: `mean(x) - mean(y)`, `[d]`.
 
     Source: Liang et al., Mind the Gap, NeurIPS 2022, section 4.
     """
+    x, y = as_pair(x, y)
     _check(x, y)
     return (_mean(x) - _mean(y)).float()
 
 
-def modality_gap(x: Features, y: Features) -> float:
+def modality_gap(x: FeaturesLike, y: FeaturesLike) -> float:
     """Distance between the centres of the two sides, `||mean(x) - mean(y)||`.
 
     In [0, 2]: 0 where the centres meet, about 0.8 for CLIP. It shrinks when the sides spread, whether or not pairs
@@ -37,11 +40,12 @@ def modality_gap(x: Features, y: Features) -> float:
 
     Source: Liang et al., Mind the Gap, NeurIPS 2022, section 4.
     """
+    x, y = as_pair(x, y)
     _check(x, y)
     return float((_mean(x) - _mean(y)).norm())
 
 
-def relative_modality_gap(x: Features, y: Features) -> float:
+def relative_modality_gap(x: FeaturesLike, y: FeaturesLike) -> float:
     """RMG: distance of the pairs, relative to the distances within the sides.
 
     Formula: `D_match / (D_intra + D_match)` with `d(u, v) = (1 - cos(u, v)) / 2`, `D_match` the mean of d over the
@@ -57,7 +61,7 @@ def relative_modality_gap(x: Features, y: Features) -> float:
     return match / (intra + match) if intra + match > 0 else math.nan
 
 
-def separability(x: Features, y: Features, *, folds: int = 5, seed: int = 0) -> float:
+def separability(x: FeaturesLike, y: FeaturesLike, *, folds: int = 5, seed: int = 0) -> float:
     """How well a hyperplane tells the sides apart: accuracy of logistic regression on held-out vectors.
 
     Formula: mean accuracy over the folds of a stratified, shuffled cross-validation of scikit-learn's
@@ -75,6 +79,7 @@ def separability(x: Features, y: Features, *, folds: int = 5, seed: int = 0) -> 
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_score
 
+    x, y = as_pair(x, y)
     _check(x, y, least=2)
     vectors = np.concatenate([x.vectors.cpu().numpy(), y.vectors.cpu().numpy()])
     side = np.repeat([0, 1], [len(x), len(y)])
@@ -82,7 +87,7 @@ def separability(x: Features, y: Features, *, folds: int = 5, seed: int = 0) -> 
     return float(cross_val_score(LogisticRegression(max_iter=1000), vectors, side, cv=split).mean())
 
 
-def alignment(x: Features, y: Features) -> float:
+def alignment(x: FeaturesLike, y: FeaturesLike) -> float:
     """Mean squared distance of the pairs, `E ||x_i - y_i||^2` = `2 - 2 E cos(x_i, y_i)`.
 
     In [0, 4]: 0 where pairs coincide, 2 where they are orthogonal. Lower is better.
@@ -90,16 +95,16 @@ def alignment(x: Features, y: Features) -> float:
     Source: Wang and Isola, Understanding contrastive representation learning, ICML 2020, section 4 (alpha = 2).
     """
     x, y = paired(x, y)
-    return float((x.vectors.double() - y.vectors.double()).square().sum(dim=1).mean())
+    return float((exact(x.vectors) - exact(y.vectors)).square().sum(dim=1).mean())
 
 
-def cross_cosine(x: Features, y: Features) -> float:
+def cross_cosine(x: FeaturesLike, y: FeaturesLike) -> float:
     """Mean cosine of the pairs, `E cos(x_i, y_i)`, in [-1, 1]; 1 is best."""
     x, y = paired(x, y)
-    return float((x.vectors.double() * y.vectors.double()).sum(dim=1).mean())
+    return float((exact(x.vectors) * exact(y.vectors)).sum(dim=1).mean())
 
 
-def uniformity(x: Features, *, block: int | None = None) -> float:
+def uniformity(x: FeaturesLike, *, block: int | None = None) -> float:
     """How evenly one side covers the sphere: `log E exp(-2 ||u - v||^2)` over its pairs of distinct vectors.
 
     In [-8, 0]: 0 where all vectors are the same, about -4 for many even directions in high dimension. Lower is more
@@ -111,12 +116,13 @@ def uniformity(x: Features, *, block: int | None = None) -> float:
 
     Source: Wang and Isola, Understanding contrastive representation learning, ICML 2020, section 4 (t = 2).
     """
+    x = as_features(x)
     _check(x, x, least=2)
     x = distinct(x)
     if len(x) < 2:
         return 0.0
     block = block_of(len(x), cell=24, most=1024) if block is None else block
-    vectors, total = x.vectors.double(), 0.0
+    vectors, total = exact(x.vectors), 0.0
     norms = vectors.square().sum(dim=1)
     for start in range(0, len(x), block):  # the upper triangle, a band of rows at a time
         rows = slice(start, start + block)
@@ -125,7 +131,7 @@ def uniformity(x: Features, *, block: int | None = None) -> float:
     return math.log(2 * total / (len(x) * (len(x) - 1)))
 
 
-def cone(x: Features) -> float:
+def cone(x: FeaturesLike) -> float:
     """Mean cosine between two distinct vectors of one side: how narrow the cone is that the side fills.
 
     Formula: `(||sum of rows||^2 - sum of ||row||^2) / (n (n - 1))` over the n distinct rows, which is the mean over all
@@ -133,15 +139,16 @@ def cone(x: Features) -> float:
 
     Source: the cone effect, Liang et al., Mind the Gap, NeurIPS 2022, section 2.
     """
+    x = as_features(x)
     _check(x, x, least=2)
     x = distinct(x)
     if len(x) < 2:
         return 1.0
-    vectors, n = x.vectors.double(), len(x)
+    vectors, n = exact(x.vectors), len(x)
     return float((vectors.sum(dim=0).square().sum() - vectors.square().sum()) / (n * (n - 1)))
 
 
-def effective_rank(x: Features, *, centred: bool = False) -> float:
+def effective_rank(x: FeaturesLike, *, centred: bool = False) -> float:
     """Number of dimensions that one side really uses: the exponential of the entropy of its spectrum.
 
     Formula: `exp(-sum p_i log p_i)`, `p_i = s_i / sum s`, with the singular values s (not their squares) of the matrix
@@ -153,7 +160,7 @@ def effective_rank(x: Features, *, centred: bool = False) -> float:
 
     Source: Roy and Vetterli, The effective rank, EUSIPCO 2007; as RankMe for representations in Garrido et al., 2023.
     """
-    vectors = distinct(x).vectors.double()
+    vectors = exact(distinct(x).vectors)
     if centred:
         vectors = vectors - vectors.mean(dim=0)
     values = torch.linalg.svdvals(vectors)
@@ -163,7 +170,7 @@ def effective_rank(x: Features, *, centred: bool = False) -> float:
     return float(torch.special.entr(p).sum().exp())
 
 
-def gap_report(x: Features, y: Features) -> pd.DataFrame:
+def gap_report(x: FeaturesLike, y: FeaturesLike) -> pd.DataFrame:
     """Every gap metric of two sides; one row.
 
     Columns: `modality_gap`, `rmg`, `separability`, `alignment`, `uniformity_x`, `uniformity_y`, `cone_x`, `cone_y`,
@@ -171,11 +178,13 @@ def gap_report(x: Features, y: Features) -> pd.DataFrame:
     pairs.
 
     Pairs are by id, and all numbers are of the items that both sides have; how many are left out is said in a warning.
-    Equal lengths alone make no pairs: where no id is on both sides, `rmg`, `alignment` and `cross_cosine` are NaN, `n`
+    Two arrays of as many rows are pairs by position. Of Features, equal lengths alone make no pairs: where no id is on
+    both sides (nor where two arrays are not of as many rows), `rmg`, `alignment` and `cross_cosine` are NaN, `n`
     is 0, and a warning says so.
 
     Args:
-        x, y: `[n, d]` and `[m, d]`, two vectors a side at least; a pair has the same id on both sides.
+        x, y: `[n, d]` and `[m, d]`, two vectors a side at least; a pair has the same id on both sides, or, in two
+            arrays of as many rows, the same position.
 
     Returns:
         One row; `attrs` holds `paired`, `n_x` and `n_y`.
@@ -183,6 +192,7 @@ def gap_report(x: Features, y: Features) -> pd.DataFrame:
     Raises:
         XgapError: different dimensions, or a side of fewer than two vectors.
     """
+    x, y = side_by_side(x, y)
     _check(x, y, least=2)
     n_x, n_y = len(x), len(y)
     both = set(x.ids) & set(y.ids)
@@ -213,12 +223,13 @@ def gap_report(x: Features, y: Features) -> pd.DataFrame:
     return report
 
 
-def paired(x: Features, y: Features) -> tuple[Features, Features]:
+def paired(x: FeaturesLike, y: FeaturesLike) -> tuple[Features, Features]:
     """The items that both sides have, in the order of x: pairs by id.
 
     Raises:
         XgapError: different dimensions, or no id on both sides.
     """
+    x, y = side_by_side(x, y)
     _check(x, y)
     if x.ids == y.ids:
         return x, y
@@ -231,11 +242,12 @@ def paired(x: Features, y: Features) -> tuple[Features, Features]:
 
 def _no_pairs(x: Features, y: Features) -> str:
     what = f"pairs are by id, and no id of x (such as {x.ids[0]!r}) is one of y (such as {y.ids[0]!r})"
-    return f"{what}; give the two vectors of a pair the same id"
+    return f"{what}; give the two vectors of a pair the same id (arrays of as many rows are paired by position)"
 
 
-def distinct(x: Features) -> Features:
+def distinct(x: FeaturesLike) -> Features:
     """One row of each vector that stands several times, bit for bit, such as a class text beside each of its images."""
+    x = as_features(x)
     first: dict[bytes, str] = {}
     for item, row in zip(x.ids, x.vectors.cpu().numpy(), strict=True):
         first.setdefault(row.tobytes(), item)
@@ -243,7 +255,7 @@ def distinct(x: Features) -> Features:
 
 
 def _mean(x: Features) -> Float[Tensor, " d"]:
-    return x.vectors.double().mean(dim=0)
+    return exact(x.vectors).mean(dim=0)
 
 
 def _check(x: Features, y: Features, *, least: int = 1) -> None:
@@ -253,7 +265,7 @@ def _check(x: Features, y: Features, *, least: int = 1) -> None:
         raise XgapError(f"a side has {min(len(x), len(y))} vectors; at least {least} are needed")
 
 
-def variance_along_gap(x: Features, y: Features) -> float:
+def variance_along_gap(x: FeaturesLike, y: FeaturesLike) -> float:
     """Share of the variance of both sides together that lies along the gap vector.
 
     Formula: `var(z . g) / sum over dimensions of var(z)`, z the rows of x and y, g the unit vector from one mean to the
@@ -267,7 +279,8 @@ def variance_along_gap(x: Features, y: Features) -> float:
 
     Source: the observation that few directions carry the gap, Schrodi et al., Two Effects, One Trigger, ICLR 2025.
     """
-    gap = gap_vector(x, y).double()
-    z = torch.cat([x.vectors.double(), y.vectors.double()])
+    x, y = as_pair(x, y)
+    gap = exact(gap_vector(x, y))
+    z = torch.cat([exact(x.vectors), exact(y.vectors)])
     along = z @ (gap / gap.norm())
     return float(along.var(correction=0) / z.var(dim=0, correction=0).sum())

@@ -5,26 +5,24 @@ from collections.abc import Iterator
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from xgap_analysis.core.features import Features
-from xgap_analysis.core.relevance import HasRelevance, Relevance
+from xgap_analysis.core.relevance import RelevanceLike, as_relevance
+from xgap_analysis.core.tokens import AnyFeatures
 from xgap_analysis.scoring.blocks import score_blocks
 from xgap_analysis.scoring.cosine import COSINE
 from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
 
 
 def graded_blocks(
-    query: Features,
-    gallery: Features,
-    relevance: Relevance | HasRelevance,
+    query: AnyFeatures,
+    gallery: AnyFeatures,
+    relevance: RelevanceLike,
     *,
     exclude_self: bool,
     block: int | None,
     scorer: str | Scorer | ScoreFunction = COSINE,
 ) -> Iterator[tuple[Float[Tensor, "b m"], Float[Tensor, "b m"], Bool[Tensor, "b m"]]]:
-    """Scores, grades, and what is left out of the ranking, one block of queries at a time."""
-    if not isinstance(relevance, Relevance):
-        relevance = relevance.relevance()
-    bound = relevance.bind(query.ids, gallery.ids)
+    """Scores, grades, and what is left out of the ranking, one block of queries at a time (see `as_relevance`)."""
+    bound = as_relevance(relevance, query, gallery).bind(query.ids, gallery.ids)
     exclude_self = exclude_self and query.has_items_of(gallery)
     for start, stop, scores in score_blocks(query, gallery, scorer, block=block):
         grades = bound.grades(start, stop).to(scores.device)

@@ -2,16 +2,19 @@
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.core.features import Features
-from xgap_analysis.core.relevance import HasRelevance, Relevance
+from xgap_analysis.core.precision import exact, widest
+from xgap_analysis.core.relevance import RelevanceLike
+from xgap_analysis.core.tokens import ScoredLike, scored_pair
 from xgap_analysis.metrics.classification import zero_shot
 from xgap_analysis.metrics.graded import graded_blocks
 from xgap_analysis.scoring.cosine import COSINE
@@ -19,9 +22,9 @@ from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
 
 
 def misalignment(
-    query: Features,
-    gallery: Features,
-    relevance: Relevance | HasRelevance,
+    query: ScoredLike,
+    gallery: ScoredLike,
+    relevance: RelevanceLike,
     *,
     exclude_self: bool = True,
     block: int | None = None,
@@ -46,6 +49,7 @@ def misalignment(
     Source: the question is that of Mistretta et al., Cross the Gap, ICLR 2025 (two dogs less alike than a dog and a
     cat); the AUC as the probability of a right order, Hanley and McNeil, Radiology 1982.
     """
+    query, gallery = scored_pair(query, gallery)
     parts = []
     for scores, grades, ignored in graded_blocks(
         query, gallery, relevance, exclude_self=exclude_self, block=block, scorer=scorer
@@ -60,8 +64,8 @@ def misalignment(
         order = _ascending(scores.masked_fill(ignored, torch.inf))
         # The mid-rank of an item (from 1), where equal scores share the mean of their ranks: Mann and Whitney's count.
         below, upto = (torch.searchsorted(order, wanted, right=right)[row, nth] for right in (False, True))
-        mid = (below + upto + 1).double() / 2
-        total = torch.zeros(len(scores), dtype=torch.float64, device=row.device).index_add_(0, row, mid)
+        mid = exact(below + upto + 1) / 2
+        total = torch.zeros(len(scores), dtype=widest(row.device), device=row.device).index_add_(0, row, mid)
         right_way = total - n_same * (n_same + 1) / 2
         parts.append(torch.stack([1 - right_way / (n_same * n_different), n_same, n_different], dim=1))
     values, n_same, n_different = torch.cat(parts).cpu().numpy().T
@@ -78,9 +82,9 @@ def misalignment(
 
 
 def pooled_misalignment(
-    query: Features,
-    gallery: Features,
-    relevance: Relevance | HasRelevance,
+    query: ScoredLike,
+    gallery: ScoredLike,
+    relevance: RelevanceLike,
     *,
     exclude_self: bool = True,
     block: int | None = None,
@@ -101,6 +105,7 @@ def pooled_misalignment(
     Raises:
         XgapError: as `misalignment`.
     """
+    query, gallery = scored_pair(query, gallery)
 
     def split(same: bool) -> Iterator[Tensor]:
         every = graded_blocks(query, gallery, relevance, exclude_self=exclude_self, block=block, scorer=scorer)
@@ -117,9 +122,9 @@ def pooled_misalignment(
 
 
 def similarity_histograms(
-    query: Features,
-    gallery: Features,
-    relevance: Relevance | HasRelevance,
+    query: ScoredLike,
+    gallery: ScoredLike,
+    relevance: RelevanceLike,
     *,
     bins: int = 200,
     exclude_self: bool = True,
@@ -141,11 +146,12 @@ def similarity_histograms(
     """
     if bins < 1:
         raise XgapError(f"bins must be at least 1, not {bins}")
+    query, gallery = scored_pair(query, gallery)
     counts = np.zeros((2, bins), dtype=np.int64)
     for scores, grades, ignored in graded_blocks(
         query, gallery, relevance, exclude_self=exclude_self, block=block, scorer=scorer
     ):
-        cell = scores.double().add_(1).mul_(bins / 2).long().clamp_(0, bins - 1)  # rounding may leave [-1, 1]
+        cell = exact(scores).add_(1).mul_(bins / 2).long().clamp_(0, bins - 1)  # rounding may leave [-1, 1]
         for side, of in zip(counts, (grades > 0, grades <= 0), strict=True):
             side += torch.bincount(cell[of & ~ignored], minlength=bins).cpu().numpy()
     totals = counts.sum(axis=1)
@@ -159,9 +165,9 @@ def similarity_histograms(
 
 
 def similarity_overlap(
-    query: Features,
-    gallery: Features,
-    relevance: Relevance | HasRelevance,
+    query: ScoredLike,
+    gallery: ScoredLike,
+    relevance: RelevanceLike,
     *,
     bins: int = 200,
     exclude_self: bool = True,
@@ -184,12 +190,14 @@ def similarity_overlap(
     Kravets and Namboodiri, BMVC 2024 (intra-modal overlap).
     """
     density = similarity_histograms(
-        query, gallery, relevance, bins=bins, exclude_self=exclude_self, block=block
+        query, gallery, relevance, bins=bins, exclude_self=exclude_self, block=block, scorer=scorer
     ).to_numpy()
     return float(density.min(axis=1).sum() / density.max(axis=1).sum())
 
 
-def filtered_ids(images: Features, class_texts: Features, labels: Mapping[str, str] | Sequence[str]) -> tuple[str, ...]:
+def filtered_ids(
+    images: ScoredLike, class_texts: ScoredLike, labels: Mapping[Any, Any] | Sequence[Any] | ArrayLike
+) -> tuple[str, ...]:
     """The ids of the images that zero-shot classification gets right, in the images' order.
 
     Retrieval among them (`images.select(...)`) is the filtered test: what is left of a poor ranking there is not for
@@ -204,6 +212,7 @@ def filtered_ids(images: Features, class_texts: Features, labels: Mapping[str, s
     Source: Mistretta et al., Cross the Gap, ICLR 2025, section 2 (Dogs vs Cats). Herzog and Wang, CVPR 2026, dispute
     what follows from it.
     """
+    images, class_texts = scored_pair(images, class_texts)
     right = zero_shot(images, class_texts, labels, topk=(1,))["correct_at_1"]
     return tuple(right.index[right == 1])
 

@@ -8,8 +8,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.core.features import Features
-from xgap_analysis.core.relevance import HasRelevance, Relevance
+from xgap_analysis.core.precision import exact
+from xgap_analysis.core.relevance import Relevance, RelevanceLike
+from xgap_analysis.core.tokens import ScoredLike, scored_pair
 from xgap_analysis.metrics.graded import graded_blocks
 from xgap_analysis.scoring.blocks import ScoreNormaliser, descending
 from xgap_analysis.scoring.cosine import COSINE
@@ -24,10 +25,10 @@ def nearest(scores: Float[Tensor, "b m"], k: int) -> Bool[Tensor, "b m"]:
 
 
 def nearest_items(
-    query: Features,
-    gallery: Features,
+    query: ScoredLike,
+    gallery: ScoredLike,
     query_id: str,
-    relevance: Relevance | HasRelevance,
+    relevance: RelevanceLike,
     k: int = 8,
     normalise: ScoreNormaliser | None = None,
     scorer: str | Scorer | ScoreFunction = COSINE,
@@ -42,6 +43,7 @@ def nearest_items(
     """
     if k < 1:
         raise XgapError(f"a query has at least 1 neighbour, not {k}")
+    query, gallery = scored_pair(query, gallery)
     asked = query.select([query_id])
     scores, grades, ignored = next(graded_blocks(asked, gallery, relevance, exclude_self=True, block=1, scorer=scorer))
     scores = scores.masked_fill(ignored, -math.inf)
@@ -59,8 +61,8 @@ def nearest_items(
 
 
 def k_occurrence(
-    query: Features,
-    gallery: Features,
+    query: ScoredLike,
+    gallery: ScoredLike,
     k: int = 10,
     exclude_self: bool = True,
     *,
@@ -83,6 +85,7 @@ def k_occurrence(
 
     Source: Radovanovic, Nanopoulos, Ivanovic, Hubs in space, JMLR 2010, section 2.
     """
+    query, gallery = scored_pair(query, gallery)
     counts = torch.zeros(len(gallery), dtype=torch.long, device=query.vectors.device)
     nothing = Relevance.from_qrels({})
     for scores, _, ignored in graded_blocks(
@@ -96,8 +99,8 @@ def k_occurrence(
 
 
 def hubness(
-    query: Features,
-    gallery: Features,
+    query: ScoredLike,
+    gallery: ScoredLike,
     k: int = 10,
     exclude_self: bool = True,
     *,
@@ -122,12 +125,13 @@ def hubness(
     Flexer and Schnitzer, Choosing lp norms in high-dimensional spaces based on hub analysis, Neurocomputing 2015
     (scikit-hubness asks for more than 2k; Radovanovic et al. for two standard deviations above the mean).
     """
-    counts = k_occurrence(query, gallery, k, exclude_self, block=block, scorer=scorer).double()
+    query, gallery = scored_pair(query, gallery)
+    counts = exact(k_occurrence(query, gallery, k, exclude_self, block=block, scorer=scorer))
     spread = counts - counts.mean()
     std = float(spread.square().mean().sqrt())
     row = {
         "skewness": float(spread.pow(3).mean()) / std**3 if std else 0.0,
-        "hub_share": float((counts >= 2 * k * len(query) / len(gallery)).double().mean()),
-        "orphan_share": float((counts == 0).double().mean()),
+        "hub_share": float(exact(counts >= 2 * k * len(query) / len(gallery)).mean()),
+        "orphan_share": float(exact(counts == 0).mean()),
     }
     return pd.DataFrame([row])

@@ -21,6 +21,7 @@ from torch import Tensor
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.relevance import BoundRelevance
+from xgap_analysis.core.tokens import AnyFeatures
 from xgap_analysis.scoring.blocks import BUDGET, ScoreNormaliser, block_of, check_pair, descending, score_blocks
 from xgap_analysis.scoring.cosine import COSINE, cosine, products
 from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
@@ -53,8 +54,8 @@ class Ranks:
 
 
 def relevant_ranks(
-    query: Features,
-    gallery: Features,
+    query: AnyFeatures,
+    gallery: AnyFeatures,
     bound: BoundRelevance,
     *,
     exclude_self: bool,
@@ -69,10 +70,11 @@ def relevant_ranks(
     check_pair(query, gallery, block)
     scoring = as_scorer(scorer)
     exact = scoring.function is cosine  # only close calls of cosines are computed again in double precision
-    vectors = gallery.vectors.to(query.vectors.device)
+    rows, vectors = _rows(query), _rows(gallery).to(query.vectors.device)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # its threads start with the first work
-        if vectors.device.type == "cpu" and normalise is None and exact:
-            yield from _screened(query.vectors, vectors, bound, exclude_self, block, pool)
+        one_each = rows.shape[1] > 0 and vectors.shape[1] > 0
+        if vectors.device.type == "cpu" and normalise is None and exact and one_each:
+            yield from _screened(rows, vectors, bound, exclude_self, block, pool)
             return
         for start, stop, scores in score_blocks(query, gallery, scoring, block=block):
             ignored = bound.ignored(start, stop, exclude_self).to(scores.device)
@@ -83,10 +85,15 @@ def relevant_ranks(
                     raise XgapError(f"the score normaliser must give finite scores of shape {tuple(shape)}")
                 scores = scores.masked_fill(ignored, -math.inf)
             if scores.device.type == "cpu":
-                own = _Block.of(query.vectors[start:stop], vectors, bound, start, exclude_self)
+                own = _Block.of(rows[start:stop], vectors, bound, start, exclude_self)
                 yield own.true_ranks(scores.contiguous(), pool)
             else:
                 yield _sorted(scores, bound.grades(start, stop).to(scores.device).masked_fill_(ignored, 0))
+
+
+def _rows(features: AnyFeatures) -> Tensor:
+    """One row per item: its vector; of no width where an item has several, whose scores are computed elsewhere."""
+    return features.vectors if isinstance(features, Features) else features.vectors.new_empty(len(features), 0)
 
 
 def _sorted(scores: Float[Tensor, "b m"], grades: Float[Tensor, "b m"]) -> Ranks:

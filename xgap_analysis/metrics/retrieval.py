@@ -12,8 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError, notice
-from xgap_analysis.core.features import Features
-from xgap_analysis.core.relevance import BoundRelevance, HasRelevance, Relevance
+from xgap_analysis.core.precision import computable, exact, widest
+from xgap_analysis.core.relevance import BoundRelevance, Relevance, RelevanceLike, as_relevance
+from xgap_analysis.core.tokens import AnyFeatures, ScoredLike, scored_pair
 from xgap_analysis.metrics.ranks import Ranks, relevant_ranks
 from xgap_analysis.scoring.blocks import ScoreNormaliser
 from xgap_analysis.scoring.cosine import COSINE
@@ -37,9 +38,9 @@ def counted_elsewhere() -> Iterator[None]:
 
 
 def retrieval(
-    query: Features,
-    gallery: Features,
-    relevance: Relevance | HasRelevance,
+    query: ScoredLike,
+    gallery: ScoredLike,
+    relevance: RelevanceLike,
     *,
     ks: Sequence[int] = (1, 5, 10),
     exclude_self: bool = True,
@@ -65,9 +66,11 @@ def retrieval(
     | `mp_at_10` | P(min(10, rank of the last relevant item)) (Radenovic et al., 2018, and their code) | [0, 1], 1 |
 
     Args:
-        query: `[n, d]` what is asked.
-        gallery: `[m, d]` what is ranked.
-        relevance: which items answer which; a `Dataset` stands for its default level.
+        query: `[n, d]` what is asked; `Features`, or an array, whose ids are its positions (see `as_features`).
+        gallery: `[m, d]` what is ranked; the same array again is the same items.
+        relevance: which items answer which: a `Relevance`, a `Dataset` (its default level), a mapping from id to label,
+            a pair of lists of labels (of the query, of the gallery), or one list for both where they are the same items
+            (see `as_relevance`).
         ks: cut-offs of `hit_at_k` and `recall_at_k`.
         exclude_self: take the gallery item with the query's id out of its ranking, where both are of the same items
             (`Features.has_items_of`): an image and a caption of one id are two items, as are the rows of one number in
@@ -89,15 +92,15 @@ def retrieval(
     Raises:
         XgapError: an empty side, different dimensions, labels that do not fit, or no query with a relevant item.
     """
-    if not isinstance(relevance, Relevance):
-        relevance = relevance.relevance()
-    frame = _evaluate(query, gallery, relevance, ks, exclude_self, block, normalise, scorer)
-    return frame if relevance.junk else frame.drop(columns="ap_trapezoid")
+    query, gallery = scored_pair(query, gallery)
+    bound = as_relevance(relevance, query, gallery)
+    frame = _evaluate(query, gallery, bound, ks, exclude_self, block, normalise, scorer)
+    return frame if bound.junk else frame.drop(columns="ap_trapezoid")
 
 
 def revisited(
-    query: Features,
-    gallery: Features,
+    query: ScoredLike,
+    gallery: ScoredLike,
     easy: Mapping[str, Collection[str]],
     hard: Mapping[str, Collection[str]],
     junk: Mapping[str, Collection[str]],
@@ -131,6 +134,7 @@ def revisited(
 
     Source: Radenovic, Iscen, Tolias, Avrithis, Chum, Revisiting Oxford and Paris, CVPR 2018, section 4.
     """
+    query, gallery = scored_pair(query, gallery)
     protocols = {"easy": ([easy], [junk, hard]), "medium": ([easy, hard], [junk]), "hard": ([hard], [junk, easy])}
     frames = {}
     for name, (wanted, left_out) in protocols.items():
@@ -144,8 +148,8 @@ def revisited(
 
 
 def _evaluate(
-    query: Features,
-    gallery: Features,
+    query: AnyFeatures,
+    gallery: AnyFeatures,
     relevance: Relevance,
     ks: Sequence[int],
     exclude_self: bool,
@@ -194,15 +198,15 @@ def _is_certain(n_relevant: np.ndarray, bound: BoundRelevance, n_gallery: int, e
 
 def _measure(ranks: Ranks, ks: Sequence[int]) -> dict[str, Tensor]:
     """The columns of `retrieval` for one block."""
-    row, rank, grade = ranks.row, ranks.rank, ranks.grade
+    row, rank, grade = (computable(part) for part in (ranks.row, ranks.rank, ranks.grade))
     n = torch.bincount(row, minlength=ranks.queries)
     nth = torch.arange(len(row), device=row.device) - (n.cumsum(0) - n)[row]  # relevant items before it in its row
 
     def total(values: Tensor) -> Tensor:
-        return torch.zeros(len(n), dtype=torch.float64, device=row.device).index_add_(0, row, values.double())
+        return torch.zeros(len(n), dtype=widest(row.device), device=row.device).index_add_(0, row, exact(values))
 
-    precision = (nth + 1).double() / (rank + 1)
-    before = torch.where(rank == 0, 1.0, nth.double() / rank)
+    precision = exact(nth + 1) / (rank + 1)
+    before = torch.where(rank == 0, 1.0, exact(nth) / rank)
     last = torch.zeros_like(n).scatter_reduce_(0, row, rank + 1, "amax").clamp(max=CUTOFF)
     ideal = grade
     if len(grade) and bool((grade != grade[0]).any()):
@@ -224,4 +228,4 @@ def _measure(ranks: Ranks, ks: Sequence[int]) -> dict[str, Tensor]:
 
 def _gain(grade: Float[Tensor, " r"], rank: Int[Tensor, " r"]) -> Float[Tensor, " r"]:
     """What items of these grades add to the DCG at these ranks (from 0)."""
-    return (rank < CUTOFF) * grade.double() / (rank + 2).double().log2()
+    return (rank < CUTOFF) * exact(grade) / exact(rank + 2).log2()

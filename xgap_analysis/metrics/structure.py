@@ -16,14 +16,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.core.features import Features
+from xgap_analysis.core.features import Features, FeaturesLike, as_features, as_pair
+from xgap_analysis.core.precision import exact, widest
 from xgap_analysis.metrics.neighbourhoods import nearest
 from xgap_analysis.scoring.blocks import descending, score_blocks
 
 RIDGE = 1e-6  # pull towards "no turn", a millionth of the data's weight: it decides only where the data are silent
 
 
-def linear_cka(x: Features, y: Features) -> float:
+def linear_cka(x: FeaturesLike, y: FeaturesLike) -> float:
     """Linear centred kernel alignment: how alike the two sets of similarities are, up to rotation and scale.
 
     Formula: `||Y' X||_F^2 / (||X' X||_F ||Y' Y||_F)` with centred columns. In [0, 1]: 1 where one set is a rotation
@@ -37,12 +38,13 @@ def linear_cka(x: Features, y: Features) -> float:
 
     Source: Kornblith et al., Similarity of neural network representations revisited, ICML 2019, section 3.
     """
+    x, y = as_pair(x, y)
     _check(x, y)
-    a, b = (side.vectors.double() - side.vectors.double().mean(dim=0) for side in (x, y))
+    a, b = (exact(side.vectors) - exact(side.vectors).mean(dim=0) for side in (x, y))
     return _ratio(float((b.T @ a).norm() ** 2), float((a.T @ a).norm() * (b.T @ b).norm()))
 
 
-def mutual_knn(x: Features, y: Features, k: int = 10, *, block: int | None = None) -> float:
+def mutual_knn(x: FeaturesLike, y: FeaturesLike, k: int = 10, *, block: int | None = None) -> float:
     """Share of an item's k nearest neighbours that the two sets have in common, mean over the items.
 
     In [0, 1]: 1 where all neighbourhoods agree, `k / (n - 1)` by chance. An item is not its own neighbour; equal
@@ -58,6 +60,7 @@ def mutual_knn(x: Features, y: Features, k: int = 10, *, block: int | None = Non
 
     Source: Huh et al., The platonic representation hypothesis, ICML 2024, appendix A.
     """
+    x, y = as_pair(x, y)
     _check(x, y)
     if not 1 <= k < len(x):
         raise XgapError(f"k must lie between 1 and the {len(x) - 1} other items, not {k}")
@@ -71,7 +74,7 @@ def mutual_knn(x: Features, y: Features, k: int = 10, *, block: int | None = Non
     return shared / (k * len(x))
 
 
-def similarity_spearman(x: Features, y: Features, *, sample: int = 2000, seed: int = 0) -> float:
+def similarity_spearman(x: FeaturesLike, y: FeaturesLike, *, sample: int = 2000, seed: int = 0) -> float:
     """Spearman's rank correlation of the two sets' cosine similarities, over all pairs of distinct items.
 
     In [-1, 1]: 1 where the two sets put all pairs in the same order, 0 where the orders are unrelated. Equal
@@ -88,6 +91,7 @@ def similarity_spearman(x: Features, y: Features, *, sample: int = 2000, seed: i
 
     Source: representational similarity analysis, Kriegeskorte et al., Frontiers in Systems Neuroscience 2008.
     """
+    x, y = as_pair(x, y)
     _check(x, y)
     if len(x) < 3:
         raise XgapError(f"a rank correlation of pairs needs at least 3 items, not {len(x)}")
@@ -97,13 +101,13 @@ def similarity_spearman(x: Features, y: Features, *, sample: int = 2000, seed: i
     above = torch.ones(len(chosen), len(chosen), dtype=torch.bool).triu(diagonal=1)
     ranks = []
     for side in (x, y):
-        vectors = side.vectors.cpu()[torch.from_numpy(chosen)].double()
+        vectors = exact(side.vectors.cpu()[torch.from_numpy(chosen)])
         rank = _mid_ranks((vectors @ vectors.T).float()[above])  # float32, so that ties stay ties
         ranks.append(rank - rank.mean())
     return _ratio(float(ranks[0] @ ranks[1]), math.sqrt(float(ranks[0] @ ranks[0]) * float(ranks[1] @ ranks[1])))
 
 
-def structure_table(features: Mapping[str, Features], *, k: int = 10) -> pd.DataFrame:
+def structure_table(features: Mapping[str, FeaturesLike], *, k: int = 10) -> pd.DataFrame:
     """How alike several sets of features (of several models, say) see the same items: one row for each pair of sets.
 
     Columns: the names `a` and `b`, `linear_cka`, `mutual_knn`, `spearman` (of the similarities; see the functions of
@@ -118,6 +122,7 @@ def structure_table(features: Mapping[str, Features], *, k: int = 10) -> pd.Data
     """
     if len(features) < 2:
         raise XgapError(f"at least two sets of features are compared, not {len(features)}")
+    sets = {name: as_features(of) for name, of in features.items()}
     rows = [
         {
             "a": a,
@@ -127,7 +132,7 @@ def structure_table(features: Mapping[str, Features], *, k: int = 10) -> pd.Data
             "spearman": similarity_spearman(x, y),
             "n": len(x),
         }
-        for (a, x), (b, y) in itertools.combinations(features.items(), 2)
+        for (a, x), (b, y) in itertools.combinations(sets.items(), 2)
     ]
     return pd.DataFrame(rows)
 
@@ -159,7 +164,7 @@ class Rotation:
     n: int
 
 
-def rotation(before: Features, after: Features) -> Rotation:
+def rotation(before: FeaturesLike, after: FeaturesLike) -> Rotation:
     """Intra-modal rotation: how far the vectors of one side turned, and how rigidly.
 
     Formula: `mean_degrees` is the mean over items of `arccos(before_i . after_i)`; `residual` is
@@ -174,15 +179,16 @@ def rotation(before: Features, after: Features) -> Rotation:
     Source: Ni et al., Continual vision-language representation learning with off-diagonal information (Mod-X), ICML
     2023, section 3; the best map, Schoenemann, Psychometrika 1966.
     """
+    before, after = as_pair(before, after)
     _check(before, after, same=True)
-    a, b = before.vectors.double(), after.vectors.double()
+    a, b = exact(before.vectors), exact(after.vectors)
     angles = 2 * torch.atan2((a - b).norm(dim=1), (a + b).norm(dim=1))  # exact for small angles, unlike the arccosine
     fitted = torch.linalg.svdvals(a.T @ b).sum()
     left = (a.square().sum() + b.square().sum() - 2 * fitted).clamp(min=0)
     return Rotation(float(angles.mean().rad2deg()), float((left / len(a)).sqrt()), len(a))
 
 
-def deviation(before_x: Features, after_x: Features, before_y: Features, after_y: Features) -> float:
+def deviation(before_x: FeaturesLike, after_x: FeaturesLike, before_y: FeaturesLike, after_y: FeaturesLike) -> float:
     """Inter-modal deviation: how differently the two sides turned between two checkpoints.
 
     Formula: `||Q_x - Q_y||_F / (2 sqrt(d))`, with Q the orthogonal map that carries a side's vectors before nearest to
@@ -199,6 +205,8 @@ def deviation(before_x: Features, after_x: Features, before_y: Features, after_y
 
     Source: the idea, Ni et al. (Mod-X), ICML 2023, section 3; they compare angles and state no such number.
     """
+    before_x, after_x = as_pair(before_x, after_x)
+    before_y, after_y = as_pair(before_y, after_y)
     _check(before_x, after_x, same=True)
     _check(before_y, after_y, same=True)
     if before_x.dim != before_y.dim:
@@ -208,8 +216,8 @@ def deviation(before_x: Features, after_x: Features, before_y: Features, after_y
 
 
 def _best_map(before: Features, after: Features) -> Float[Tensor, "d d"]:
-    product = before.vectors.double().T @ after.vectors.double()
-    still = torch.eye(before.dim, dtype=torch.float64, device=product.device)
+    product = exact(before.vectors).T @ exact(after.vectors)
+    still = torch.eye(before.dim, dtype=widest(product.device), device=product.device)
     u, _, vh = torch.linalg.svd(product + RIDGE * len(before) / before.dim * still)
     return u @ vh
 

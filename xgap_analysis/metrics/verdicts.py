@@ -17,7 +17,7 @@ LEVEL = 0.05  # of the adjusted test; the interval's level is 1 - LEVEL
 ENOUGH_GROUPS = 15
 INCONCLUSIVE = "inconclusive"
 UNTESTED: dict[str, Any] = {"p_adjusted": math.nan, "family": "", "family_size": 0, "verdict": None, "reason": ""}
-MEMBERS = ("model", "dataset", "split", "level", "comparison", "correction", "tokens", "step", "metric")
+MEMBERS = ("model", "dataset", "split", "level", "comparison", "correction", "scorer", "metric")  # and options, "a.b"
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _of_row(row: dict[Any, Any]) -> Verdict:
 
 
 def _family(tests: pd.DataFrame) -> str:
-    named = [name for name in MEMBERS if name in tests]
+    named = [name for name in tests if name in MEMBERS or "." in name]
     members = sorted(json.dumps([str(value) for value in row]) for row in tests[named].itertuples(index=False))
     about = " ".join(str(tests[name].iloc[0]) for name in ("model", "dataset", "split") if name in tests)
     return f"{about} #{hashlib.sha256(json.dumps(members).encode()).hexdigest()[:8]}"

@@ -1,15 +1,20 @@
-"""Models as two frozen towers: protocols, adapters over open_clip, the published backbones, and loading by name."""
+"""Models as frozen towers by modality: protocols, adapters, the published backbones, and loading by name."""
 
+from xgap_analysis.models.adapters.encoder import as_model
 from xgap_analysis.models.adapters.openclip import from_open_clip
 from xgap_analysis.models.backbones import BACKBONES, Backbone, published
 from xgap_analysis.models.catalog import embedded_models, load_model
-from xgap_analysis.models.tower import DualEncoder, Tower
+from xgap_analysis.models.check import check_tower
+from xgap_analysis.models.tower import Invertible, Model, Tower
 
 __all__ = [
     "BACKBONES",
     "Backbone",
-    "DualEncoder",
+    "Invertible",
+    "Model",
     "Tower",
+    "as_model",
+    "check_tower",
     "embedded_models",
     "from_open_clip",
     "load_model",

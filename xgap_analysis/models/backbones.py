@@ -41,7 +41,7 @@ class Backbone:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What goes into `DualEncoder.settings`."""
+        """What goes into `Model.settings`."""
         found: dict[str, Any] = {}
         if self.text_parameters is not None:
             found["oti_tokens"] = self.oti_tokens

@@ -20,7 +20,8 @@ from xgap_analysis.models.checkpoint import CHECKPOINTS, named_file, refuse_poin
 from xgap_analysis.models.configuration import checked_open_clip, checked_settings
 from xgap_analysis.models.device import chosen_device
 from xgap_analysis.models.hub import reachable, told
-from xgap_analysis.models.tower import DualEncoder
+from xgap_analysis.models.precision import check_precision
+from xgap_analysis.models.tower import Model
 
 OTHER_CONFIG, RANDOM = "config.json", "random"
 ACTIVATIONS = ("quickgelu", "gelu")  # each also as an ending of an architecture's name: ViT-B-32-gelu//file
@@ -52,7 +53,7 @@ def load_model(
     precision: str = "fp32",
     cache_dir: str | Path | None = None,
     activation: str | None = None,
-) -> DualEncoder:
+) -> Model:
     """A frozen dual encoder by name.
 
     Args:
@@ -84,14 +85,13 @@ def load_model(
         XgapError: an unknown name (the nearest are told), no weights, weights that cannot be fetched or do not fit,
             an unknown device, or an activation other than the one the weights were trained with.
     """
-    from xgap_analysis.models.adapters.openclip import AUTOCAST, from_open_clip
+    from xgap_analysis.models.adapters.openclip import from_open_clip
 
     name = str(name_or_path)
-    if precision not in AUTOCAST:
-        raise XgapError(f"precision is one of {', '.join(AUTOCAST)}, not {precision!r}")
     if activation not in (None, *ACTIVATIONS):
         raise XgapError(f'activation is "quickgelu" or "gelu", not {activation!r}')
     where = chosen_device(device)
+    check_precision(precision, where)
     source = _find(name, activation)
     online = source.needs_hub and reachable()
     with told(name, unreachable=_local(source, online)):

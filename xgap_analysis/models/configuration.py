@@ -115,7 +115,7 @@ def checked_timm(config: Mapping[str, Any], where: str) -> tuple[str, dict[str, 
 
 
 def checked_settings(said: Any, where: str) -> dict[str, Any]:
-    """What a configuration says for this package: the entries of `DualEncoder.settings`, and a description.
+    """What a configuration says for this package: the entries of `Model.settings`, and a description.
 
     Raises:
         XgapError: another entry, or one of another kind.

@@ -90,10 +90,9 @@ def _reason(error: Exception) -> str:
         said = f"{what}, and from a pickled file tensors and plain containers alone are read"
     if "positional_embedding_res" in said:
         return "it is a Long-CLIP file, to be named LongCLIP-ViT-B-16//path/to/file.pt (or LongCLIP-ViT-L-14)"
-    hint = (
-        "; if it is a SLIP checkpoint, name it SLIP-ViT-B-16//path/to/file.pt" if "argparse.Namespace" in said else ""
-    )
-    return said[:300] + hint
+    if "visual.blocks.0." in said:  # timm's names, under which SLIP keeps its image tower
+        return "by its names it is a SLIP checkpoint, to be named SLIP-ViT-B-16//path/to/file.pt"
+    return said[:300]
 
 
 __all__ = ["PATIENCE", "fetched", "reachable", "told"]

@@ -7,8 +7,23 @@ from typing import Any
 
 import torch
 
+from xgap_analysis.core.errors import XgapError
+
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+ONLY_FLOAT32 = frozenset({"mps"})  # devices whose autocast lacks what towers need
 _FULL = ContextVar("whether autocast is off, whatever a tower says", default=False)
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Refuses a precision that there is not, or not on a device.
+
+    Raises:
+        XgapError: which there are.
+    """
+    if precision not in AUTOCAST:
+        raise XgapError(f"precision is one of {', '.join(AUTOCAST)}, not {precision!r}")
+    if precision != "fp32" and device.type in ONLY_FLOAT32:
+        raise XgapError(f'on {device.type} models compute in float32: use precision="fp32", not {precision!r}')
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
@@ -29,4 +44,4 @@ def full_precision() -> Iterator[None]:
         _FULL.reset(before)
 
 
-__all__ = ["AUTOCAST", "autocast", "full_precision"]
+__all__ = ["AUTOCAST", "autocast", "check_precision", "full_precision"]

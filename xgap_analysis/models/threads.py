@@ -3,14 +3,11 @@
 import contextlib
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 
 from xgap_analysis.core.errors import XgapError
-
-if TYPE_CHECKING:
-    from xgap_analysis.models.tower import Tower
 
 # Floating-point operations of one product that are worth a thread. One core does them in a few milliseconds, against
 # which a meeting of threads costs nothing, and is still shorter than what a busy core keeps a thread waiting.
@@ -22,21 +19,21 @@ _BEFORE = 1  # torch's number of threads before the first of them
 _OWN = threading.local()  # blocks of this thread
 
 
-def worth(tower: "Tower", n: int, most: int) -> int:
+def worth(tower: Any, n: int, most: int) -> int:
     """The number of threads, `most` at most, that passes of n items through a tower are worth.
 
     Reckoned from the largest product of a transformer's block, `[n length, width] @ [width, 4 width]`; a tower whose
-    tokens are not known (a ResNet) gets all.
+    tokens are not known (a ResNet, a tower of one's own) gets all.
     """
     try:
         product = 8.0 * n * tower.length * tower.width**2
-    except XgapError:
+    except (XgapError, AttributeError):
         return most
     return max(1, min(most, int(product / WORTH_A_THREAD)))
 
 
 @contextlib.contextmanager
-def suited(tower: "Tower", n: int, device: torch.device) -> Iterator[None]:
+def suited(tower: Any, n: int, device: torch.device) -> Iterator[None]:
     """Within, torch has the threads that passes of n items through a tower are worth; after, as many as before.
 
     Torch keeps the number for the thread that sets it and, for threads that are yet to begin, for the process. So a

@@ -17,7 +17,7 @@ from xgap_analysis.models.building import CONFIG, blueprint, module
 from xgap_analysis.models.catalog import _find, _local
 from xgap_analysis.models.device import chosen_device
 from xgap_analysis.models.hub import reachable, told
-from xgap_analysis.models.tower import DualEncoder
+from xgap_analysis.models.tower import Model
 
 WEIGHTS = "open_clip_model.safetensors"
 NOT_INHERITED = ("description", "image_only")  # what a folder says of itself and not of what is trained from it
@@ -33,7 +33,7 @@ class Trainable:
         preprocess: its transform for evaluation.
         tokenize: its tokenizer.
         shape: its `model_cfg`.
-        settings: see `DualEncoder`.
+        settings: see `Model`.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Trainable:
     shape: dict[str, Any]
     settings: dict[str, Any]
 
-    def frozen(self) -> DualEncoder:
+    def frozen(self) -> Model:
         """The model as it is now, for evaluation; later training does not reach it."""
         module = copy.deepcopy(self.module)
         return from_open_clip(module, self.tokenize, self.preprocess, name=self.name, settings=self.settings)

@@ -1,10 +1,15 @@
 """How a pair is scored: functions of one block of queries and a gallery. No model, no dataset."""
 
+from xgap_analysis.scoring.combined import rerank as rerank
+from xgap_analysis.scoring.combined import weighted_sum as weighted_sum
 from xgap_analysis.scoring.cosine import COSINE as COSINE
 from xgap_analysis.scoring.cosine import cosine as cosine
+from xgap_analysis.scoring.late_interaction import late_interaction as late_interaction
+from xgap_analysis.scoring.pooled import pooled as pooled
 from xgap_analysis.scoring.score import score as score
 from xgap_analysis.scoring.scorer import SCORERS as SCORERS
 from xgap_analysis.scoring.scorer import ScoreFunction as ScoreFunction
 from xgap_analysis.scoring.scorer import Scorer as Scorer
 from xgap_analysis.scoring.scorer import register_scorer as register_scorer
 from xgap_analysis.scoring.scorer import scorer as scorer
+from xgap_analysis.scoring.tokens import TokenBlock as TokenBlock

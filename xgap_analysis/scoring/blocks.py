@@ -7,9 +7,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from xgap_analysis.core.calls import Call
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
+from xgap_analysis.core.tokens import AnyFeatures, TokenFeatures, as_tokens
 from xgap_analysis.scoring.cosine import COSINE
+from xgap_analysis.scoring.rows import score_rows
 from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
 from xgap_analysis.scoring.scorer import scorer as as_scorer
 
@@ -22,9 +25,17 @@ ScoreNormaliser = Callable[[Tensor], Tensor]
 
 
 def score_blocks(
-    query: Features, gallery: Features, scorer: str | Scorer | ScoreFunction = COSINE, *, block: int | None = None
+    query: AnyFeatures,
+    gallery: AnyFeatures,
+    scorer: str | Call | Scorer | ScoreFunction = COSINE,
+    *,
+    block: int | None = None,
 ) -> Iterator[tuple[int, int, Float[Tensor, "b m"]]]:
     """Scores `[b, m]` of the queries `start` to `stop` with the whole gallery, one block at a time, as float32.
+
+    Query and gallery may each be Features (one token per item) or TokenFeatures. All is computed on the device of the
+    query; sets of tokens are padded and moved there a part at a time, so that memory grows with the tokens given, and
+    with `block * m`.
 
     Raises:
         XgapError: an empty query or gallery, different dimensions, a block below 1, or what the scorer refuses.
@@ -33,16 +44,31 @@ def score_blocks(
     scoring = as_scorer(scorer)
     computed = block_of(len(gallery), cell=COMPUTED) if block is None else block
     given = block_of(len(gallery)) if block is None else block
-    vectors = gallery.vectors.to(query.vectors.device)
-    for first in range(0, len(query), computed):
-        scores = scoring(query.vectors[first : first + computed], vectors)
+    if isinstance(query, Features) and isinstance(gallery, Features) and scoring.takes in ("vectors", None):
+        parts = _vector_blocks(query.vectors, gallery.vectors.to(query.vectors.device), scoring, computed)
+    else:
+        parts = _token_blocks(as_tokens(query), as_tokens(gallery), scoring, computed)
+    first = 0
+    for scores in parts:
         for part in scores.split(given):
             yield first, first + len(part), part
             first += len(part)
         del scores, part  # before the next are computed
 
 
-def check_pair(query: Features, gallery: Features, block: int | None) -> None:
+def _vector_blocks(query: Tensor, gallery: Tensor, scoring: Scorer, rows: int) -> Iterator[Tensor]:
+    for part in query.split(rows):
+        yield scoring(part, gallery)
+
+
+def _token_blocks(query: TokenFeatures, gallery: TokenFeatures, scoring: Scorer, rows: int) -> Iterator[Tensor]:
+    longest = int(query.lengths.max())
+    rows = max(1, min(rows, BUDGET // (COMPUTED * longest * query.dim)))  # what their padded tokens leave of the budget
+    for index in torch.arange(len(query)).split(rows):
+        yield score_rows(query.take(index), gallery, scoring)
+
+
+def check_pair(query: AnyFeatures, gallery: AnyFeatures, block: int | None) -> None:
     """Raises an `XgapError` where there is nothing to score, or not in such blocks."""
     if not len(query) or not len(gallery):
         raise XgapError(f"the {'query' if not len(query) else 'gallery'} is empty")

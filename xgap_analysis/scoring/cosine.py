@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from xgap_analysis.core.precision import exact
 from xgap_analysis.scoring.scorer import Scorer, register_scorer
 
 GALLERY_CHUNK = 4096  # gallery rows in double precision at a time: what a processor's cache holds
@@ -23,9 +24,9 @@ def products(
     rows: Float[Tensor, "b d"], gallery: Float[Tensor, "m d"], out: Float[Tensor, "b m"]
 ) -> Float[Tensor, "b m"]:
     """The products of unit rows in double precision, rounded to the float32 of `out`."""
-    rows = rows.double()
+    rows = exact(rows)
     for first in range(0, len(gallery), GALLERY_CHUNK):
-        chunk = gallery[first : first + GALLERY_CHUNK].to(rows.device).double()
+        chunk = exact(gallery[first : first + GALLERY_CHUNK].to(rows.device))
         out[:, first : first + len(chunk)] = rows @ chunk.T
     return out
 

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -11,9 +11,15 @@ from torch import Tensor
 from xgap_analysis.core.calls import Call, parse, spelled
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.registry import Registry, check_options
+from xgap_analysis.core.tokens import TokenFeatures
+from xgap_analysis.scoring.tokens import TokenBlock
 
-ScoreFunction = Callable[..., Tensor]  # (query [b, d], gallery [m, d], **options) -> scores [b, m]
+ScoreFunction = Callable[..., Tensor]  # (query, gallery, **options) -> scores [b, m]
+Takes = Literal["vectors", "tokens", "features"]
+Join = Literal["mean", "sum"] | None
+Joins = tuple[Join, Join]  # of the query, of the gallery
 LEADING = 2
+_KINDS = ("vectors", "tokens", "features")
 
 
 @dataclass(frozen=True)
@@ -22,8 +28,10 @@ class Scorer:
 
     Args:
         name: as registered.
-        function: `function(query, gallery, **options)` of unit rows `[b, d]` and `[m, d]`; a higher score is nearer.
+        function: `function(query, gallery, *arguments, **options)`; a higher score is nearer. See `takes` for what
+            query and gallery are.
         options: given by the user; others keep the function's defaults.
+        arguments: the scorers that it is made of, for `sum` and `rerank`.
 
     Example:
         >>> import torch
@@ -34,22 +42,43 @@ class Scorer:
     name: str
     function: ScoreFunction
     options: Mapping[str, Any] = field(default_factory=dict)
+    arguments: tuple[Any, ...] = ()
 
     def __str__(self) -> str:
-        return spelled(self.name, (), self.options)
+        return spelled(self.name, self.arguments, self.options)
 
-    def __call__(self, query: Tensor, gallery: Tensor) -> Tensor:
+    @property
+    def takes(self) -> Takes | None:
+        """What the function is called with; None (a function that is not registered) says: as the features are.
+
+        | takes | query, gallery |
+        |---|---|
+        | `vectors` | `[b, d]` and `[m, d]`, one vector per item |
+        | `tokens` | two `TokenBlock`s, a part of the queries and a part of the gallery |
+        | `features` | `TokenFeatures` of the block's queries and of the whole gallery |
+        """
+        return getattr(self.function, "takes", None)
+
+    @property
+    def joins(self) -> Joins:
+        """What may stand for the tokens of an item, so that one product does for all of them; None: nothing may."""
+        joins = getattr(self.function, "joins", None)
+        return (None, None) if joins is None else joins(**self.options)
+
+    def __call__(
+        self, query: Tensor | TokenBlock | TokenFeatures, gallery: Tensor | TokenBlock | TokenFeatures
+    ) -> Tensor:
         """Scores `[b, m]` of one block, as float32.
 
         Raises:
             XgapError: something else than finite scores of that shape.
         """
-        scores = self.function(query, gallery, **self.options)
+        scores = self.function(query, gallery, *self.arguments, **self.options)
         shape = (len(query), len(gallery))
         if not isinstance(scores, Tensor) or tuple(scores.shape) != shape:
             found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise XgapError(f"scorer {self} must give a tensor of scores {shape}, not {found}")
-        if not bool(torch.isfinite(scores).all()):
+        if not bool(torch.isfinite(scores.sum())) and not bool(torch.isfinite(scores).all()):
             raise XgapError(f"scorer {self} gave a score that is NaN or infinite")
         return scores.float()
 
@@ -57,25 +86,39 @@ class Scorer:
 SCORERS: Registry[ScoreFunction] = Registry("scorer", lambda function: function)
 
 
-def register_scorer(name: str) -> Callable[[ScoreFunction], ScoreFunction]:
+def register_scorer(
+    name: str, *, takes: Takes = "vectors", joins: Callable[..., Joins] | None = None
+) -> Callable[[ScoreFunction], ScoreFunction]:
     """Make a scorer known by name to metrics, studies, the command line, the widgets and the notebooks.
 
     Args:
         name: as in tables.
+        takes: what the function is called with: `"vectors"`, `"tokens"` or `"features"` (see `Scorer.takes`).
+        joins: for `tokens`: a function of the options that says whether the score depends on no more than the mean or
+            the sum of an item's tokens. The function is then called with that as the item's one token.
 
     Raises:
-        XgapError: the name is taken by other code.
+        XgapError: the name is taken by other code, or `takes` is something else.
     """
+    if takes not in _KINDS:
+        raise XgapError(f"a scorer takes {', '.join(_KINDS)}, not {takes!r}")
 
     def add(function: ScoreFunction) -> ScoreFunction:
         SCORERS.add(name, function)
+        # On the function, so that it may itself stand where its name may stand.
+        function.takes, function.joins = takes, joins  # type: ignore[attr-defined]
         return function
 
     return add
 
 
-def scorer(wanted: "str | Call | Scorer | ScoreFunction", **options: Any) -> Scorer:
+def scorer(wanted: "str | Call | Scorer | ScoreFunction", *arguments: Any, **options: Any) -> Scorer:
     """A scorer by name, with options (`"pooled(tau=0.1)"`), or a function `(query, gallery) -> scores` as it is.
+
+    Args:
+        wanted: the name, or the function.
+        arguments: the scorers that a `sum` or a `rerank` is made of.
+        options: replace those in the notation.
 
     Raises:
         XgapError: an unknown name or option (the nearest are given), or something that is not a scorer.
@@ -83,9 +126,7 @@ def scorer(wanted: "str | Call | Scorer | ScoreFunction", **options: Any) -> Sco
     if isinstance(wanted, str):
         wanted = parse(wanted)
     if isinstance(wanted, Call):
-        if wanted.arguments:
-            raise XgapError(f"a scorer takes options by name: {wanted.name}(option=value), not {str(wanted)!r}")
-        wanted = Scorer(wanted.name, SCORERS[wanted.name], wanted.options)
+        wanted = Scorer(wanted.name, SCORERS[wanted.name], wanted.options, wanted.arguments)
     elif not isinstance(wanted, Scorer):
         if not callable(wanted):
             raise XgapError(f"a scorer is a name, a Scorer or a function (query, gallery) -> scores, not {wanted!r}")
@@ -93,5 +134,21 @@ def scorer(wanted: "str | Call | Scorer | ScoreFunction", **options: Any) -> Sco
             raise XgapError(f"a scorer is a function; make an instance of {wanted.__name__} first")
         name = getattr(wanted, "__name__", type(wanted).__name__)
         wanted = Scorer("own" if name == "<lambda>" else name, wanted)
-    check_options("scorer", wanted.name, wanted.function, LEADING, {**wanted.options, **options})
-    return replace(wanted, options={**wanted.options, **options}) if options else wanted
+    made = replace(wanted, options={**wanted.options, **options}, arguments=(*wanted.arguments, *arguments))
+    _check_arguments(made)
+    check_options("scorer", made.name, made.function, LEADING, made.options)
+    return made
+
+
+def _check_arguments(made: Scorer) -> None:
+    """Refuses arguments where the function has no place for them, or where some are missing."""
+    parameters = list(inspect.signature(made.function).parameters.values())[LEADING:]
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return
+    needed = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty]
+    if len(made.arguments) > len(needed):
+        what = f"{made.name} takes options by name" if not needed else f"{made.name} takes {', '.join(needed)}"
+        raise XgapError(f"{what}: {made.name}(option=value), not {str(made)!r}")
+    missing = [name for name in needed[len(made.arguments) :] if name not in made.options]
+    if missing:
+        raise XgapError(f"scorer {made.name} needs {' and '.join(missing)}, which {str(made)!r} does not give")

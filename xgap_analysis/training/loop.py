@@ -22,7 +22,7 @@ from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.metrics import modality_gap, retrieval
 from xgap_analysis.models.adapters.openclip import weights_digest
 from xgap_analysis.models.captions import warn_of_cut
-from xgap_analysis.models.tower import DualEncoder
+from xgap_analysis.models.tower import Model
 from xgap_analysis.models.trainable import WEIGHTS, load_trainable
 from xgap_analysis.training.pairs import Pairs, Unreadable, augmentation
 from xgap_analysis.training.recipe import Recipe
@@ -140,7 +140,7 @@ def train(
     return Trained(out, out / "last", best if best.is_dir() else out / "last", curve)
 
 
-def judge(model: DualEncoder, data: Dataset) -> dict[str, float]:
+def judge(model: Model, data: Dataset) -> dict[str, float]:
     """How good a model is on a data set, in [0, 1] but for the gap: mean average precision across and within sides.
 
     Returns:

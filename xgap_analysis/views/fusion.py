@@ -5,18 +5,19 @@ from dataclasses import replace
 from typing import Any
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.core.features import Features
+from xgap_analysis.core.features import Features, FeaturesLike, side_by_side
+from xgap_analysis.core.precision import exact
 from xgap_analysis.views.view import View, register_view
 
 
-def fuse(native: Features, inverted: Features, weight: float = 0.5) -> Features:
+def fuse(native: FeaturesLike, inverted: FeaturesLike, weight: float = 0.5) -> Features:
     """Queries whose similarities are a weighted mean of the native and of the inverted queries' similarities.
 
     Formula: x' = (1 - w) x + w v, so that x' . g = (1 - w) x . g + w v . g for every gallery item g; then scaled to
     unit length, which changes no query's ranking.
 
     Args:
-        native, inverted: `[n, d]`, the same items.
+        native, inverted: `[n, d]`, the same items; of two arrays, those of the same position.
         weight: w, the share of the inverted query, in [0, 1].
 
     Returns:
@@ -27,10 +28,11 @@ def fuse(native: Features, inverted: Features, weight: float = 0.5) -> Features:
     """
     if not 0 <= weight <= 1:
         raise XgapError(f"the weight of the inverted query lies in [0, 1], not {weight}")
+    native, inverted = side_by_side(native, inverted)
     if native.dim != inverted.dim:
         raise XgapError(f"native queries have {native.dim} dimensions and inverted ones {inverted.dim}")
-    other = inverted.select(native.ids).vectors.double()
-    mixed = (1 - weight) * native.vectors.double() + weight * other.to(native.vectors.device)
+    other = exact(inverted.select(native.ids).vectors)
+    mixed = (1 - weight) * exact(native.vectors) + weight * other.to(native.vectors.device)
     return replace(native, vectors=mixed, provenance={**native.provenance, "fused_with": dict(inverted.provenance)})
 
 

@@ -6,7 +6,7 @@ from xgap_analysis.core.features import Features
 from xgap_analysis.datasets.items import Vectors
 from xgap_analysis.store import Store
 from xgap_analysis.views.encode import encode
-from xgap_analysis.views.view import register_view
+from xgap_analysis.views.view import View, register_view
 
 
 @register_view("image", modality="image")
@@ -18,3 +18,8 @@ def native(
     if isinstance(items, Vectors):
         return items.features
     return encode(model, items, on_error=on_error, store=store, progress=progress)
+
+
+def native_view(modality: str, space: str | None = None) -> View:
+    """The native view of a modality of any name, such as a file's; in a space of another name where one is given."""
+    return View(modality, native, modality, space or modality)

@@ -126,11 +126,11 @@ def view(wanted: "str | Call | View | Callable[..., Features]", *arguments: Any,
     if isinstance(wanted, Call):
         arguments, options = (*wanted.arguments, *arguments), {**wanted.options, **options}
         if wanted.name not in VIEWS:
-            from xgap_analysis.views.native import native
+            from xgap_analysis.views.native import native_view
 
             if arguments or options:  # a native view has none, so this is a mistyped name
                 raise unknown_name("view", wanted.name, VIEWS)
-            return View(wanted.name, native, wanted.name, wanted.name)
+            return native_view(wanted.name)
         entry = VIEWS[wanted.name]
         check_options("view", wanted.name, entry.function, LEADING, options)
         nested = tuple(_nested(argument) for argument in arguments)

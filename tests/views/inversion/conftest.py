@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:  # at run time it is imported late, when the type checker of the package's annotations is in place
-    from xgap_analysis.models import DualEncoder
+    from xgap_analysis.models import Model
 
 SIZE, LENGTH, VOCABULARY, WIDTH, DIM = 32, 12, 200, 32, 24
 END = VOCABULARY - 1
@@ -86,7 +86,7 @@ def build(kind: str, seed: int = 0) -> Any:
     return model.eval()
 
 
-def wrap(kind: str, seed: int = 0, **options: Any) -> "DualEncoder":
+def wrap(kind: str, seed: int = 0, **options: Any) -> "Model":
     """The same model as a dual encoder."""
     from xgap_analysis.models import from_open_clip
 
@@ -95,7 +95,7 @@ def wrap(kind: str, seed: int = 0, **options: Any) -> "DualEncoder":
 
 
 @pytest.fixture
-def make_model() -> Callable[..., "DualEncoder"]:
+def make_model() -> Callable[..., "Model"]:
     return wrap
 
 

@@ -8,17 +8,17 @@ import torch
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
-from xgap_analysis.models import DualEncoder
+from xgap_analysis.models import Model
 from xgap_analysis.store import Store
 from xgap_analysis.views.inversion.amortised import AmortisedInverter
 from xgap_analysis.views.inversion.closed_form import ClosedForm
 from xgap_analysis.views.inversion.invert import encode_pseudo_tokens, invert
 
-Make = Callable[..., DualEncoder]
+Make = Callable[..., Model]
 QUIET = {"store": None, "progress": False}
 
 
-def reachable(model: DualEncoder, side: str, n: int) -> Features:
+def reachable(model: Model, side: str, n: int) -> Features:
     """Features of tokens that the tower can be given, so that a good start can come near."""
     tokens = 0.5 * torch.randn(n, 1, 32, generator=torch.Generator().manual_seed(5))
     space = {"text": "image", "image": "text"}[side]

@@ -7,17 +7,17 @@ import torch
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
-from xgap_analysis.models import DualEncoder
+from xgap_analysis.models import Model
 from xgap_analysis.store import Store
 from xgap_analysis.views.inversion.invert import encode_pseudo_tokens, invert
 from xgap_analysis.views.inversion.loop import InversionLoop
 
-Make = Callable[..., DualEncoder]
+Make = Callable[..., Model]
 SIDES = [("image", 1), ("image", 2), ("text", 1), ("text", 4)]
 QUIET = {"store": None, "progress": False}
 
 
-def given_features(model: DualEncoder, space: str, n: int) -> Features:
+def given_features(model: Model, space: str, n: int) -> Features:
     dim = model.image.encode(torch.zeros(1, 3, 32, 32)).shape[1]
     vectors = torch.randn(n, dim, generator=torch.Generator().manual_seed(9))
     return Features(vectors, [f"item {i}" for i in range(n)], space, space, {"split": "test", "digest": "d"})

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.models import DualEncoder
+from xgap_analysis.models import Model
 from xgap_analysis.views.inversion.invert import encode_pseudo_tokens
 from xgap_analysis.views.inversion.textual import make_prompt
 from xgap_analysis.views.inversion.visual import expand
 
 Tokenize = Callable[[Sequence[str]], Tensor]
-Make = Callable[..., DualEncoder]
+Make = Callable[..., Model]
 
 
 @pytest.mark.parametrize("name", ["clip", "clip-padded-with-end", "siglip"])

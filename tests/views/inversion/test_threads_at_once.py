@@ -8,7 +8,7 @@ import torch
 
 from xgap_analysis.core.features import Features
 from xgap_analysis.datasets.items import Texts
-from xgap_analysis.models import DualEncoder
+from xgap_analysis.models import Model
 from xgap_analysis.views.encode import encode
 from xgap_analysis.views.inversion.invert import invert
 
@@ -18,7 +18,7 @@ TRIES = 200
 @pytest.mark.parametrize("kind_", ["native", "siglip"])
 @pytest.mark.parametrize("project", [True, False])
 def test_encodings_beside_an_inversion_are_right_and_raise_nothing(
-    kind_: str, project: bool, make_model: Callable[..., DualEncoder]
+    kind_: str, project: bool, make_model: Callable[..., Model]
 ) -> None:
     if (kind_, project) == ("siglip", False):
         pytest.skip("its text projection has a bias")

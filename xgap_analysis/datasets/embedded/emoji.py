@@ -15,9 +15,10 @@ from PIL import Image
 
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.paths import data_root
+from xgap_analysis.datasets.assemble import assemble
 from xgap_analysis.datasets.contents import of_values
 from xgap_analysis.datasets.dataset import Dataset
-from xgap_analysis.datasets.items import Images, Texts
+from xgap_analysis.datasets.items import Images
 
 PICTURE = 64  # pixels, both sides
 HELD_OUT_ARTISTS = ("emojione", "openmoji")
@@ -99,13 +100,13 @@ def _part(
     spoken = {c: facts["name"] if language == "en" else facts["names"].get(language) for c, facts in chosen.items()}
     place = {artist: {concept: k for k, concept in enumerate(order)} for artist, order in drawn.items()}
     sheets = {artist: _recorded(root)[f"sprites/{artist}.webp"] for artist in drawn}
-    return Dataset(
-        name=name,
-        split_name=split,
-        images=Images(image_ids, partial(_picture, root, drawn), partial(_content, sheets, place)),
-        texts=Texts(tuple(captions), tuple(captions.values())),
+    return assemble(
+        name,
+        split,
+        Images(image_ids, partial(_picture, root, drawn), partial(_content, sheets, place)),
+        texts=captions,
         labels=labels,
-        class_names={
+        classes={
             "concept": {c: words for c, words in spoken.items() if words},
             **{lv: {x: x.replace("-", " ") for x in sorted(set(labels[lv].values()))} for lv in ("subgroup", "group")},
         },

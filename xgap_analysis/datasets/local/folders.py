@@ -5,14 +5,10 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from xgap_analysis.core.errors import XgapError, notice
-from xgap_analysis.datasets.contents import of_file
 from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.datasets.images import (
     SUFFIXES,
@@ -21,12 +17,14 @@ from xgap_analysis.datasets.images import (
     is_hidden,
     is_picture,
     looks_like_image,
-    open_picture,
 )
-from xgap_analysis.datasets.local.assemble import Record, assemble, split_named
+from xgap_analysis.datasets.local.columns import find_columns
 from xgap_analysis.datasets.local.encodings import one_form, readable
-from xgap_analysis.datasets.local.pairs import find_columns, read_rows, to_records
+from xgap_analysis.datasets.local.records import Record, dataset_of, split_named
 from xgap_analysis.datasets.local.results import is_results_folder
+from xgap_analysis.datasets.local.rows import to_records
+from xgap_analysis.datasets.local.tables import columns_of, read_rows
+from xgap_analysis.datasets.stored import image_files
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # as Hugging Face's imagefolder names them
 FILE_NAME = "file_name"
@@ -88,7 +86,7 @@ def load_folder(path: Path | str, *, train_share: float = 0.0) -> Dataset:
 
     Args:
         path: the folder.
-        train_share: see `assemble`, which also says what the splits and the texts are.
+        train_share: see `dataset_of`, which also says what the splits and the texts are.
 
     Raises:
         XgapError: no such folder, no image in it, or folders that can be read in two ways.
@@ -117,15 +115,7 @@ def load_folder(path: Path | str, *, train_share: float = 0.0) -> Dataset:
         raise XgapError(f"two files of {root} have one name in two encodings; rename one of them")
     records = [replace(record, id=readable(record.id)) for record in records]
     name = readable(root.resolve().name)
-    return assemble(name, records, partial(_open, root, files), partial(_content, root, files), train_share=train_share)
-
-
-def _open(root: Path, files: Mapping[str, str], item: str) -> Image.Image:
-    return open_picture(root / files[item])
-
-
-def _content(root: Path, files: Mapping[str, str], item: str) -> str:
-    return of_file(root / files[item])
+    return dataset_of(name, records, image_files(root, files), train_share=train_share)
 
 
 def has_images(root: Path) -> bool:
@@ -300,26 +290,13 @@ def _tell_alike(root: Path, labels: Iterable[str]) -> None:
 
 def _metadata(root: Path, found: _Found) -> dict[str, Sequence[Mapping[str, Any]]]:
     """The rows of each table of metadata, by its path; one without a column `file_name` is another kind of table."""
-    rows = {}
+    rows: dict[str, Sequence[Mapping[str, Any]]] = {}
     for name in found.metadata:
-        own = _rows(root / name)
-        if own and all(FILE_NAME in row for row in own):
+        own = read_rows(root / name)
+        if all(FILE_NAME in row for row in own):
             rows[name] = own
         else:
             found.leave_out(f"tables named as metadata, without a column {FILE_NAME} that names images", name)
-    return rows
-
-
-def _rows(path: Path) -> Sequence[Mapping[str, Any]]:
-    if path.suffix != ".parquet":
-        return read_rows(path)
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        rows: list[Mapping[str, Any]] = pq.read_table(path).to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        raise XgapError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
     return rows
 
 
@@ -330,7 +307,7 @@ def _described(root: Path, found: _Found, tables: Mapping[str, Sequence[Mapping[
     missing: dict[str, list[str]] = {}
     for name, rows in tables.items():
         table, base = root / name, name.rpartition("/")[0]
-        columns = find_columns(list(dict.fromkeys(k for row in rows for k in row)), table, image=FILE_NAME)
+        columns = find_columns(columns_of(rows), table, image=FILE_NAME)
         columns.pop("id", None)  # ids are paths in the root, as those of a folder without metadata
         own, files = to_records(rows, columns, table)
         for record in own:

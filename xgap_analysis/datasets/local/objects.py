@@ -11,8 +11,10 @@ from xgap_analysis.core.cells import caption_texts, id_text, label_text
 from xgap_analysis.core.errors import XgapError, notice
 from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.datasets.images import as_rgb
-from xgap_analysis.datasets.local.assemble import Record, assemble
-from xgap_analysis.datasets.local.pairs import USUAL, cleaned
+from xgap_analysis.datasets.items import Images
+from xgap_analysis.datasets.local.columns import USUAL
+from xgap_analysis.datasets.local.records import Record, dataset_of
+from xgap_analysis.datasets.local.rows import cleaned
 
 
 class MapStyle(Protocol):
@@ -87,8 +89,8 @@ def as_dataset(
         notice(f"{sum(not texts for texts in captions)} of {n} items of {name} have no caption")
     records = [Record(*of) for of in zip(named, captions, labelled, strict=True)]
     place = {item: i for i, item in enumerate(named)}
-    opener = partial(_open, source, place)
-    return assemble(name, records, opener, digest, train_share=train_share)
+    images = Images(tuple(named), partial(_open, source, place), digest)
+    return dataset_of(name, records, images, train_share=train_share)
 
 
 def _of(name: str, read: Callable[[Any], Any], value: Any) -> Any:

@@ -11,16 +11,15 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from PIL import Image
-
 from xgap_analysis.core.cells import caption_texts, clean_text, is_missing, label_text
 from xgap_analysis.core.errors import XgapError, notice
 from xgap_analysis.datasets.contents import of_part
 from xgap_analysis.datasets.dataset import Dataset
-from xgap_analysis.datasets.images import PREFERRED, UNREAD, head_of, is_hidden, is_picture, open_picture, stand_in
-from xgap_analysis.datasets.local.assemble import Record, assemble, split_named
+from xgap_analysis.datasets.images import PREFERRED, UNREAD, head_of, is_hidden, is_picture, stand_in
+from xgap_analysis.datasets.local.columns import USUAL
 from xgap_analysis.datasets.local.encodings import decoded, one_form, readable
-from xgap_analysis.datasets.local.pairs import USUAL
+from xgap_analysis.datasets.local.records import Record, dataset_of, split_in
+from xgap_analysis.datasets.stored import stored_images
 
 TEXTS = ("txt", "caption", "json", "cls")  # with images, all that is read; pickles and the like are passed over
 MAX_TEXT = 1 << 20  # bytes
@@ -75,7 +74,7 @@ def load_shards(path: Path | str, *, train_share: float = 0.0) -> Dataset:
 
     Args:
         path: a shard, a pattern (`shards/{00000..00099}.tar`, `shards/*.tar`), or a folder of shards or of splits.
-        train_share: see `assemble`.
+        train_share: see `dataset_of`.
 
     Raises:
         XgapError: no shards, one that is missing, compressed or damaged, or no sample in them.
@@ -86,7 +85,7 @@ def load_shards(path: Path | str, *, train_share: float = 0.0) -> Dataset:
     records, places = [], {}
     for shard in shards:
         told = shard.relative_to(root).with_suffix("")
-        split = next((s for part in told.parts for w in re.split(r"[-_.]", part) if (s := split_named(w))), None)
+        split = split_in(shard.relative_to(root))
         with shard.open("rb") as file:
             for stem, parts in _samples(shard, left_out).items():
                 item = f"{readable(told.as_posix())}/{stem}"
@@ -104,14 +103,15 @@ def load_shards(path: Path | str, *, train_share: float = 0.0) -> Dataset:
     if left_out.counts:
         notice(f"in the shards of {path}: {left_out}")
     name = root.resolve().name if len(shards) > 1 else shards[0].stem
-    return assemble(name, records, partial(_open, places), partial(_content, places), train_share=train_share)
+    images = stored_images(places, partial(_stored, places), partial(_content, places))
+    return dataset_of(name, records, images, train_share=train_share)
 
 
-def _open(places: Mapping[str, Place], item: str) -> Image.Image:
+def _stored(places: Mapping[str, Place], item: str) -> bytes:
     shard, offset, size = places[item]
     with shard.open("rb") as file:
         file.seek(offset)
-        return open_picture(file.read(size))
+        return file.read(size)
 
 
 def _content(places: Mapping[str, Place], item: str) -> str:

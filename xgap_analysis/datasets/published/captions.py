@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.datasets.assemble import assemble
 from xgap_analysis.datasets.dataset import Dataset, in_splits
-from xgap_analysis.datasets.items import NO_IMAGES, Texts
-from xgap_analysis.datasets.published.files import first_folder, image_files, read_json
+from xgap_analysis.datasets.items import NO_IMAGES
+from xgap_analysis.datasets.published.files import first_folder, listed_images, read_json
 from xgap_analysis.datasets.published.protocols import Protocol
 
 LEVEL = "image"  # items answer each other when they belong to one image
@@ -78,17 +79,10 @@ def load_nocaps(name: str, protocol: Protocol, folder: Path) -> Dataset:
 
 
 def _part(name: str, split: str, base: Path | None, captioned: Captioned, file: Path) -> Dataset:
-    texts = {f"{image}#{k}": text for image, (_, captions) in captioned.items() for k, text in enumerate(captions)}
     paths = {image: path for image, (path, _) in captioned.items()}
-    images = NO_IMAGES if base is None else image_files(base, paths, str(file))
-    return Dataset(
-        name=name,
-        split_name=split,
-        images=images,
-        texts=Texts(tuple(texts), tuple(texts.values())),
-        labels={LEVEL: {i: i for i in images.ids} | {i: i.rpartition("#")[0] for i in texts}},
-        text_queries=tuple(f"{image}#0" for image, (_, captions) in captioned.items() if captions),
-    )
+    images = NO_IMAGES if base is None else listed_images(base, paths, str(file))
+    captions = {image: own for image, (_, own) in captioned.items()}
+    return assemble(name, split, images, captions=captions, labels={LEVEL: {image: image for image in captions}})
 
 
 def _text(value: Any) -> str:

@@ -7,9 +7,10 @@ from functools import partial
 from pathlib import Path
 
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.datasets.assemble import assemble
 from xgap_analysis.datasets.dataset import Dataset, in_splits
-from xgap_analysis.datasets.items import Images, Texts
-from xgap_analysis.datasets.published.files import image_files, read_json, read_rows, read_text
+from xgap_analysis.datasets.items import Images
+from xgap_analysis.datasets.published.files import listed_images, read_json, read_rows, read_text
 from xgap_analysis.datasets.published.protocols import Protocol
 
 LEVEL = "class"
@@ -97,7 +98,7 @@ def _judged(name: str, protocol: Protocol, base: Path, listed: Listed) -> Datase
     label_of = {image: label for part in listed.images.values() for image, label in part.items()}
     if len(label_of) < sum(map(len, listed.images.values())):
         raise XgapError(f"the split files of data set {name!r} list an image in two splits, or twice in one")
-    every = image_files(base, {image: image for image in label_of}, f"data set {name!r}")
+    every = listed_images(base, {image: image for image in label_of}, f"data set {name!r}")
     makers = {"test": partial(_part, name, protocol, listed, label_of, every, "test", ("test", "train"))}
     makers |= {
         s: partial(_part, name, protocol, listed, label_of, every, s, (s,)) for s in listed.images if s != "test"
@@ -114,16 +115,12 @@ def _part(
     split: str,
     members: Iterable[str],
 ) -> Dataset:
-    images = every.select(image for part in members for image in listed.images[part])
-    words = {label: words.replace("_", " ") for label, words in listed.names.items()}
-    prompts = {label: protocol.prompt.replace("{}", text) for label, text in words.items()}
-    return Dataset(
-        name=name,
-        split_name=split,
-        images=images,
-        texts=Texts(tuple(prompts), tuple(prompts.values())),  # the ids of class texts are the labels
-        labels={LEVEL: {i: label_of[i] for i in images.ids} | {label: label for label in prompts}},
-        class_names={LEVEL: words},
+    return assemble(
+        name,
+        split,
+        every.select(image for part in members for image in listed.images[part]),
+        labels={LEVEL: label_of},
+        classes={LEVEL: {label: words.replace("_", " ") for label, words in listed.names.items()}},
         image_queries=tuple(listed.images["test"]) if split == "test" else (),
         prompt=protocol.prompt,
     )

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from xgap_analysis.core.cells import clean_text, id_text, is_missing
 from xgap_analysis.core.errors import XgapError, notice
 from xgap_analysis.core.relevance import Relevance
+from xgap_analysis.datasets.assemble import assemble
 from xgap_analysis.datasets.dataset import Dataset, in_splits
-from xgap_analysis.datasets.items import NO_IMAGES, Texts
 from xgap_analysis.datasets.published.files import read_parquet
 from xgap_analysis.datasets.published.protocols import Protocol
 from xgap_analysis.datasets.published.summaries import condensed
@@ -34,12 +34,10 @@ def load_documents(name: str, protocol: Protocol, folder: Path) -> Dataset:
     queries = _texts(read_parquet(folder / "queries", ("_id", "text")), folder / "queries")
     short, how = condensed(folder, documents)
     texts = {f"query/{i}": text for i, text in queries.items()} | {f"document/{i}": t for i, t in short.items()}
-    data = Dataset(
-        name=name,
-        split_name=f"test, {how}",
-        images=NO_IMAGES,
-        texts=Texts(tuple(texts), tuple(texts.values())),
-        labels={},
+    data = assemble(
+        name,
+        f"test, {how}",
+        texts=texts,
         text_queries=tuple(f"query/{i}" for i in queries),
         judgements={LEVEL: Relevance.from_qrels(_qrels(folder, queries, documents))},
         prompt=protocol.prompt,

@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.datasets.assemble import assemble
 from xgap_analysis.datasets.dataset import Dataset, in_splits
-from xgap_analysis.datasets.items import Texts
-from xgap_analysis.datasets.published.files import first_folder, image_files
+from xgap_analysis.datasets.published.files import first_folder, listed_images
 from xgap_analysis.datasets.published.protocols import Protocol
 
 LEVEL = "animal"
@@ -33,15 +33,7 @@ def load_dogs_cats(name: str, protocol: Protocol, folder: Path) -> Dataset:
     if set(found.values()) != set(ANIMALS):
         raise XgapError(f"expected cat.0.jpg, dog.0.jpg, ... in {base} (or Cat/0.jpg, Dog/0.jpg, ...)")
     ordered = sorted(found, key=lambda path: (found[path], len(path), path))
-    images = image_files(base, {path: path for path in ordered}, str(base))
-    prompts = {animal: protocol.prompt.replace("{}", animal) for animal in ANIMALS}
-    data = Dataset(
-        name=name,
-        split_name="all",
-        images=images,
-        texts=Texts(ANIMALS, tuple(prompts.values())),
-        labels={LEVEL: found | {animal: animal for animal in ANIMALS}},
-        class_names={LEVEL: {animal: animal for animal in ANIMALS}},
-        prompt=protocol.prompt,
-    )
+    images = listed_images(base, {path: path for path in ordered}, str(base))
+    classes = {LEVEL: {animal: animal for animal in ANIMALS}}
+    data = assemble(name, "all", images, labels={LEVEL: found}, classes=classes, prompt=protocol.prompt)
     return in_splits({"test": lambda: data})

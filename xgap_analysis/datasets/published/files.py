@@ -3,16 +3,12 @@
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.datasets.contents import of_file
-from xgap_analysis.datasets.images import open_picture
 from xgap_analysis.datasets.items import Images
+from xgap_analysis.datasets.stored import image_files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,8 +90,8 @@ def first_folder(folder: Path, names: Iterable[str]) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_dir()), None)
 
 
-def image_files(base: Path, paths: Mapping[str, str], listed_in: str) -> Images:
-    """Images of a folder by id, opened as RGB when they are needed.
+def listed_images(base: Path, paths: Mapping[str, str], listed_in: str) -> Images:
+    """Images of a folder by id, all of them there; opened as the published evaluations open theirs.
 
     Args:
         base: the folder.
@@ -115,7 +111,7 @@ def image_files(base: Path, paths: Mapping[str, str], listed_in: str) -> Images:
     if lost:
         what = f"{len(lost)} of {len(paths)} images that {listed_in} lists are missing"
         raise XgapError(f"{what}: put there {base / lost[0]}")
-    return Images(tuple(paths), partial(_opened, base, dict(paths)), partial(_content, base, dict(paths)))
+    return image_files(base, dict(paths), plain=True)
 
 
 def _sizes(base: Path, parent: str) -> dict[str, int]:
@@ -126,11 +122,3 @@ def _sizes(base: Path, parent: str) -> dict[str, int]:
             return {f"{prefix}{entry.name}": entry.stat().st_size for entry in entries if entry.is_file()}
     except OSError:
         return {}
-
-
-def _opened(base: Path, paths: Mapping[str, str], item: str) -> Image.Image:
-    return open_picture(base / paths[item], plain=True)
-
-
-def _content(base: Path, paths: Mapping[str, str], item: str) -> str:
-    return of_file(base / paths[item], "plain")

@@ -8,10 +8,11 @@ from PIL import Image
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.relevance import Relevance
+from xgap_analysis.datasets.assemble import assemble
 from xgap_analysis.datasets.contents import of_values
 from xgap_analysis.datasets.dataset import Dataset, in_splits
-from xgap_analysis.datasets.items import NO_TEXTS, Images
-from xgap_analysis.datasets.published.files import image_files
+from xgap_analysis.datasets.items import Images
+from xgap_analysis.datasets.published.files import listed_images
 from xgap_analysis.datasets.published.pickles import read_plain_pickle
 from xgap_analysis.datasets.published.protocols import Protocol
 
@@ -41,7 +42,7 @@ def load_landmarks(name: str, protocol: Protocol, folder: Path) -> Dataset:
     paths = {f"query/{query}": f"jpg/{query}.jpg" for query in asking} | {
         image: f"jpg/{image}.jpg" for image in gallery
     }
-    files = image_files(folder, paths, str(file))
+    files = listed_images(folder, paths, str(file))
     judgements = {}
     for level, (wanted, left_out) in LEVELS.items():
         qrels: dict[str, dict[str, float]] = {}
@@ -59,16 +60,9 @@ def load_landmarks(name: str, protocol: Protocol, folder: Path) -> Dataset:
         whole = files.digest_of(item)
         return of_values(whole, "crop", *boxes[item]) if item in boxes else whole
 
-    data = Dataset(
-        name=name,
-        split_name="test",
-        images=Images(files.ids, opened, content),
-        texts=NO_TEXTS,
-        labels={},
-        image_queries=tuple(boxes),
-        judgements=judgements,
-        prompt=protocol.prompt,
-    )
+    images = Images(files.ids, opened, content)
+    asked = tuple(boxes)
+    data = assemble(name, "test", images, image_queries=asked, judgements=judgements, prompt=protocol.prompt)
     return in_splits({"test": lambda: data})
 
 

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.datasets.assemble import assemble
 from xgap_analysis.datasets.dataset import Dataset, in_splits
-from xgap_analysis.datasets.items import NO_IMAGES, Texts
 from xgap_analysis.datasets.published.files import read_text
 from xgap_analysis.datasets.published.protocols import Protocol
 from xgap_analysis.datasets.published.summaries import condensed
@@ -125,15 +125,9 @@ def _asked(
         raise XgapError(f"there is no text in {folder}")
     short, how = condensed(folder, texts)
     queries = {f"query/{label}": sentence for label, sentence in sentences.items()}
-    every = queries | short
-    return Dataset(
-        name=name,
-        split_name=f"{split}, {how}",
-        images=NO_IMAGES,
-        texts=Texts(tuple(every), tuple(every.values())),
-        labels={level: {f"query/{label}": label for label in sentences} | dict(label_of)},
-        text_queries=tuple(queries),
-    )
+    labels = {f"query/{label}": label for label in sentences} | dict(label_of)
+    texts = queries | short
+    return assemble(name, f"{split}, {how}", texts=texts, labels={level: labels}, text_queries=tuple(queries))
 
 
 def _files(folder: Path) -> list[str]:

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.datasets.assemble import assemble
 from xgap_analysis.datasets.dataset import Dataset, in_splits
-from xgap_analysis.datasets.items import Images, Texts
-from xgap_analysis.datasets.published.files import image_files, read_rows
+from xgap_analysis.datasets.published.files import listed_images, read_rows
 from xgap_analysis.datasets.published.protocols import Protocol
 
 
@@ -25,13 +25,14 @@ def load_cub(name: str, protocol: Protocol, folder: Path) -> Dataset:
     unknown = next((number for number in class_of.values() if number not in names), None)
     if unknown is not None:
         raise XgapError(f"{folder / 'classes.txt'} does not name class {unknown}, which images have")
-    every = image_files(folder / "images", {path: path for path in paths.values()}, str(folder / "images.txt"))
+    every = listed_images(folder / "images", {path: path for path in paths.values()}, str(folder / "images.txt"))
     words = {class_name: class_name.replace("_", " ") for class_name in names.values()}
     label_of = {path: names[class_of[number]] for number, path in paths.items()}
 
     def part(split: str, kept: tuple[str, ...]) -> Dataset:
         images = every.select(path for number, path in paths.items() if is_training[number] in kept)
-        return _named(name, protocol, split, images, {"class": label_of}, {"class": words})
+        classes = {"class": words}
+        return assemble(name, split, images, labels={"class": label_of}, classes=classes, prompt=protocol.prompt)
 
     return in_splits(
         {
@@ -59,37 +60,14 @@ def load_sop(name: str, protocol: Protocol, folder: Path) -> Dataset:
         labels["product"] |= {path: f"product-{number}" for _, number, _, path in rows}
         labels["category"] |= {path: path.split("/")[0].removesuffix("_final") for *_, path in rows}
     files = {path: path for paths in listed.values() for path in paths}
-    every = image_files(folder, files, f"{folder / 'Ebay_test.txt'} or Ebay_train.txt")
+    every = listed_images(folder, files, f"{folder / 'Ebay_test.txt'} or Ebay_train.txt")
     words = {category: category.replace("_", " ") for category in sorted(set(labels["category"].values()))}
 
     def part(split: str) -> Dataset:
-        return _named(name, protocol, split, every.select(listed[split]), labels, {"category": words})
+        images = every.select(listed[split])
+        return assemble(name, split, images, labels=labels, classes={"category": words}, prompt=protocol.prompt)
 
     return in_splits({"test": lambda: part("test"), "train": lambda: part("train")})
-
-
-def _named(
-    name: str,
-    protocol: Protocol,
-    split: str,
-    images: Images,
-    labels: dict[str, dict[str, str]],
-    words: dict[str, dict[str, str]],
-) -> Dataset:
-    """A split whose texts are the class names (their ids are the labels)."""
-    prompts = {label: protocol.prompt.replace("{}", text) for of in words.values() for label, text in of.items()}
-    return Dataset(
-        name=name,
-        split_name=split,
-        images=images,
-        texts=Texts(tuple(prompts), tuple(prompts.values())),
-        labels={
-            level: {i: of[i] for i in images.ids} | {label: label for label in words.get(level, {})}
-            for level, of in labels.items()
-        },
-        class_names=words,
-        prompt=protocol.prompt,
-    )
 
 
 def _column(file: Path) -> dict[str, str]:

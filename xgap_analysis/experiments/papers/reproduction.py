@@ -13,14 +13,14 @@ from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.experiments.papers.grids import Average, Grid, expanded, grid
 from xgap_analysis.experiments.rows import OFFICIAL
 from xgap_analysis.experiments.study import Study
-from xgap_analysis.models.tower import DualEncoder
+from xgap_analysis.models.tower import Model
 
 PUBLISHED = Path(__file__).with_name("published.csv")
 
 
 def reproduce(
     table: str,
-    models: Sequence[str | DualEncoder] | None = None,
+    models: Sequence[str | Model] | None = None,
     datasets: Sequence[str | Dataset] | None = None,
     **study: Any,
 ) -> pd.DataFrame:
@@ -59,7 +59,7 @@ def run_grid(chosen: Grid, study: Study) -> pd.DataFrame:
         study = replace(study, axes={**axes, **study.axes}, steps=None, tokens=None)
     table = study.run()
     if "of_precision" not in table:
-        brought = {model.name: model.precision for model in study.models if isinstance(model, DualEncoder)}
+        brought = {model.name: model.precision for model in study.models if isinstance(model, Model)}
         table = table.assign(of_precision=table["model"].map(brought).fillna(study.precision))
     table = with_averages(table, chosen.averages)
     differs = [f"{name} is not the paper's but {value}" for name, value in own.items() if value is not None]

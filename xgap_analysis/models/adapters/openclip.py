@@ -7,9 +7,8 @@ model's modules holds the model's lock; what comes after a pass (the way back, a
 """
 
 import contextlib
-import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -18,13 +17,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.models.adapters.absent import AbsentTower
 from xgap_analysis.models.adapters.shortcut import causal_prompt, class_token_features
 from xgap_analysis.models.captions import Tokenizer
-from xgap_analysis.models.fingerprint import architecture
+from xgap_analysis.models.fingerprint import architecture, weights_digest
 from xgap_analysis.models.locks import lock_of
 from xgap_analysis.models.precision import AUTOCAST, autocast
-from xgap_analysis.models.tower import DualEncoder
+from xgap_analysis.models.tower import Model
 
 Module = Any  # a module of open_clip; what it is made of has no static types
 
@@ -38,7 +36,7 @@ def from_open_clip(
     precision: str = "fp32",
     settings: Mapping[str, Any] | None = None,
     shortcuts: bool = True,
-) -> DualEncoder:
+) -> Model:
     """A dual encoder from an open_clip model, which is frozen and set to evaluation.
 
     Args:
@@ -47,7 +45,7 @@ def from_open_clip(
         preprocess: its transform for evaluation.
         name: what tables call it.
         precision: `"fp32"`, `"bf16"` or `"fp16"` (autocast).
-        settings: see `DualEncoder`; with `image_only` the text tower, which was never trained, is left out.
+        settings: see `Model`; with `image_only` the text tower, which was never trained, is left out.
         shortcuts: False takes the general way everywhere (to check the shortcuts, which give the same numbers).
 
     Raises:
@@ -58,19 +56,12 @@ def from_open_clip(
     model.eval().requires_grad_(False)
     bias = getattr(model, "logit_bias", None)
     settings = dict(settings or {})
-    text: TextTower | AbsentTower
-    if settings.get("image_only"):
-        text = AbsentTower(name, "text")
-        own: Callable[..., Any] = text.refuse
-    else:
-        text = TextTower(model, tokenize(["a"]).shape[1], precision, shortcuts)
-        own = Tokenizer(tokenize, name, text.words)
-    return DualEncoder(
+    towers: dict[str, Any] = {"image": ImageTower(model, preprocess, precision, shortcuts)}
+    if not settings.get("image_only"):
+        towers["text"] = TextTower(model, tokenize, name, precision, shortcuts)
+    return Model(
         name=name,
-        image=ImageTower(model, precision, shortcuts),
-        text=text,
-        tokenize=own,
-        preprocess=preprocess,
+        towers=towers,
         logit_scale=math.exp(float(model.logit_scale)),
         logit_bias=0.0 if bias is None else float(bias),
         weights_digest=weights_digest(model),
@@ -83,11 +74,18 @@ def from_open_clip(
 
 
 class ImageTower:
-    """The image tower of an open_clip model; see `Tower`."""
+    """The image tower of an open_clip model; see `Invertible`."""
 
     space = "image"
 
-    def __init__(self, model: Module, precision: str = "fp32", shortcuts: bool = True) -> None:
+    def __init__(
+        self,
+        model: Module,
+        preprocess: Callable[[Image.Image], Tensor],
+        precision: str = "fp32",
+        shortcuts: bool = True,
+    ) -> None:
+        self.preprocess = preprocess
         self._model, self._visual = model, model.visual
         self._head = _image_head(model.visual)
         self._precision, self._shortcuts = precision, shortcuts
@@ -106,9 +104,13 @@ class ImageTower:
 
     @property
     def projection(self) -> Tensor:
-        """See `Tower.projection`."""
+        """See `Invertible.projection`."""
         with lock_of(self._model):
             return self._head.weight()
+
+    def prepare(self, items: Sequence[Image.Image]) -> Tensor:
+        """Pixels `[n, 3, h, w]` of images."""
+        return torch.stack([self.preprocess(image) for image in items])
 
     def encode(self, batch: Tensor, project: bool = True) -> Tensor:
         """See `Tower.encode`."""
@@ -118,7 +120,7 @@ class ImageTower:
             return self._model.encode_image(pixels, normalize=False).float()
 
     def embed(self, batch: Tensor) -> Tensor:
-        """See `Tower.embed`."""
+        """See `Invertible.embed`."""
         with lock_of(self._model):
             made = self._patching(batch.to(_device(self._model)))
         if made.ndim == 4:
@@ -126,7 +128,7 @@ class ImageTower:
         return made
 
     def encode_tokens(self, tokens: Tensor, batch: Tensor | None = None) -> Tensor:
-        """See `Tower.encode_tokens`."""
+        """See `Invertible.encode_tokens`."""
         _check_tokens(tokens, self.length, self.width)
         tokens = tokens.to(_device(self._model))
         with lock_of(self._model), autocast(tokens.device, self._precision):
@@ -170,11 +172,25 @@ class ImageTower:
 
 
 class TextTower:
-    """The text tower of an open_clip model; see `Tower`. `length` is that of the tokenizer's ids."""
+    """The text tower of an open_clip model; see `Invertible`. `length` is that of the tokenizer's ids.
+
+    Args:
+        model: open_clip's.
+        tokenize: its tokenizer.
+        name: of the model, for warnings of captions that are cut.
+        precision, shortcuts: see `from_open_clip`.
+    """
 
     space = "text"
 
-    def __init__(self, model: Module, length: int, precision: str = "fp32", shortcuts: bool = True) -> None:
+    def __init__(
+        self,
+        model: Module,
+        tokenize: Callable[[list[str]], Tensor],
+        name: str,
+        precision: str = "fp32",
+        shortcuts: bool = True,
+    ) -> None:
         self._model = model
         self._text = model.text if hasattr(model, "text") else model  # CLIP holds the parts of its text tower itself
         table = getattr(self._text, "token_embedding", None)
@@ -183,13 +199,18 @@ class TextTower:
         self._precision, self._shortcuts = precision, shortcuts
         self.width = self._table.embedding_dim
         self.words = self._table.num_embeddings
-        self.length = length
+        self.length: int = tokenize(["a"]).shape[1]
+        self.tokenize: Callable[[Sequence[str]], Tensor] = Tokenizer(tokenize, name, self.words)
 
     @property
     def projection(self) -> Tensor:
-        """See `Tower.projection`."""
+        """See `Invertible.projection`."""
         with lock_of(self._model):
             return self._head.weight()
+
+    def prepare(self, items: Sequence[str]) -> Tensor:
+        """Token ids `[n, length]` of captions."""
+        return self.tokenize(items)
 
     def encode(self, batch: Tensor, project: bool = True) -> Tensor:
         """See `Tower.encode`."""
@@ -199,12 +220,12 @@ class TextTower:
             return self._model.encode_text(ids, normalize=False).float()
 
     def embed(self, batch: Tensor) -> Tensor:
-        """See `Tower.embed`."""
+        """See `Invertible.embed`."""
         with lock_of(self._model):
             return self._table(batch.to(_device(self._model)))
 
     def encode_tokens(self, tokens: Tensor, batch: Tensor | None = None) -> Tensor:
-        """See `Tower.encode_tokens`."""
+        """See `Invertible.encode_tokens`."""
         _check_tokens(tokens, self.length, self.width)
         if batch is None:
             raise XgapError("a text tower pools by token ids; give the ids of the prompt with the tokens")
@@ -214,7 +235,7 @@ class TextTower:
             return self._model.encode_text(ids, normalize=False).float()
 
     def shortcut(self, ids: Tensor, start: int, count: int) -> Callable[[Tensor], Tensor] | None:
-        """See `Tower`; None for a tower that is not plain and causal."""
+        """See `Invertible`; None for a tower that is not plain and causal."""
         device = _device(self._model)
         with lock_of(self._model), torch.no_grad(), autocast(device, self._precision):
             quick = causal_prompt(self._text, ids.to(device), start, count) if self._shortcuts else None
@@ -314,15 +335,6 @@ def _device(model: Module) -> torch.device:
 def _check_tokens(tokens: Tensor, length: int, width: int) -> None:
     if tokens.ndim != 3 or tokens.shape[1:] != (length, width):
         raise XgapError(f"tokens must be of shape [n, {length}, {width}], not {list(tokens.shape)}")
-
-
-def weights_digest(model: Module) -> str:
-    """SHA-256 over names, shapes and bytes of the weights: 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name}|{tensor.dtype}|{list(tensor.shape)}|".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 __all__ = ["AUTOCAST", "ImageTower", "TextTower", "autocast", "from_open_clip", "weights_digest"]

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
-from xgap_analysis.models.tower import DualEncoder
+from xgap_analysis.models.tower import Model
 from xgap_analysis.views.inversion.invert import encode_pseudo_tokens, pseudo_forward
+from xgap_analysis.views.inversion.settings import space_into
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,7 @@ class AmortisedInverter:
     @classmethod
     def fit(
         cls,
-        model: DualEncoder,
+        model: Model,
         features: Features,
         *,
         tokens: int = 1,
@@ -64,8 +65,8 @@ class AmortisedInverter:
         """
         if not len(features):
             raise XgapError("there is nothing to fit an inverter on: the features are empty")
-        side = _side_of(features.space)
-        forward, width = pseudo_forward(model, side, template, tokens), model.tower(side).width
+        side = space_into(features.space)
+        forward, width = pseudo_forward(model, side, template, tokens), model.invertible(side).width
         generator = torch.Generator().manual_seed(seed)
         with torch.inference_mode(False), torch.enable_grad():
             data = features.vectors.to(model.device).clone()
@@ -97,7 +98,7 @@ class AmortisedInverter:
             )
         return (features.vectors.cpu() @ self.weight).unflatten(1, tuple(self.bias.shape)) + self.bias
 
-    def apply(self, model: DualEncoder, features: Features) -> Features:
+    def apply(self, model: Model, features: Features) -> Features:
         """Inverted features `[n, d]`: the pseudo-tokens through the tower, ids and origin kept.
 
         Raises:
@@ -107,7 +108,7 @@ class AmortisedInverter:
             raise XgapError(
                 f"the inverter was fitted through other weights than those of model {model.name!r}; fit anew"
             )
-        side = _side_of(self.space)
+        side = space_into(self.space)
         vectors = encode_pseudo_tokens(model, self.pseudo_tokens(features), side, self.template)
         made = {"view": "amortised inversion", "model": model.name, "weights": model.weights_digest}
         about = {**made, "input": dict(features.provenance)}
@@ -138,9 +139,3 @@ class AmortisedInverter:
                 )
         except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
             raise XgapError(f"{path} holds no inverter that AmortisedInverter.save wrote ({error})") from error
-
-
-def _side_of(space: str) -> str:
-    if space not in ("image", "text"):
-        raise XgapError(f'only features of space "image" or "text" can be inverted, not of space {space!r}')
-    return "text" if space == "image" else "image"

@@ -5,9 +5,7 @@ optimised until their feature points where the given one does. OTI feeds words t
 image tower.
 """
 
-import functools
-import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,18 +14,17 @@ from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
-from xgap_analysis.core.progress import Bar
-from xgap_analysis.models.precision import AUTOCAST
+from xgap_analysis.models.fingerprint import is_known
 from xgap_analysis.models.threads import suited
-from xgap_analysis.models.tower import DualEncoder
-from xgap_analysis.store import Rows, Store, compute, entry_key, key_of
+from xgap_analysis.models.tower import Invertible, Model
+from xgap_analysis.store import Store, compute, entry_key, key_of
 from xgap_analysis.views.inversion import textual, visual
-from xgap_analysis.views.inversion.closed_form import ClosedForm
-from xgap_analysis.views.inversion.loop import InversionLoop, Optimised, check_stop, starts, unit_features
+from xgap_analysis.views.inversion.loop import unit_features
+from xgap_analysis.views.inversion.settings import NAMES, STEPS, Settings
+from xgap_analysis.views.inversion.work import Work
+from xgap_analysis.views.keeping import kept_in
 
 SHARD = 256  # items; a killed run loses at most this much work
-STEPS = {"text": 150, "image": 1000}  # by the side inverted into: OTI, OVI (the paper's configurations)
-NAMES = {"text": "oti", "image": "ovi"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +48,7 @@ class Inversion:
 
 
 def invert(
-    model: DualEncoder,
+    model: Model,
     features: Features,
     *,
     steps: int | None = None,
@@ -102,133 +99,78 @@ def invert(
     Raises:
         XgapError: features of another space or dimension, a template that does not work, or a parameter out of range.
     """
-    if features.space not in ("image", "text"):
-        raise XgapError(f'only features of space "image" or "text" can be inverted, not of space {features.space!r}')
-    side = "text" if features.space == "image" else "image"
-    steps = STEPS[side] if steps is None else steps
-    if tokens is None:
-        tokens = int(model.settings.get("ovi_tokens", 1)) if side == "image" else 1
-    wanted = sorted(set(snapshots))
-    stop = check_stop(stop)
-    _check(len(features), steps, wanted, batch_size, precision, start)
-    tower = model.tower(side)
-    prompt = textual.make_prompt(model.tokenize, template, tokens) if side == "text" else None
-    with suited(tower, 1, model.device):
-        forward = visual.pseudo_forward(tower, tokens) if prompt is None else textual.pseudo_forward(tower, prompt)
-        _check_dimensions(model, features, side, forward, tokens)
-    drawn = start == "normal"
-    made_by = {  # what determines the numbers, besides an item
-        "view": NAMES[side],
-        "fingerprint": model.fingerprint,
-        "precision": model.precision,
-        "steps": steps,
-        "tokens": tokens,
-        "lr": lr,
-        "weight_decay": weight_decay,
-        "stop": stop,
-        "loop_precision": precision,
-        **({"init_std": init_std, "seed": seed} if drawn else {"start": start}),
-        **({} if prompt is None else {"prompt": [prompt.ids.tolist(), prompt.start]}),
-    }
-    # An item is its target, and where its start is drawn from (seed, id) its id. A start that is computed from the
-    # target depends on neither.
-    items = [
-        key_of({"target": hashlib.sha256(row.numpy().tobytes()).hexdigest(), **({"id": item} if drawn else {})})
-        for item, row in zip(features.ids, features.vectors.cpu(), strict=True)
-    ]
-    # What is looked at on the way changes no number, so it is kept beside the inversion and not as a part of it.
-    between = [step for step in wanted if step < steps]
-    entries = {"whole": made_by, **{str(step): {**made_by, "snapshot": step} for step in between}}
-    width = tower.width
-
-    @functools.cache  # the Jacobian is taken once, and only where something has to be computed
-    def computed() -> ClosedForm:
-        return ClosedForm(forward, tokens, width, model.device)
-
-    def first(batch: Sequence[str], targets: Tensor) -> Tensor:
-        if start == "closed-form":
-            return computed().starts(targets)
-        return starts(batch, tokens, width, seed=seed, std=init_std).to(model.device)
-
-    bar = _Bar(f"{NAMES[side].upper()} with {model.name}", len(features), steps, progress)
-
-    descend = _WithinMemory(
-        lambda n: InversionLoop(
-            forward,
-            (n, tokens, width),
-            features.dim,
-            model.device,
-            steps=steps,
-            lr=lr,
-            weight_decay=weight_decay,
-            stop=stop,
-            precision=precision,
-        )
+    settings = Settings.of(
+        model,
+        features,
+        steps=steps,
+        tokens=tokens,
+        template=template,
+        lr=lr,
+        weight_decay=weight_decay,
+        init_std=init_std,
+        seed=seed,
+        snapshots=snapshots,
+        stop=stop,
+        start=start,
+        batch_size=batch_size,
+        precision=precision,
     )
-
-    def worker(places: Sequence[int], missing: Collection[str]) -> dict[str, Rows]:
-        lacking = [step for step in between if str(step) in missing]
-        parts = []
-        for position in range(0, len(places), batch_size):
-            batch = list(places[position : position + batch_size])
-            targets = features.vectors[batch]
-            look = functools.partial(bar.at, len(batch))
-            with suited(tower, len(batch), model.device):
-                begin = first([features.ids[place] for place in batch], targets)
-                parts.append(descend.run(begin, targets, lacking, look))
-            bar.next(len(batch))
-        whole = {
-            "pseudo_tokens": torch.cat([p.tokens for p in parts]),
-            "features": torch.cat([p.features for p in parts]),
-            "loss": torch.cat([p.loss.T for p in parts]),
-        }
-        return {
-            "whole": Rows(whole),
-            **{str(step): Rows({"features": torch.cat([p.snapshots[step] for p in parts])}) for step in lacking},
-        }
-
+    tower = model.invertible(settings.space)
+    prompt = textual.make_prompt(model.tokenize, template, settings.tokens) if settings.space == "text" else None
+    with suited(tower, 1, model.device):
+        forward = _forward(tower, settings.tokens, prompt)
+        _check_dimensions(model, features, forward, (settings.tokens, tower.width))
+    made_by = settings.made_by(model, prompt)
+    # What is looked at on the way changes no number, so it is kept beside the inversion and not as a part of it.
+    entries = {"whole": made_by, **{str(step): {**made_by, "snapshot": step} for step in settings.between}}
+    items = settings.items(features)
+    work = Work(model, tower, forward, features, settings, progress)
     found = compute(
         entries,
         items,
-        worker,
+        work.rows,
         shard_size=SHARD,
-        store=_store(store),
-        description=NAMES[side].upper(),
-        progress=False,  # the bar below counts steps: a shard of a thousand steps is too long to wait for
+        store=kept_in(store) if is_known(model) else None,
+        description=settings.name.upper(),
+        progress=False,  # the bar of the work counts steps: a shard of a thousand steps is too long to wait for
         notes={"model": model.name, "device": str(model.device), "batch_size": batch_size},
     )
-    bar.close()
-
-    def about(entry: str) -> dict[str, Any]:
-        return {
-            "model": model.name,
-            "weights": model.weights_digest,
-            "activation": model.activation,
-            **({"template": template} if side == "text" else {}),
-            **entries[entry],
-            "seed": seed,
-            "init_std": init_std,
-            "entry": entry_key(entries[entry]),
-            "input": dict(features.provenance),
-            "digest": key_of({**entries[entry], "items": items, "ids": features.ids}),
-        }
+    work.close()
+    about = {name: _about(model, features, settings, entry, items) for name, entry in entries.items()}
 
     def vectors(entry: str) -> Features:
-        return Features(
-            found[entry].tensors["features"], features.ids, side, features.origin, about(entry), features.items
-        )
+        rows = found[entry].tensors["features"]
+        return Features(rows, features.ids, tower.space, features.origin, about[entry], features.items)
 
     return Inversion(
         features=vectors("whole"),
         pseudo_tokens=found["whole"].tensors["pseudo_tokens"],
         loss=found["whole"].tensors["loss"].T.contiguous(),
-        snapshots={step: vectors(str(step) if step < steps else "whole") for step in wanted},
-        provenance=about("whole"),
+        snapshots={step: vectors(str(step) if step < settings.steps else "whole") for step in settings.snapshots},
+        provenance=about["whole"],
     )
 
 
+def _about(
+    model: Model, features: Features, settings: Settings, entry: Mapping[str, Any], items: Sequence[str]
+) -> dict[str, Any]:
+    """The provenance of what an entry holds."""
+    return {
+        "model": model.name,
+        "weights": model.weights_digest,
+        "activation": model.activation,
+        **({"template": settings.template} if settings.space == "text" else {}),
+        **entry,
+        "seed": settings.seed,
+        "init_std": settings.init_std,
+        "entry": entry_key(entry),
+        "input": dict(features.provenance),
+        "digest": key_of({**entry, "items": items, "ids": features.ids}),
+    }
+
+
 def encode_pseudo_tokens(
-    model: DualEncoder,
+    model: Model,
     tokens: Tensor,
     space: str = "text",
     template: str = "a photo of {}",
@@ -248,7 +190,7 @@ def encode_pseudo_tokens(
     Raises:
         XgapError: tokens of another shape than the tower takes, or a template that does not work.
     """
-    width = model.tower(space).width
+    width = model.invertible(space).width
     if tokens.ndim != 3 or tokens.shape[2] != width:
         raise XgapError(f"pseudo-tokens for this {space} tower are [n, r, {width}], not {list(tokens.shape)}")
     forward = pseudo_forward(model, space, template, tokens.shape[1])
@@ -256,76 +198,20 @@ def encode_pseudo_tokens(
     return torch.cat(parts).to(tokens.device)
 
 
-def pseudo_forward(model: DualEncoder, side: str, template: str, count: int) -> Callable[[Tensor], Tensor]:
-    """A function from pseudo-tokens `[n, count, width]` to features `[n, d]` of this side, not normalised."""
-    if side == "image":
-        return visual.pseudo_forward(model.image, count)
-    return textual.pseudo_forward(model.text, textual.make_prompt(model.tokenize, template, count))
+def pseudo_forward(model: Model, space: str, template: str, count: int) -> Callable[[Tensor], Tensor]:
+    """A function from pseudo-tokens `[n, count, width]` to features `[n, d]` of this space, not normalised."""
+    prompt = textual.make_prompt(model.tokenize, template, count) if space == "text" else None
+    return _forward(model.invertible(space), count, prompt)
 
 
-class _WithinMemory:
-    """Runs batches; one that does not fit the device's memory goes in halves, which changes no more than rounding.
-
-    Args:
-        make: the descent of batches of n items. The last one made serves batches of its size until another is made.
-    """
-
-    def __init__(self, make: Callable[[int], InversionLoop]) -> None:
-        self._make = functools.lru_cache(maxsize=1)(make)
-        self._fits = SHARD  # items, as far as is known
-
-    def run(
-        self, start: Tensor, targets: Tensor, snapshots: Collection[int], on_step: Callable[[int], Any] | None
-    ) -> Optimised:
-        n = len(start)
-        if n <= self._fits:
-            try:
-                return self._make(n).run(start, targets, snapshots=snapshots, on_step=on_step)
-            except torch.OutOfMemoryError:
-                if n == 1:
-                    raise
-                self._fits = n - 1
-            self._make.cache_clear()
-            if start.is_cuda:  # outside the handler, whose traceback would hold the tensors of the attempt
-                torch.cuda.empty_cache()
-        half = n // 2
-        first = self.run(start[:half], targets[:half], snapshots, None)
-        second = self.run(start[half:], targets[half:], snapshots, on_step)
-        return Optimised(
-            torch.cat([first.tokens, second.tokens]),
-            torch.cat([first.features, second.features]),
-            torch.cat([first.loss, second.loss], dim=1),
-            {step: torch.cat([first.snapshots[step], second.snapshots[step]]) for step in first.snapshots},
-        )
-
-
-def _store(store: Store | str | None) -> Store | None:
-    if isinstance(store, str):
-        if store != "default":
-            raise XgapError(f'store is a Store, "default" or None, not {store!r}')
-        return Store()
-    return store
-
-
-def _check(n: int, steps: int, snapshots: list[int], batch_size: int, precision: str, start: str) -> None:
-    if not n:
-        raise XgapError("there is nothing to invert: the features are empty")
-    if steps < 1:
-        raise XgapError(f"inversion takes at least one step, not {steps}")
-    if snapshots and not (snapshots[0] >= 0 and snapshots[-1] <= steps):
-        raise XgapError(f"snapshots are steps from 0 to {steps}, not {snapshots}")
-    if not 1 <= batch_size <= SHARD:
-        raise XgapError(f"batch_size is between 1 and {SHARD}, not {batch_size}")
-    if precision not in AUTOCAST:
-        raise XgapError(f"precision is one of {', '.join(AUTOCAST)}, not {precision!r}")
-    if start not in ("normal", "closed-form"):
-        raise XgapError(f'start is "normal" or "closed-form", not {start!r}')
+def _forward(tower: Invertible, count: int, prompt: textual.Prompt | None) -> Callable[[Tensor], Tensor]:
+    return visual.pseudo_forward(tower, count) if prompt is None else textual.pseudo_forward(tower, prompt)
 
 
 def _check_dimensions(
-    model: DualEncoder, features: Features, side: str, forward: Callable[[Tensor], Tensor], count: int
+    model: Model, features: Features, forward: Callable[[Tensor], Tensor], shape: tuple[int, int]
 ) -> None:
-    probe = unit_features(forward, torch.zeros(1, count, model.tower(side).width, device=model.device))
+    probe = unit_features(forward, torch.zeros(1, *shape, device=model.device))
     if probe.shape[1] != features.dim:
         raise XgapError(
             f"the features have {features.dim} dimensions, those of model {model.name!r} {probe.shape[1]}: they are "
@@ -333,28 +219,4 @@ def _check_dimensions(
         )
 
 
-class _Bar:
-    """One progress bar over items, moved step by step; it appears with the first batch that is computed."""
-
-    def __init__(self, description: str, n: int, steps: int, shown: bool) -> None:
-        self._description, self._n, self._steps, self._shown = description, n, steps, shown
-        self._bar: Bar | None = None
-        self._before = 0  # steps of the batches that are over
-
-    def at(self, count: int, done: int) -> None:
-        """`done` steps of the batch at work, which has `count` items, are done."""
-        if self._bar is None:
-            self._bar = Bar(total=self._n * self._steps, desc=self._description, unit="step", disable=not self._shown)
-        self._bar.update(self._before + count * done - self._bar.n)
-
-    def next(self, count: int) -> None:
-        """A batch of `count` items is over."""
-        self._before += count * self._steps
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.update(self._n * self._steps - self._bar.n)
-            self._bar.close()
-
-
-__all__ = ["Inversion", "encode_pseudo_tokens", "invert"]
+__all__ = ["NAMES", "STEPS", "Inversion", "encode_pseudo_tokens", "invert", "pseudo_forward"]

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.precision import held, home
 from xgap_analysis.models.adapters.openclip import autocast
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # AdamW's defaults, which the paper keeps
@@ -45,7 +46,8 @@ class AdamW:
     def __init__(self, tensor: Tensor, lr: float, weight_decay: float) -> None:
         self._tensor, self._lr, self._decay = tensor, lr, weight_decay
         self._mean, self._square = torch.zeros_like(tensor), torch.zeros_like(tensor)
-        self._step = torch.zeros((), dtype=torch.float64, device=tensor.device)  # there, so that a graph can count
+        # On the tensor's device, so that a graph can count.
+        self._step = torch.zeros((), dtype=torch.float64, device=home(tensor.device))
 
     def restart(self) -> None:
         """Forgets what was seen so far; the tensor may hold other values now."""
@@ -60,8 +62,8 @@ class AdamW:
         self._tensor.mul_(1 - self._lr * self._decay)
         self._mean.lerp_(gradient, 1 - BETAS[0])
         self._square.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
-        spread = self._square.sqrt().div_((1 - BETAS[1] ** self._step).sqrt()).add_(EPSILON)
-        self._tensor.sub_(self._mean / spread * (self._lr / (1 - BETAS[0] ** self._step)))
+        spread = self._square.sqrt().div_(held((1 - BETAS[1] ** self._step).sqrt(), gradient.device)).add_(EPSILON)
+        self._tensor.sub_(self._mean / spread * held(self._lr / (1 - BETAS[0] ** self._step), gradient.device))
         if active is not None and before is not None:
             self._tensor.copy_(torch.where(active[:, None, None], self._tensor, before))
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.models.tower import Tower
+from xgap_analysis.models.tower import Invertible
 
 Tokenize = Callable[[Sequence[str]], Tensor]
 WORDS = ("cat", "dog", "car", "house", "red", "one", "sun", "x", "z", "q", "k")  # some are single tokens anywhere
@@ -62,10 +62,10 @@ def make_prompt(tokenize: Tokenize, template: str, count: int) -> Prompt:
     return Prompt(torch.cat([ids[:start], ids[start].repeat(count), ids[start + 1 :]])[: len(ids)], start, count)
 
 
-def pseudo_forward(tower: Tower, prompt: Prompt) -> Callable[[Tensor], Tensor]:
+def pseudo_forward(tower: Invertible, prompt: Prompt) -> Callable[[Tensor], Tensor]:
     """A function from pseudo-tokens `[n, R, width]` in a prompt to features `[n, d]`, not normalised.
 
-    It takes the tower's shortcut where there is one (see `Tower`), which gives the same numbers.
+    It takes the tower's shortcut where there is one (see `Invertible`), which gives the same numbers.
     """
     make = getattr(tower, "shortcut", None)
     quick: Callable[[Tensor], Tensor] | None = make(prompt.ids, prompt.start, prompt.count) if make else None

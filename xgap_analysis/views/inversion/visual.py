@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.models.tower import Tower
+from xgap_analysis.models.tower import Invertible
 
 
 def expand(pseudo: Tensor, length: int) -> Tensor:
@@ -17,7 +17,7 @@ def expand(pseudo: Tensor, length: int) -> Tensor:
     return F.interpolate(pseudo.transpose(1, 2), size=length, mode="nearest").transpose(1, 2)
 
 
-def pseudo_forward(tower: Tower, count: int) -> Callable[[Tensor], Tensor]:
+def pseudo_forward(tower: Invertible, count: int) -> Callable[[Tensor], Tensor]:
     """A function from pseudo-patches `[n, P, width]` to features `[n, d]`, not normalised.
 
     They stand for the output of the patch embedding: class token and positional embedding come after them.

@@ -17,7 +17,7 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.datasets import Dataset, load_dataset
 from xgap_analysis.metrics import revisited
-from xgap_analysis.models import DualEncoder
+from xgap_analysis.models import Model
 
 from .conftest import ASKED, LANDMARKS, landmarks
 
@@ -187,7 +187,7 @@ def test_what_needs_labels_says_so(data: Dataset) -> None:
         data.words_of()
 
 
-def test_a_study_judges_each_level(data: Dataset, model: DualEncoder) -> None:
+def test_a_study_judges_each_level(data: Dataset, model: Model) -> None:
     rows = {}
     for level in ("medium", "easy", "hard"):
         with warnings.catch_warnings():

@@ -1,16 +1,17 @@
-"""From anybody's own items to a `Dataset`: what every reader of own data shares."""
+"""Records of one's own items, and the dataset in its splits that they make: what every reader of own data shares."""
 
 import hashlib
+import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-
-from PIL import Image
+from pathlib import PurePath
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.datasets.dataset import Dataset
-from xgap_analysis.datasets.items import Images, Texts
+from xgap_analysis.datasets.assemble import assemble
+from xgap_analysis.datasets.dataset import PROMPT, Dataset, in_splits
+from xgap_analysis.datasets.items import Images
 
 SPLITS = {  # what folders, columns and shards call a split, and what it is called here
     **dict.fromkeys(("train", "training"), "train"),
@@ -31,14 +32,7 @@ class Record:
     has_image: bool = True
 
 
-def assemble(
-    name: str,
-    records: Sequence[Record],
-    opener: Callable[[str], Image.Image],
-    content: str | Callable[[str], str],
-    *,
-    train_share: float = 0.0,
-) -> Dataset:
+def dataset_of(name: str, records: Sequence[Record], images: Images, *, train_share: float = 0.0) -> Dataset:
     """A data set of one's own records, whole; `.split(...)` gives its parts.
 
     Labels: level `"class"` where items are labelled; level `"pair"` (an image and its captions) where there are
@@ -53,8 +47,7 @@ def assemble(
     Args:
         name: for tables.
         records: with distinct ids.
-        opener: the picture of an id.
-        content: see `Images`.
+        images: those of the records that have one, at least.
         train_share: the share of the items that go to `train`, chosen by a hash of their ids, where there is one split.
 
     Raises:
@@ -78,16 +71,25 @@ def assemble(
     classes = sorted({r.label for r in records if r.label is not None})
     words = {label: label.replace("_", " ") for label in classes}
     captioned = any(r.captions for r in records)
-    splits: dict[str, Callable[[], Dataset]] = {}
 
     def part(split: str, chosen: Sequence[Record]) -> Dataset:
-        return _part(name, split, chosen, opener, content, words, captioned, splits)
+        there = {r.label for r in chosen if r.label is not None}
+        prompts = {} if captioned else {f"class/{label}": label for label in classes if label in there}
+        level = {r.id: r.label for r in chosen if r.label is not None}
+        return assemble(
+            name,
+            split,
+            images.select(r.id for r in chosen if r.has_image),
+            texts={item: PROMPT.replace("{}", words[label]) for item, label in prompts.items()},
+            captions={r.id: r.captions for r in chosen},
+            labels={CLASS: level | prompts, PAIR: {r.id: r.id for r in chosen} if captioned else {}},
+            classes={CLASS: words} if words else {},
+        )
 
-    splits |= {split: partial(part, split, chosen) for split, chosen in members.items()}
-    if "test" not in splits and "val" in splits:
-        splits["test"] = splits["val"]
-    splits["all"] = partial(part, "all", records)
-    return part("all", records)
+    makers = {split: partial(part, split, chosen) for split, chosen in members.items()}
+    if "test" not in makers and "val" in makers:
+        makers["test"] = makers["val"]
+    return in_splits({**makers, "all": partial(part, "all", records)}, first="all")
 
 
 def _cut(records: Sequence[Record], share: float) -> dict[str, list[Record]]:
@@ -103,47 +105,12 @@ def _cut(records: Sequence[Record], share: float) -> dict[str, list[Record]]:
     return {split: chosen for split, chosen in cut.items() if chosen}
 
 
-def _part(
-    name: str,
-    split: str,
-    records: Sequence[Record],
-    opener: Callable[[str], Image.Image],
-    content: str | Callable[[str], str],
-    words: Mapping[str, str],
-    captioned: bool,
-    splits: Mapping[str, Callable[[], Dataset]],
-) -> Dataset:
-    images = tuple(r.id for r in records if r.has_image)
-    captions: dict[str, str] = {}
-    by_class = {r.id: r.label for r in records if r.label is not None and r.has_image}
-    pairs = {r.id: r.id for r in records if r.has_image}
-    for record in records:
-        for k, caption in enumerate(record.captions):
-            item = f"{record.id}#{k}"
-            captions[item], pairs[item] = caption, record.id
-            if record.label is not None:
-                by_class[item] = record.label
-    if not captioned:
-        there = {r.label for r in records}
-        prompts = {f"class/{label}": label for label in words if label in there}
-        captions |= {item: f"a photo of {words[label]}" for item, label in prompts.items()}
-        by_class |= prompts
-    clash = next((i for i in images if i in captions), None)
-    if clash is not None:
-        raise XgapError(f"data set {name!r} has an image with the id of a text, {clash!r}; rename it")
-    several = any(len(r.captions) > 1 for r in records)
-    return Dataset(
-        name=name,
-        split_name=split,
-        images=Images(images, opener, content),
-        texts=Texts(tuple(captions), tuple(captions.values())),
-        labels={level: of for level, of in ((CLASS, by_class), (PAIR, pairs if captioned else {})) if of},
-        class_names={CLASS: words} if words else {},
-        text_queries=tuple(f"{r.id}#0" for r in records if r.captions) if several else (),
-        splits=splits,
-    )
-
-
 def split_named(word: str) -> str | None:
     """The split that a folder, a part of a file name or a cell of a table names; None where it names none."""
     return SPLITS.get(word.strip().lower())
+
+
+def split_in(path: PurePath) -> str | None:
+    """The split that a word of a path names, as in `data/train-00000-of-00002.parquet` or `val/0.tar`."""
+    words = (word for part in path.with_suffix("").parts for word in re.split(r"[-_.]", part))
+    return next((split for word in words if (split := split_named(word))), None)

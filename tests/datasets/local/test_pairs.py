@@ -15,7 +15,7 @@ from PIL import Image
 import xgap_analysis as xg
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.datasets import load_dataset
-from xgap_analysis.datasets.local.pairs import read_labels
+from xgap_analysis.datasets.local.labels import read_labels
 
 Shade = Callable[[Image.Image], int]
 

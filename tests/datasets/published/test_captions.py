@@ -9,7 +9,7 @@ import pytest
 import xgap_analysis as xg
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.datasets import load_dataset
-from xgap_analysis.models import DualEncoder
+from xgap_analysis.models import Model
 
 from .conftest import karpathy, picture
 
@@ -60,7 +60,7 @@ def test_restval_counts_as_train(root: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "images"), [("coco", "val2014"), ("flickr30k", "flickr30k-images")])
-def test_captions_alone_are_enough_for_text_retrieval(name: str, images: str, root: Path, model: DualEncoder) -> None:
+def test_captions_alone_are_enough_for_text_retrieval(name: str, images: str, root: Path, model: Model) -> None:
     shutil.rmtree(root / name / images)
     data = load_dataset(name, root)
     assert len(data.images) == 0
@@ -68,7 +68,7 @@ def test_captions_alone_are_enough_for_text_retrieval(name: str, images: str, ro
     table = xg.Study([model], [data], ["T-T", "I-I"], progress=False).run()
     main = table[table["main"]].set_index("comparison")
     assert 0 < main.loc["T-T", "value"] <= 1
-    assert f"data set '{name}'" in main.loc["I-I", "note"]
+    assert f"dataset '{name}'" in main.loc["I-I", "note"]
     assert "has no images" in main.loc["I-I", "note"]
 
 

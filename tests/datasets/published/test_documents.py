@@ -14,7 +14,7 @@ from xgap_analysis.core.features import Features
 from xgap_analysis.datasets import Dataset, load_dataset
 from xgap_analysis.datasets.published.posts import GROUPS
 from xgap_analysis.datasets.published.protocols import PROTOCOLS
-from xgap_analysis.models import DualEncoder
+from xgap_analysis.models import Model
 
 from .conftest import nano
 
@@ -247,7 +247,7 @@ def test_reviews_in_one_table(tmp_path: Path) -> None:
         load_dataset("imdb", tmp_path)
 
 
-def test_a_study_says_what_became_of_long_texts_and_groups_by_query(tmp_path: Path, model: DualEncoder) -> None:
+def test_a_study_says_what_became_of_long_texts_and_groups_by_query(tmp_path: Path, model: Model) -> None:
     nano(tmp_path, scored=True)
     data = load_dataset("nano-scifact", tmp_path)
     table = xg.Study([model], [data], ["T-T"], progress=False).run()

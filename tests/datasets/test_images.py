@@ -10,7 +10,7 @@ from PIL import Image
 
 from xgap_analysis.datasets import images as pictures
 from xgap_analysis.datasets.images import UNREADABLE, as_rgb, is_picture, open_picture
-from xgap_analysis.datasets.published.files import image_files
+from xgap_analysis.datasets.published.files import listed_images
 
 LEFT_RED = Image.new("RGB", (16, 8), "blue")
 LEFT_RED.paste("red", (0, 0, 8, 8))
@@ -55,7 +55,7 @@ def test_published_sets_are_opened_as_the_published_evaluations_do(tmp_path: Pat
     exif[0x0112] = 6
     LEFT_RED.save(tmp_path / "a.png", exif=exif)
     assert open_picture(tmp_path / "a.png").size == (8, 16)
-    files = image_files(tmp_path, {"a": "a.png"}, "a list")
+    files = listed_images(tmp_path, {"a": "a.png"}, "a list")
     with Image.open(tmp_path / "a.png") as image:
         np.testing.assert_array_equal(np.asarray(files.opener("a")), np.asarray(image.convert("RGB")))
     Image.new("L", (1, 1)).save(tmp_path / "a.eps")

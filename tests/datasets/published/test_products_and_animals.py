@@ -7,7 +7,7 @@ import pytest
 import xgap_analysis as xg
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.datasets import Dataset, load_dataset
-from xgap_analysis.models import DualEncoder
+from xgap_analysis.models import Model
 
 from .conftest import picture
 
@@ -99,7 +99,7 @@ def test_products(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", ["train/{0}.{1}.jpg", "PetImages/{2}/{1}.jpg"])
-def test_dogs_and_cats_in_both_layouts(layout: str, tmp_path: Path, model: DualEncoder) -> None:
+def test_dogs_and_cats_in_both_layouts(layout: str, tmp_path: Path, model: Model) -> None:
     for animal in ("cat", "dog"):
         for i in (0, 1, 2, 10):
             picture(tmp_path / "dogs-vs-cats" / layout.format(animal, i, animal.capitalize()))

@@ -1,0 +1,66 @@
+"""What is known by name: views, scorers and corrections, with their options. This module is heavy."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from xgap_analysis.cli.output import print_rows
+from xgap_analysis.core.calls import spelled
+from xgap_analysis.core.registry import options_of
+
+OFFERED = ("on_error", "store", "progress")  # to every view by the study, which has settings of these names
+
+
+def views() -> list[dict[str, Any]]:
+    """One row for each view: name, modality of its items, space of its features, options, what it is."""
+    from xgap_analysis.views.view import LEADING, VIEWS
+
+    rows = []
+    for name, entry in sorted(VIEWS.items()):
+        options = options_of(entry.function, LEADING)
+        own = {option: value for option, value in options.items() if option not in OFFERED}
+        about = {"modality": entry.modality, "space": entry.space, "options": own}
+        rows.append({"view": name, **about, "about": first_line(entry.function)})
+    return rows
+
+
+def scorers() -> list[dict[str, Any]]:
+    """One row for each scorer: name, what it takes (see `Scorer.takes`), options, what it is."""
+    from xgap_analysis.scoring.scorer import LEADING, SCORERS
+
+    rows = []
+    for name, function in sorted(SCORERS.items()):
+        about = {"takes": getattr(function, "takes", None), "options": options_of(function, LEADING)}
+        rows.append({"scorer": name, **about, "about": first_line(function)})
+    return rows
+
+
+def corrections() -> list[dict[str, Any]]:
+    """One row for each correction: name, options, what it is fitted on, whether it is a control, what it is."""
+    from xgap_analysis.corrections import CORRECTIONS
+    from xgap_analysis.corrections.protocol import LEADING
+
+    rows = []
+    for name, entry in sorted(CORRECTIONS.items()):
+        fitted_on = "" if name == "none" else "the model" if entry.from_model else "the fit split"
+        about = {"fitted_on": fitted_on, "transductive": entry.transductive, "control": entry.control}
+        rows.append(
+            {"correction": name, "options": options_of(entry.maker, LEADING), **about, "about": first_line(entry.maker)}
+        )
+    return rows
+
+
+def first_line(function: Callable[..., Any]) -> str:
+    """The first sentence of a docstring; a function without one has none."""
+    first_paragraph = (inspect.getdoc(function) or "").split("\n\n")[0]
+    return " ".join(first_paragraph.split())
+
+
+def print_known(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
+    """The rows as JSON, or as a table with the options as they are written."""
+    if not as_json:
+        rows = [{**row, "options": spelled("", (), row["options"])[1:-1]} for row in rows]
+        if rows and "modality" in rows[0]:
+            ours = "of its views"
+            rows = [{**row, **{part: row[part] or ours for part in ("modality", "space")}} for row in rows]
+    print_rows(rows, as_json)

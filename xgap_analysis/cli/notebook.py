@@ -1,0 +1,41 @@
+"""A notebook as the report runs it: with the parameters and the plug-ins of the command line in cells of their own."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+
+from xgap_analysis.core.errors import XgapError
+
+PARAMETERS, INJECTED = "parameters", "injected-parameters"  # tags by papermill's convention
+
+
+def read_notebook(file: Path, parameters: Mapping[str, Any], plugins: Sequence[Path] = ()) -> NotebookNode:
+    """A notebook with a first cell that runs the plug-ins, and one that sets the parameters behind its own.
+
+    Raises:
+        XgapError: a file that is no notebook, or one without a parameters cell where parameters are given.
+    """
+    try:
+        notebook = nbformat.read(file, as_version=4)
+    except (OSError, ValueError, AttributeError, nbformat.ValidationError) as error:
+        raise XgapError(f"{file} cannot be read as a notebook ({str(error).splitlines()[0]})") from error
+    if parameters:
+        tagged = [i for i, c in enumerate(notebook.cells) if is_code(c) and PARAMETERS in c.metadata.get("tags", [])]
+        if not tagged:
+            raise XgapError(f"{file} has no cell with the tag {PARAMETERS!r}, so it takes no {', '.join(parameters)}")
+        source = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
+        given = nbformat.v4.new_code_cell(source, metadata={"tags": [INJECTED]})
+        notebook.cells.insert(tagged[0] + 1, given)
+    if plugins:
+        loads = [f"load_plugin({str(plugin.expanduser().absolute())!r})" for plugin in plugins]
+        source = "\n".join(["from xgap_analysis.core.plugins import load_plugin", "", *loads[:-1], f"_ = {loads[-1]}"])
+        notebook.cells.insert(0, nbformat.v4.new_code_cell(source, metadata={"tags": [INJECTED]}))
+    return notebook
+
+
+def is_code(cell: NotebookNode) -> bool:
+    """Whether a cell has code to run."""
+    return cell.cell_type == "code" and bool(cell.source.strip())

@@ -1,0 +1,77 @@
+"""Scorers made of scorers: a weighted sum, and a second look at the best of a first."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from xgap_analysis.core.calls import Call
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.tokens import TokenFeatures
+from xgap_analysis.scoring.reductions import top
+from xgap_analysis.scoring.rows import score_rows
+from xgap_analysis.scoring.scorer import ScoreFunction, Scorer, register_scorer, scorer
+
+Part = str | Call | Scorer | ScoreFunction
+
+
+@register_scorer("sum", takes="features")
+def weighted_sum(
+    query: TokenFeatures, gallery: TokenFeatures, *parts: Part, weights: Sequence[int | float] | None = None
+) -> Float[Tensor, "b m"]:
+    """The weighted sum of the scores of several scorers: `sum(cosine, late_interaction, weights=[1, 0.5])`.
+
+    Args:
+        query, gallery: what each of the parts is given.
+        parts: scorers, by name or as they are.
+        weights: one per part; 1 each by default.
+
+    Raises:
+        XgapError: no part, or weights that do not fit.
+    """
+    if not parts:
+        raise XgapError("a sum of scorers needs at least one: sum(cosine, late_interaction)")
+    if weights is not None and len(weights) != len(parts):
+        raise XgapError(f"a sum of {len(parts)} scorers needs as many weights, not {len(weights)}")
+    total = torch.zeros(len(query), len(gallery), device=query.vectors.device)
+    for part, weight in zip(parts, weights or [1.0] * len(parts), strict=True):
+        total += float(weight) * score_rows(query, gallery, scorer(part))
+    return total
+
+
+@register_scorer("rerank", takes="features")
+def rerank(
+    query: TokenFeatures, gallery: TokenFeatures, first: Part, second: Part, *, depth: int = 100
+) -> Float[Tensor, "b m"]:
+    """The best `depth` items of each query by the first scorer, in the order of the second, before all others.
+
+    The best items have the second's scores. The others keep the first's order; where they would come before one of the
+    best, they are all moved down by as much as that takes. Scores of these and those are therefore no one scale: read
+    rankings, not values.
+
+    Args:
+        query, gallery: what both are given.
+        first: a scorer that costs little: `late_interaction(inner=mean, outer=mean)`, say.
+        second: a scorer that costs much.
+        depth: items that the second scores; all of them where the gallery has no more.
+
+    Raises:
+        XgapError: a depth below 1.
+    """
+    if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
+        raise XgapError(f"depth of rerank must be a whole number of 1 or more, not {depth!r}")
+    second = scorer(second)
+    if depth >= len(gallery):
+        return score_rows(query, gallery, second)
+    scores = score_rows(query, gallery, scorer(first))
+    best = top(scores, None, 1, depth)
+    columns = best.nonzero()[:, 1].view(len(query), depth)
+    places = columns.cpu()
+    each = torch.arange(len(query))[:, None]
+    anew = torch.cat([score_rows(query, gallery, second, rows=row, columns=places[i]) for i, row in enumerate(each)])
+    low = anew.amin(dim=1, keepdim=True)
+    behind = torch.nextafter(low, torch.full_like(low, -torch.inf))
+    highest = scores.masked_fill(best, -torch.inf).amax(dim=1, keepdim=True)
+    moved = torch.minimum(scores - (highest - behind).clamp_min(0), behind)
+    return moved.scatter(1, columns, anew)

@@ -1,0 +1,228 @@
+"""Items as a tower is to see them: what each of them is, by content, and batches, opened while others are computed.
+
+Three ways lead to a batch. Captions of a tower that says how it tokenizes are token ids at once. Items of a tower that
+says how it prepares one (`preprocess`) are prepared by the threads that open them. For any other tower they are opened
+by threads, and `prepare` makes a batch of them.
+"""
+
+import hashlib
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.progress import tell
+from xgap_analysis.datasets.images import UNREADABLE
+from xgap_analysis.datasets.items import Texts
+from xgap_analysis.models.threads import suited
+from xgap_analysis.models.tower import Model, features_of
+from xgap_analysis.store import Rows
+
+BATCH = 64  # batch boundaries are fixed inside a shard, so that a rerun gives the same bits
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Items on their way into a tower.
+
+    Args:
+        contents: the digest of each item that is there; empty where nothing says what it is.
+        rows: from places among them, their features `[m, d]` before normalisation, and why some have none.
+        lost: by id, why an item is not there.
+        made_by: what determines the numbers, besides model and item.
+    """
+
+    contents: Sequence[str]
+    rows: Callable[[Sequence[int]], Rows]
+    lost: dict[str, str] = field(default_factory=dict)
+    made_by: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Passage:
+    """How items go through the tower of their modality.
+
+    Args:
+        model: whose tower it is.
+        items: list-like, with ids and a modality.
+        on_error: `"raise"` or `"skip"` on an unreadable item.
+        project: False for the features before the tower's projection.
+    """
+
+    model: Model
+    items: Any
+    on_error: str = "raise"
+    project: bool = True
+
+    @property
+    def tower(self) -> Any:
+        """The tower of the items' modality."""
+        return self.model.tower(self.items.modality)
+
+    def features(self, batch: Any, n: int) -> Tensor:
+        """Features `[n, d]` in float32 of a batch of n items, on the device."""
+        how: dict[str, Any] = {} if self.project else {"project": False}
+        with suited(self.tower, n, self.model.device):
+            return features_of(self.tower, batch, n, self.model.device, **how)
+
+
+def source_of(way: Passage) -> Source:
+    """The items, ready to be encoded.
+
+    Raises:
+        XgapError: a modality that the model has no tower of, or an item that cannot be read.
+    """
+    if isinstance(way.items, Texts) and hasattr(way.tower, "tokenize"):
+        tokens = way.tower.tokenize(list(way.items.captions)).cpu()
+        contents = [hashlib.sha256(row.numpy().tobytes()).hexdigest() for row in tokens]  # two captions may be one
+        return Source(contents, lambda places: _of_tokens(way, tokens[places]))
+    if isinstance(way.items, Texts):
+        captions = way.items.captions
+        contents = [hashlib.sha256(caption.encode(errors="surrogatepass")).hexdigest() for caption in captions]
+        return Source(contents, lambda places: _of_opened(way, places))
+    contents, lost = _contents(way)
+    rows = [i for i, item in enumerate(way.items.ids) if item not in lost]
+    return Source(contents, lambda places: _of_opened(way, [rows[place] for place in places]), lost, _prepared_by(way))
+
+
+def _prepared_by(way: Passage) -> dict[str, Any]:
+    """What a tower makes of a fixed image: the name or text of its preprocess would not tell two functions apart."""
+    if way.items.modality != "image":
+        return {}
+    noise = np.random.default_rng(0).integers(0, 256, (48, 80, 3), dtype=np.uint8)
+    pixels = way.model.preprocess(Image.fromarray(noise))
+    return {"preprocess": hashlib.sha256(pixels.numpy().tobytes()).hexdigest()} if isinstance(pixels, Tensor) else {}
+
+
+def _contents(way: Passage) -> tuple[list[str], dict[str, str]]:
+    """Digests of the items that are there, and by id, why one is not."""
+    digest_of = getattr(way.items, "digest_of", lambda item: "")
+
+    def content(item: str) -> str | Exception:
+        try:
+            return str(digest_of(item))
+        except UNREADABLE as error:
+            return error
+
+    ids = way.items.ids
+    parts = [ids[i : i + BATCH] for i in range(0, len(ids), BATCH)]
+    with ThreadPoolExecutor(max_workers=_workers()) as pool:  # files are read
+        told = [one for part in pool.map(lambda part: [content(item) for item in part], parts) for one in part]
+    lost = {item: error for item, error in zip(ids, told, strict=True) if isinstance(error, Exception)}
+    if lost and way.on_error == "raise":
+        item, error = next(iter(lost.items()))
+        raise _unreadable(way, item, error) from error
+    return [one for one in told if isinstance(one, str)], {item: str(error) for item, error in lost.items()}
+
+
+def _unreadable(way: Passage, item: str, error: Exception) -> XgapError:
+    what = f"{way.items.modality} {item!r} cannot be read ({error})"
+    return XgapError(f'{what}; repair or remove it, or pass on_error="skip"')
+
+
+def _workers() -> int:
+    return min(16, os.cpu_count() or 1)
+
+
+def _of_tokens(way: Passage, tokens: Tensor) -> Rows:
+    with torch.inference_mode():
+        return Rows({"vectors": torch.cat([way.features(part, len(part)) for part in tokens.split(BATCH)]).cpu()})
+
+
+def _of_opened(way: Passage, rows: Sequence[int]) -> Rows:
+    """Features `[m, d]` before normalisation, and the reasons of items that could not be read."""
+    done: list[Tensor] = []
+    kept: list[bool] = []
+    errors: dict[int, Exception] = {}
+    seen = 0
+    with torch.inference_mode():
+        for batch in batches(way, rows):
+            if batch.kept:
+                done.append(way.features(batch.content, len(batch.kept)))
+            errors |= {seen + place: error for place, error in batch.failed.items()}
+            kept += batch.kept
+            seen += batch.size
+            tell(f"encode {way.items.modality}s with {way.model.name}", seen, len(rows))
+    if not done:
+        raise XgapError(f"none of {len(rows)} {way.items.modality}s could be read ({errors[0]})")
+    vectors = torch.cat(done).cpu()[torch.tensor(kept)]  # one wait for the device in a shard
+    # An error with a number is the system's (a share that is away, too many open files): the bytes may be sound.
+    passing = [place for place, error in errors.items() if getattr(error, "errno", None) is not None]
+    return Rows({"vectors": vectors}, {place: str(error) for place, error in errors.items()}, passing)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What goes through a tower at once.
+
+    Args:
+        content: as `prepare` gives it.
+        size: the number of items that it was to be of.
+        failed: by place among these, why an item could not be read.
+        kept: for each item in `content`, whether it is one, and not a stand-in for one that could not be read.
+    """
+
+    content: Any
+    size: int
+    failed: dict[int, Exception]
+    kept: list[bool]
+
+
+def batches(way: Passage, rows: Sequence[int]) -> Iterator[Batch]:
+    """Batches of the items in these rows; the next one is opened meanwhile."""
+    one: Callable[[Any], Any] = getattr(way.tower, "preprocess", lambda item: item)
+
+    def load(row: int) -> Any:
+        try:
+            return one(way.items[row])
+        except UNREADABLE as error:
+            if way.on_error == "raise":
+                raise _unreadable(way, way.items.ids[row], error) from error
+            return error
+
+    def load_all(some: Sequence[int]) -> list[Any]:
+        return [load(row) for row in some]
+
+    workers = _workers()
+
+    def submit(pool: ThreadPoolExecutor, start: int) -> list["Future[list[Any]]"]:
+        batch = rows[start : start + BATCH]
+        # One task a thread: small images are mostly Python's work, and handing its lock over for each takes time.
+        share = max(1, math.ceil(len(batch) / workers))
+        return [pool.submit(load_all, batch[i : i + share]) for i in range(0, len(batch), share)]
+
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        coming = submit(pool, 0)
+        for start in range(0, len(rows), BATCH):
+            loaded = [item for future in coming for item in future.result()]
+            coming = submit(pool, start + BATCH)
+            yield _collated(way, loaded)
+
+
+def _collated(way: Passage, loaded: Sequence[Any]) -> Batch:
+    """One batch of what the threads gave: an item, what a tower made of it, or why it could not be read."""
+    failed = {place: item for place, item in enumerate(loaded) if isinstance(item, Exception)}
+    there = [item for place, item in enumerate(loaded) if place not in failed]
+    if not hasattr(way.tower, "preprocess"):
+        return Batch(way.tower.prepare(there) if there else None, len(loaded), failed, [True] * len(there))
+    if not there and way.items.modality != "image":
+        return Batch(None, len(loaded), failed, [])
+    # A stand-in for what cannot be read keeps the sizes of batches, and so the bits of the others.
+    blank = torch.zeros_like(there[0]) if there else _blank(way.model)
+    pixels = torch.stack([blank if place in failed else item for place, item in enumerate(loaded)])
+    if way.model.device.type == "cuda" and pixels.ndim == 4:  # copied meanwhile, in the layout convolutions like
+        pixels = pixels.contiguous(memory_format=torch.channels_last).pin_memory()
+    return Batch(pixels, len(loaded), failed, [place not in failed for place in range(len(loaded))])
+
+
+def _blank(model: Model) -> Tensor:
+    """What the model sees of an empty image: a stand-in where a whole batch is unreadable."""
+    return torch.zeros_like(model.preprocess(Image.new("RGB", (64, 64))))

@@ -1,0 +1,141 @@
+"""The settings of an inversion: the paper's by default, checked, and what of them determines its numbers."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.features import Features
+from xgap_analysis.models.precision import AUTOCAST
+from xgap_analysis.models.tower import Model
+from xgap_analysis.store import key_of
+from xgap_analysis.views.inversion.loop import check_stop
+from xgap_analysis.views.inversion.textual import Prompt
+
+MOST = 256  # items in a batch
+INTO = {"image": "text", "text": "image"}  # by the space of the features: the space they are inverted into
+STEPS = {"text": 150, "image": 1000}  # by the space inverted into: OTI, OVI (the paper's configurations)
+NAMES = {"text": "oti", "image": "ovi"}
+
+
+def space_into(space: str) -> str:
+    """The space that features of a space are inverted into.
+
+    Raises:
+        XgapError: a space that nothing is inverted from.
+    """
+    if space not in INTO:
+        raise XgapError(f'only features of space "image" or "text" can be inverted, not of space {space!r}')
+    return INTO[space]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `invert` was given, with the defaults of the space inverted into.
+
+    Args:
+        space: inverted into.
+        steps, tokens, template, lr, weight_decay, init_std, seed, stop, start, batch_size, precision: see `invert`.
+        snapshots: sorted, each once.
+    """
+
+    space: str
+    steps: int
+    tokens: int
+    template: str
+    lr: float
+    weight_decay: float
+    init_std: float
+    seed: int
+    snapshots: tuple[int, ...]
+    stop: str | float
+    start: str
+    batch_size: int
+    precision: str
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        features: Features,
+        *,
+        steps: int | None,
+        tokens: int | None,
+        snapshots: Iterable[int],
+        stop: str | float,
+        **others: Any,
+    ) -> "Settings":
+        """The settings for these features.
+
+        Raises:
+            XgapError: features of another space, no features, or a parameter out of range.
+        """
+        space = space_into(features.space)
+        steps = STEPS[space] if steps is None else steps
+        if tokens is None:
+            tokens = int(model.settings.get("ovi_tokens", 1)) if space == "image" else 1
+        wanted = tuple(sorted(set(snapshots)))
+        made = cls(space=space, steps=steps, tokens=tokens, snapshots=wanted, stop=check_stop(stop), **others)
+        made._check(len(features))
+        return made
+
+    @property
+    def name(self) -> str:
+        """Of the view: `"oti"` or `"ovi"`."""
+        return NAMES[self.space]
+
+    @property
+    def drawn(self) -> bool:
+        """Whether an item's start is drawn from (seed, id)."""
+        return self.start == "normal"
+
+    @property
+    def between(self) -> tuple[int, ...]:
+        """The snapshots before the last step."""
+        return tuple(step for step in self.snapshots if step < self.steps)
+
+    def made_by(self, model: Model, prompt: Prompt | None) -> dict[str, Any]:
+        """What determines the numbers, besides an item."""
+        return {
+            "view": self.name,
+            "fingerprint": model.fingerprint,
+            "precision": model.precision,
+            "steps": self.steps,
+            "tokens": self.tokens,
+            "lr": self.lr,
+            "weight_decay": self.weight_decay,
+            "stop": self.stop,
+            "loop_precision": self.precision,
+            **({"init_std": self.init_std, "seed": self.seed} if self.drawn else {"start": self.start}),
+            **({} if prompt is None else {"prompt": [prompt.ids.tolist(), prompt.start]}),
+        }
+
+    def items(self, features: Features) -> list[str]:
+        """Digests of the items: an item is its target, and where its start is drawn from (seed, id) its id. A start
+        that is computed from the target depends on neither.
+        """
+        return [
+            key_of(
+                {"target": hashlib.sha256(row.numpy().tobytes()).hexdigest(), **({"id": item} if self.drawn else {})}
+            )
+            for item, row in zip(features.ids, features.vectors.cpu(), strict=True)
+        ]
+
+    def _check(self, n: int) -> None:
+        steps, snapshots = self.steps, list[int](self.snapshots)
+        if not n:
+            raise XgapError("there is nothing to invert: the features are empty")
+        if steps < 1:
+            raise XgapError(f"inversion takes at least one step, not {steps}")
+        if snapshots and not (snapshots[0] >= 0 and snapshots[-1] <= steps):
+            raise XgapError(f"snapshots are steps from 0 to {steps}, not {snapshots}")
+        if not 1 <= self.batch_size <= MOST:
+            raise XgapError(f"batch_size is between 1 and {MOST}, not {self.batch_size}")
+        if self.precision not in AUTOCAST:
+            raise XgapError(f"precision is one of {', '.join(AUTOCAST)}, not {self.precision!r}")
+        if self.start not in ("normal", "closed-form"):
+            raise XgapError(f'start is "normal" or "closed-form", not {self.start!r}')
+
+
+__all__ = ["INTO", "NAMES", "STEPS", "Settings", "space_into"]
