@@ -17,6 +17,7 @@ from scipy import stats
 
 import xgap_analysis as xg
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.tokens import TokenFeatures
 from xgap_analysis.datasets.pair_scores import PairScores
 from xgap_analysis.metrics import pair_scores as module
 from xgap_analysis.metrics.pair_scores import METHODS, correlation, correlation_test, pair_scores
@@ -74,6 +75,18 @@ def test_any_scorer_and_a_change_of_scores_that_sees_the_whole_gallery() -> None
     found = pair_scores(x, x, few, normalise=changed)["score"]
     assert found.tolist() == pytest.approx((2 * pair_scores(x, x, few)["score"] + 1).tolist())
     assert widths == {len(IDS)}
+
+
+def test_arrays_and_sets_of_vectors_are_scored_too() -> None:
+    x = np.random.default_rng(0).normal(size=(4, 5))
+    pairs = PairScores([0, 0, 3], [1, 3, 2], [1, 2, 3], xg.Texts(tuple("0123"), tuple("abcd")))
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    expected = [unit[a] @ unit[b] for a, b in ((0, 1), (0, 3), (3, 2))]
+    assert pair_scores(x, x, pairs)["score"].tolist() == pytest.approx(expected, abs=1e-6)
+    tokens = TokenFeatures(x, [0, 1, 2, 4], tuple("abc"), "text", "text")
+    few = PairScores("ab", "cc", [1, 2], xg.Texts(tuple("abc"), tuple("abc")))
+    found = pair_scores(tokens, tokens, few, scorer="late_interaction")["score"]
+    assert found.tolist() == pytest.approx([max(unit[a] @ unit[b] for b in (2, 3)) for a in (0, 1)], abs=1e-6)
 
 
 def test_an_item_without_a_vector_is_told() -> None:

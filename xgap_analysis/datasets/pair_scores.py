@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from xgap_analysis.core.cells import id_text
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.datasets.contents import of_values
-from xgap_analysis.datasets.items import AnyItems, Images, Texts, Vectors
+from xgap_analysis.datasets.items import AnyItems, Vectors
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ class PairScores:
             missing = [i for i in dict.fromkeys(end) if i not in known]
             if missing:
                 raise XgapError(f"{len(missing)} ids in the pairs stand for no item, the first is {missing[0]!r}")
-        if not isinstance(self.items, Texts | Images | Vectors) and self.modalities[0] == self.modalities[1]:
+        if isinstance(self.items, tuple) and self.modalities[0] == self.modalities[1]:
             raise XgapError(f"both ends of the pairs are {self.modalities[0]} items; give them as one set")
         for name, value in (("first", ends[0]), ("second", ends[1]), ("scores", scores)):
             object.__setattr__(self, name, value)
@@ -77,8 +77,8 @@ class PairScores:
     @property
     def modalities(self) -> tuple[str, str]:
         """The modality of the items of either end."""
-        first, second = map(_modality, self.item_sets)
-        return first, second
+        first, second = self.item_sets
+        return first.modality, second.modality
 
     @cached_property
     def groups(self) -> np.ndarray:
@@ -110,12 +110,6 @@ class PairScores:
         if name not in self.splits:
             raise unknown_name(f"split of {self.name}:", name, self.splits or {self.split_name: self})
         return self.splits[name]
-
-
-def _modality(items: AnyItems) -> str:
-    if isinstance(items, Vectors):
-        return items.features.origin
-    return "image" if isinstance(items, Images) else "text"
 
 
 def _content(items: AnyItems) -> str:

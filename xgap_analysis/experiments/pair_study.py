@@ -12,7 +12,6 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.progress import tell
 from xgap_analysis.corrections import Correction
 from xgap_analysis.datasets.dataset import Dataset
-from xgap_analysis.datasets.items import NO_IMAGES, NO_TEXTS, Images, Texts, Vectors
 from xgap_analysis.datasets.pair_scores import PairScores
 from xgap_analysis.experiments.axes import cells_of, settings_of
 from xgap_analysis.experiments.comparison import Comparison
@@ -24,6 +23,7 @@ from xgap_analysis.metrics.verdicts import UNTESTED, with_verdicts
 from xgap_analysis.models import Model
 from xgap_analysis.views import Precomputed
 from xgap_analysis.views.encode import provenance_of
+from xgap_analysis.views.native import native_view
 
 LEVEL = TASK = "pair-scores"
 MAIN = "spearman"
@@ -87,15 +87,7 @@ def _as_dataset(pairs: PairScores, splits: Mapping[str, Callable[[], Dataset]]) 
     """The items of the pairs, and the splits that corrections may be fitted on."""
     items = dict(zip(pairs.modalities, pairs.item_sets, strict=True))
     own = {name: partial(_as_dataset, part, {}) for name, part in pairs.splits.items()}
-    return Dataset(
-        pairs.name,
-        pairs.split_name,
-        next((of for of in items.values() if isinstance(of, Images)), NO_IMAGES),
-        next((of for of in items.values() if isinstance(of, Texts)), NO_TEXTS),
-        labels={},
-        splits={**own, **splits},
-        others={modality: of for modality, of in items.items() if isinstance(of, Vectors)},
-    )
+    return Dataset(pairs.name, pairs.split_name, items=items, splits={**own, **splits})
 
 
 def _table(evaluation: Evaluation, pairs: PairScores, cells: Sequence[Cell]) -> pd.DataFrame:
@@ -127,7 +119,7 @@ def _rows(evaluation: Evaluation, pairs: PairScores, cell: Cell, scored: dict[An
         if each is not None and each.key not in scored:
             scored[each.key] = _scores(evaluation, pairs, each)
     scores = scored[cell.key]
-    native = evaluation.view(cell.comparison.query.modality, "queries")
+    native = evaluation.view(native_view(cell.comparison.query.modality), "queries")
     where = {f"of_{key}": value for key, value in provenance_of(native).items()}
     rows = []
     for metric in METHODS:

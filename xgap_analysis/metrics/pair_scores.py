@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError, unknown_name
-from xgap_analysis.core.features import Features
+from xgap_analysis.core.tokens import AnyFeatures, ScoredLike, scored_pair
 from xgap_analysis.datasets.pair_scores import PairScores
 from xgap_analysis.metrics.significance import CELLS, Groups, PairedTest
 from xgap_analysis.scoring.blocks import ScoreNormaliser, score_blocks
@@ -40,8 +40,8 @@ class Correlation:
 
 
 def pair_scores(
-    query: Features,
-    gallery: Features,
+    query: ScoredLike,
+    gallery: ScoredLike,
     pairs: PairScores,
     *,
     scorer: str | Scorer | ScoreFunction = COSINE,
@@ -54,7 +54,8 @@ def pair_scores(
     (`OVI-T`) depends on that order.
 
     Args:
-        query: `[n, d]`, with a row for the first item of each pair.
+        query: `[n, d]`, with a row for the first item of each pair: Features, TokenFeatures, or an array, whose ids are
+            its positions.
         gallery: `[m, d]`, with a row for the second.
         pairs: which items, and people's scores.
         scorer: how a pair is scored: a name (`"cosine"`), with options or without, or a function of one block.
@@ -77,11 +78,13 @@ def pair_scores(
         >>> pair_scores(x, x, pairs)["score"].round(3).tolist()
         [0.6, 0.0]
     """
-    asked = query.select(dict.fromkeys(pairs.first))
-    searched = gallery if normalise is not None else gallery.select(dict.fromkeys(pairs.second))
-    row, column = _places(asked, pairs.first), _places(searched, pairs.second)
+    query, gallery = scored_pair(query, gallery)
+    query = query.select(dict.fromkeys(pairs.first))
+    if normalise is None:
+        gallery = gallery.select(dict.fromkeys(pairs.second))
+    row, column = _places(query, pairs.first), _places(gallery, pairs.second)
     scores = np.empty(len(pairs))
-    for start, stop, part in score_blocks(asked, searched, scorer, block=block):
+    for start, stop, part in score_blocks(query, gallery, scorer, block=block):
         here = np.flatnonzero((row >= start) & (row < stop))
         changed = part if normalise is None else normalise(part)
         scores[here] = changed.cpu().numpy()[row[here] - start, column[here]]
@@ -183,7 +186,7 @@ def correlation_test(
     return PairedTest(difference, *_limits(np.concatenate(draws), level), p_value, len(y), n_groups)
 
 
-def _places(features: Features, ids: Sequence[str]) -> Int[np.ndarray, " n"]:
+def _places(features: AnyFeatures, ids: Sequence[str]) -> Int[np.ndarray, " n"]:
     place = {item: k for k, item in enumerate(features.ids)}
     return np.array([place[item] for item in ids], dtype=np.int64)
 

@@ -198,6 +198,13 @@ def test_minus_one_is_missing_only_where_the_scale_has_no_place_for_it(
     assert len(told) == (len(kept) < len(scores))
 
 
+def test_pairs_that_name_no_split_where_others_do_are_in_all_alone(tmp_path: Path) -> None:
+    file = write(tmp_path, "a.csv", "sentence1,sentence2,score,split\na,b,1,\nc,d,2,train\ne,f,3,validation\n")
+    with pytest.warns(UserWarning, match=r"1 of 3 pairs of .* name no split; they are in the split 'all' alone"):
+        pairs = load_pair_scores(file)
+    assert (len(pairs), {name: len(part) for name, part in pairs.splits.items()}) == (3, {"train": 1, "val": 1})
+
+
 def test_equal_texts_are_one_item_wherever_they_stand(tmp_path: Path) -> None:
     rows = "a cat,a dog,1\n a cat ,a cat,5\na fox,a dog,2\nan owl,a bee,0\n"
     pairs = load_pair_scores(write(tmp_path, "a.csv", "sentence1,sentence2,score\n" + rows))
@@ -243,6 +250,8 @@ def test_what_is_not_there_or_not_text_is_told(tmp_path: Path) -> None:
         load_pair_scores(tmp_path / "none.csv")
     with pytest.raises(XgapError, match="holds no table of pairs"):
         load_pair_scores(tmp_path)
+    with pytest.raises(XgapError, match=r"a.jsonl.gz is none of the forms that are read: .csv, .*\(unpacked\)"):
+        load_pair_scores(write(tmp_path, "a.jsonl.gz", "\x1f"))
     (tmp_path / "a.csv").write_bytes("sentence1,sentence2,score\ncafé,b,1\n".encode("latin-1"))
     with pytest.raises(XgapError, match="not UTF-8 text"):
         load_pair_scores(tmp_path / "a.csv")

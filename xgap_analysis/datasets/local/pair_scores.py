@@ -124,6 +124,9 @@ def _assembled(pairs: Sequence[_Pair], path: Path, items: AnyItems | tuple[AnyIt
         return PairScores(first, second, scores, _used(items, first, second), name, split, splits)
 
     names = dict.fromkeys(p.split for p in pairs)
+    if None in names and len(names) > 1:
+        lost = sum(p.split is None for p in pairs)
+        notice(f"{lost} of {len(pairs)} pairs of {path} name no split; they are in the split 'all' alone")
     whole = part(next(iter(names)) or "all" if len(names) == 1 else "all", range(len(pairs)))
     for split in names:
         if split is not None:
@@ -205,6 +208,8 @@ def _files(path: Path) -> list[tuple[str | None, Path]]:
     Raises:
         XgapError: nothing there, several forms of one table, or several tables of one split.
     """
+    if path.is_file() and path.suffix not in (*FORMS, ".txt"):
+        raise XgapError(f"{path} is none of the forms that are read: {', '.join(FORMS)}, .txt (unpacked)")
     if path.is_file():
         return [(_split_in(path.name), path)]
     if not path.is_dir():
