@@ -12,7 +12,7 @@ names to them, a data frame). Whatever else it takes is an option: `"first-rank(
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -36,6 +36,7 @@ GIVEN = ("scorer", "normalise")  # by the pair that is measured, and no options
 MetricFunction = Callable[..., Any]  # (query, gallery, relevance, *, scorer, **options) -> one value per query
 
 
+@runtime_checkable  # so that the checker of annotations in the tests can see to it
 class Pair(Protocol):
     """Query and gallery as they are scored, such as `QueryGallery`."""
 
