@@ -212,13 +212,14 @@ def test_densities_draws_both_curves_and_their_overlap() -> None:
     assert ax.get_title() == f"I-I   overlap {overlap:.2f}"
 
 
-def test_the_curve_of_a_sweep_marks_what_was_chosen() -> None:
-    part = {"rank": [1, 2], "difference": [0.1, 0.2], "difference_low": [0.0, 0.1], "difference_high": [0.2, 0.3]}
+def test_the_curve_of_an_option_marks_what_was_chosen() -> None:
+    part = {"pca.rank": [1, 2], "difference": [0.1, 0.2], "difference_low": [0.0, 0.1], "difference_high": [0.2, 0.3]}
     frame = pd.concat([pd.DataFrame({**part, "split": name, "chosen": [False, True]}) for name in ("val", "test")])
-    frame.attrs["option"] = "rank"
+    frame.attrs["axis"] = "pca.rank"
     ax = plots.sweep_curve(frame.reset_index(drop=True))
     assert ax.get_legend_handles_labels()[1] == ["val", "test", "chosen on val"]
-    assert ax.get_xlabel() == "rank"
+    assert ax.get_xlabel() == "pca.rank"
+    assert [line.get_xdata()[0] for line in ax.lines if line.get_label() == "chosen on val"] == [2]
 
 
 def test_shares_and_occurrences_are_those_of_the_metrics() -> None:

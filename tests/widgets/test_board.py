@@ -91,19 +91,19 @@ def test_the_choice_filters_and_names_that_lack_are_told(study: xg.Study) -> Non
 
 def test_what_is_finished_stays_when_it_is_cancelled(study: xg.Study, monkeypatch: pytest.MonkeyPatch) -> None:
     board = VariantBoard(study)
-    evaluation = board._bench
+    evaluation = board._evaluation
 
-    def stop_at_the_second(model: str, *rest: Any) -> Any:
-        if model == "random-1":
+    def stop_at_the_second(chosen: Any) -> Any:
+        if chosen["models"] == ["random-1"]:
             raise Cancelled
-        return evaluation(model, *rest)
+        return evaluation(chosen)
 
-    monkeypatch.setattr(board, "_bench", stop_at_the_second)
+    monkeypatch.setattr(board, "_evaluation", stop_at_the_second)
     board.run()
     assert board.error.startswith("cancelled")
     assert set(board.table()["model"]) == {"random-0"}
     assert len(cells(board)) == 4
-    monkeypatch.setattr(board, "_bench", evaluation)
+    monkeypatch.setattr(board, "_evaluation", evaluation)
     board.run()
     assert set(board.table()["model"]) == {"random-0", "random-1"}
 

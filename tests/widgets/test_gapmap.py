@@ -24,8 +24,8 @@ def test_the_numbers_follow_the_slider(evaluation: Evaluation) -> None:
     assert gapmap.error == ""
     images, texts, classes = (evaluation.view(*of) for of in (("image", "all"), ("text", "all"), ("text", "classes")))
     assert gapmap.numbers["modality_gap"] == pytest.approx(evaluation.gaps()["modality_gap"].item())
-    asked = ["I-T", "T-I", "zero-shot"]
-    rows = xg.main_rows(xg.Study([evaluation.model], [evaluation.data], asked, progress=False).run()).set_index(
+    comparisons = ["I-T", "T-I", "zero-shot"]
+    rows = xg.main_rows(xg.Study([evaluation.model], [evaluation.data], comparisons, progress=False).run()).set_index(
         "comparison"
     )
     names = {"ap_image_to_text": "I-T", "ap_text_to_image": "T-I", "zero_shot_top1": "zero-shot"}
@@ -48,17 +48,17 @@ def test_a_selection_joins_pairs_and_computes_nothing_anew(
 ) -> None:
     gapmap = GapMap(evaluation)
     for name in ("gap_numbers", "plane_map", "move_sides"):
-        monkeypatch.setattr(f"xgap_analysis.widgets.gapmap.{name}", None)  # a call would fail
+        monkeypatch.setattr(f"xgap_analysis.plots.maps.{name}", None)  # a call would fail
     click(gapmap, 3)
     assert gapmap.error == ""
     assert gapmap.selected == ("image", "i3")
-    pairs = {gapmap._item(other) for other in gapmap._partners(3)}
+    pairs = {gapmap._scene.item(other) for other in gapmap._scene.partners(3)}
     assert pairs == {("text", "t3"), ("text", "t9")}
     strokes = gapmap._map._scatter.annotations()["annotations"]  # type: ignore[union-attr]
     assert len(strokes) == 2
     click(gapmap, 12 + 9)
     assert gapmap.selected == ("text", "t9")
-    assert {gapmap._item(other) for other in gapmap._partners(21)} == {("image", "i3"), ("image", "i9")}
+    assert {gapmap._scene.item(other) for other in gapmap._scene.partners(21)} == {("image", "i3"), ("image", "i9")}
 
 
 def test_it_is_fitted_once(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,14 +90,14 @@ def test_colours_by_modality_class_and_similarity(evaluation: Evaluation) -> Non
     assert gapmap.error == ""
     assert gapmap.selected == ("image", "i0")
     click(gapmap, 4)
-    similarity = gapmap._similarity()
+    similarity = gapmap._scene.similarity(4)
     images, texts = evaluation.view("image", "all"), evaluation.view("text", "all")
     both = np.concatenate([images.vectors.numpy(), texts.vectors.numpy()])
     np.testing.assert_allclose(similarity, both @ both[4], atol=1e-6)
     assert "cosine to i4" in gapmap._map._legend.value  # type: ignore[union-attr]
 
 
-def test_the_pointer_and_the_list_tell_what_a_point_is(evaluation: Evaluation, hostile: str) -> None:
+def test_the_pointer_and_the_list_say_what_a_point_is(evaluation: Evaluation, hostile: str) -> None:
     gapmap = GapMap(evaluation)
     plot = gapmap._map._plot  # type: ignore[union-attr]
     plot.hovering = 2
@@ -106,9 +106,9 @@ def test_the_pointer_and_the_list_tell_what_a_point_is(evaluation: Evaluation, h
     plot.hovering = 12
     assert hostile not in gapmap._about.value
     assert "&lt;img src=x" in gapmap._about.value
-    gapmap._search.value = "number 7"
-    found = dict(gapmap._list.options)
-    gapmap._list.value = found["text: a green thing number 7"]
+    gapmap._finder.field.value = "number 7"
+    found = dict(gapmap._finder.entries.options)
+    gapmap._finder.entries.value = found["text: a green thing number 7"]
     assert gapmap.selected == ("text", "t7")
     assert gapmap._map._plot.selection.tolist() == [19]  # type: ignore[union-attr]
     gapmap.select("image", "i1")
@@ -142,7 +142,7 @@ def test_mistakes_are_one_sentence(evaluation: Evaluation) -> None:
         GapMap(evaluation).select("image", "nobody")
 
 
-def test_a_data_set_without_texts_is_told_in_place(model: Any, make_dataset: Any) -> None:
+def test_a_dataset_without_texts_is_said_in_place(model: Any, make_dataset: Any) -> None:
     import dataclasses
 
     data = dataclasses.replace(make_dataset(), texts=xg.Texts([], []))

@@ -19,7 +19,7 @@ def all_html(widget: ipywidgets.Widget) -> str:
     return own + "".join(all_html(child) for child in getattr(widget, "children", ()))
 
 
-def test_its_rows_are_the_benchs_rankings(evaluation: Evaluation) -> None:
+def test_its_rows_are_the_rankings_of_the_evaluation(evaluation: Evaluation) -> None:
     explorer = NeighbourExplorer(evaluation, query="i3", k=4)
     assert explorer.error == ""
     assert list(explorer.rankings) == ["A · I-I · none", "B · OTI-I · none"]
@@ -32,18 +32,18 @@ def test_a_card_says_rank_tick_score_and_the_rank_in_the_other_row(evaluation: E
     explorer = NeighbourExplorer(evaluation, query="i3", k=12)
     first, second = explorer.rankings.values()
     elsewhere = dict(zip(second["item"], second["rank"], strict=True))
-    cards = explorer._lines[0][1].cards
+    cards = explorer._rows.lines[0][1].cards
     assert [card.item for card in cards] == list(first["item"])
     for card, row in zip(cards, first.to_dict("records"), strict=True):
         tick = "✓ " if row["hit"] else ""
         assert card.words == f"{row['rank']} {tick}{row['score']:.2f}\nB{elsewhere[row['item']]}"
     hit = [card.hit for card in cards].index(True)
-    assert "xgap-hit" in explorer._lines[0][1]._buttons[hit]._dom_classes
+    assert "xgap-hit" in explorer._rows.lines[0][1]._buttons[hit]._dom_classes
 
 
 def test_a_click_on_a_neighbour_makes_it_the_query(evaluation: Evaluation) -> None:
     explorer = NeighbourExplorer(evaluation, query="i3")
-    row = explorer._lines[0][1]
+    row = explorer._rows.lines[0][1]
     wanted = row.cards[2].item
     row._buttons[2].click()
     assert explorer.query == wanted
@@ -51,24 +51,24 @@ def test_a_click_on_a_neighbour_makes_it_the_query(evaluation: Evaluation) -> No
         explorer.rankings["A · I-I · none"]["item"].tolist()
         == evaluation.ranking(wanted, xg.COMPARISONS["I-I"])["item"].tolist()
     )
-    assert [card.item for card in explorer._strip.cards if card.chosen] in ([wanted], [])
+    assert [card.item for card in explorer._strip.row.cards if card.chosen] in ([wanted], [])
 
 
 def test_a_search_finds_by_caption_and_the_strip_turns_pages(evaluation: Evaluation) -> None:
     explorer = NeighbourExplorer(evaluation)
-    assert explorer._count.value == "1–9 of 12"
-    explorer._after.click()
-    assert explorer._count.value == "10–12 of 12"
-    explorer._search.value = "blue thing"
-    assert [card.item for card in explorer._strip.cards] == ["i2", "i8"]
-    explorer._search.value = "no such thing"
-    assert (explorer._count.value, len(explorer._strip.cards)) == ("nothing found", 0)
+    assert explorer._strip.count.value == "1–9 of 12"
+    explorer._strip.after.click()
+    assert explorer._strip.count.value == "10–12 of 12"
+    explorer._strip.field.value = "blue thing"
+    assert [card.item for card in explorer._strip.row.cards] == ["i2", "i8"]
+    explorer._strip.field.value = "no such thing"
+    assert (explorer._strip.count.value, len(explorer._strip.row.cards)) == ("nothing found", 0)
 
 
-def test_a_storm_of_events_is_one_answer(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_storm_of_events_is_one_refresh(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
     explorer = NeighbourExplorer(evaluation)
-    asked: list[int] = []
-    monkeypatch.setattr(explorer, "refresh", lambda: asked.append(explorer._k.value))
+    refreshed: list[int] = []
+    monkeypatch.setattr(explorer, "refresh", lambda: refreshed.append(explorer._k.value))
 
     async def drag() -> None:
         for k in (3, 4, 5, 6, 7, 9, 10, 11):
@@ -77,7 +77,7 @@ def test_a_storm_of_events_is_one_answer(evaluation: Evaluation, monkeypatch: py
         await asyncio.sleep(0.5)
 
     asyncio.run(drag())
-    assert asked == [11]
+    assert refreshed == [11]
     assert not explorer._k.continuous_update
 
 
@@ -131,12 +131,12 @@ def test_save_writes_figure_and_table_and_says_where(evaluation: Evaluation, xga
 def test_captions_that_try_to_be_markup_stay_text(evaluation: Evaluation, hostile: str, xgap_home: Path) -> None:
     (texts,) = xg.Study([evaluation.model], [evaluation.data], ["T-T"], progress=False).evaluations()
     explorer = NeighbourExplorer(texts, ["T-T"], query="t0")
-    explorer._search.value = "onerror"
+    explorer._strip.field.value = "onerror"
     page = all_html(explorer)
     assert hostile not in page
     assert "&lt;img src=x onerror" in page
     explorer.choose("t1")
-    tips = [button.tooltip for button in explorer._strip._buttons]  # attributes and text nodes, never markup
+    tips = [button.tooltip for button in explorer._strip.row._buttons]  # attributes and text nodes, never markup
     assert hostile in tips
     assert hostile not in all_html(explorer)
     assert len(explorer.save()) == 4  # captions are drawn as words, and are no formula
@@ -152,8 +152,9 @@ def test_mistakes_are_one_sentence_in_place(evaluation: Evaluation) -> None:
     assert explorer.error == ""
     with pytest.raises(xg.XgapError, match="same modality"):
         NeighbourExplorer(evaluation, ["I-I", "T-T"])
-    with pytest.raises(xg.XgapError, match="unknown comparison 'I-X'"):
-        NeighbourExplorer(evaluation, ["I-X"])
+    with pytest.raises(xg.XgapError, match="unknown comparison 'IX'"):
+        NeighbourExplorer(evaluation, ["IX"])
+    assert "odour" in NeighbourExplorer(evaluation, ["I-odour"]).error  # a modality, which this dataset does not have
     with pytest.raises(xg.XgapError, match="unknown correction 'centre'"):
         NeighbourExplorer(evaluation, corrections=["centre"])
 
@@ -162,5 +163,5 @@ def test_the_classes_are_neighbours_too(evaluation: Evaluation) -> None:
     explorer = NeighbourExplorer(evaluation, ["zero-shot", "OTI-T"], query="i2")
     assert explorer.error == ""
     assert set(explorer.rankings["A · zero-shot · none"]["item"]) == set(evaluation.classes.ids)
-    explorer._lines[0][1]._buttons[0].click()
-    assert "does not ask" in explorer.error
+    explorer._rows.lines[0][1]._buttons[0].click()
+    assert "not among the queries" in explorer.error

@@ -64,13 +64,13 @@ def test_errors_are_a_sentence_and_markup_in_them_is_text(evaluation: Any) -> No
     assert panel.error == ""
 
 
-def test_a_study_is_not_a_bench(evaluation: Any) -> None:
+def test_a_study_is_not_an_evaluation(evaluation: Any) -> None:
     for explorer in (widgets.NeighbourExplorer, widgets.GapMap, widgets.InversionPlayer):
         with pytest.raises(xg.XgapError, match=r"\(evaluation,\) = study.evaluations\(\)"):
             explorer(evaluation.study)
 
 
-def test_a_results_folder_that_cannot_be_written_is_told(evaluation: Any, xgap_home: Any, monkeypatch: Any) -> None:
+def test_a_results_folder_that_cannot_be_written_is_said(evaluation: Any, xgap_home: Any, monkeypatch: Any) -> None:
     (xgap_home / "file").write_text("no folder")
     monkeypatch.setenv("XGAP_RESULTS", str(xgap_home / "file"))
     panel = widgets.NeighbourExplorer(evaluation)

@@ -35,8 +35,8 @@ def test_everything_follows_the_step(evaluation: Evaluation) -> None:
         pd.testing.assert_frame_equal(shown, expected)
         assert f"step <b>{step}</b>" in player._about.value
         pictures.add(player._chart.value)
-        place = player._run.paths[player.steps.index(step), 4]  # type: ignore[union-attr]
-        np.testing.assert_allclose(place, player._run.plane.place(snapshot)[4])  # type: ignore[union-attr]
+        place = player._journey.paths[player.steps.index(step), 4]  # type: ignore[union-attr]
+        np.testing.assert_allclose(place, player._journey.plane.place(snapshot)[4])  # type: ignore[union-attr]
     assert len(pictures) == 4
     first = float(inversion.loss[0, images.ids.index("i4")])
     player._step.value = 0
@@ -56,10 +56,10 @@ def test_it_inverts_once(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
     assert len(runs) == 1
 
 
-def test_a_drag_is_one_answer(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_drag_is_one_refresh(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
     player = InversionPlayer(evaluation, STEPS)
-    asked: list[int] = []
-    monkeypatch.setattr(player, "refresh", lambda: asked.append(player.step))
+    refreshed: list[int] = []
+    monkeypatch.setattr(player, "refresh", lambda: refreshed.append(player.step))
 
     async def drag() -> None:
         for step in (0, 1, 3, 5, 3, 1):
@@ -68,14 +68,14 @@ def test_a_drag_is_one_answer(evaluation: Evaluation, monkeypatch: pytest.Monkey
         await asyncio.sleep(0.3)
 
     asyncio.run(drag())
-    assert asked == [1]
+    assert refreshed == [1]
     assert not player._step.continuous_update
 
 
-def test_texts_cross_too(evaluation: Evaluation, hostile: str, xgap_home: Path) -> None:
-    player = InversionPlayer(evaluation, STEPS, side="text", query="t0")
+def test_texts_are_inverted_too(evaluation: Evaluation, hostile: str, xgap_home: Path) -> None:
+    player = InversionPlayer(evaluation, STEPS, modality="text", query="t0")
     assert player.error == ""
-    assert player._run.inversion.features.space == "image"  # type: ignore[union-attr]
+    assert player._journey.inversion.features.space == "image"  # type: ignore[union-attr]
     assert hostile not in player._about.value
     assert len(player.save()) == 4
 
@@ -105,8 +105,8 @@ def test_cancel_ends_the_inversion_in_the_middle(evaluation: Evaluation) -> None
 
 
 def test_mistakes_are_one_sentence(evaluation: Evaluation) -> None:
-    with pytest.raises(xg.XgapError, match='side is "image"'):
-        InversionPlayer(evaluation, STEPS, side="audio")
+    with pytest.raises(xg.XgapError, match='modality is "image"'):
+        InversionPlayer(evaluation, STEPS, modality="audio")
     player = InversionPlayer(evaluation, STEPS, query="nobody")
     assert "nobody" in player.error
     assert "fault of the widget" not in player.error

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from xgap_analysis.core.calibration import Calibration
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.precision import exact
 from xgap_analysis.models.tower import features_of
 
 BATCH = 64  # prompts encoded together

@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from xgap_analysis.core.cells import id_text
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.datasets.contents import of_values
-from xgap_analysis.datasets.items import Images, Items, Texts, Vectors
+from xgap_analysis.datasets.items import AnyItems, Images, Texts, Vectors
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class PairScores:
     first: Sequence[str]
     second: Sequence[str]
     scores: np.ndarray
-    items: Items | tuple[Items, Items]
+    items: AnyItems | tuple[AnyItems, AnyItems]
     name: str = "pairs"
     split_name: str = "all"
     splits: Mapping[str, "PairScores"] = field(default_factory=dict, repr=False)
@@ -70,7 +70,7 @@ class PairScores:
         return len(self.first)
 
     @property
-    def item_sets(self) -> tuple[Items, Items]:
+    def item_sets(self) -> tuple[AnyItems, AnyItems]:
         """The items of the first end, and those of the second: often the same set."""
         return self.items if isinstance(self.items, tuple) else (self.items, self.items)
 
@@ -112,13 +112,13 @@ class PairScores:
         return self.splits[name]
 
 
-def _modality(items: Items) -> str:
+def _modality(items: AnyItems) -> str:
     if isinstance(items, Vectors):
         return items.features.origin
     return "image" if isinstance(items, Images) else "text"
 
 
-def _content(items: Items) -> str:
+def _content(items: AnyItems) -> str:
     if isinstance(items, Vectors):
         return of_values(tuple(items.ids), hashlib.sha256(items.features.vectors.cpu().numpy().tobytes()).hexdigest())
     return items.digest

@@ -58,14 +58,14 @@ def occurrences(sides: Mapping[str, tuple[Features, Features]], k: int = 10, ax:
 
 
 def sweep_curve(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """The two curves of a `sweep` with their 95 % intervals, and the value that the first split chose.
+    """The curve of an option on each of two splits, with 95 % intervals, and the value that the first split chose.
 
     Args:
-        frame: from `sweep`.
+        frame: from `chosen`; its `attrs["axis"]` names the option's column.
         ax: where to draw; a new figure by default.
     """
     ax = own_axes(ax, 6, 3)
-    option = frame.attrs["option"]
+    option = frame.attrs["axis"]
     for (colour, style, _), (split, part) in zip(line_styles(), frame.groupby("split", sort=False), strict=False):
         ax.fill_between(part[option], part["difference_low"], part["difference_high"], color=colour, alpha=0.15, lw=0)
         ax.plot(part[option], part["difference"], color=colour, ls=style, marker="o", ms=4, label=in_legend(split))

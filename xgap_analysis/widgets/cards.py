@@ -1,4 +1,4 @@
-"""Items as buttons: a picture or a caption each, so that a neighbour can be clicked or reached by keyboard."""
+"""Items as buttons: an image or a caption each, so that a neighbour can be clicked or reached by keyboard."""
 
 import secrets
 from collections.abc import Callable, Sequence
@@ -9,13 +9,13 @@ import ipywidgets
 from xgap_analysis.widgets.items import Items, shortened
 
 SHORT = 60  # characters of a caption on a card; the whole is its tooltip
-SIZES = {  # (small, a picture) -> width and height in pixels
+SIZES = {  # (small, an image) -> width and height in pixels
     (False, True): (84, 112),
     (False, False): (124, 112),
     (True, True): (76, 76),
     (True, False): (124, 76),
 }
-HINT = "<div class='xgap-hint'>✓ answers the query · B2 on a card: rank 2 in row B</div>"
+HINT = "<div class='xgap-hint'>✓ relevant to the query · B2 on a card: rank 2 in row B</div>"
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Card:
     Args:
         item: its id.
         space: `"image"`, `"text"` or `"class"`.
-        words: what stands under the picture, plain text.
-        hit: it answers the query: framed, and the words hold a tick.
+        words: what stands under the image, plain text.
+        hit: it is relevant to the query: framed, and the words hold a tick.
         chosen: it is the query itself.
     """
 
@@ -41,7 +41,7 @@ class CardRow(ipywidgets.HBox):
     """A row of cards. The buttons are made once and change what they show.
 
     Args:
-        items: pictures and words.
+        items: images and words.
         on_click: called with the card that was clicked.
         small: without a line of words.
     """

@@ -14,11 +14,15 @@ WIDTH, LABEL = "134px", "196px"
 STEPS = (-0.6, -0.2, 0.2, 0.6)  # of the largest difference on screen
 TINTS = ("#EDB84D", "#F6E0B3", "#F7F7F7", "#BBD7E8", "#7FB8DA")  # lower to higher, as in figures; black on all is read
 BASELINE, MISSING = "#FFFFFF", "#DDDDDD"
+LEGEND = (
+    "With 95 % intervals. Δ: paired difference from the baseline, p (Holm) and groups; ▲ ▼ where conclusive. † fitted "
+    "on what is evaluated."
+)
 ABOUT = ["model", "dataset", "split", "correction", "scorer"]
 
 
 class HeatTable(ipywidgets.VBox):
-    """One line for each model, data set and correction, one column for each comparison.
+    """One line for each model, dataset and correction, one column for each comparison.
 
     A cell says value and interval, then the paired difference from the baseline with ▲ or ▼ where the result is
     conclusive (see `metrics.verdict`); its tint repeats the difference. The tooltip has p, adjusted p, the number of
@@ -45,7 +49,7 @@ class HeatTable(ipywidgets.VBox):
 
     @property
     def order(self) -> list[tuple[str, ...]]:
-        """Model, data set, split and correction of each line, from top to bottom."""
+        """Model, dataset, split and correction of each line, from top to bottom."""
         return [key for key, _ in self._lines()]
 
     def sort(self, comparison: str) -> None:
@@ -55,10 +59,16 @@ class HeatTable(ipywidgets.VBox):
         self._page = 0
         self._draw()
 
+    def _about(self) -> list[str]:
+        """The columns that name a line: those of every study, and options on an axis, such as `oti.steps`."""
+        return [*ABOUT, *(name for name in self._rows if "." in name)]
+
     def _lines(self) -> list[tuple[tuple[str, ...], dict[str, dict[str, Any]]]]:
         lines: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
+        about = self._about()
         for row in self._rows.to_dict("records"):
-            lines.setdefault(tuple(str(row[name]) for name in ABOUT), {})[str(row["comparison"])] = row
+            key = tuple("" if pd.isna(row[name]) else str(row[name]) for name in about)
+            lines.setdefault(key, {})[str(row["comparison"])] = row
         listed = list(lines.items())
         if not self._sorted_by:
             return listed
@@ -79,13 +89,14 @@ class HeatTable(ipywidgets.VBox):
         bound = float(self._rows["difference"].abs().max()) if self._rows["difference"].notna().any() else 1.0
         lines = self._lines()
         first = self._page * ROWS
-        several = [name for name in ABOUT if self._rows[name].nunique() > 1] or ["model"]
+        about = self._about()
+        several = [name for name in about if self._rows[name].nunique(dropna=False) > 1] or ["model"]
         header = [self._heading("" if self._sorted_by else "order of the table", "", LABEL)]
         header[0].description = " · ".join(several)
         header += [self._heading(self._marked(name), name, WIDTH) for name in comparisons]
         drawn = [ipywidgets.HBox(header)]
         for key, cells in lines[first : first + ROWS]:
-            words = [part for name, part in zip(ABOUT, key, strict=True) if name in several]
+            words = [part for name, part in zip(about, key, strict=True) if name in several and part]
             label = ipywidgets.HTML(
                 f"<div class='xgap-row'>{'<br>'.join(map(escape, words))}</div>",
                 layout={"width": LABEL, "min_width": LABEL},
@@ -94,7 +105,10 @@ class HeatTable(ipywidgets.VBox):
         if len(lines) > ROWS:
             drawn.append(self._pages(len(lines)))
         said = "With 95 % intervals. Δ: paired difference from the baseline, p (Holm) and groups; ▲ ▼ where conclusive."
-        self.children = [*drawn, ipywidgets.HTML(f"<div class='xgap-about'>{said} † fitted on what is judged.</div>")]
+        self.children = [
+            *drawn,
+            ipywidgets.HTML(f"<div class='xgap-about'>{said} † fitted on what is evaluated.</div>"),
+        ]
 
     def _marked(self, name: str) -> str:
         return f"{name} {'▼' if self._descending else '▲'}" if name == self._sorted_by else name
@@ -108,11 +122,11 @@ class HeatTable(ipywidgets.VBox):
 
     def _cell(self, row: dict[str, Any] | None, bound: float) -> ipywidgets.Button:
         if row is None:
-            words, tint, told = "", MISSING, "not computed"
+            words, tint, tooltip = "", MISSING, "not computed"
         else:
-            words, tint, told = cell_words(row), _tint(row, bound), cell_tooltip(row)
+            words, tint, tooltip = cell_words(row), _tint(row, bound), cell_tooltip(row)
         button = ipywidgets.Button(
-            description=words, tooltip=told, style=self._styles[tint], layout=self._cell_layout, disabled=row is None
+            description=words, tooltip=tooltip, style=self._styles[tint], layout=self._cell_layout, disabled=row is None
         )
         button.add_class("xgap-cell")
         if row is not None:

@@ -21,7 +21,7 @@ class Items:
     """What an evaluation's items look like and are called.
 
     Args:
-        evaluation: the model on its data set.
+        evaluation: the model on its dataset.
 
     Raises:
         XgapError: a study instead of one of its evaluations.
@@ -30,7 +30,7 @@ class Items:
     def __init__(self, evaluation: Evaluation) -> None:
         if isinstance(evaluation, Study):
             raise XgapError(
-                "an explorer shows one model on one data set: (evaluation,) = study.evaluations(), then pass evaluation"
+                "an explorer shows one model on one dataset: (evaluation,) = study.evaluations(), then pass evaluation"
             )
         self._data = evaluation.data
         self._class_words = {label: words for of in evaluation.data.class_names.values() for label, words in of.items()}
@@ -38,7 +38,7 @@ class Items:
 
     @cached_property
     def _label(self) -> dict[str, str]:
-        """Label by item id, of the first level; empty where the data set has none."""
+        """Label by item id, of the first label set; empty where the dataset has none."""
         return dict(next(iter(self._data.labels.values()), {}))
 
     @cached_property

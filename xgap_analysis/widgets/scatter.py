@@ -1,4 +1,4 @@
-"""The embedding map: points of two sides, told apart by size and colour, with lines between some of them."""
+"""The embedding map: points of two modalities, which differ in size and colour, with lines between some of them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
@@ -17,7 +17,7 @@ class EmbeddingMap(ipywidgets.VBox):
 
     Args:
         points: `[n, 2]`.
-        sides: `"image"` or `"text"` of each point: texts are drawn larger.
+        modalities: `"image"` or `"text"` of each point: texts are drawn larger.
         extent: points `[m, 2]` that shall stay in sight whatever moves.
         on_select: called with the index of the point that was clicked, or None.
         on_hover: called with the index of the point under the pointer, or None.
@@ -27,7 +27,7 @@ class EmbeddingMap(ipywidgets.VBox):
     def __init__(
         self,
         points: np.ndarray,
-        sides: Sequence[str],
+        modalities: Sequence[str],
         extent: np.ndarray,
         on_select: Callable[[int | None], None],
         on_hover: Callable[[int | None], None] | None = None,
@@ -40,11 +40,10 @@ class EmbeddingMap(ipywidgets.VBox):
         self._scales = dict(
             zip(("x_scale", "y_scale"), map(tuple, np.stack([low - pad, high + pad], axis=1)), strict=True)
         )
-        self._sides = list(sides)
         self._scatter = Scatter(
             x=points[:, 0],
             y=points[:, 1],
-            size_by=np.array([SIZES[side] for side in sides], dtype=float),
+            size_by=np.array([SIZES[modality] for modality in modalities], dtype=float),
             size_map=[SIZES["image"], SIZES["text"]],
             size_norm=(SIZES["image"], SIZES["text"]),
             opacity=0.7,

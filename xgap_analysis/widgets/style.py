@@ -1,7 +1,7 @@
 """How the explorers look: readable at 1280 pixels, in Okabe and Ito's colours, with a visible focus."""
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#8A8A8A"
-CLASSES = (BLUE, ORANGE, GREEN, RED, "#56B4E9", "#CC79A7")  # as many classes as can be told apart
+CLASSES = (BLUE, ORANGE, GREEN, RED, "#56B4E9", "#CC79A7")  # as many classes as readers can distinguish
 SHOWN = 64  # pixels of a thumbnail on screen
 LABEL_WIDTH = "112px"
 

@@ -15,10 +15,11 @@ import numpy as np
 
 from xgap_analysis.core.cells import caption_texts, id_text, is_missing, plain
 from xgap_analysis.core.errors import XgapError, notice
-from xgap_analysis.datasets.items import Items, Texts
-from xgap_analysis.datasets.local.assemble import split_named
+from xgap_analysis.datasets.items import AnyItems, Texts
 from xgap_analysis.datasets.local.encodings import decoded
-from xgap_analysis.datasets.local.pairs import cleaned, columns_of, read_rows, row_of
+from xgap_analysis.datasets.local.records import split_named
+from xgap_analysis.datasets.local.rows import cleaned, row_of
+from xgap_analysis.datasets.local.tables import columns_of, read_rows
 from xgap_analysis.datasets.pair_scores import PairScores
 
 ENDS = (  # names that the two columns of items usually have, the likelier first
@@ -48,7 +49,7 @@ def load_pair_scores(
     second: str | None = None,
     score: str | None = None,
     split: str | None = None,
-    items: Items | tuple[Items, Items] | None = None,
+    items: AnyItems | tuple[AnyItems, AnyItems] | None = None,
 ) -> PairScores:
     r"""Pairs of texts with people's scores, from a table or a folder of tables with one for each split.
 
@@ -105,7 +106,7 @@ class _Pair:
     split: str | None
 
 
-def _assembled(pairs: Sequence[_Pair], path: Path, items: Items | tuple[Items, Items] | None) -> PairScores:
+def _assembled(pairs: Sequence[_Pair], path: Path, items: AnyItems | tuple[AnyItems, AnyItems] | None) -> PairScores:
     """Pairs as they were read, with one item for each text."""
     ends: list[tuple[str, str]] = [(str(p.first), str(p.second)) for p in pairs]
     if items is None:
@@ -131,15 +132,15 @@ def _assembled(pairs: Sequence[_Pair], path: Path, items: Items | tuple[Items, I
 
 
 def _used(
-    items: Items | tuple[Items, Items], first: Sequence[str], second: Sequence[str]
-) -> Items | tuple[Items, Items]:
+    items: AnyItems | tuple[AnyItems, AnyItems], first: Sequence[str], second: Sequence[str]
+) -> AnyItems | tuple[AnyItems, AnyItems]:
     """The items that stand in pairs."""
     if isinstance(items, tuple):
         return _of(items[0], first), _of(items[1], second)
     return _of(items, [*first, *second])
 
 
-def _of(items: Items, ids: Sequence[str]) -> Items:
+def _of(items: AnyItems, ids: Sequence[str]) -> AnyItems:
     used = set(ids)  # an id without an item is told by `PairScores`
     return items.select(i for i in items.ids if i in used)
 
