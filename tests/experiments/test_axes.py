@@ -277,3 +277,8 @@ def test_a_view_a_scorer_and_a_correction_are_plain_functions(model: Any) -> Non
     assert rows["value"]["half-half"].tolist() == pytest.approx([wanted] * 4, abs=1e-6)
     with pytest.raises(XgapError, match="a query view and a gallery view, not of 3"):
         study(("image", "image", "text"))
+    mixed = xg.view("fuse", "image", half, weight=0.2)
+    assert str(study((mixed, "T")).comparison((mixed, "T")).name) == "fuse(image, half, weight=0.2)-text"
+    evaluation = next(study("I-I", **data).evaluations())
+    assert evaluation.scores((half, half)).equals(evaluation.scores(xg.comparison((half, half))))
+    assert evaluation.scores("oti(steps=1)-image").equals(evaluation.scores(("oti(steps=1)", "I")))

@@ -75,3 +75,14 @@ def test_a_choice_is_by_one_comparison() -> None:
     two = table(**{"comparison": "OTI-I", "pca-text.rank": 8})
     with pytest.raises(XgapError, match="by one comparison, and the table has 2"):
         xg.chosen(two, "pca-text.rank")
+    models = pd.concat([table().assign(model=name) for name in ("a", "b")])
+    with pytest.raises(XgapError, match=r"several rows on split 'val'; keep one of each \['model'\]"):
+        xg.chosen(models, "pca-text.rank")
+
+
+def test_cells_without_a_value_are_not_chosen() -> None:
+    rows = table().assign(note="the rank is too high")
+    rows.loc[rows["pca-text.rank"].eq(32), "value"] = np.nan
+    assert xg.chosen(rows, "pca-text.rank")["chosen"].tolist() == [False, False, True] * 2
+    with pytest.raises(XgapError, match="could be computed on split 'val': the rank is too high"):
+        xg.chosen(rows.assign(value=np.nan), "pca-text.rank")
