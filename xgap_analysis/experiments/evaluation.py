@@ -11,11 +11,12 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.relevance import Relevance
 from xgap_analysis.corrections import Correction, FittedCorrection, QueryGallery, correction
+from xgap_analysis.corrections.protocol import Fit
 from xgap_analysis.datasets import Dataset, Texts
 from xgap_analysis.datasets.items import AnyItems
 from xgap_analysis.experiments.axes import cells_of, inversion_along
 from xgap_analysis.experiments.calibrating import calibration_for
-from xgap_analysis.experiments.comparison import Comparison
+from xgap_analysis.experiments.comparison import AnyComparison
 from xgap_analysis.experiments.gaps import gaps_of, pairs_of
 from xgap_analysis.experiments.rows import table_of
 from xgap_analysis.metrics import nearest_items, retrieval, zero_shot
@@ -136,7 +137,7 @@ class Evaluation:
         context = {name: value for name, value in self.context(self._seed(seed)).items() if name != "on_error"}
         return invert(self.model, native, snapshots=snapshots, **{**context, **options})
 
-    def fitted(self, by: str | Correction) -> FittedCorrection:
+    def fitted(self, by: str | Correction | Fit) -> FittedCorrection:
         """A correction, fitted on the calibration split.
 
         Raises:
@@ -150,8 +151,8 @@ class Evaluation:
 
     def pair(
         self,
-        comparison: str | Comparison,
-        by: str | Correction = "none",
+        comparison: AnyComparison,
+        by: str | Correction | Fit = "none",
         scorer: AnyScorer = COSINE,
         seed: int | None = None,
     ) -> QueryGallery:
@@ -188,8 +189,8 @@ class Evaluation:
 
     def scores(
         self,
-        comparison: str | Comparison,
-        by: str | Correction = "none",
+        comparison: AnyComparison,
+        by: str | Correction | Fit = "none",
         scorer: AnyScorer = COSINE,
         seed: int | None = None,
     ) -> pd.DataFrame:
@@ -204,8 +205,8 @@ class Evaluation:
     def ranking(
         self,
         query_id: str,
-        comparison: str | Comparison,
-        by: str | Correction = "none",
+        comparison: AnyComparison,
+        by: str | Correction | Fit = "none",
         k: int = 8,
         seed: int | None = None,
         scorer: AnyScorer = COSINE,
