@@ -17,7 +17,7 @@ from nbformat import NotebookNode
 from PIL import Image
 
 from xgap_analysis import cli
-from xgap_analysis.cli import page
+from xgap_analysis.cli import page as page_module
 from xgap_analysis.cli.page import Report, find_notebooks, make_report, render
 from xgap_analysis.core.errors import XgapError
 
@@ -161,7 +161,7 @@ def test_the_command_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_what_is_no_notebook_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(page, "__file__", str(tmp_path / "installed" / "report.py"))
+    monkeypatch.setattr(page_module, "__file__", str(tmp_path / "installed" / "report.py"))
     with pytest.raises(XgapError, match="no notebooks here"):
         find_notebooks()
     mine = write_notebook(tmp_path / "notebooks" / "b.ipynb", code("1"))
@@ -193,7 +193,7 @@ def test_an_interruption_ends_the_kernel_and_exits_with_130(tmp_path: Path) -> N
     started = tmp_path / "started"
     source = f"import os, time; open({str(started)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
     notebook = write_notebook(tmp_path / "long.ipynb", code(source))
-    root = Path(report.__file__).parent.parent
+    root = Path(page_module.__file__).parent.parent.parent
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))}
     command = "import sys; from xgap_analysis.cli import main; sys.exit(main())"
     process = subprocess.Popen(

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from xgap_analysis.datasets import images as pictures
-from xgap_analysis.datasets.images import UNREADABLE, as_rgb, is_picture, open_picture
+from xgap_analysis.datasets.images import UNREADABLE, as_rgb, is_picture, looks_like_image, open_picture
 from xgap_analysis.datasets.published.files import listed_images
 
 LEFT_RED = Image.new("RGB", (16, 8), "blue")
@@ -176,3 +176,11 @@ def test_an_image_of_too_many_pixels_is_refused_also_when_it_was_opened_elsewher
     monkeypatch.setattr(pictures, "MAX_PIXELS", 15)
     with pytest.raises(UNREADABLE, match="4 x 4 pixels are more than the 15"):
         as_rgb(Image.new("L", (4, 4)))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP"])
+def test_an_image_is_known_by_how_it_begins(kind: str, tmp_path: Path) -> None:
+    LEFT_RED.save(tmp_path / "a", kind)
+    begin = (tmp_path / "a").read_bytes()[:64]
+    assert looks_like_image(begin, brief=True)
+    assert looks_like_image(begin) is (kind != "BMP")  # two letters are too few where any file may lie

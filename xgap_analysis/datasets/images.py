@@ -1,4 +1,7 @@
-"""The one way a picture is opened: upright, as RGB, within a limit of pixels, by an allow-list of decoders."""
+"""The one way an image is opened: upright, as RGB, within a limit of pixels, by an allow-list of decoders.
+
+Published sets alone are opened `plain`, as the published evaluations open theirs: neither turned nor laid on white.
+"""
 
 import io
 import struct

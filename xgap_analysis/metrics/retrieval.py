@@ -1,4 +1,4 @@
-"""Retrieval: full rankings of a gallery by cosine similarity, read one block of queries at a time."""
+"""Retrieval: full rankings of a gallery by a scorer, read one block of queries at a time."""
 
 import contextlib
 import warnings
