@@ -15,13 +15,13 @@ import torch
 from PIL import Image
 
 import xgap_analysis as xg
-from xgap_analysis.experiments.study import Bench
+from xgap_analysis.experiments.evaluation import Evaluation
 from xgap_analysis.widgets import GapMap, NeighbourExplorer
 
 ITEMS, DIMENSIONS, LABELS, GESTURES = 5000, 512, 1000, 40  # items a side
 
 
-def world() -> Bench:
+def world() -> Evaluation:
     """Five thousand images and captions of a thousand labels, as clusters on two sides of a gap."""
     draw = torch.Generator().manual_seed(0)
     centres = torch.randn(LABELS, DIMENSIONS, generator=draw)
@@ -44,9 +44,11 @@ def world() -> Bench:
         class_names={"cluster": {str(k): f"cluster {k}" for k in range(LABELS)}},
     )
     model = xg.load_model("tiny-untrained", device="cpu")  # it encodes nothing: every view is there
-    (bench,) = xg.Study([model], [data], ["I-I"], progress=False).benches()
-    bench._views |= {("image", "all", 0): images, ("text", "all", 0): texts, ("text", "classes", 0): classes}
-    return bench
+    (evaluation,) = xg.Study([model], [data], ["I-I"], progress=False).evaluations()
+    native = {"image": xg.view("image"), "text": xg.view("text")}
+    features = {("image", "all"): images, ("text", "all"): texts, ("text", "classes"): classes}
+    evaluation._views |= {(native[modality], part, None): of for (modality, part), of in features.items()}
+    return evaluation
 
 
 def timed(name: str, gesture: Callable[[int], object], times: int = GESTURES) -> dict[str, object]:
@@ -61,11 +63,11 @@ def timed(name: str, gesture: Callable[[int], object], times: int = GESTURES) ->
 
 def main() -> None:
     """Prints one line of JSON for each gesture."""
-    bench = world()
+    evaluation = world()
     points = np.random.default_rng(0).integers(0, 2 * ITEMS, 4 * GESTURES)
 
     start = time.perf_counter()
-    gapmap = GapMap(bench)
+    gapmap = GapMap(evaluation)
     print(json.dumps({"gesture": "make the map", "ms": round(1000 * (time.perf_counter() - start), 1)}))
     assert gapmap._map is not None, gapmap.error
     plot = gapmap._map._plot
@@ -85,7 +87,7 @@ def main() -> None:
     print(json.dumps(timed("select one, coloured by similarity", lambda k: click(GESTURES + k))))
     gapmap._colour.value = "modality"
     print(json.dumps(timed("move the sides (retrieval and zero-shot included)", slide, 10)))
-    explorer = NeighbourExplorer(bench, ["I-I"])
+    explorer = NeighbourExplorer(evaluation, ["I-I"])
     assert explorer.error == ""
     print(
         json.dumps(

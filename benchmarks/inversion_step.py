@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.timing import in_turns, matrix_rate, operations
 from xgap_analysis.models import from_open_clip
-from xgap_analysis.views.inversion.loop import Descent, starts, unit_features
+from xgap_analysis.views.inversion.loop import InversionLoop, starts, unit_features
 from xgap_analysis.views.inversion.textual import make_prompt
 from xgap_analysis.views.inversion.textual import pseudo_forward as textual_forward
 from xgap_analysis.views.inversion.visual import pseudo_forward as visual_forward
@@ -82,11 +82,11 @@ def _end_at(steps: int) -> Callable[[int], None]:
     return look
 
 
-def descent_of(ours: Any, start: Tensor, targets: Tensor, steps: int, precision: str = "fp32") -> Descent:
+def loop_of(ours: Any, start: Tensor, targets: Tensor, steps: int, precision: str = "fp32") -> InversionLoop:
     """Our loop, with what it needs for batches of this size."""
     n, tokens, width = start.shape
     options = {"steps": steps, "lr": LR, "weight_decay": DECAY, "precision": precision}
-    return Descent(ours, (n, tokens, width), targets.shape[1], start.device, **options)
+    return InversionLoop(ours, (n, tokens, width), targets.shape[1], start.device, **options)
 
 
 def measure(architecture: str, batches: list[int], device: torch.device, quick: bool) -> Iterator[dict[str, Any]]:
@@ -107,13 +107,13 @@ def measure(architecture: str, batches: list[int], device: torch.device, quick: 
         targets = unit_features(ours, torch.randn(batch, 1, width, generator=generator).to(device))
         steps = 8 if name == "OTI" and not quick else 1
 
-        descent = descent_of(ours, start, targets, steps)
+        loop = loop_of(ours, start, targets, steps)
 
         def run_ours(
-            steps: int = steps, descent: Descent = descent, start: Tensor = start, targets: Tensor = targets
+            steps: int = steps, loop: InversionLoop = loop, start: Tensor = start, targets: Tensor = targets
         ) -> None:
             with contextlib.suppress(Enough):
-                descent.run(start, targets, on_step=_end_at(steps))
+                loop.run(start, targets, on_step=_end_at(steps))
 
         def run_plain(plain: Any = plain, start: Tensor = start, targets: Tensor = targets) -> Any:
             return plain_loop(plain, start, targets, 1)
@@ -145,7 +145,7 @@ def _curves(ways: dict[str, Any], model: Any, device: torch.device) -> Iterator[
     start = starts(["a"], 1, model.text.width, seed=0, std=0.02).to(device)
     generator = torch.Generator().manual_seed(1)
     targets = unit_features(ours, torch.randn(1, 1, model.text.width, generator=generator).to(device))
-    found = descent_of(ours, start, targets, 150).run(start, targets).loss
+    found = loop_of(ours, start, targets, 150).run(start, targets).loss
     expected = torch.stack(plain_loop(plain, start, targets, 150))
     worst = float((found - expected).abs().max())
     yield {"figure": "OTI loss curve, 150 steps", "model": model.name, "batch": 1, "curve_difference": worst}
@@ -158,7 +158,7 @@ def _precision(ours: Any, width: int, batch: int, device: torch.device) -> Itera
     targets = unit_features(ours, torch.randn(batch, 1, width, generator=generator).to(device))
 
     def run(precision: str, steps: int = 1) -> Any:
-        return descent_of(ours, start, targets, steps, precision).run(start, targets)
+        return loop_of(ours, start, targets, steps, precision).run(start, targets)
 
     features = [run(precision, 4).features for precision in ("fp32", "bf16")]
     pair = in_turns(lambda: run("fp32"), lambda: run("bf16"), 1)

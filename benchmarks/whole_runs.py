@@ -9,7 +9,7 @@ import open_clip
 import torch
 from torch import Tensor
 
-from benchmarks.inversion_step import descent_of, word_ids
+from benchmarks.inversion_step import loop_of, word_ids
 from benchmarks.timing import matrix_rate, operations, seconds
 from xgap_analysis.models import from_open_clip
 from xgap_analysis.views.inversion.invert import STEPS, pseudo_forward
@@ -47,7 +47,7 @@ def _inversion(
     rounds = math.ceil(QUERIES / batch) if side == "text" and not quick else 1
     exact = None
     for precision in ("fp32", "bf16"):
-        run = partial(descent_of(forward, start, targets, steps, precision).run, start, targets)
+        run = partial(loop_of(forward, start, targets, steps, precision).run, start, targets)
         first = seconds(run)[0]
         took = sum(seconds(run)[0] for _ in range(rounds))
         features = run().features

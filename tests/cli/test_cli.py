@@ -16,6 +16,8 @@ import safetensors.torch
 import torch
 
 from xgap_analysis import cli
+from xgap_analysis.cli import checks
+from xgap_analysis.cli import command as command_line
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features_io import load_features
 from xgap_analysis.core.paths import data_root
@@ -78,7 +80,7 @@ def test_each_help_shows_an_example_that_parses(xgap: Xgap, command: str) -> Non
     examples = [line.split() for line in after.partition("\n\n")[0].splitlines()]
     assert examples
     assert [words[:2] for words in examples] == [["xgap", command]] * len(examples)
-    assert {type(cli._parse(words[1:])) for words in examples} == {cli.COMMANDS[command]}
+    assert {type(command_line._parse(words[1:])) for words in examples} == {cli.COMMANDS[command]}
 
 
 def test_help_loads_nothing_heavy() -> None:
@@ -258,7 +260,7 @@ MISTAKES = {
     "place": (["encode", "--out", "in-the-way/f.npz"], "in-the-way/f.npz cannot be written"),
     "folder": (["encode", "--out", "folder.npz"], "folder.npz is a folder"),
     "steps": (["invert", *SMALL, "--steps", "0"], "at least one step"),
-    "comparison": ([*STUDY, "--comparisons", "I-J"], "unknown comparison 'I-J'"),
+    "comparison": ([*STUDY, "--comparisons", "I-J"], "'J'; nearest names: "),
     "correction": ([*STUDY, "--corrections", "centre"], "nearest names: center"),
     "level": ([*STUDY, "--level", "colour"], "it has: concept, subgroup, group, artist"),
     "no models": (["study", "--models"], "--models needs at least one name"),
@@ -287,7 +289,8 @@ def test_a_mistake_is_told_in_one_sentence(
     said = xgap(*args)
     assert said.code == 2
     assert said.out == ""
-    (line,) = [line for line in said.err.splitlines() if line and not line.startswith("encode ")]  # nor a progress bar
+    beside = ("encode ", "xgap: warning: ")  # a progress bar, and what was cut before the mistake was found
+    (line,) = [line for line in said.err.splitlines() if line and not line.startswith(beside)]
     assert line.startswith("xgap: error: ")
     assert expected in line
 
@@ -320,7 +323,7 @@ def test_an_interruption_says_what_is_kept(xgap: Xgap, monkeypatch: pytest.Monke
     def interrupted(self: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.Datasets, "run", interrupted)
+    monkeypatch.setattr(cli.COMMANDS["datasets"], "run", interrupted)
     said = xgap("datasets")
     assert said.code == 130
     assert "finished shards are kept" in said.err
@@ -330,7 +333,7 @@ def test_an_error_of_the_system_is_one_line(xgap: Xgap, monkeypatch: pytest.Monk
     def full(self: object) -> int:
         raise OSError(28, "No space left on device", "somewhere")
 
-    monkeypatch.setattr(cli.Datasets, "run", full)
+    monkeypatch.setattr(cli.COMMANDS["datasets"], "run", full)
     said = xgap("datasets")
     assert said.code == 2
     assert said.err.splitlines() == ["xgap: error: [Errno 28] No space left on device: 'somewhere'"]
@@ -352,7 +355,8 @@ def test_doctor_finds_what_is_damaged_or_missing(xgap: Xgap, tmp_path: Path, mon
     (tmp_path / "emoji").mkdir()
     (tmp_path / "emoji" / "SHA256SUMS").write_text(f"{'0' * 64}  concepts.json\n")
     (tmp_path / "emoji" / "concepts.json").write_text("{}")
-    monkeypatch.setattr(inventory, "data_root", lambda: tmp_path)
+    for module in (checks, inventory):
+        monkeypatch.setattr(module, "data_root", lambda: tmp_path)
     monkeypatch.setenv("XGAP_HOME", str(tmp_path / "emoji" / "concepts.json" / "store"))
     said = xgap("doctor", "--json")
     rows = {row["check"]: row for row in json.loads(said.out)}

@@ -131,7 +131,9 @@ def test_vectors_in_a_column_of_another_name(xgap: Callable[..., str]) -> None:
     table = table.rename_columns(["id", "emb"])
     pq.write_table(table, "f.parquet")
     assert xgap("study", "--features", "e.parquet", "f.parquet", "--keys", "embedding", "emb").startswith("0\n")
-    assert "one key or two, not 3" in xgap("study", "--features", "e.parquet", "f.parquet", "--keys", "a", "b", "c")
+    assert "2 files have one key or 2, not 3" in xgap(
+        "study", "--features", "e.parquet", "f.parquet", "--keys", "a", "b", "c"
+    )
 
 
 def test_two_files_of_rows_that_are_not_equally_many(xgap: Callable[..., str]) -> None:

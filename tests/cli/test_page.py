@@ -17,7 +17,7 @@ from nbformat import NotebookNode
 from PIL import Image
 
 from xgap_analysis import cli
-from xgap_analysis.cli import page as report
+from xgap_analysis.cli import page
 from xgap_analysis.cli.page import Report, find_notebooks, make_report, render
 from xgap_analysis.core.errors import XgapError
 
@@ -109,7 +109,7 @@ def test_the_index_links_what_there_is_and_escapes_what_it_shows(made: Report, f
         index.count("&lt;img src=x onerror=alert(1)&gt;") >= 4
     )  # a title, a caption, a parameter, a name in the table
     assert "<td>0.500 [0.250, 0.750]</td>" in index
-    assert "<td>+0.125 [+0.062, +0.250]</td><td>I-I</td><td>supported</td>" in index
+    assert re.search(r"<td>\+0\.125 \[\+0\.062, \+0\.250\]</td><td>I-I</td>(<td></td>)*<td>supported</td>", index)
     assert index.count("<tr>") == 3  # the heading and the two main rows
 
 
@@ -154,14 +154,14 @@ def test_the_command_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixt
     args = ["report", "--notebooks", str(notebook), "--out", str(tmp_path / "out"), "--dataset", "emoji"]
     assert cli.main(args) == 0
     said = capsys.readouterr()
-    assert "+0.125 [+0.062, +0.250]  I-I  supported" in said.out
+    assert re.search(r"\+0\.125 \[\+0\.062, \+0\.250\]  I-I  +supported", said.out)
     assert str(tmp_path / "out" / "index.html") in said.out
     assert "100%" in said.err
 
 
 def test_what_is_no_notebook_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(report, "__file__", str(tmp_path / "installed" / "report.py"))
+    monkeypatch.setattr(page, "__file__", str(tmp_path / "installed" / "report.py"))
     with pytest.raises(XgapError, match="no notebooks here"):
         find_notebooks()
     mine = write_notebook(tmp_path / "notebooks" / "b.ipynb", code("1"))

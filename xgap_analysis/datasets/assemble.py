@@ -4,8 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.relevance import Relevance
-from xgap_analysis.datasets.dataset import PROMPT, Dataset
+from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.datasets.items import NO_IMAGES, Images, Texts
+
+PROMPT = "a photo of {}"
 
 
 def assemble(

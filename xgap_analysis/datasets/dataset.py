@@ -1,19 +1,16 @@
 """What a dataset is: items with stable ids, labels, splits, and which items are relevant to which."""
 
-import hashlib
-import random
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.relevance import UNLABELLED, Relevance
+from xgap_analysis.datasets.controls import limited, permuted
 from xgap_analysis.datasets.items import NO_IMAGES, NO_TEXTS, AnyItems, Images, Texts
 
 FIRST = ("image", "text")  # of the modalities of a dataset, where it has these
-
-PROMPT = "a photo of {}"
 
 
 @dataclass(frozen=True, init=False)
@@ -36,10 +33,6 @@ class Dataset:
         control: whether there is nothing to find, as after `shuffled`; its rows in a study carry no verdict.
         items: the items of all modalities, by name, in place of `images`, `texts` and `others`, or beside them.
         query_ids: ids of the queries by modality, in place of `image_queries` and `text_queries`, or beside them.
-
-    Attributes:
-        items: the items of each modality that has some: images first, then texts, then the others.
-        query_ids: the ids of the queries of each modality of which some items are queries and others are searched.
     """
 
     name: str
@@ -65,7 +58,7 @@ class Dataset:
         text_queries: Sequence[str] | None = None,
         splits: Mapping[str, Callable[[], "Dataset"]] | None = None,
         judgements: Mapping[str, Relevance] | None = None,
-        prompt: str = PROMPT,
+        prompt: str = "a photo of {}",
         others: Mapping[str, AnyItems] | None = None,
         control: bool = False,
         *,
@@ -74,14 +67,11 @@ class Dataset:
     ) -> None:
         of = {**(items or {}), **_given(image=images, text=texts), **(others or {})}
         queries = {**(query_ids or {}), **_given(image=image_queries, text=text_queries)}
-        unknown = next((modality for modality in queries if queries[modality] and modality not in of), None)
-        if unknown is not None:
-            raise unknown_name(f"modality of dataset {name} with queries:", unknown, of)
-        order = [*(modality for modality in FIRST if modality in of), *(m for m in of if m not in FIRST)]
+        _check_queries(name, queries, of)
         own = {
             "name": name,
             "split_name": split_name,
-            "items": {modality: of[modality] for modality in order if len(of[modality])},
+            "items": {modality: of[modality] for modality in sorted(of, key=_place) if len(of[modality])},
             "labels": labels or {},
             "class_names": class_names or {},
             "query_ids": {modality: ids for modality, ids in queries.items() if len(ids)},
@@ -90,8 +80,7 @@ class Dataset:
             "prompt": prompt,
             "control": control,
         }
-        for attribute, value in own.items():
-            object.__setattr__(self, attribute, value)
+        vars(self).update(own)
 
     @property
     def images(self) -> Images:
@@ -214,65 +203,30 @@ class Dataset:
     def limit(self, n_labels: int) -> "Dataset":
         """The items of `n_labels` labels of the default level, chosen by a hash of the label (a smaller, fair task).
 
-        Where relevance is judged item by item, `n_labels` of the queries ask, and the gallery stays whole.
+        Where relevance is judged item by item, `n_labels` of the queries stay, and the gallery stays whole.
         """
-        if n_labels < 1:
-            raise XgapError(f"a limit keeps at least 1 label, not {n_labels}")
-        level, label = self.default_level, self.labels_of()
-        if level in self.judgements:
-            return self._limit_queries(n_labels)
-        names = _by_hash({label[i] for items in self.items.values() for i in items.ids if i in label})
-        keep = set(names[:n_labels])
-        kept = {i for i, name in label.items() if name in keep}
-        return replace(
-            self._only(kept),
-            split_name=f"{self.split_name}[{n_labels}]" if n_labels < len(names) else self.split_name,
-            labels={name: {i: x for i, x in of.items() if i in kept} for name, of in self.labels.items()},
-            class_names={
-                name: {x: words for x, words in of.items() if x in keep or name != level}
-                for name, of in self.class_names.items()
-            },
-        )
-
-    def _limit_queries(self, n: int) -> "Dataset":
-        left_out = set(_by_hash({i for ids in self.query_ids.values() for i in ids})[n:])
-        limited = self._only({i for items in self.items.values() for i in items.ids if i not in left_out})
-        return replace(limited, split_name=f"{self.split_name}[{n}]" if left_out else self.split_name)
-
-    def _only(self, kept: Collection[str]) -> "Dataset":
-        """The items, and the queries, of some ids."""
-        return replace(
-            self,
-            items={m: items.select(i for i in items.ids if i in kept) for m, items in self.items.items()},
-            query_ids={m: tuple(i for i in ids if i in kept) for m, ids in self.query_ids.items()},
-        )
+        return limited(self, n_labels)
 
     def shuffled(self, seed: int = 0) -> "Dataset":
         """A null control: the default level's labels, permuted over the items of each modality.
 
-        Class sizes stay, and nothing answers a query but by chance. The other levels are left out.
+        Class sizes stay, and nothing is relevant to a query but by chance. The other levels are left out.
         """
-        level, label = self.default_level, self.labels_of()
-        if level in self.judgements:
-            raise XgapError(
-                f"level {level!r} of data set {self.name!r} is judged item by item; only labels can be permuted"
-            )
-        draw = random.Random(seed)
-        permuted: dict[str, str] = {}
-        for items in self.items.values():
-            labelled = [i for i in items.ids if i in label]
-            given = [label[i] for i in labelled]
-            draw.shuffle(given)
-            permuted |= dict(zip(labelled, given, strict=True))
-        return replace(self, split_name=f"{self.split_name}, shuffled", labels={level: permuted}, control=True)
+        return permuted(self, seed)
+
+
+def _place(modality: str) -> int:
+    return FIRST.index(modality) if modality in FIRST else len(FIRST)
+
+
+def _check_queries(name: str, queries: Mapping[str, Sequence[str]], items: Mapping[str, AnyItems]) -> None:
+    for modality, ids in queries.items():
+        if len(ids) and modality not in items:
+            raise unknown_name(f"modality of dataset {name} with queries:", modality, items)
 
 
 def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _by_hash(names: Iterable[str]) -> list[str]:
-    return sorted(names, key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest())
 
 
 def in_splits(makers: Mapping[str, Callable[[], Dataset]], first: str | None = None) -> Dataset:

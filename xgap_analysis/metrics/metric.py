@@ -36,7 +36,7 @@ GIVEN = ("scorer", "normalise")  # by the pair that is measured, and no options
 MetricFunction = Callable[..., Any]  # (query, gallery, relevance, *, scorer, **options) -> one value per query
 
 
-@runtime_checkable  # the tests check annotations while they run
+@runtime_checkable
 class Pair(Protocol):
     """Query and gallery as they are scored, such as `QueryGallery`."""
 

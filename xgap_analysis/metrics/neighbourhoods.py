@@ -1,6 +1,8 @@
 """Neighbourhoods: which gallery items are near many queries (hubs), and which near none (orphans)."""
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 
 import pandas as pd
 import torch
@@ -9,7 +11,7 @@ from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.precision import exact
-from xgap_analysis.core.relevance import Relevance, RelevanceLike
+from xgap_analysis.core.relevance import Relevance, RelevanceLike, as_relevance
 from xgap_analysis.core.tokens import ScoredLike, scored_pair
 from xgap_analysis.metrics.graded import graded_blocks
 from xgap_analysis.scoring.blocks import ScoreNormaliser, descending
@@ -44,8 +46,12 @@ def nearest_items(
     if k < 1:
         raise XgapError(f"a query has at least 1 neighbour, not {k}")
     query, gallery = scored_pair(query, gallery)
+    bound = as_relevance(relevance, query, gallery)
+    if bound.query_labels is not None and not isinstance(bound.query_labels, Mapping):  # of rows, which are selected
+        bound.bind(query.ids, gallery.ids)
+        bound = replace(bound, query_labels=dict(zip(query.ids, bound.query_labels, strict=True)))
     asked = query.select([query_id])
-    scores, grades, ignored = next(graded_blocks(asked, gallery, relevance, exclude_self=True, block=1, scorer=scorer))
+    scores, grades, ignored = next(graded_blocks(asked, gallery, bound, exclude_self=True, block=1, scorer=scorer))
     scores = scores.masked_fill(ignored, -math.inf)
     if normalise is not None:
         scores = normalise(scores).masked_fill(ignored, -math.inf)

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import PurePath
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.datasets.assemble import assemble
-from xgap_analysis.datasets.dataset import PROMPT, Dataset, in_splits
+from xgap_analysis.datasets.assemble import PROMPT, assemble
+from xgap_analysis.datasets.dataset import Dataset, in_splits
 from xgap_analysis.datasets.items import Images
 
 SPLITS = {  # what folders, columns and shards call a split, and what it is called here
