@@ -15,14 +15,14 @@ import torch
 from PIL import Image
 
 import xgap_analysis as xg
-from xgap_analysis.experiments.evaluation import Evaluation
+from xgap_analysis.experiments import Evaluation
 from xgap_analysis.widgets import GapMap, NeighbourExplorer
 
 ITEMS, DIMENSIONS, LABELS, GESTURES = 5000, 512, 1000, 40  # items a side
 
 
 def world() -> Evaluation:
-    """Five thousand images and captions of a thousand labels, as clusters on two sides of a gap."""
+    """Five thousand images and captions of a thousand labels, as clusters on both ends of a gap."""
     draw = torch.Generator().manual_seed(0)
     centres = torch.randn(LABELS, DIMENSIONS, generator=draw)
     gap = torch.randn(DIMENSIONS, generator=draw)
@@ -45,9 +45,8 @@ def world() -> Evaluation:
     )
     model = xg.load_model("tiny-untrained", device="cpu")  # it encodes nothing: every view is there
     (evaluation,) = xg.Study([model], [data], ["I-I"], progress=False).evaluations()
-    native = {"image": xg.view("image"), "text": xg.view("text")}
-    features = {("image", "all"): images, ("text", "all"): texts, ("text", "classes"): classes}
-    evaluation._views |= {(native[modality], part, None): of for (modality, part), of in features.items()}
+    image, text = xg.view("image"), xg.view("text")
+    evaluation._views |= {(image, "all", None): images, (text, "all", None): texts, (text, "classes", None): classes}
     return evaluation
 
 

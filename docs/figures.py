@@ -1,6 +1,7 @@
-"""Draw the README's pictures from the embedded default: `make figures`."""
+"""Draw the README's figures from the embedded default (`make figures`), into this folder or a given one."""
 
 import io
+import sys
 from pathlib import Path
 
 import matplotlib as mpl
@@ -11,7 +12,7 @@ from PIL import Image
 import xgap_analysis as xg
 from xgap_analysis import plots
 
-HERE = Path(__file__).parent
+FOLDER = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
 STEPS = (0, 1, 2, 5, 10, 17, 25, 50, 75, 100, 150)
 REMEDIES = ("none", "center", "gap-shift", "isoclip", "pca-text", "pca-image", "random-subspace", "text-signature")
 
@@ -20,23 +21,23 @@ def save(figure: Figure, name: str) -> None:
     """A PNG of at most 256 colours: a third of the size, and no eye tells it apart."""
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=110)
-    file = HERE / f"{name}.png"
+    file = FOLDER / f"{name}.png"
     Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(file, optimize=True)
     print(f"{file.name}: {file.stat().st_size / 1000:.0f} kB")
 
 
 def neighbours() -> None:
     (evaluation,) = xg.Study(["tiny"], ["emoji"], ["I-I", "OTI-I", "OTI-OTI"], limit=80).evaluations()
-    native, crossed = (evaluation.scores(xg.COMPARISONS[name])["ap"] for name in ("I-I", "OTI-I"))
+    native, inverted = (evaluation.scores(name)["ap"] for name in ("I-I", "OTI-I"))
     # By rule: among the queries that find something but not everything, the first by id.
     query = sorted(native.index[(native > 0.2) & (native < 0.6)])[0]
-    rows = {name: evaluation.pair(xg.COMPARISONS[name]) for name in ("I-I", "OTI-I", "OTI-OTI")}
+    rows = {name: evaluation.pair(name) for name in ("I-I", "OTI-I", "OTI-OTI")}
     save(plots.neighbours(query, rows, evaluation.data.images, evaluation.data, k=7), "neighbours")
-    print(f"query {query}: average precision {native[query]:.2f} native, {crossed[query]:.2f} inverted")
+    print(f"query {query}: average precision {native[query]:.2f} native, {inverted[query]:.2f} inverted")
 
 
 def differences() -> None:
-    study = xg.embedded_study()
+    study = xg.embedded_table("study")
     save(plots.differences(study[(study["model"] == "tiny") & (study["correction"] == "none")]).figure, "differences")
 
 
@@ -58,7 +59,7 @@ def drift() -> None:
 
 
 def variants() -> None:
-    study = xg.main_rows(xg.embedded_study())
+    study = xg.main_rows(xg.embedded_table("study"))
     wanted = ["I-I", "OTI-I", "I-T", "T-I", "zero-shot", "OTI-T"]
     rows = study[(study["split"] == "test") & study["comparison"].isin(wanted)]
     save(plots.values(rows).figure, "variants")

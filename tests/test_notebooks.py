@@ -52,7 +52,9 @@ def test_it_runs_top_to_bottom(file: Path, tmp_path: Path, monkeypatch: pytest.M
     made = make_report([file], tmp_path / "report", timeout=1200, progress=False)
     assert made.index.exists()
     assert made.pages[0].figures
-    assert re.findall(r"\w+Warning: .*", made.pages[0].file.read_text(encoding="utf-8")) == []
+    # Five of the 2,615 training captions are longer than `tiny` reads, which is said; nothing else is.
+    said = re.findall(r"\w+Warning: .*", made.pages[0].file.read_text(encoding="utf-8"))
+    assert [warning for warning in said if not re.search(r"captions are longer than the \d+ tokens", warning)] == []
 
 
 SHORT: dict[str, Any] = {"LABELS": 6, "TEXT_LABELS": 3, "STEPS": 10}

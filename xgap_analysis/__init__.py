@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from xgap_analysis.experiments.choice import chosen as chosen
     from xgap_analysis.experiments.comparison import COMPARISONS as COMPARISONS
     from xgap_analysis.experiments.comparison import Comparison as Comparison
+    from xgap_analysis.experiments.comparison import comparison as comparison
     from xgap_analysis.experiments.papers.reproduction import reproduce as reproduce
     from xgap_analysis.experiments.study import Study as Study
     from xgap_analysis.experiments.tables import embedded_table as embedded_table
@@ -108,6 +109,7 @@ _HOME = {
     "bootstrap_interval": "metrics",
     "check_tower": "models",
     "chosen": "experiments.choice",
+    "comparison": "experiments.comparison",
     "correction": "corrections",
     "embedded_table": "experiments.tables",
     "encode": "views",

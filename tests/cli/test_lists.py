@@ -1,4 +1,4 @@
-"""`xgap views`, `xgap scorers` and `xgap corrections`: every registered name, with its options."""
+"""`xgap views`, `scorers`, `corrections` and `metrics`: every registered name, with its options."""
 
 import json
 
@@ -7,11 +7,12 @@ import pytest
 import xgap_analysis as xg
 from xgap_analysis import cli
 from xgap_analysis.corrections import CORRECTIONS
+from xgap_analysis.metrics.metric import METRICS
 from xgap_analysis.scoring import SCORERS
 from xgap_analysis.views import VIEWS
 
-REGISTRIES = {"views": VIEWS, "scorers": SCORERS, "corrections": CORRECTIONS}
-MAKERS = {"views": xg.view, "scorers": xg.scorer, "corrections": xg.correction}
+REGISTRIES = {"views": VIEWS, "scorers": SCORERS, "corrections": CORRECTIONS, "metrics": METRICS}
+MAKERS = {"views": xg.view, "scorers": xg.scorer, "corrections": xg.correction, "metrics": xg.metric}
 
 
 def rows_of(kind: str, capsys: pytest.CaptureFixture[str]) -> dict[str, dict]:

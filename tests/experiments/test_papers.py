@@ -83,7 +83,7 @@ def test_a_mean_is_made_only_of_all_its_sets() -> None:
     assert last["value"] == pytest.approx(0.3)
     assert last["difference"] == pytest.approx(0.03)
     assert last["n_queries"] == 20
-    assert last["note"] == "mean of 2 data sets"
+    assert last["note"] == "mean of 2 datasets"
 
 
 def test_a_published_figure_stands_beside_its_cell_alone_with_its_source() -> None:
@@ -92,7 +92,7 @@ def test_a_published_figure_stands_beside_its_cell_alone_with_its_source() -> No
         row("ViT-B-32/openai", "stanford-cars", 0.3, "I-I"),
         row("ViT-B-32/openai", "stanford-cars", 0.3, metric="recall_at_1", main=False),
         row("ViT-B-32/openai", "stanford-cars", 0.3, correction="center"),
-        row("ViT-B-32/openai", "stanford-cars", 0.3, tokens=4, step=17),
+        row("ViT-B-32/openai", "stanford-cars", 0.3, **{"oti.tokens": 4, "oti.steps": 17}),
         row("SLIP-ViT-B-16//home/me/slip_base_100ep.pt", "dtd", 0.3),
         row("tiny", "emoji", 0.3),
         row("ViT-B-32/openai", "roxford5k", 0.3, metric="ap_trapezoid"),  # what landmarks are judged by
@@ -135,6 +135,34 @@ def test_a_figure_stands_beside_what_was_made_as_it_was(
     native = row("ViT-B-32/openai", "stanford-cars", 0.3, "I-I", **how)
     beside = with_published(pd.DataFrame([native]), ["cross-the-gap"], seeds=seeds).iloc[0]
     assert math.isnan(beside["published"]) == bool(changed)  # no seed enters what is not inverted
+
+
+@pytest.mark.parametrize(
+    ("more", "note"),
+    [
+        ({"scorer": "cosine", "oti.template": math.nan}, ""),
+        ({"scorer": "late_interaction"}, "scorer cosine, ours late_interaction"),
+        ({"oti.template": "a {}"}, "oti.template is not the paper's but a {}"),
+        ({"limit": 20}, "limit is not the paper's but 20"),
+    ],
+)
+def test_a_figure_stands_beside_no_other_scorer_and_no_other_options(more: dict[str, Any], note: str) -> None:
+    made = with_published(pd.DataFrame([row("ViT-B-32/openai", "stanford-cars", 0.3, **more)]), ["reevaluating"])
+    assert made["published"].isna().all() == bool(note)
+    assert made["published_note"].item().endswith(note)
+
+
+def test_a_mean_is_of_one_scorer_and_of_one_value_of_an_option() -> None:
+    average = Average("average of 2 sets", ("a", "b"), ("OTI-I",))
+    rows = [
+        row("m", dataset, value + 0.1 * k, scorer=scorer, **{"oti.steps": steps})
+        for dataset, value in (("a", 0.2), ("b", 0.4))
+        for k, (scorer, steps) in enumerate([("cosine", math.nan), ("own", math.nan), ("own", 5)])
+    ]
+    made = with_averages(pd.DataFrame(rows), [average]).iloc[len(rows) :]
+    assert made["value"].tolist() == pytest.approx([0.3, 0.4, 0.5])
+    assert made["scorer"].tolist() == ["cosine", "own", "own"]
+    assert made["oti.steps"].isna().tolist() == [True, True, False]
 
 
 def test_of_several_papers_the_one_whose_protocol_is_ours_is_told() -> None:

@@ -18,6 +18,7 @@ from xgap_analysis.cli.datasets import Datasets
 from xgap_analysis.cli.doctor import Doctor
 from xgap_analysis.cli.encode import Encode
 from xgap_analysis.cli.invert import Invert
+from xgap_analysis.cli.metrics import Metrics
 from xgap_analysis.cli.models import Models
 from xgap_analysis.cli.output import note, show_warning
 from xgap_analysis.cli.plugins import load_plugins
@@ -32,7 +33,7 @@ from xgap_analysis.core.errors import XgapError
 COMMANDS: Mapping[str, Any] = {
     c.__name__.lower(): c
     for c in (
-        *(Models, Datasets, Views, Scorers, Corrections),
+        *(Models, Datasets, Views, Scorers, Corrections, Metrics),
         *(Encode, Invert, Study, Train, Report, Store, Doctor),
     )
 }

@@ -1,4 +1,4 @@
-"""What is known by name: views, scorers and corrections, with their options. This module is heavy."""
+"""What is known by name: views, scorers, corrections and metrics, with their options. This module is heavy."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -47,6 +47,18 @@ def corrections() -> list[dict[str, Any]]:
         rows.append(
             {"correction": name, "options": options_of(entry.maker, LEADING), **about, "about": first_line(entry.maker)}
         )
+    return rows
+
+
+def metrics() -> list[dict[str, Any]]:
+    """One row for each metric: name, options, what it is."""
+    from xgap_analysis.metrics.metric import GIVEN, LEADING, METRICS
+
+    rows = []
+    for name, function in sorted(METRICS.items()):
+        options = options_of(function, LEADING)
+        own = {option: value for option, value in options.items() if option not in GIVEN}
+        rows.append({"metric": name, "options": own, "about": first_line(function)})
     return rows
 
 

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from xgap_analysis.core.errors import XgapError, unknown_name
-from xgap_analysis.experiments.tables import main_rows
+from xgap_analysis.experiments.tables import ABOUT, main_rows
 
 
 def chosen(table: pd.DataFrame, axis: str, *, select_on: str = "val", report_on: str = "test") -> pd.DataFrame:
@@ -21,7 +21,8 @@ def chosen(table: pd.DataFrame, axis: str, *, select_on: str = "val", report_on:
         names the axis.
 
     Raises:
-        XgapError: an axis or a split that the table does not hold, or more than one comparison.
+        XgapError: an axis or a split that the table does not hold, more than one comparison (or model, dataset, ...),
+            or no value to choose.
 
     Example:
         table = xg.Study(["tiny"], ["emoji"], ["I-I"], ["pca-text"],
@@ -40,6 +41,11 @@ def chosen(table: pd.DataFrame, axis: str, *, select_on: str = "val", report_on:
     for split, part in zip((select_on, report_on), parts, strict=True):
         if not len(part):
             raise XgapError(f"the table has no rows of split {split!r}; add it to the axis split of the study")
+        if part[axis].duplicated().any():
+            varied = [name for name in ABOUT if name in part and part[name].nunique() > 1]
+            raise XgapError(f"a value of {axis} has several rows on split {split!r}; keep one of each {varied}")
+    if parts[0]["value"].isna().all():
+        raise XgapError(f"no value of {axis} could be computed on split {select_on!r}: {parts[0]['note'].iloc[0]}")
     value = parts[0].loc[parts[0]["value"].idxmax(), axis]
     both = pd.concat([part.assign(chosen=part[axis] == value) for part in parts], ignore_index=True)
     both.attrs["axis"] = axis

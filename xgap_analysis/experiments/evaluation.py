@@ -11,11 +11,12 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.relevance import Relevance
 from xgap_analysis.corrections import Correction, FittedCorrection, QueryGallery, correction
+from xgap_analysis.corrections.protocol import Fit
 from xgap_analysis.datasets import Dataset, Texts
 from xgap_analysis.datasets.items import AnyItems
 from xgap_analysis.experiments.axes import cells_of, inversion_along
 from xgap_analysis.experiments.calibrating import calibration_for
-from xgap_analysis.experiments.comparison import Comparison
+from xgap_analysis.experiments.comparison import AnyComparison, Comparison
 from xgap_analysis.experiments.gaps import gaps_of, pairs_of
 from xgap_analysis.experiments.rows import table_of
 from xgap_analysis.metrics import nearest_items, retrieval, zero_shot
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from xgap_analysis.experiments.study import Study
 
 AnyScorer = str | Scorer | ScoreFunction
+AnyCorrection = str | Correction | Fit
 
 
 @dataclass
@@ -136,7 +138,7 @@ class Evaluation:
         context = {name: value for name, value in self.context(self._seed(seed)).items() if name != "on_error"}
         return invert(self.model, native, snapshots=snapshots, **{**context, **options})
 
-    def fitted(self, by: str | Correction) -> FittedCorrection:
+    def fitted(self, by: AnyCorrection) -> FittedCorrection:
         """A correction, fitted on the calibration split.
 
         Raises:
@@ -149,11 +151,7 @@ class Evaluation:
         return self._fitted[key]
 
     def pair(
-        self,
-        comparison: str | Comparison,
-        by: str | Correction = "none",
-        scorer: AnyScorer = COSINE,
-        seed: int | None = None,
+        self, comparison: AnyComparison, by: AnyCorrection = "none", scorer: AnyScorer = COSINE, seed: int | None = None
     ) -> QueryGallery:
         """Query and gallery of a comparison, corrected, and how they are scored.
 
@@ -187,11 +185,7 @@ class Evaluation:
         return own(self.model, items, transform=by, **self.context(seed))
 
     def scores(
-        self,
-        comparison: str | Comparison,
-        by: str | Correction = "none",
-        scorer: AnyScorer = COSINE,
-        seed: int | None = None,
+        self, comparison: AnyComparison, by: AnyCorrection = "none", scorer: AnyScorer = COSINE, seed: int | None = None
     ) -> pd.DataFrame:
         """One row per query of a comparison: the columns of `retrieval` or of `zero_shot`."""
         comparison = self.study.comparison(comparison)
@@ -204,8 +198,8 @@ class Evaluation:
     def ranking(
         self,
         query_id: str,
-        comparison: str | Comparison,
-        by: str | Correction = "none",
+        comparison: AnyComparison,
+        by: AnyCorrection = "none",
         k: int = 8,
         seed: int | None = None,
         scorer: AnyScorer = COSINE,
@@ -217,12 +211,14 @@ class Evaluation:
         """
         comparison = self.study.comparison(comparison)
         pair = self.pair(comparison, by, scorer, seed)
-        if comparison.task == "zero-shot":  # a class is relevant to the images that have its label, which is its id
-            relevance = Relevance.from_labels(self.labels, {label: label for label in self.classes.ids})
-        else:
-            relevance = self.data.relevance(self.level)
         how: dict[str, Any] = {"normalise": pair.normalise, "scorer": pair.scorer}
-        return nearest_items(pair.query, pair.gallery, query_id, relevance, k, **how)
+        return nearest_items(pair.query, pair.gallery, query_id, self.relevance(comparison), k, **how)
+
+    def relevance(self, comparison: Comparison) -> Relevance:
+        """Which gallery items are relevant; in zero-shot, the class whose id is the query's label."""
+        if comparison.task == "zero-shot":
+            return Relevance.from_labels(self.labels, {label: label for label in self.classes.ids})
+        return self.data.relevance(self.level)
 
     def table(self) -> pd.DataFrame:
         """The rows of this model and dataset; see `Study.run`."""

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.progress import tell
 from xgap_analysis.corrections import Correction
 from xgap_analysis.experiments.calibrating import fitted_on, is_transductive
 from xgap_analysis.experiments.comparison import Comparison
-from xgap_analysis.metrics import bootstrap_interval, paired_test, with_verdicts
+from xgap_analysis.metrics import bootstrap_interval, metric, paired_test, scores, with_verdicts
 from xgap_analysis.metrics.retrieval import counted_elsewhere
 from xgap_analysis.metrics.verdicts import UNTESTED
 from xgap_analysis.scoring import Scorer
@@ -67,6 +67,7 @@ def table_of(evaluation: "Evaluation", cells: Sequence[Cell]) -> pd.DataFrame:
         except XgapError as error:
             refused.append(error)
             about = {**_about(evaluation, cell), "metric": cell.comparison.metric, "main": True}
+            about["metric"] = evaluation.study.main or about["metric"]
             rows.append({**about, **_empty(error)})
     if len(refused) == len(cells):
         raise refused[0]
@@ -75,13 +76,28 @@ def table_of(evaluation: "Evaluation", cells: Sequence[Cell]) -> pd.DataFrame:
 
 def scores_by_seed(evaluation: "Evaluation", cell: Cell) -> list[pd.DataFrame]:
     """The scores of a cell for each seed, or once where nothing in it depends on a seed."""
-    if cell.key not in evaluation.frames:
+    key = (cell.key, *map(metric, evaluation.study.metrics))
+    if key not in evaluation.frames:
         seeds = evaluation.study.seeds if cell.comparison.is_seeded else evaluation.study.seeds[:1]
         with counted_elsewhere():  # queries without a relevant item: the table counts them
-            evaluation.frames[cell.key] = [
-                evaluation.scores(cell.comparison, cell.correction, cell.scorer, seed) for seed in seeds
-            ]
-    return evaluation.frames[cell.key]
+            evaluation.frames[key] = [_scores(evaluation, cell, seed) for seed in seeds]
+    return evaluation.frames[key]
+
+
+def _scores(evaluation: "Evaluation", cell: Cell, seed: int) -> pd.DataFrame:
+    """The columns of the task, and those of the metrics that the study names."""
+    frame = evaluation.scores(cell.comparison, cell.correction, cell.scorer, seed)
+    if not evaluation.study.metrics:
+        return frame
+    pair = evaluation.pair(cell.comparison, cell.correction, cell.scorer, seed)
+    relevance = evaluation.relevance(cell.comparison)
+    for own in evaluation.study.metrics:
+        more = scores(own, pair, relevance)
+        twice = [column for column in more if column in frame]
+        if twice:
+            raise XgapError(f"two metrics of the study give the column {twice[0]!r}; name one of them otherwise")
+        frame = frame.assign(**more)
+    return frame
 
 
 def _rows(evaluation: "Evaluation", cell: Cell) -> list[dict[str, Any]]:
@@ -95,19 +111,23 @@ def _rows(evaluation: "Evaluation", cell: Cell) -> list[dict[str, Any]]:
     about = {**_about(evaluation, cell), "seeds": len(frames), "note": frames[0].attrs.get("degenerate", "")}
     n_gallery = len(evaluation.pair(comparison, seed=evaluation.study.seeds[0]).gallery)
     # Landmarks are evaluated by their authors' average precision, which `retrieval` gives where there is junk.
-    main = OFFICIAL if comparison.metric == "ap" and OFFICIAL in values else comparison.metric
+    main = evaluation.study.main or (
+        OFFICIAL if comparison.metric == "ap" and OFFICIAL in values else comparison.metric
+    )
+    if main not in values:
+        raise unknown_name("measure", main, values.columns)
     return [
         {
             **about,
-            "metric": metric,
-            "main": metric == main,
-            **_measured(values[metric], None if base is None else base.get(metric), groups),
-            "seed_spread": pd.Series([frame[metric].mean() for frame in frames]).std() if len(frames) > 1 else math.nan,
+            "metric": name,
+            "main": name == main,
+            **_measured(values[name], None if base is None else base.get(name), groups),
+            "seed_spread": pd.Series([frame[name].mean() for frame in frames]).std() if len(frames) > 1 else math.nan,
             "n_gallery": n_gallery,
             **where,
         }
-        for metric in values.columns
-        if metric not in NOT_SCORES
+        for name in values.columns
+        if name not in NOT_SCORES
     ]
 
 

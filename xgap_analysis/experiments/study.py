@@ -15,6 +15,7 @@ from xgap_analysis.experiments.comparison import COMPARISONS, AnyComparison, Com
 from xgap_analysis.experiments.comparison import comparison as named_comparison
 from xgap_analysis.experiments.evaluation import Evaluation
 from xgap_analysis.experiments.filters import FILTERS
+from xgap_analysis.metrics import Metric, MetricFunction, metric
 from xgap_analysis.models import Model, load_model
 from xgap_analysis.scoring import ScoreFunction, Scorer, scorer
 from xgap_analysis.store import Store
@@ -39,6 +40,8 @@ class Study:
             Each is a column of the table; a cell that an axis does not change stands there once. Axes over settings:
             checkpoint (a name or path, in the place of the one model), split, fit_split, level, limit, only, steps,
             tokens, precision.
+        metrics: besides those of the task: names of registered metrics, with options or without, or functions.
+        main: the measure that verdicts are about: a metric of one value, or a column; by default the task's.
         level: the label set that defines relevance; the dataset's first by default.
         split, fit_split: the split that is evaluated (of a published dataset, "test" is the paper's protocol), and the
             one that corrections are fitted on.
@@ -63,6 +66,8 @@ class Study:
     corrections: Sequence[str | Correction | Fit] = ("none",)
     scorers: Sequence[str | Scorer | ScoreFunction] = ("cosine",)
     axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    metrics: Sequence[str | Metric | MetricFunction] = ()
+    main: str | None = None
     level: str | None = None
     split: str = "test"
     fit_split: str = "train"
@@ -96,6 +101,7 @@ class Study:
             "comparisons": tuple(c if isinstance(c, str) else named_comparison(c) for c in self.comparisons),
             "corrections": tuple(c if isinstance(c, str) else correction(c) for c in self.corrections),
             "scorers": tuple(s if isinstance(s, str) else scorer(s) for s in self.scorers),
+            "metrics": tuple(map(metric, self.metrics)),
         }
         for part, named in own.items():  # a function is known by its name from here on
             object.__setattr__(self, part, named)

@@ -27,7 +27,7 @@ def main_results(table: pd.DataFrame, digits: int = 3) -> list[dict[str, str]]:
     Returns:
         One mapping from heading to text for each row. Scores are in [0, 1]; intervals are 95 %; the difference is
         paired, from the comparison that `vs` names, with its p-value and Holm's over the family of the study;
-        "transductive" marks a correction fitted on what is judged. `reason` says why a verdict is inconclusive, or
+        "transductive" marks a correction fitted on what is evaluated. `reason` says why a verdict is inconclusive, or
         that a row is of a control. A cell that could not be computed says why in place of a verdict. Where the table
         has figures of papers, they stand under "published", with their source, or with what keeps one from being
         compared.
@@ -63,7 +63,7 @@ def main_results(table: pd.DataFrame, digits: int = 3) -> list[dict[str, str]]:
 def summary(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
     """The main rows of a study's table for reading: one row a comparison, each number with its interval.
 
-    What is the same in all rows (the model, the data set, ...) is left out.
+    What is the same in all rows (the model, the dataset, ...) is left out.
 
     Args:
         table: from `Study.run()`, or several of them one below the other.

@@ -36,7 +36,7 @@ GIVEN = ("scorer", "normalise")  # by the pair that is measured, and no options
 MetricFunction = Callable[..., Any]  # (query, gallery, relevance, *, scorer, **options) -> one value per query
 
 
-@runtime_checkable
+@runtime_checkable  # so that the checker of annotations in the tests can see to it
 class Pair(Protocol):
     """Query and gallery as they are scored, such as `QueryGallery`."""
 

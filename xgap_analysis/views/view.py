@@ -153,8 +153,8 @@ def view(wanted: "str | Call | View | Callable[..., Features]", *arguments: Any,
 
 
 def _nested(argument: Any) -> Any:
-    """An argument that names a view, as the view; a path, a number or a list as it is."""
-    if isinstance(argument, Call) or (isinstance(argument, str) and argument in VIEWS):
+    """An argument that is a view, by name or as a function; a path, a number or a list as it is."""
+    if isinstance(argument, Call) or callable(argument) or (isinstance(argument, str) and argument in VIEWS):
         return view(argument)
     return argument
 

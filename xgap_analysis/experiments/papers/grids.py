@@ -1,4 +1,4 @@
-"""Grids by name: the tables of the debate, ready to run on any model and data set."""
+"""Grids by name: the tables of the debate, ready to run on any model and dataset."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,12 +6,12 @@ from typing import Any
 
 from xgap_analysis.core.errors import XgapError, unknown_name
 
-PAPER = "paper"  # among the models or data sets of a named table: those that its paper used
+PAPER = "paper"  # among the models or datasets of a named table: those that its paper used
 
 
 @dataclass(frozen=True)
 class Average:
-    """A mean over data sets that a paper prints; made only where every one of them is there.
+    """A mean over datasets that a paper prints; made only where every one of them is there.
 
     Args:
         name: what tables call it.
@@ -30,7 +30,7 @@ class Grid:
 
     Args:
         comparisons, corrections: as in `Study`.
-        models, datasets, limit: what it is run on where nothing is said; the limit is of these data sets only.
+        models, datasets, limit: what it is run on where nothing is said; the limit is of these datasets only.
         paper_models, paper_datasets: what its paper ran it on; `"paper"` among the names stands for them.
         averages: rows of means.
         papers: whose published figures stand beside ours, the first that has one (keys of `published.csv`).
@@ -169,7 +169,7 @@ def grid(name: str) -> Grid:
     """A grid by name.
 
     Raises:
-        XgapError: an unknown name (the nearest are told).
+        XgapError: an unknown name (the nearest are given).
     """
     if name not in GRIDS:
         raise unknown_name("table", name, GRIDS)
@@ -177,7 +177,7 @@ def grid(name: str) -> Grid:
 
 
 def expanded(names: Sequence[Any], own: Sequence[str]) -> tuple[Any, ...]:
-    """Models or data sets, with those of the paper (`own`) where a name is `"paper"`.
+    """Models or datasets, with those of the paper (`own`) where a name is `"paper"`.
 
     Raises:
         XgapError: `"paper"`, of a table that no paper has printed.

@@ -10,12 +10,14 @@ import pandas as pd
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.datasets.dataset import Dataset
+from xgap_analysis.experiments.axes import SETTINGS
 from xgap_analysis.experiments.papers.grids import Average, Grid, expanded, grid
 from xgap_analysis.experiments.rows import OFFICIAL
 from xgap_analysis.experiments.study import Study
 from xgap_analysis.models.tower import Model
 
 PUBLISHED = Path(__file__).with_name("published.csv")
+AT = {"oti.tokens": "tokens", "oti.steps": "step"}  # axis to its column in the published figures
 
 
 def reproduce(
@@ -34,21 +36,20 @@ def reproduce(
 
     Returns:
         The tidy table of `Study.run`, with `published` (in [0, 1], a figure of the paper, never a result) and
-        `published_source`; means over data sets have rows of their own. The table `"drift"` has the columns
+        `published_source`; means over datasets have rows of their own. The table `"drift"` has the columns
         `oti.tokens` and `oti.steps` besides. A figure stands beside ours only where ours was made as it was: on the
-        whole task (no limit, no other level or steps), on the same split, in the same precision, from the same seed.
-        Elsewhere
-        `published_note` says what differs; the figures of Cross the Gap are of precision="fp16".
+        whole task (no limit, no other level, options or scorer), on the same split, in the same precision, from the
+        same seed. Elsewhere `published_note` says what differs; the figures of Cross the Gap are of precision="fp16".
 
     Raises:
         XgapError: an unknown table, or what `Study` refuses.
     """
     chosen = grid(table)
-    named = expanded(models if models is not None else chosen.models, chosen.paper_models)
-    judged = expanded(datasets if datasets is not None else chosen.datasets, chosen.paper_datasets)
+    on_models = expanded(models if models is not None else chosen.models, chosen.paper_models)
+    on_datasets = expanded(datasets if datasets is not None else chosen.datasets, chosen.paper_datasets)
     limit = chosen.limit if datasets is None else None
     given = {"corrections": chosen.corrections, "comparisons": chosen.comparisons, "limit": limit, **study}
-    return run_grid(chosen, Study(named, judged, **given))
+    return run_grid(chosen, Study(on_models, on_datasets, **given))
 
 
 def run_grid(chosen: Grid, study: Study) -> pd.DataFrame:
@@ -77,23 +78,24 @@ def _within(axes: Mapping[str, Sequence[int]], steps: int | None, tokens: int | 
 
 
 def with_averages(table: pd.DataFrame, averages: Sequence[Average]) -> pd.DataFrame:
-    """The table with a row for each mean whose data sets are all there, for a model, a comparison and a correction."""
+    """The table with a row for each mean whose datasets are all there, of one model, comparison, correction, ..."""
     main = table[table["main"]]
+    alike = [name for name in main if name in ("model", "comparison", "correction", "scorer") or "." in name]
     rows = []
     for average in averages:
         part = main[main["dataset"].isin(average.datasets) & main["comparison"].isin(average.comparisons)]
-        for _, cells in part.groupby(["model", "comparison", "correction"], sort=False):
+        for _, cells in part.groupby(alike, sort=False, dropna=False):
             if len(cells) != len(average.datasets) or set(cells["dataset"]) != set(average.datasets):
                 continue
             if cells["value"].isna().any():
                 continue
-            kept = {name: cells[name].iloc[0] for name in ("model", "comparison", "correction", "baseline")}
+            kept = {name: cells[name].iloc[0] for name in (*alike, "baseline")}
             kept["metric"] = _printed(cells["metric"].iloc[0])
             numbers = {name: cells[name].mean(skipna=False) for name in ("value", "difference")}
             made = {name: _common(cells[name]) for name in ("split", "of_precision") if name in cells}
             about = {"dataset": average.name, "split": "", "main": True, "n_queries": int(cells["n_queries"].sum())}
             transductive = {"transductive": bool(cells["transductive"].any())} if "transductive" in cells else {}
-            note = {"note": f"mean of {len(cells)} data sets"}
+            note = {"note": f"mean of {len(cells)} datasets"}
             rows.append({**kept, **about, **made, **numbers, **transductive, **note})
     return pd.concat([table, pd.DataFrame(rows)], ignore_index=True) if rows else table
 
@@ -117,8 +119,8 @@ def with_published(
 ) -> pd.DataFrame:
     """The table with the columns `published`, in [0, 1], `published_source` and `published_note`.
 
-    Of several papers with a figure for a cell, the first whose figure was made as ours is told. Where no figure was,
-    none is told, and the note says what differs. Figures of a SLIP checkpoint stand beside whatever file of that
+    Of several papers with a figure for a cell, the first whose figure was made as ours is given. Where no figure was,
+    none is given, and the note says what differs. Figures of a SLIP checkpoint stand beside whatever file of that
     architecture was loaded.
 
     Args:
@@ -156,16 +158,22 @@ def _differences(figure: dict[Any, Any], row: dict[Any, Any], seeds: Sequence[in
     ours = {"split": row.get("split"), "precision": row.get("of_precision")}
     if seeds is not None:
         ours["seed"] = ", ".join(map(str, seeds))
-    told = {name: (figure.get(name), own) for name, own in ours.items()}
-    stated = {name: both for name, both in told.items() if not any(x is None or pd.isna(x) or x == "" for x in both)}
-    return [f"{name} {theirs}, ours {own}" for name, (theirs, own) in stated.items() if str(theirs) != str(own)]
+    both = {name: (figure.get(name), own) for name, own in ours.items()} | {"scorer": ("cosine", row.get("scorer"))}
+    stated = {name: pair for name, pair in both.items() if not any(x is None or pd.isna(x) or x == "" for x in pair)}
+    reasons = [f"{name} {theirs}, ours {own}" for name, (theirs, own) in stated.items() if str(theirs) != str(own)]
+    axes = [name for name in row if (name in SETTINGS or "." in name) and name not in (*ours, "level", *AT)]
+    return reasons + [f"{name} is not the paper's but {row[name]}" for name in axes if not _is_missing(row[name])]
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or bool(pd.isna(value))
 
 
 def _cell(row: dict[Any, Any]) -> tuple[Any, ...]:
-    """What a figure is told by; a SLIP checkpoint by its architecture."""
+    """What a figure is known by; a SLIP checkpoint by its architecture."""
     model = row["model"].partition("/")[0] if row["model"].startswith("SLIP-") else row["model"]
-    values = (row.get("oti.tokens", row.get("tokens")), row.get("oti.steps", row.get("step")))
-    at = tuple(None if value is None or pd.isna(value) else int(value) for value in values)
+    values: list[Any] = [row.get(axis, row.get(name)) for axis, name in AT.items()]
+    at = tuple(None if _is_missing(value) else int(value) for value in values)
     return (model, row["dataset"], row["comparison"], row["correction"], _printed(row["metric"]), *at)
 
 
