@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,6 @@ from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.tokens import AnyFeatures, ScoredLike, scored_pair
-from xgap_analysis.datasets.pair_scores import PairScores
 from xgap_analysis.metrics.significance import CELLS, Groups, PairedTest
 from xgap_analysis.scoring.blocks import ScoreNormaliser, score_blocks
 from xgap_analysis.scoring.cosine import COSINE
@@ -25,6 +24,27 @@ FEWEST = 3  # pairs: the correlation of two is 1 or -1 whatever they are
 PairValues: TypeAlias = Sequence[int | float] | np.ndarray | Tensor | pd.Series  # [n], or an array [s, n] of s seeds
 Vector: TypeAlias = Float[np.ndarray, " n"]
 Rows: TypeAlias = Float[np.ndarray, "s n"]
+
+
+@runtime_checkable
+class ScoredPairs(Protocol):
+    """Pairs of items with people's scores, such as `datasets.pair_scores.PairScores`."""
+
+    @property
+    def first(self) -> Sequence[str]:
+        """The id of each pair's first item."""
+
+    @property
+    def second(self) -> Sequence[str]:
+        """The id of each pair's second item."""
+
+    @property
+    def scores(self) -> np.ndarray:
+        """People's score of each pair."""
+
+    @property
+    def groups(self) -> np.ndarray:
+        """A number for each pair, the same for pairs that share items."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +62,7 @@ class Correlation:
 def pair_scores(
     query: ScoredLike,
     gallery: ScoredLike,
-    pairs: PairScores,
+    pairs: ScoredPairs,
     *,
     scorer: str | Scorer | ScoreFunction = COSINE,
     normalise: ScoreNormaliser | None = None,
@@ -83,7 +103,7 @@ def pair_scores(
     if normalise is None:
         gallery = gallery.select(dict.fromkeys(pairs.second))
     row, column = _places(query, pairs.first), _places(gallery, pairs.second)
-    scores = np.empty(len(pairs))
+    scores = np.empty(len(row))
     for start, stop, part in score_blocks(query, gallery, scorer, block=block):
         here = np.flatnonzero((row >= start) & (row < stop))
         changed = part if normalise is None else normalise(part)
