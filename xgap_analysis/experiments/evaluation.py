@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -62,11 +61,6 @@ class Evaluation:
     def labels(self) -> Mapping[str, str]:
         """Label by item id, of that label set."""
         return self.data.labels_of(self.level)
-
-    @cached_property
-    def store(self) -> Store:
-        """Where features are kept."""
-        return self.study.store or Store()
 
     @property
     def is_control(self) -> bool:
@@ -128,22 +122,23 @@ class Evaluation:
         """What every view is offered; it takes what it has a parameter for."""
         study = self.study
         given = {"steps": study.steps, "tokens": study.tokens}
-        about = {"on_error": study.on_error, "store": self.store, "progress": study.progress, "seed": self._seed(seed)}
+        about = {
+            "on_error": study.on_error,
+            "store": self.study.store or Store(),
+            "progress": study.progress,
+            "seed": self._seed(seed),
+        }
         return {**about, **{name: value for name, value in given.items() if value is not None}}
 
     def inversion(
         self, native: Features, seed: int | None = None, snapshots: Sequence[int] = (), **options: Any
     ) -> Inversion:
         """The inversion of native features with the study's settings, and options of `invert` in their place."""
-        context = {name: value for name, value in self.context(self._seed(seed)).items() if name != "on_error"}
+        context = {name: value for name, value in self.context(seed).items() if name != "on_error"}
         return invert(self.model, native, snapshots=snapshots, **{**context, **options})
 
     def fitted(self, by: AnyCorrection) -> FittedCorrection:
-        """A correction, fitted on the calibration split.
-
-        Raises:
-            XgapError: a dataset without that split, or what the correction itself refuses.
-        """
+        """A correction, fitted on the calibration split; refused where there is none, or by the correction itself."""
         wanted = correction(by)
         key = (str(wanted), wanted.maker)
         if key not in self._fitted:
@@ -211,8 +206,8 @@ class Evaluation:
         """
         comparison = self.study.comparison(comparison)
         pair = self.pair(comparison, by, scorer, seed)
-        how: dict[str, Any] = {"normalise": pair.normalise, "scorer": pair.scorer}
-        return nearest_items(pair.query, pair.gallery, query_id, self.relevance(comparison), k, **how)
+        relevance = self.relevance(comparison)
+        return nearest_items(pair.query, pair.gallery, query_id, relevance, k, pair.normalise, pair.scorer)
 
     def relevance(self, comparison: Comparison) -> Relevance:
         """Which gallery items are relevant; in zero-shot, the class whose id is the query's label."""
@@ -229,11 +224,7 @@ class Evaluation:
         return gaps_of(self)
 
     def pairs(self, images: Features | None = None, texts: Features | None = None) -> tuple[Features, Features]:
-        """Images and their captions, pairs by id: each image with the first text of its label, under its own id.
-
-        Args:
-            images, texts: of this evaluation, such as after a correction; the native ones by default.
-        """
+        """Images and captions, native ones by default, paired by id: each image with the first text of its label."""
         return pairs_of(self, images, texts)
 
     def with_cells(self, study: "Study") -> "Evaluation":

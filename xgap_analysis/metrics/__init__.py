@@ -15,6 +15,7 @@ from xgap_analysis.metrics.gap import uniformity as uniformity
 from xgap_analysis.metrics.gap import variance_along_gap as variance_along_gap
 from xgap_analysis.metrics.metric import METRICS as METRICS
 from xgap_analysis.metrics.metric import Metric as Metric
+from xgap_analysis.metrics.metric import MetricFunction as MetricFunction
 from xgap_analysis.metrics.metric import metric as metric
 from xgap_analysis.metrics.metric import register_metric as register_metric
 from xgap_analysis.metrics.metric import scores as scores
