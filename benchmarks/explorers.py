@@ -78,13 +78,13 @@ def main() -> None:
         plot.hovering = int(points[k])
 
     def slide(k: int) -> None:
-        gapmap._lambda.value = 0.1 * (1 + k % 10)
+        gapmap._controls.shift.value = 0.1 * (1 + k % 10)
 
     print(json.dumps(timed(f"select one of {2 * ITEMS} points", click)))
     print(json.dumps(timed("point at one", hover)))
-    gapmap._colour.value = "similarity"
+    gapmap._controls.colour.value = "similarity"
     print(json.dumps(timed("select one, coloured by similarity", lambda k: click(GESTURES + k))))
-    gapmap._colour.value = "modality"
+    gapmap._controls.colour.value = "modality"
     print(json.dumps(timed("move the sides (retrieval and zero-shot included)", slide, 10)))
     explorer = NeighbourExplorer(evaluation, ["I-I"])
     assert explorer.error == ""

@@ -31,7 +31,7 @@ def test_the_numbers_follow_the_slider(evaluation: Evaluation) -> None:
     names = {"ap_image_to_text": "I-T", "ap_text_to_image": "T-I", "zero_shot_top1": "zero-shot"}
     for name, comparison in names.items():
         assert gapmap.numbers[name] == pytest.approx(rows.loc[comparison, "value"])
-    gapmap._lambda.value = 0.3
+    gapmap._controls.shift.value = 0.3
     shift = xg.correction("gap-shift", lambda_=0.3).fit(xg.Calibration({"image": images, "text": texts}, "test"))
     assert gapmap.numbers["modality_gap"] == pytest.approx(
         xg.metrics.modality_gap(*evaluation.pairs(shift(images), shift(texts)))
@@ -68,7 +68,7 @@ def test_it_is_fitted_once(evaluation: Evaluation, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(maps, "_KEPT", type(maps._KEPT)())
     gapmap = GapMap(evaluation)
     for lambda_ in (0.1, 0.5, 1.0, 0.0):
-        gapmap._lambda.value = lambda_
+        gapmap._controls.shift.value = lambda_
     click(gapmap, 5)
     GapMap(evaluation)
     assert fits == ["pca"]
@@ -76,7 +76,7 @@ def test_it_is_fitted_once(evaluation: Evaluation, monkeypatch: pytest.MonkeyPat
 
 def test_the_points_move_with_the_sides(evaluation: Evaluation) -> None:
     gapmap = GapMap(evaluation)
-    gapmap._lambda.value = 0.5
+    gapmap._controls.shift.value = 0.5
     sides = evaluation.view("image", "all"), evaluation.view("text", "all")
     plane = maps.plane_map(*sides)
     expected = np.concatenate([plane.place(side) for side in maps.move_sides(0.5, *sides)])
@@ -86,7 +86,7 @@ def test_the_points_move_with_the_sides(evaluation: Evaluation) -> None:
 def test_colours_by_modality_class_and_similarity(evaluation: Evaluation) -> None:
     gapmap = GapMap(evaluation, colour="kind")
     assert "red" in gapmap._map._legend.value  # type: ignore[union-attr]
-    gapmap._colour.value = "similarity"
+    gapmap._controls.colour.value = "similarity"
     assert gapmap.error == ""
     assert gapmap.selected == ("image", "i0")
     click(gapmap, 4)

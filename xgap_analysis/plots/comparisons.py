@@ -27,7 +27,7 @@ def differences(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         table: rows of `Study.run()`; the main measure of each comparison is drawn.
         ax: where to draw; a new figure by default.
     """
-    rows = table[table["main"] & table["difference_low"].notna()].iloc[::-1]  # a mean over data sets has no interval
+    rows = table[table["main"] & table["difference_low"].notna()].iloc[::-1]  # a mean over datasets has no interval
     if rows.empty:
         raise XgapError("the table holds no comparison with a baseline")
     ax = own_axes(ax, 7, 0.42 * len(rows) + 1)
@@ -95,11 +95,11 @@ def values(table: pd.DataFrame, by: str = "model", ax: Axes | None = None) -> Ax
 def grid(table: pd.DataFrame, by: str = "correction", ax: Axes | None = None) -> Axes:
     """Corrections (or models) x comparisons: each cell's paired difference from the uncorrected baseline.
 
-    Bold where Holm's adjusted p-value is below 0.05; a dagger marks a correction fitted on what is judged, and "n/a" a
-    cell that could not be computed.
+    Bold where Holm's adjusted p-value is below 0.05; a dagger marks a correction fitted on what is evaluated, and "n/a"
+    a cell that could not be computed.
 
     Args:
-        table: rows of `Study.run()`, of one model, data set and split, or of one correction of several models.
+        table: rows of `Study.run()`, of one model, dataset and split, or of one correction of several models.
         by: what the rows of the grid are: `"correction"`, `"model"`, or another column.
         ax: where to draw; a new figure by default.
 
@@ -110,7 +110,7 @@ def grid(table: pd.DataFrame, by: str = "correction", ax: Axes | None = None) ->
     _check_column(rows, by)
     comparisons, lines = list(rows["comparison"].unique()), list(rows[by].unique())
     if rows.duplicated(["comparison", by]).any():
-        raise XgapError(f"a grid by {by} shows one value a cell (one data set and split, say); choose its rows first")
+        raise XgapError(f"a grid by {by} shows one value a cell (one dataset and split, say); choose its rows first")
     cells = {(row["comparison"], row[by]): row for row in rows.to_dict("records")}
     shown = [[cells[c, k]["difference"] if (c, k) in cells else float("nan") for c in comparisons] for k in lines]
     bound = max((abs(x) for line in shown for x in line if x == x), default=1.0)

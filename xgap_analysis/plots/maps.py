@@ -1,4 +1,4 @@
-"""Two sides of the sphere on one plane, and what moving them along the gap does to place and numbers."""
+"""Images and texts on one plane, and what moving them along the gap does to place and numbers."""
 
 import hashlib
 import math
@@ -27,11 +27,11 @@ _MOST_KEPT = 8
 
 @dataclass(frozen=True, eq=False)
 class PlaneMap:
-    """A map from the sphere to the plane, fitted on two sides together.
+    """A map from the sphere to the plane, fitted on two modalities together.
 
     Args:
         method: `"pca"` (linear, so that distances along it can be read) or `"umap"` (neighbourhoods only).
-        images, texts: `[n, 2]` and `[m, 2]`, where the two sides lie.
+        images, texts: `[n, 2]` and `[m, 2]`, where the two modalities lie.
         share: of PCA, the share of the variance that the plane shows; NaN for UMAP.
         fitted: scikit-learn's or umap-learn's own object.
     """
@@ -55,10 +55,10 @@ class PlaneMap:
 
 
 def plane_map(images: Features, texts: Features, method: str = "pca") -> PlaneMap:
-    """One plane for both sides. It is fitted once for the same vectors in a session, and then found again.
+    """One plane for both modalities. It is fitted once for the same vectors in a session, and then found again.
 
     Args:
-        images, texts: `[n, d]` and `[m, d]`, any two sides.
+        images, texts: `[n, d]` and `[m, d]`, of any two modalities.
         method: `"pca"`, or `"umap"` (cosine, 15 neighbours, a fixed seed).
 
     Raises:
@@ -67,7 +67,7 @@ def plane_map(images: Features, texts: Features, method: str = "pca") -> PlaneMa
     if method not in METHODS:
         raise unknown_name("map", method, METHODS)
     if images.dim != texts.dim:
-        raise XgapError(f"the sides have {images.dim} and {texts.dim} dimensions; they must be the same")
+        raise XgapError(f"images and texts have {images.dim} and {texts.dim} dimensions; they must be the same")
     if len(images) + len(texts) < 3:
         raise XgapError("a map needs at least three vectors")
     key = (method, _digest(images), _digest(texts))
@@ -107,7 +107,7 @@ def move_sides(lambda_: float, images: Features, texts: Features, *more: Feature
     Args:
         lambda_: 0 leaves all as it is, 0.5 brings the means together (see the correction `gap-shift`).
         images, texts: `[n, d]` and `[m, d]`.
-        more: features that move with their side, such as class names.
+        more: features that move with their modality, such as class names.
     """
     if lambda_ == 0:
         return images, texts, *more
@@ -126,14 +126,14 @@ def gap_numbers(
     pairs: tuple[Features, Features] | None = None,
     queries: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> dict[str, float]:
-    """`modality_gap`, `zero_shot_top1`, `ap_image_to_text` and `ap_text_to_image`: numbers that follow the two sides.
+    """`modality_gap`, `zero_shot_top1`, `ap_image_to_text` and `ap_text_to_image`: numbers that follow the move.
 
     With the pairs and the queries of an evaluation they are those of `Study.gaps` and `Study.run`. What cannot be
     computed (no classes, no labels) is left out.
 
     Args:
         images, texts: `[n, d]` and `[m, d]`.
-        relevance: what answers what across the sides.
+        relevance: what is relevant across modalities.
         classes: one feature a class, whose ids are the labels.
         labels: image id to label.
         pairs: images and their captions (`Evaluation.pairs`), whose means the gap lies between; all images and texts
@@ -152,7 +152,7 @@ def gap_numbers(
     if relevance is not None:
         directions = (("ap_image_to_text", asking[0], texts), ("ap_text_to_image", asking[1], images))
         for name, query, gallery in directions:
-            tell("retrieval across the gap", len(numbers), 4)
+            tell("retrieval across modalities", len(numbers), 4)
             with counted_elsewhere():  # queries without a relevant item are left out of the mean
                 try:
                     numbers[name] = float(retrieval(query, gallery, relevance)["ap"].mean())
@@ -162,7 +162,7 @@ def gap_numbers(
 
 
 def partners(item: str, others: Features, relevance: Relevance) -> list[int]:
-    """Rows of the features that answer an item, such as the captions of an image; none where nothing is judged."""
+    """Rows of the features that are relevant to an item, such as the captions of an image; none without a label."""
     try:
         grades = relevance.bind([item], others.ids).grades(0, 1)[0]
     except XgapError:  # an item without a label
@@ -171,5 +171,5 @@ def partners(item: str, others: Features, relevance: Relevance) -> list[int]:
 
 
 def cosines(query: Features, *sides: Features) -> np.ndarray:
-    """Cosine of one feature to all rows of some sides, one side after the other."""
+    """Cosine of one feature to all rows of several, one after the other."""
     return torch.cat([side.vectors @ query.vectors[0] for side in sides]).cpu().numpy()

@@ -1,4 +1,4 @@
-"""Two sides of the sphere on a plane, as a figure."""
+"""Two modalities on a plane, as a figure."""
 
 from collections.abc import Sequence
 

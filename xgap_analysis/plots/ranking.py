@@ -1,4 +1,4 @@
-"""What a query finds, as pictures."""
+"""What a query finds, as images."""
 
 from collections.abc import Mapping
 
@@ -19,14 +19,14 @@ def neighbours(
     relevance: Relevance | HasRelevance,
     k: int = 8,
 ) -> Figure:
-    """The k nearest images of one query under several comparisons: a row of pictures each, hits framed and marked.
+    """The k nearest images of one query under several comparisons: a row of images each, hits framed and marked.
 
     Args:
-        query_id: an id that every query side holds.
+        query_id: an id that every query set holds.
         rankings: a title to (query features, gallery features), or to `Evaluation.pair(...)`; the gallery holds images.
-        images: opens the pictures.
+        images: opens the images.
         relevance: what counts as a hit.
-        k: pictures a row.
+        k: images a row.
     """
     frames = {}
     for title, pair in rankings.items():

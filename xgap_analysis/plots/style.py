@@ -1,4 +1,4 @@
-"""How every figure looks: colours told apart by colour-blind readers, and axes without a box."""
+"""How every figure looks: colours that colour-blind readers distinguish, and axes without a box."""
 
 from collections.abc import Iterable, Iterator
 from itertools import cycle
@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
-# Okabe and Ito's colours; nothing is ever told by colour alone.
+# Okabe and Ito's colours; nothing is ever said by colour alone.
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#8A8A8A"
 HIGHER, LOWER, SAME = BLUE, ORANGE, "#F7F7F7"  # a difference by its sign, in every figure
 VERDICT_MARKER = {"supported": "o", "contradicted": "X", "higher": "^", "lower": "v", "inconclusive": "s"}
@@ -28,7 +28,7 @@ def differences_map() -> LinearSegmentedColormap:
 def plain(name: object) -> str:
     """A name as matplotlib shows it letter by letter: dollar signs make no formula.
 
-    Names of classes, data sets, models and files are the user's, and may hold anything.
+    Names of classes, datasets, models and files are the user's, and may hold anything.
     """
     return str(name).replace("$", r"\$")
 

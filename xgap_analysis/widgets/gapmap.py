@@ -1,6 +1,6 @@
 """Gap map: images and texts on one plane, moved along the gap, with the numbers that follow."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,34 @@ TITLES = {
 }
 
 
+class MapControls(ipywidgets.HBox):
+    """The map's method, its colours, and the slider that moves images and texts.
+
+    Raises:
+        XgapError: an unknown method or colour, or a move beyond the slider.
+    """
+
+    def __init__(self, colours: Sequence[str], method: str, colour: str, lambda_: float) -> None:
+        from xgap_analysis.plots.maps import METHODS
+
+        if method not in METHODS:
+            raise unknown_name("map", method, METHODS)
+        if colour not in colours:
+            raise unknown_name("colour", colour, colours)
+        if not FAR[0] <= lambda_ <= FAR[1]:
+            raise XgapError(f"lambda_ lies between {FAR[0]} and {FAR[1]} here, not at {lambda_}")
+        self.method = ipywidgets.Dropdown(options=METHODS, value=method, description="map", layout={"width": "160px"})
+        self.colour = ipywidgets.Dropdown(
+            options=colours, value=colour, description="colour by", layout={"width": "210px"}
+        )
+        self.shift = ipywidgets.FloatSlider(
+            lambda_, min=FAR[0], max=FAR[1], step=0.1, description="gap shift λ", continuous_update=False
+        )
+        self.shift.layout.width = "330px"
+        self.method.style.description_width = "40px"
+        super().__init__([self.method, self.colour, self.shift])
+
+
 class GapMap(Panel):
     """Images and texts on one plane, PCA or UMAP, fitted once.
 
@@ -53,30 +81,14 @@ class GapMap(Panel):
     def __init__(
         self, evaluation: Evaluation, method: str = "pca", colour: str = "modality", lambda_: float = 0.0
     ) -> None:
-        from xgap_analysis.plots.maps import METHODS
-
         self.evaluation, self.items = evaluation, Items(evaluation)
         colours = ["modality", "similarity", *evaluation.data.labels]
-        if method not in METHODS:
-            raise unknown_name("map", method, METHODS)
-        if colour not in colours:
-            raise unknown_name("colour", colour, colours)
-        if not FAR[0] <= lambda_ <= FAR[1]:
-            raise XgapError(f"lambda_ lies between {FAR[0]} and {FAR[1]} here, not at {lambda_}")
+        self._controls = MapControls(colours, method, colour, lambda_)
         self._scene: Scene | None = None
         self._map: EmbeddingMap | None = None
         self._index: int | None = None
         self._first_numbers: Mapping[str, float] = {}
 
-        self._method = ipywidgets.Dropdown(options=METHODS, value=method, description="map", layout={"width": "160px"})
-        self._colour = ipywidgets.Dropdown(
-            options=colours, value=colour, description="colour by", layout={"width": "210px"}
-        )
-        self._lambda = ipywidgets.FloatSlider(
-            lambda_, min=FAR[0], max=FAR[1], step=0.1, description="gap shift λ", continuous_update=False
-        )
-        self._lambda.layout.width = "330px"
-        self._method.style.description_width = "40px"
         self._finder = Finder(
             "find an item: words or id", "(none selected)", self._find, self._choose, self.guarded, rows=6
         )
@@ -86,12 +98,12 @@ class GapMap(Panel):
         beside = ipywidgets.VBox([self._table, self._finder, self._about], layout={"padding": "0 0 0 12px"})
         super().__init__(
             f"Gap map · {evaluation.model.name} on {evaluation.data.name} ({evaluation.data.split_name})",
-            [ipywidgets.HBox([self._method, self._colour, self._lambda]), ipywidgets.HBox([self._plot, beside])],
+            [self._controls, ipywidgets.HBox([self._plot, beside])],
         )
         move = Debounced(lambda _: self.refresh(), 0.1)
-        for control in (self._method, self._lambda):
+        for control in (self._controls.method, self._controls.shift):
             control.observe(move, "value")
-        self._colour.observe(lambda _: self.guarded(self._paint), "value")
+        self._controls.colour.observe(lambda _: self.guarded(self._paint), "value")
         self._hover = Debounced(lambda index: self.guarded(lambda: self._describe(index)), 0.05)
         self.refresh()
 
@@ -107,7 +119,7 @@ class GapMap(Panel):
 
     def refresh(self) -> None:
         """Places images and texts anew: after another map or another shift."""
-        method, lambda_ = self._method.value, float(self._lambda.value)
+        method, lambda_ = self._controls.method.value, float(self._controls.shift.value)
 
         def work() -> tuple[Scene, Scene]:
             import jscatter  # noqa: F401  its import takes seconds, which the progress bar covers
@@ -162,7 +174,7 @@ class GapMap(Panel):
             return
         self._index = index
         self._map.select(index)
-        if self._colour.value == "similarity":
+        if self._controls.colour.value == "similarity":
             self._paint()
         self._join()
         self._describe(index)
@@ -174,7 +186,7 @@ class GapMap(Panel):
     def _paint(self) -> None:
         if self._scene is None or self._map is None:
             return
-        by, scene = self._colour.value, self._scene
+        by, scene = self._controls.colour.value, self._scene
         if by == "similarity":
             if self._index is None:
                 self._index = 0
@@ -235,7 +247,7 @@ class GapMap(Panel):
         scene = self._made()
         n, points = len(scene.native[0]), scene.points
         colours: dict[str, Any] = {}
-        if self._colour.value == "similarity" and self._index is not None:
+        if self._controls.colour.value == "similarity" and self._index is not None:
             values = scene.similarity(self._index)
             colours = {"images_colour": values[:n], "texts_colour": values[n:]}
         axes = plane(points[:n], points[n:], scene.lines(self._index), **colours)
