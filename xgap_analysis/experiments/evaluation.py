@@ -17,6 +17,7 @@ from xgap_analysis.experiments.axes import cells_of, inversion_along
 from xgap_analysis.experiments.calibrating import calibration_for
 from xgap_analysis.experiments.comparison import AnyComparison, Comparison
 from xgap_analysis.experiments.gaps import gaps_of, pairs_of
+from xgap_analysis.experiments.pairing import pair_of
 from xgap_analysis.experiments.rows import table_of
 from xgap_analysis.metrics import nearest_items, retrieval, zero_shot
 from xgap_analysis.models import Model
@@ -101,7 +102,7 @@ class Evaluation:
         The seed is of the inversion, here and below; None takes the study's first.
         """
         own, seed = view(wanted), self._seed(seed)
-        part = self._part(own, part)
+        part = self.part_of(own, part)
         key = (own, part, seed if own.is_seeded else None)
         if key not in self._views:
             shared = inversion_along(self, own, part, seed)
@@ -111,7 +112,7 @@ class Evaluation:
                 self._views |= {(v, part, key[2]): features for v, features in shared.items()}
         return self._views[key]
 
-    def _part(self, own: View, part: str) -> str:
+    def part_of(self, own: View, part: str) -> str:
         """The part of the items that a view is of; `"all"` where every item is a query and in the gallery."""
         return part if part == "classes" or self.data.has_queries(own.modality) else "all"
 
@@ -153,31 +154,7 @@ class Evaluation:
         Raises:
             XgapError: a dataset that does not have the items or the labels that the comparison needs.
         """
-        comparison = self.study.comparison(comparison)
-        seed, fitted = self._seed(seed), None if str(correction(by)) == "none" else self.fitted(by)
-        zero_shot_task, same = comparison.task == "zero-shot", comparison.query.modality == comparison.gallery.modality
-        part = "classes" if zero_shot_task else "gallery" if same else "all"
-        mapped = fitted if fitted is not None and fitted.changes_features else None
-        query = self._mapped(comparison.query, "queries", seed, mapped)
-        if zero_shot_task:
-            named = set(self.classes.ids)
-            query = query.select(i for i in query.ids if self.labels.get(i) in named)
-        if not len(query):
-            what = f"dataset {self.data.name!r} ({self.data.split_name}) has no {comparison.query.modality}"
-            raise XgapError(f"{what} that can be a query of {comparison.name} by the labels {self.level!r}")
-        gallery = self._mapped(comparison.gallery, part, seed, mapped)
-        if fitted is None or mapped is not None:
-            return QueryGallery(query, gallery, scorer=scorer)
-        return fitted.apply(query, gallery, scorer)
-
-    def _mapped(self, own: View, part: str, seed: int, by: FittedCorrection | None) -> Features:
-        """A view's features after a correction; a view of several spaces corrects each of its parts itself."""
-        if by is None:
-            return self.view(own, part, seed)
-        if not own.takes("transform"):
-            return by(self.view(own, part, seed))
-        items = self.items(own.modality, self._part(own, part))
-        return own(self.model, items, transform=by, **self.context(seed))
+        return pair_of(self, self.study.comparison(comparison), by, scorer, self._seed(seed))
 
     def scores(
         self, comparison: AnyComparison, by: AnyCorrection = "none", scorer: AnyScorer = COSINE, seed: int | None = None
