@@ -10,7 +10,6 @@ from xgap_analysis.corrections import Calibration, Correction
 from xgap_analysis.datasets.items import AnyItems, Vectors
 from xgap_analysis.experiments.comparison import Comparison
 from xgap_analysis.models import Model
-from xgap_analysis.views import encode
 from xgap_analysis.views.native import native_view
 
 if TYPE_CHECKING:
@@ -27,16 +26,20 @@ def calibration_for(evaluation: "Evaluation", by: Correction) -> Calibration:
     """
     model, data = evaluation.encoder, evaluation.fit_data
     if by.from_model and model is not None:
-        return _of_model(model)
+        return _of_model(evaluation, model)
     if data is None:
         what = f"correction {str(by)!r} is fitted on the split {evaluation.study.fit_split!r}"
         raise XgapError(f"{what}, which dataset {evaluation.data.name!r} does not have")
     words = tuple(data.class_names.get(evaluation.level, {}).values())
     features: dict[str, Features] = {}
-    for modality in data.items:
-        made = native_view(modality)(evaluation.model, data.items_of(modality), **evaluation.context())
-        features.setdefault(made.space, made)
-    missing = [m for m in evaluation.data.items if m in ("image", "text") and m not in features]
+    for modality, items in data.items.items():
+        if model is not None and modality not in model.towers:
+            continue  # such as texts, of a model that has seen images alone
+        if modality not in evaluation.calibrated:  # once, for all corrections
+            made = native_view(modality)(evaluation.model, items, **evaluation.context())
+            evaluation.calibrated[modality] = made
+        features.setdefault(evaluation.calibrated[modality].space, evaluation.calibrated[modality])
+    missing = [m for m in evaluation.data.items if m in ("image", "text") and m not in data.items]
     if missing:
         split, name = evaluation.study.fit_split, evaluation.data.name
         raise XgapError(
@@ -45,10 +48,11 @@ def calibration_for(evaluation: "Evaluation", by: Correction) -> Calibration:
     return Calibration(features, data.split_name, model, words)
 
 
-def _of_model(model: Model) -> Calibration:
-    """No items, but the model and the dimension of its features."""
-    dim = encode(model, "a photo", store=None, progress=False).dim
-    empty = {space: Features(torch.empty(0, dim), (), space, space) for space in ("image", "text")}
+def _of_model(evaluation: "Evaluation", model: Model) -> Calibration:
+    """No items, but the model and the dimension of its features, which one item shows."""
+    modality, items = next((m, items) for m, items in evaluation.data.items.items() if m in model.towers)
+    dim = native_view(modality)(model, items.select(items.ids[:1]), **evaluation.context()).dim
+    empty = {space: Features(torch.empty(0, dim), (), space, space) for space in model.towers}
     return Calibration(empty, MODEL, model)
 
 

@@ -51,6 +51,9 @@ class Evaluation:
     # Not arguments, so that a copy with another study, model or data (`replace`) begins with nothing kept.
     _views: dict[tuple[View, str, int | None], Features] = field(default_factory=dict, init=False, repr=False)
     _fitted: dict[tuple[str, Any], FittedCorrection] = field(default_factory=dict, init=False, repr=False)
+    calibrated: dict[str, Features] = field(
+        default_factory=dict, init=False, repr=False
+    )  # of the fit split, by modality
     frames: dict[Any, list[pd.DataFrame]] = field(default_factory=dict, init=False, repr=False)  # scores, by cell
 
     @property
@@ -207,7 +210,12 @@ class Evaluation:
     def with_cells(self, study: "Study") -> "Evaluation":
         """The same evaluation for other cells of its study; what it has computed is kept."""
         made = replace(self, study=study)
-        made._views, made._fitted, made.frames = self._views, self._fitted, self.frames  # their keys name the cell
+        made._views, made._fitted, made.calibrated, made.frames = (
+            self._views,
+            self._fitted,
+            self.calibrated,
+            self.frames,
+        )  # their keys name the cell
         return made
 
 
