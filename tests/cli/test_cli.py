@@ -260,7 +260,7 @@ MISTAKES = {
     "place": (["encode", "--out", "in-the-way/f.npz"], "in-the-way/f.npz cannot be written"),
     "folder": (["encode", "--out", "folder.npz"], "folder.npz is a folder"),
     "steps": (["invert", *SMALL, "--steps", "0"], "at least one step"),
-    "comparison": ([*STUDY, "--comparisons", "I-J"], "'J'; nearest names: "),
+    "comparison": ([*STUDY, "--comparisons", "I-J"], "unknown comparison 'I-J'; nearest names: "),
     "correction": ([*STUDY, "--corrections", "centre"], "nearest names: center"),
     "level": ([*STUDY, "--level", "colour"], "it has: concept, subgroup, group, artist"),
     "no models": (["study", "--models"], "--models needs at least one name"),

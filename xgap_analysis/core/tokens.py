@@ -21,6 +21,7 @@ from xgap_analysis.core.features import (
     as_features,
     where_doubles_are,
 )
+from xgap_analysis.core.precision import widest
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -228,11 +229,6 @@ AnyFeatures = Features | TokenFeatures
 NO_DIRECTION = 1e-6  # of the sum of lengths: a sum of float32 vectors that is shorter is rounding
 
 
-def precision(device: torch.device) -> torch.dtype:
-    """Double precision, where the device has it (Apple's has not)."""
-    return torch.float32 if device.type == "mps" else torch.float64
-
-
 def as_tokens(features: AnyFeatures) -> TokenFeatures:
     """Token features as they are, and features as one token per item."""
     return features if isinstance(features, TokenFeatures) else TokenFeatures.from_features(features)
@@ -252,7 +248,7 @@ def _unit_rows(given: Any, offsets: Any, ids: Sequence[str]) -> tuple[Tensor, Te
     if vectors.ndim != 2:
         raise XgapError(f"the vectors of all tokens must be a matrix [N, d], not of shape {tuple(vectors.shape)}")
     offsets = _offsets(offsets, len(vectors), ids)
-    number = precision(vectors.device)
+    number = widest(vectors.device)
     vectors = vectors if vectors.is_floating_point() else vectors.to(number)
     lengths = torch.cat([part.to(number).norm(dim=1) for part in vectors.split(ROWS)])
     _refuse(~torch.isfinite(lengths), offsets, ids, "that is NaN or infinite")
@@ -296,7 +292,7 @@ def _taken(tokens: TokenFeatures, rows: Tensor) -> dict[str, Any]:
 
 def _means(tokens: TokenFeatures, weighted: bool) -> Float[Tensor, "n d"]:
     """The sum of each item's tokens: the direction of their mean."""
-    vectors = tokens.vectors.to(precision(tokens.vectors.device))
+    vectors = tokens.vectors.to(widest(tokens.vectors.device))
     if weighted:
         if tokens.weights is None:
             raise XgapError("these tokens have no weights; leave out weighted=True")

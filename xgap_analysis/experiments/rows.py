@@ -76,7 +76,7 @@ def table_of(evaluation: "Evaluation", cells: Sequence[Cell]) -> pd.DataFrame:
 
 def scores_by_seed(evaluation: "Evaluation", cell: Cell) -> list[pd.DataFrame]:
     """The scores of a cell for each seed, or once where nothing in it depends on a seed."""
-    key = (cell.key, *map(metric, evaluation.study.metrics))
+    key = (cell.key, *((str(m), m.function) for m in map(metric, evaluation.study.metrics)))
     if key not in evaluation.frames:
         seeds = evaluation.study.seeds if cell.comparison.is_seeded else evaluation.study.seeds[:1]
         with counted_elsewhere():  # queries without a relevant item: the table counts them

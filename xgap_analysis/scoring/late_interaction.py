@@ -103,7 +103,7 @@ def _name(of: str | Call | Reduction) -> str:
 def _assigned(query: TokenBlock, gallery: TokenBlock) -> Tensor:
     from scipy.optimize import linear_sum_assignment
 
-    values = similarities(query, gallery).permute(0, 3, 1, 2).double().cpu().numpy()  # [b, m, tq, tg]
+    values = similarities(query, gallery).permute(0, 3, 1, 2).cpu().double().numpy()  # [b, m, tq, tg]
     scores = torch.empty(len(query), len(gallery))
     t_query, t_gallery = query.counts.tolist(), gallery.counts.tolist()
     places_query, places_gallery = query.mask.cpu().numpy(), gallery.mask.cpu().numpy()

@@ -9,7 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.core.tokens import TokenFeatures, precision
+from xgap_analysis.core.precision import widest
+from xgap_analysis.core.tokens import TokenFeatures
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +61,7 @@ class TokenBlock:
     @cached_property
     def precise(self) -> "TokenBlock":
         """The same block in double precision, where the device has it."""
-        return replace(self, vectors=self.vectors.to(precision(self.vectors.device)))
+        return replace(self, vectors=self.vectors.to(widest(self.vectors.device)))
 
     @cached_property
     def gram(self) -> Float[Tensor, "b t t"]:
