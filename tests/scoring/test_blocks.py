@@ -208,7 +208,7 @@ def test_a_device_without_double_precision_gives_the_same_to_rounding(
 ) -> None:
     query, gallery = some([3, 1, 4], 0), some([4, 2, 2, 7, 3], 1)
     whole = score(query, gallery, name)
-    monkeypatch.setattr(tokens, "precision", lambda device: torch.float32)
+    monkeypatch.setattr(tokens, "widest", lambda device: torch.float32)
     monkeypatch.setattr(torch.Tensor, "double", lambda self: pytest.fail("no float64 here"))
     if "assignment" not in name:  # solved on the processor
         assert torch.allclose(score(query, gallery, name), whole, atol=1e-5)
