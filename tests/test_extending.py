@@ -141,3 +141,11 @@ def test_a_scorer_that_gives_something_else_is_refused(model: Any) -> None:
         xg.score(images, images, lambda q, g: q.sum())
     with pytest.raises(XgapError, match="NaN or infinite"):
         xg.score(images, images, lambda q, g: q @ g.T * float("nan"))
+
+
+def test_a_view_that_loses_the_items_ids_is_refused(model: Any) -> None:
+    def listed(model: Any, items: Any) -> xg.Features:
+        return xg.encode(model, list(items), store=None, progress=False)  # images without their ids
+
+    with pytest.raises(XgapError, match="gave a row of id '0', which is not an item's; keep the items' ids"):
+        xg.Study([model], [data()], [(listed, "image")], progress=False).run()

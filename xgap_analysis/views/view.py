@@ -53,6 +53,11 @@ class View:
         made = self.function(model, items, *self.arguments, **{**offered, **self.options})
         if not isinstance(made, Features):
             raise XgapError(f"view {self} gave {type(made).__name__}; a view gives Features, one row per item")
+        known = set(getattr(items, "ids", made.ids))
+        strange = next((i for i in made.ids if i not in known), None)
+        if strange is not None:  # the query's own item would stay in its gallery, and raise every score
+            what = f"view {self} gave a row of id {strange!r}, which is not an item's"
+            raise XgapError(f"{what}; keep the items' ids, as in dataclasses.replace(native, vectors=...)")
         return made
 
     def takes(self, option: str) -> bool:
