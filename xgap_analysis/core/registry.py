@@ -40,7 +40,8 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         if name in self._entries:
             before, after = (origin(self._code(e)) for e in (self._entries[name], entry))
             if before != after and not before[0] == after[0] == "__main__":
-                what = f"there is a {self.kind} named {name!r} already, from {'.'.join(before)}"
+                article = "an" if self.kind[0] in "aeiou" else "a"
+                what = f"there is {article} {self.kind} named {name!r} already, from {'.'.join(before)}"
                 raise XgapError(f"{what}; register yours under another name")
             warnings.warn(f"the {self.kind} {name!r} is replaced by its new definition", stacklevel=3)
         self._entries[name] = entry
