@@ -1,5 +1,6 @@
 """The one shape of every registry: entries by name, from a decorator, an installed package or a notebook cell."""
 
+import hashlib
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -116,6 +117,19 @@ def options_of(function: Callable[..., Any], leading: int) -> dict[str, Any]:
     parameters = list(inspect.signature(function).parameters.values())[leading:]
     plain = (bool, int, float, str, tuple, list, type(None))
     return {p.name: p.default for p in parameters if isinstance(p.default, plain)}
+
+
+def own_code(*functions: Any) -> str:
+    """A digest of the source of those functions that no part of this package defines: of a plug-in, a notebook, another
+    package. Empty where there are none, or no source is there to be read.
+    """
+    own = [getattr(function, "func", function) for function in functions]
+    own = [function for function in own if origin(function)[0].partition(".")[0] != __name__.partition(".")[0]]
+    try:
+        source = "\n".join(inspect.getsource(function) for function in own)
+    except (OSError, TypeError):
+        return ""
+    return hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest() if own else ""
 
 
 def origin(function: Any) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.registry import own_code
 from xgap_analysis.models.adaptation import Adapter, adapter
 from xgap_analysis.training.objectives import Term, active
 
@@ -104,11 +105,19 @@ class Recipe:
         return active(self.objective)
 
     def plain(self) -> dict[str, Any]:
-        """Everything that two runs may differ in, as plain values by name; an adapter only where there is one."""
+        """Everything that two runs may differ in, as plain values by name.
+
+        An adapter, and a digest of the code of what is not this package's own, only where there is one.
+        """
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         values["objective"] = {str(term): weight for term, weight in self.terms}
         own = values.pop("adapter")
-        return values if own is None else {**values, "adapter": adapter(own).in_full}
+        functions = [function for term, _ in self.terms for function in (term.loss, term.parameters) if function]
+        if own is not None:
+            values["adapter"] = adapter(own).in_full
+            functions.append(adapter(own).build)
+        code = own_code(*functions)
+        return {**values, "code": code} if code else values
 
     @property
     def n_views(self) -> int:

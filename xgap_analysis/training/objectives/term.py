@@ -78,7 +78,7 @@ class Term:
     loss: Loss
     needs: Needs | Callable[..., Needs] = field(default_factory=Needs)
     parameters: Parameters | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)  # a term is a key of an objective
 
     def __str__(self) -> str:
         return spelled(self.name, (), self.options)
@@ -189,11 +189,11 @@ def register_objective(
     if needs is not None and not isinstance(needs, Needs) and not callable(needs):
         raise XgapError(f"needs of objective {name!r} is a Needs or a function of its options, not {needs!r}")
 
-    def add(function: Loss) -> Loss:
+    def add(function: Any) -> Any:  # what is not a function is refused by the registry
         term = Term(name, function, Needs() if needs is None else needs, parameters)
         OBJECTIVES.add(name, term)
         # On the function, so that it may itself stand where its name may stand.
-        function.term = term  # type: ignore[attr-defined]
+        function.term = term
         return function
 
     return add
