@@ -166,5 +166,5 @@ def test_a_part_of_the_base_that_is_not_there_is_named(
     start: Path, data: xg.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shift: None
 ) -> None:
     monkeypatch.setitem(ADAPTERS._entries, "shift", dataclasses.replace(ADAPTERS["shift"], trained=("visual.ln_last",)))
-    with pytest.raises(xg.XgapError, match="adapter shift trains 'visual.ln_last' of its base, which has no such"):
+    with pytest.raises(xg.XgapError, match=r"adapter shift trains 'visual\.ln_last' of its base, which has no such"):
         run(start, data, tmp_path, dataclasses.replace(HEAD, adapter="shift"))

@@ -172,7 +172,7 @@ def test_mistakes_that_show_when_it_is_computed(start: Path, data: xg.Dataset, t
 
     with pytest.raises(xg.XgapError, match=r"objective own must give one number, .* not a tensor \[6\]"):
         run(lambda batch: (batch.images[0] * batch.texts[:, 0]).sum(dim=1))
-    with pytest.raises(xg.XgapError, match="objective own must give one number, .* not a float"):
+    with pytest.raises(xg.XgapError, match=r"objective own must give one number, .* not a float"):
         run(lambda batch: 1.0)
     with pytest.raises(xg.XgapError, match="must give a torch module with parameters, not a ReLU"):
         run(xg.Term("bare", pair, parameters=lambda sizes: nn.ReLU()))

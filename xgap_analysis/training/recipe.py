@@ -112,7 +112,7 @@ class Recipe:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         values["objective"] = {str(term): weight for term, weight in self.terms}
         own = values.pop("adapter")
-        functions = [function for term, _ in self.terms for function in (term.loss, term.parameters) if function]
+        functions: list[Any] = [f for term, _ in self.terms for f in (term.loss, term.parameters) if f]
         if own is not None:
             values["adapter"] = adapter(own).in_full
             functions.append(adapter(own).build)

@@ -189,7 +189,9 @@ def register_objective(
     if needs is not None and not isinstance(needs, Needs) and not callable(needs):
         raise XgapError(f"needs of objective {name!r} is a Needs or a function of its options, not {needs!r}")
 
-    def add(function: Any) -> Any:  # what is not a function is refused by the registry
+    def add(function: Any) -> Any:
+        if not callable(function):
+            raise XgapError(f"objective {name!r} must be a function, not {function!r}")
         term = Term(name, function, Needs() if needs is None else needs, parameters)
         OBJECTIVES.add(name, term)
         # On the function, so that it may itself stand where its name may stand.
