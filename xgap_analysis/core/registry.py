@@ -127,7 +127,7 @@ def own_code(*functions: Any) -> str:
     own = [function for function in own if origin(function)[0].partition(".")[0] != __name__.partition(".")[0]]
     try:
         source = "\n".join(inspect.getsource(function) for function in own)
-    except (OSError, TypeError):
+    except (OSError, TypeError, SyntaxError):
         return ""
     return hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest() if own else ""
 
@@ -135,5 +135,5 @@ def own_code(*functions: Any) -> str:
 def origin(function: Any) -> tuple[str, str]:
     """The module and the qualified name that a function (or what is made of one) was defined with."""
     function = getattr(function, "func", function)  # of a functools.partial
-    module = getattr(function, "__module__", type(function).__module__)
+    module = getattr(function, "__module__", type(function).__module__) or ""  # None of what `exec` ran
     return module, getattr(function, "__qualname__", type(function).__qualname__)
