@@ -7,7 +7,9 @@ from typing import Any
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.relevance import Relevance as Relevance
 from xgap_analysis.datasets.dataset import Dataset as Dataset
+from xgap_analysis.datasets.embedded.clips import load_clips
 from xgap_analysis.datasets.embedded.emoji import load_emoji
+from xgap_analysis.datasets.embedded.parallel import VARIANT, load_parallel
 from xgap_analysis.datasets.items import Images as Images
 from xgap_analysis.datasets.items import Texts as Texts
 from xgap_analysis.datasets.local.objects import as_dataset as as_dataset
@@ -21,7 +23,11 @@ from xgap_analysis.datasets.published.posts import load_imdb, load_newsgroups
 from xgap_analysis.datasets.published.products import load_cub, load_sop
 from xgap_analysis.datasets.published.protocols import PROTOCOLS, Protocol, data_folder
 
-EMBEDDED = {"emoji": "embedded: one emoji concept drawn by several artists, with names and keywords (emoji:de, ...)"}
+EMBEDDED = {
+    "emoji": "embedded: one emoji concept drawn by several artists, with names and keywords (emoji:de, ...)",
+    "emoji:parallel": "embedded: emoji, with the names of a concept in 13 languages as captions of one item",
+    "emoji-clips": "embedded: clips of one to three events, drawn from emoji, with a caption per event and their times",
+}
 DATASETS = EMBEDDED | {name: protocol.about for name, protocol in PROTOCOLS.items()}
 LOADERS: dict[str, Callable[[str, Protocol, Path], Dataset]] = {
     "aircraft": load_aircraft,
@@ -42,7 +48,8 @@ LOADERS: dict[str, Callable[[str, Protocol, Path], Dataset]] = {
 def load_dataset(name: str, root: Path | str | None = None, **options: Any) -> Dataset:
     """A data set by name (see `DATASETS` or `xgap datasets`), in the split that the paper judges; or your own by path.
 
-    `"emoji"` is embedded; `"emoji:<language>"` has the names in another language as text queries. The published data
+    `"emoji"` is embedded; `"emoji:<language>"` has the names in another language as text queries, `"emoji:parallel"`
+    has them in 13 languages side by side, and `"emoji-clips"` has clips of several events. The published data
     sets are read as they lie in their usual folders under `root`, and come in their split `"test"`: the paper's
     protocol, query and gallery together (`PROTOCOLS`; train images are searched there, where the paper does so). Other
     parts come by `split("train")` and the like. Images are opened when they are needed, and what is computed
@@ -71,8 +78,10 @@ def load_dataset(name: str, root: Path | str | None = None, **options: Any) -> D
     if options:
         what = f"options ({', '.join(options)}) are for own data"
         raise XgapError(f"{what}, which is named by its path; {name!r} is not one")
+    if name == "emoji-clips":
+        return load_clips()
     if base == "emoji":
-        return load_emoji(variant or "en")
+        return load_parallel() if variant == VARIANT else load_emoji(variant or "en")
     if name not in PROTOCOLS:
         raise unknown_name("data set", name, DATASETS)
     folder = data_folder(root)
