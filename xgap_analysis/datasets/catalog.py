@@ -10,6 +10,7 @@ from xgap_analysis.datasets.dataset import Dataset as Dataset
 from xgap_analysis.datasets.embedded.clips import load_clips
 from xgap_analysis.datasets.embedded.emoji import load_emoji
 from xgap_analysis.datasets.embedded.parallel import VARIANT, load_parallel
+from xgap_analysis.datasets.embedded.scenes import load_scenes
 from xgap_analysis.datasets.items import Images as Images
 from xgap_analysis.datasets.items import Texts as Texts
 from xgap_analysis.datasets.local.objects import as_dataset as as_dataset
@@ -26,6 +27,7 @@ from xgap_analysis.datasets.published.protocols import PROTOCOLS, Protocol, data
 EMBEDDED = {
     "emoji": "embedded: one emoji concept drawn by several artists, with names and keywords (emoji:de, ...)",
     "emoji:parallel": "embedded: emoji, with the names of a concept in 13 languages as captions of one item",
+    "emoji-scenes": "embedded: scenes of one to four emoji with boxes and captions (emoji-scenes:twins, ...)",
     "emoji-clips": "embedded: clips of one to three events, drawn from emoji, with a caption per event and their times",
 }
 DATASETS = EMBEDDED | {name: protocol.about for name, protocol in PROTOCOLS.items()}
@@ -49,8 +51,9 @@ def load_dataset(name: str, root: Path | str | None = None, **options: Any) -> D
     """A data set by name (see `DATASETS` or `xgap datasets`), in the split that the paper judges; or your own by path.
 
     `"emoji"` is embedded; `"emoji:<language>"` has the names in another language as text queries, `"emoji:parallel"`
-    has them in 13 languages side by side, and `"emoji-clips"` has clips of several events. The published data
-    sets are read as they lie in their usual folders under `root`, and come in their split `"test"`: the paper's
+    has them in 13 languages side by side, and `"emoji-clips"` has clips of several events. `"emoji-scenes"` has
+    scenes of several things, and `"emoji-scenes:<task>"` hard negatives, composed queries or documents. The published
+    data sets are read as they lie in their usual folders under `root`, and come in their split `"test"`: the paper's
     protocol, query and gallery together (`PROTOCOLS`; train images are searched there, where the paper does so). Other
     parts come by `split("train")` and the like. Images are opened when they are needed, and what is computed
     from them is found again by their content.
@@ -78,6 +81,8 @@ def load_dataset(name: str, root: Path | str | None = None, **options: Any) -> D
     if options:
         what = f"options ({', '.join(options)}) are for own data"
         raise XgapError(f"{what}, which is named by its path; {name!r} is not one")
+    if base == "emoji-scenes":
+        return load_scenes(variant)
     if name == "emoji-clips":
         return load_clips()
     if base == "emoji":
