@@ -1,15 +1,20 @@
 """Datasets by name."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from xgap_analysis.core.calls import parse
 from xgap_analysis.core.errors import XgapError, unknown_name
+from xgap_analysis.core.registry import Registry, check_options
 from xgap_analysis.core.relevance import Relevance as Relevance
 from xgap_analysis.datasets.dataset import Dataset as Dataset
 from xgap_analysis.datasets.embedded.clips import load_clips
 from xgap_analysis.datasets.embedded.emoji import load_emoji
 from xgap_analysis.datasets.embedded.parallel import VARIANT, load_parallel
+from xgap_analysis.datasets.embedded.scenes import load_scenes
 from xgap_analysis.datasets.items import Images as Images
 from xgap_analysis.datasets.items import Texts as Texts
 from xgap_analysis.datasets.local.objects import as_dataset as as_dataset
@@ -23,12 +28,6 @@ from xgap_analysis.datasets.published.posts import load_imdb, load_newsgroups
 from xgap_analysis.datasets.published.products import load_cub, load_sop
 from xgap_analysis.datasets.published.protocols import PROTOCOLS, Protocol, data_folder
 
-EMBEDDED = {
-    "emoji": "embedded: one emoji concept drawn by several artists, with names and keywords (emoji:de, ...)",
-    "emoji:parallel": "embedded: emoji, with the names of a concept in 13 languages as captions of one item",
-    "emoji-clips": "embedded: clips of one to three events, drawn from emoji, with a caption per event and their times",
-}
-DATASETS = EMBEDDED | {name: protocol.about for name, protocol in PROTOCOLS.items()}
 LOADERS: dict[str, Callable[[str, Protocol, Path], Dataset]] = {
     "aircraft": load_aircraft,
     "coop": load_coop,
@@ -45,48 +44,153 @@ LOADERS: dict[str, Callable[[str, Protocol, Path], Dataset]] = {
 }
 
 
+LEADING = 0  # all parameters of a dataset's function are options
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A dataset that is known by name.
+
+    Args:
+        function: makes it.
+        about: what it is, in one line.
+        modalities: of its items, for what is checked before it is read.
+    """
+
+    function: Callable[..., Dataset]
+    about: str
+    modalities: tuple[str, ...]
+
+
+DATASETS: Registry[Entry] = Registry("dataset", lambda entry: entry.function)
+
+
+def register_dataset(
+    name: str, *, about: str = "", modalities: Sequence[str] = ("image", "text")
+) -> Callable[[Callable[..., Dataset]], Callable[..., Dataset]]:
+    """Make a dataset known by name to studies, the command line, the widgets and the notebooks.
+
+    The decorated function gives a `Dataset` (with its other splits in `splits`). Its parameters are options, written
+    `"name(option=value)"`; the first may be written after a colon (`"name:value"`). One that is called `root` gets the
+    folder of published datasets.
+
+    Args:
+        name: as in tables.
+        about: one line for `xgap datasets`; by default the first sentence of the function's docstring.
+        modalities: of its items.
+
+    Raises:
+        XgapError: the name is taken by other code, or is not one word.
+    """
+    if not name or not set(name).isdisjoint("/\\:() "):
+        raise XgapError(f"a dataset is named by one word without slashes, colons and brackets, not {name!r}")
+    if name in PROTOCOLS:
+        raise XgapError(f"there is a published dataset named {name!r} already; register yours under another name")
+
+    def add(function: Callable[..., Dataset]) -> Callable[..., Dataset]:
+        said = about or " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
+        DATASETS.add(name, Entry(function, said, tuple(modalities)))
+        return function
+
+    return add
+
+
+def _emoji(language: str = "en") -> Dataset:
+    return load_parallel() if language == VARIANT else load_emoji(language)
+
+
+register_dataset(
+    "emoji",
+    about="embedded: one emoji concept drawn by several artists, with names and keywords (emoji:de, emoji:parallel)",
+)(_emoji)
+register_dataset(
+    "emoji-scenes",
+    about="embedded: scenes of one to four emoji with boxes and captions (emoji-scenes:twins, :composed, :documents)",
+)(load_scenes)
+register_dataset(
+    "emoji-clips",
+    about="embedded: clips of one to three events, drawn from emoji, with a caption per event and their times",
+    modalities=("text", "video", "chain"),
+)(load_clips)
+
+
 def load_dataset(name: str, root: Path | str | None = None, **options: Any) -> Dataset:
-    """A data set by name (see `DATASETS` or `xgap datasets`), in the split that the paper judges; or your own by path.
+    """A dataset by name (see `xgap datasets`), in the split that the paper evaluates; or your own by path.
 
     `"emoji"` is embedded; `"emoji:<language>"` has the names in another language as text queries, `"emoji:parallel"`
-    has them in 13 languages side by side, and `"emoji-clips"` has clips of several events. The published data
-    sets are read as they lie in their usual folders under `root`, and come in their split `"test"`: the paper's
-    protocol, query and gallery together (`PROTOCOLS`; train images are searched there, where the paper does so). Other
-    parts come by `split("train")` and the like. Images are opened when they are needed, and what is computed
-    from them is found again by their content.
+    has them in 13 languages side by side. `"emoji-scenes"` has scenes of several things (`"emoji-scenes:<task>"`: hard
+    negatives, composed queries, documents), and `"emoji-clips"` clips of several events. A name may also be one of your
+    own (see `register_dataset`). The published datasets are read as they lie in their usual folders under
+    `root`, and come in their split `"test"`: the paper's protocol, query and gallery together (`PROTOCOLS`; train
+    images are searched there, where the paper does so). Other parts come by `split("train")` and the like. Images are
+    opened when they are needed, and what is computed from them is found again by their content.
 
     Your own data is named by a path with a slash in it, or one that exists: a folder of pictures, one folder a class
     (`folder:`); a table of images and captions, `.csv`, `.tsv`, `.jsonl` or `.parquet` (`pairs:`); WebDataset shards
-    (`wds:`); a Hugging Face data set on disk (`hf:`). The prefix says which, where that is not plain. All of it is
+    (`wds:`); a Hugging Face dataset on disk (`hf:`). The prefix says which, where that is not plain. All of it is
     split `all`; what is judged, `test`, is the part of that name, or else the part `val`, or else everything. For an
     object of torchvision or the like, see `as_dataset`.
 
     Args:
-        name: of the data set, or its path.
-        root: the folder of published data sets; by default the environment variable XGAP_DATA.
-        options: of own data: `train_share=0.5` cuts a split `train` off, by a hash of the ids, where there is none;
-            `image`, `caption`, `label`, `split` and `id` name the columns of a table, and `images` the folder that its
-            paths are in, where that is not the table's own.
+        name: of the dataset, or its path.
+        root: the folder of published datasets; by default the environment variable XGAP_DATA.
+        options: of a registered dataset: those of its function. Of own data: `train_share=0.5` cuts a split `train`
+            off, by a hash of the ids, where there is none; `image`, `caption`, `label`, `split` and `id` name the
+            columns of a table, and `images` the folder that its paths are in, where that is not the table's own.
 
     Raises:
         XgapError: an unknown name (the nearest names are offered), no root, or something missing in it.
     """
-    base, _, variant = name.partition(":")
-    known = base in EMBEDDED or name in PROTOCOLS
-    if not known and is_own(name):
+    known = _known(name)
+    if known is not None:
+        return _made(name, *known, root, options)
+    if name not in PROTOCOLS and is_own(name):
         return load_own(name, **options)
     if options:
         what = f"options ({', '.join(options)}) are for own data"
         raise XgapError(f"{what}, which is named by its path; {name!r} is not one")
-    if name == "emoji-clips":
-        return load_clips()
-    if base == "emoji":
-        return load_parallel() if variant == VARIANT else load_emoji(variant or "en")
     if name not in PROTOCOLS:
-        raise unknown_name("data set", name, DATASETS)
+        raise unknown_name("dataset", name, {*DATASETS, *PROTOCOLS})
     folder = data_folder(root)
     if folder is None:
-        what = f"data set {name!r} is read from disk"
-        raise XgapError(f"{what}: name the folder of your data sets as root, or in the environment variable XGAP_DATA")
+        what = f"dataset {name!r} is read from disk"
+        raise XgapError(f"{what}: name the folder of your datasets as root, or in the environment variable XGAP_DATA")
     protocol = PROTOCOLS[name]
     return LOADERS[protocol.family](name, protocol, protocol.found(name, folder))
+
+
+def modalities_of(name: str) -> tuple[str, ...]:
+    """The modalities of the items of a dataset by name, without reading it; images and texts where nothing says."""
+    known = _known(name)
+    return ("image", "text") if known is None else DATASETS[known[0]].modalities
+
+
+def _known(name: str) -> tuple[str, dict[str, Any]] | None:
+    """A registered name and the options in its notation: `"name"`, `"name:variant"` or `"name(option=value)"`."""
+    if name in DATASETS:
+        return name, {}
+    base, colon, value = name.partition(":")
+    if colon and base in DATASETS:
+        first = next((p for p in inspect.signature(DATASETS[base].function).parameters if p != "root"), None)
+        if first is None:
+            raise XgapError(f"dataset {base!r} has no variants; {name!r} names one")
+        return base, {first: value}
+    base = name.partition("(")[0]
+    if base in DATASETS and name.endswith(")"):
+        call = parse(name)
+        if call.arguments:
+            raise XgapError(f"a dataset takes options by name: {base}(option=value), not {name!r}")
+        return base, dict(call.options)
+    return None
+
+
+def _made(name: str, base: str, own: dict[str, Any], root: Path | str | None, options: dict[str, Any]) -> Dataset:
+    function = DATASETS[base].function
+    given = {**own, **options}
+    check_options("dataset", base, function, LEADING, given)
+    if root is not None and "root" in inspect.signature(function).parameters:
+        given["root"] = root
+    made = function(**given)
+    if not isinstance(made, Dataset):
+        raise XgapError(f"the function of dataset {base!r} gave {type(made).__name__}; it gives a Dataset")
+    return made

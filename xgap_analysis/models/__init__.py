@@ -1,14 +1,17 @@
 """Models as frozen towers by modality: protocols, adapters, the published backbones, and loading by name."""
 
+from xgap_analysis.models import oracle as oracle  # registers its name
 from xgap_analysis.models.adapters.encoder import as_model
 from xgap_analysis.models.adapters.openclip import from_open_clip
 from xgap_analysis.models.backbones import BACKBONES, Backbone, published
 from xgap_analysis.models.catalog import embedded_models, load_model
 from xgap_analysis.models.check import check_tower
+from xgap_analysis.models.registered import MODELS, register_model
 from xgap_analysis.models.tower import Invertible, Model, Tower
 
 __all__ = [
     "BACKBONES",
+    "MODELS",
     "Backbone",
     "Invertible",
     "Model",
@@ -18,5 +21,7 @@ __all__ = [
     "embedded_models",
     "from_open_clip",
     "load_model",
+    "oracle",
     "published",
+    "register_model",
 ]

@@ -45,6 +45,25 @@ def models() -> list[dict[str, Any]]:
     return rows
 
 
+def registered() -> list[dict[str, Any]]:
+    """The models that `register_model` has made known, in the rows of `models`; nothing is loaded."""
+    from xgap_analysis.models.registered import MODELS
+
+    return [
+        _model_row(
+            name,
+            at_hand=True,
+            image=None,
+            text=None,
+            parameters=None,
+            weights="registered",
+            settings={},
+            description=entry.about,
+        )
+        for name, entry in sorted(MODELS.items())
+    ]
+
+
 def backbones() -> list[dict[str, Any]]:
     """The published backbones, in the rows of `models`; whether the hub's cache or the folder of weights has them.
 
