@@ -1,5 +1,6 @@
 """Models as frozen towers by modality: protocols, adapters, the published backbones, and loading by name."""
 
+from xgap_analysis.models import oracle as oracle  # registers its name
 from xgap_analysis.models.adaptation import ADAPTERS, Adapter, adapted, adapter, register_adapter
 from xgap_analysis.models.adapters.encoder import as_model
 from xgap_analysis.models.adapters.openclip import from_open_clip
@@ -25,6 +26,7 @@ __all__ = [
     "embedded_models",
     "from_open_clip",
     "load_model",
+    "oracle",
     "published",
     "register_adapter",
     "register_model",

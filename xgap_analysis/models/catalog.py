@@ -64,6 +64,7 @@ def load_model(
     Args:
         name_or_path: one of
             `"tiny"` or another embedded model (see `embedded_models`);
+            `"oracle"`, `"oracle(g=0.9)"`, towers whose scores are known in closed form (see `models.oracle`);
             `"ViT-B-32/openai"`, an open_clip architecture and its pretrained tag;
             `"hf-hub:org/repo"`, an open_clip model on the Hugging Face hub;
             `"local-dir:/path"` or the path of a directory: open_clip's (`open_clip_config.json`, weights, tokenizer), a
