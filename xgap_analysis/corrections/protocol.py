@@ -8,7 +8,7 @@ from xgap_analysis.core.calibration import Calibration
 from xgap_analysis.core.calls import Call, parse, spelled
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features, where_doubles_are
-from xgap_analysis.core.registry import Registry, check_options
+from xgap_analysis.core.registry import Registry, check_options, name_of
 from xgap_analysis.scoring.blocks import ScoreNormaliser
 from xgap_analysis.scoring.cosine import COSINE
 from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
@@ -194,8 +194,7 @@ def correction(wanted: "str | Call | Correction | Fit", **options: Any) -> Corre
     elif isinstance(wanted, Correction):
         made = wanted
     elif callable(wanted):
-        name = getattr(wanted, "__name__", type(wanted).__name__)
-        made = Correction("own" if name == "<lambda>" else name, wanted)
+        made = Correction(name_of(wanted), wanted)
     else:
         raise XgapError(f"a correction is a name, a Correction or a function that fits one, not {wanted!r}")
     check_options("correction", made.name, made.maker, LEADING, {**made.options, **options})

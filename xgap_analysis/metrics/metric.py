@@ -21,7 +21,7 @@ from torch import Tensor
 from xgap_analysis.core.calls import Call, parse, spelled
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
-from xgap_analysis.core.registry import Registry, check_options
+from xgap_analysis.core.registry import Registry, check_options, name_of
 from xgap_analysis.core.relevance import Relevance, RelevanceLike, as_relevance
 from xgap_analysis.metrics.classification import zero_shot
 from xgap_analysis.metrics.misalignment import misalignment
@@ -122,8 +122,7 @@ def metric(wanted: str | Call | Metric | MetricFunction, **options: Any) -> Metr
     elif not isinstance(wanted, Metric):
         if not callable(wanted) or inspect.isclass(wanted):
             raise XgapError(f"a metric is a name, a Metric or a function (query, gallery, relevance), not {wanted!r}")
-        name = getattr(wanted, "__name__", type(wanted).__name__)
-        wanted = Metric("own" if name == "<lambda>" else name, wanted)
+        wanted = Metric(name_of(wanted), wanted)
     made = replace(wanted, options={**wanted.options, **options})
     given = next((option for option in made.options if option in GIVEN), None)
     if given is not None:
