@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from typing import Any
 
 from xgap_analysis.core.calibration import Calibration
@@ -19,12 +20,16 @@ LEADING = 1  # a correction's function begins with the calibration
 
 @dataclass(frozen=True)
 class QueryGallery:
-    """Query and gallery as they are scored: by `scorer`, after which `normalise` may change a block of scores."""
+    """Query and gallery as they are scored: by `scorer`, after which `normalise` may change a block of scores.
+
+    `note` is what a reader of the row must know of the correction on this very pair.
+    """
 
     query: Features
     gallery: Features
     normalise: ScoreNormaliser | None = None
     scorer: str | Scorer | ScoreFunction = COSINE
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,19 @@ class ScoreCorrection:
 
 
 FeatureMap = Callable[[Features], Features]
-Fit = Callable[..., FeatureMap | ScoreCorrection]
+
+
+@dataclass(frozen=True)
+class ByRole:
+    """A correction that maps what is a query in another way than what is in the gallery."""
+
+    query: FeatureMap
+    gallery: FeatureMap
+
+
+Made = FeatureMap | ByRole | ScoreCorrection
+Fit = Callable[..., Made]
+Given = Callable[[FeatureMap | None], Features]  # features after a map, or as they are
 
 
 @dataclass(frozen=True)
@@ -95,25 +112,35 @@ class FittedCorrection:
 
     name: str
     split: str
-    made: FeatureMap | ScoreCorrection
+    made: Made
+
+    @property
+    def maps(self) -> tuple[FeatureMap, FeatureMap] | None:
+        """What maps a query and what maps a gallery; None where the two are seen together, or scores are changed."""
+        if isinstance(self.made, ScoreCorrection):
+            return None
+        if isinstance(self.made, ByRole):
+            return partial(self._mapped, self.made.query), partial(self._mapped, self.made.gallery)
+        both = partial(self._mapped, self.made)
+        return both, both
 
     @property
     def changes_features(self) -> bool:
-        """Whether it maps features one side at a time; otherwise use `apply`."""
-        return not isinstance(self.made, ScoreCorrection)
+        """Whether it maps features of either role alike, so that it can be called; otherwise use `apply`."""
+        maps = self.maps
+        return maps is not None and maps[0] is maps[1]
 
     def __call__(self, features: Features) -> Features:
         """Features after the correction.
 
         Raises:
-            XgapError: features it was not fitted for, or a correction of similarities, which changes no features.
+            XgapError: features it was not fitted for, or a correction that cannot map one set of features by itself.
         """
-        if isinstance(self.made, ScoreCorrection):
-            what = f"correction {self.name} changes scores"
-            raise XgapError(f"{what}: use its apply(query, gallery)")
-        before, where = where_doubles_are(features), features.vectors.device
-        after = self._stated(before, self.made(before))
-        return after if after.vectors.device == where else after.to(where)
+        maps = self.maps
+        if maps is None or maps[0] is not maps[1]:
+            what = "changes scores" if maps is None else "maps queries in one way and the gallery in another"
+            raise XgapError(f"correction {self.name} {what}: use its apply(query, gallery)")
+        return maps[0](features)
 
     def apply(self, query: Features, gallery: Features, scorer: str | Scorer | ScoreFunction = COSINE) -> QueryGallery:
         """Query and gallery after the correction, and how they are scored.
@@ -121,12 +148,30 @@ class FittedCorrection:
         Raises:
             XgapError: features it was not fitted for.
         """
-        if not isinstance(self.made, ScoreCorrection):
-            corrected = self(query)
-            return QueryGallery(corrected, corrected if gallery is query else self(gallery), scorer=scorer)
-        query, gallery = where_doubles_are(query), where_doubles_are(gallery)
-        pair = self.made.apply(query, gallery, as_scorer(scorer))
-        return replace(pair, query=self._stated(query, pair.query), gallery=self._stated(gallery, pair.gallery))
+        of_query = cache(lambda by: query if by is None else by(query))  # one map of one set is computed once
+        of_gallery = of_query if gallery is query else lambda by: gallery if by is None else by(gallery)
+        return self.apply_to(of_query, of_gallery, scorer)
+
+    def apply_to(self, query: Given, gallery: Given, scorer: str | Scorer | ScoreFunction = COSINE) -> QueryGallery:
+        """As `apply`, of features that are made with the correction: those of a view of several spaces, say.
+
+        Args:
+            query, gallery: functions that are given what maps features of their role, or None where nothing does.
+            scorer: how a pair is scored.
+        """
+        maps = self.maps
+        if maps is not None:
+            of_query, of_gallery = maps
+            return QueryGallery(query(of_query), gallery(of_gallery), scorer=scorer)
+        assert isinstance(self.made, ScoreCorrection)  # for type checkers: what has no maps
+        given = where_doubles_are(query(None)), where_doubles_are(gallery(None))
+        pair = self.made.apply(*given, as_scorer(scorer))
+        return replace(pair, query=self._stated(given[0], pair.query), gallery=self._stated(given[1], pair.gallery))
+
+    def _mapped(self, by: FeatureMap, features: Features) -> Features:
+        before, where = where_doubles_are(features), features.vectors.device
+        after = self._stated(before, by(before))
+        return after if after.vectors.device == where else after.to(where)
 
     def _stated(self, before: Features, after: Features) -> Features:
         """The corrected features, with what was done to them in their provenance."""
@@ -151,7 +196,7 @@ def register_correction(
     """Make a correction known by name to studies, the command line, the widgets and the notebooks.
 
     The decorated function takes a `Calibration` and the correction's options as keywords with defaults, and gives a
-    map of `Features`, or a `ScoreCorrection`.
+    map of `Features`, a map for each role (`ByRole`), or a `ScoreCorrection`.
 
     Args:
         name: as in tables.
@@ -174,6 +219,16 @@ def register_correction(
         return maker
 
     return add
+
+
+def check_dimensions(features: Features, d: int) -> None:
+    """Refuses features of another dimension than a correction was fitted on.
+
+    Raises:
+        XgapError: with both numbers.
+    """
+    if features.dim != d:
+        raise XgapError(f"the features have {features.dim} dimensions, those it was fitted on {d}")
 
 
 def correction(wanted: "str | Call | Correction | Fit", **options: Any) -> Correction:
