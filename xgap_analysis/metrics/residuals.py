@@ -58,7 +58,7 @@ def residuals(x: FeaturesLike, y: FeaturesLike, *, resamples: int = 2000, seed: 
         raise XgapError("the two halves of every pair are the same, so that there is nothing to test")
     mean = float(r.mean(dim=0).square().sum())
     generator = torch.Generator().manual_seed(seed)
-    signs = torch.randint(0, 2, (resamples, n), generator=generator).double() * 2 - 1
+    signs = 2 * exact(torch.randint(0, 2, (resamples, n), generator=generator)) - 1
     drawn = (signs @ r / n).square().sum(dim=1)
     centred = r - r.mean(dim=0)
     covariance = centred.T @ centred / n
