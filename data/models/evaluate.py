@@ -1,10 +1,11 @@
-"""Judge the embedded models on held-out concepts and artists; writes the Parquet tables beside this script.
+"""Evaluate the embedded models on held-out concepts and artists; writes the Parquet tables beside this script.
 
-    python data/models/judge.py                # everything: about twenty minutes on two cores
-    python data/models/judge.py --models tiny  # one model; the others' rows stay
+    python data/models/evaluate.py                          # everything: about an hour of a core
+    python data/models/evaluate.py --models tiny            # one model; the rows of the others stay
+    python data/models/evaluate.py --parts quality geometry # without inversion: some minutes
 
 `results.parquet`: how good each model is. `gaps.parquet`: its geometry. `study.parquet`: every comparison, with the
-verdict on each claim. The text side is judged on LIMIT concepts, because OVI takes a thousand steps a text.
+verdict on each claim. Inverting a text takes a thousand steps, so the text studies are listed model by model below.
 """
 
 import argparse
@@ -20,40 +21,56 @@ from xgap_analysis.metrics import bootstrap_interval
 from xgap_analysis.models.tower import Model
 
 HERE = Path(__file__).parent
-MODELS = ("tiny", "tiny-intra", "tiny-nogap", "tiny-untrained")
-LIMIT = 60  # concepts of the text side
+MODELS = ("tiny", "tiny-seed1", "tiny-seed2", "tiny-intra", "tiny-nogap", "tiny-image", "tiny-untrained")
+INVERTED = ("tiny", "tiny-seed1", "tiny-seed2", "tiny-intra", "tiny-nogap")
+EVERY_TEXT = ("tiny",)  # whose held-out names are all inverted
+SOME_TEXTS = ("tiny", "tiny-seed1", "tiny-seed2", "tiny-intra")  # on LIMIT concepts
+GALLERY_TOO = ("tiny",)  # ... whose gallery and class names are inverted as well
+LIMIT = 60
 SEEN = 400  # training concepts, of 1,206
-SEEDS = (42, 43)
+SEEDS = (42, 43)  # of the inversion of images
+HELD_OUT_ARTISTS = ("emojione", "openmoji")
 IMAGE_SIDE = ("I-I", "OTI-I", "OTI-OTI", "I-T", "T-I", "zero-shot", "OTI-T")
-TEXT_SIDE = ("T-T", "OVI-T", "OVI-OVI", "zero-shot", "I-OVI")
+ON_SEEN = ("I-I", "OTI-I", "zero-shot", "OTI-T")
+TEXT_SIDE = ("T-T", "OVI-T")
+GALLERY_SIDE = ("T-T", "OVI-T", "OVI-OVI", "zero-shot", "I-OVI")
+PARTS = ("quality", "geometry", "images", "texts")
 
 
 def quality(model: Model, data: Dataset) -> Iterator[dict[str, Any]]:
     """How well a model knows the data: retrieval between and within modalities, and zero-shot classification."""
-    images, texts = xg.encode(model, data.images), xg.encode(model, data.texts)
+    images = xg.encode(model, data.images)
     concept, subgroup = data.labels["concept"], data.labels["subgroup"]
-    names = texts.select(i for i in texts.ids if i.endswith("/name"))
-    held_out = [i for i in images.ids if i.split("/")[0] in ("emojione", "openmoji")]
+    held_out = [i for i in images.ids if i.split("/")[0] in HELD_OUT_ARTISTS]
     others = [i for i in images.ids if i not in set(held_out)]
-    asked = {"held-out artists": held_out, "training artists": others}
-    for artists, ids in asked.items():
+    for artists, ids in {"training artists": others, "held-out artists": held_out}.items():
         if not ids:
             continue
-        scores = xg.retrieval(images.select(ids), names, data)
-        for k in (1, 5):
-            yield row(f"image to name, {artists}, R@{k}", scores[f"recall_at_{k}"], concept, k / len(names))
-        classes = {level: data.class_names[level] for level in ("subgroup",)}
-        for level, words in classes.items():
-            prompts = xg.encode(model, xg.Texts(tuple(words), tuple(f"a photo of {w}" for w in words.values())))
-            right = xg.zero_shot(images.select(ids), prompts, data.labels[level])
-            yield row(f"zero-shot {level}, {artists}, top-1", right["correct_at_1"], concept, 1 / len(words))
-        same = xg.retrieval(images.select(ids), images, data)
-        yield row(f"same concept, {artists} ask, mAP", same["ap"], concept, chance_ap(same, len(images)))
+        queries = images.select(ids)
+        if "text" in model.towers:
+            yield from with_texts(model, queries, data, artists)
+        same = xg.retrieval(queries, images, data)
+        yield row(f"same concept, {artists} as queries, mAP", same["ap"], concept, chance_ap(same, len(images)))
     sub = xg.retrieval(images, images, data.relevance("subgroup"))
     yield row("same subgroup, mAP", sub["ap"], subgroup, chance_ap(sub, len(images)))
-    gallery = texts.select(data.gallery("text"))
-    captions = xg.retrieval(texts.select(data.queries("text")), gallery, data)
-    yield row("name to keywords, mAP", captions["ap"], concept, chance_ap(captions, len(gallery)))
+    if "text" in model.towers:
+        texts = xg.encode(model, data.texts)
+        gallery = texts.select(data.gallery("text"))
+        captions = xg.retrieval(texts.select(data.queries("text")), gallery, data)
+        yield row("name to keywords, mAP", captions["ap"], concept, chance_ap(captions, len(gallery)))
+
+
+def with_texts(model: Model, queries: xg.Features, data: Dataset, artists: str) -> Iterator[dict[str, Any]]:
+    """Image to name, and classification by subgroup."""
+    texts = xg.encode(model, data.texts)
+    names = texts.select(i for i in texts.ids if i.endswith("/name"))
+    concept, words = data.labels["concept"], data.class_names["subgroup"]
+    scores = xg.retrieval(queries, names, data)
+    for k in (1, 5):
+        yield row(f"image to name, {artists}, R@{k}", scores[f"recall_at_{k}"], concept, k / len(names))
+    prompts = xg.encode(model, xg.Texts(tuple(words), tuple(f"a photo of {w}" for w in words.values())))
+    right = xg.zero_shot(queries, prompts, data.labels["subgroup"])
+    yield row(f"zero-shot subgroup, {artists}, top-1", right["correct_at_1"], concept, 1 / len(words))
 
 
 def chance_ap(scores: pd.DataFrame, n: int) -> float:
@@ -66,40 +83,72 @@ def row(question: str, values: pd.Series, labels: Any, chance: float) -> dict[st
     return {"question": question, "chance": chance, "value": interval.mean, "low": interval.low, "high": interval.high}
 
 
-def update(name: str, fresh: pd.DataFrame, models: tuple[str, ...]) -> None:
-    """Replace the rows of these models in a table."""
+def qualities(models: tuple[str, ...]) -> pd.DataFrame:
+    emoji = xg.load_dataset("emoji")
+    rows = []
+    for name in models:
+        model = xg.load_model(name)
+        for split in ("test", "val", "seen"):
+            rows += [{"model": name, "split": split, **r} for r in quality(model, emoji.split(split))]
+    return pd.DataFrame(rows)
+
+
+def geometry(models: tuple[str, ...]) -> pd.DataFrame:
+    """The gap metrics, and 1 / temperature."""
+    both = [name for name in models if "text" in xg.load_model(name).towers]
+    table = xg.Study(both, ["emoji"]).gaps()
+    return table.assign(scale=[float(xg.load_model(name).logit_scale) for name in table["model"]])
+
+
+def studies(models: tuple[str, ...], parts: tuple[str, ...]) -> pd.DataFrame:
+    """Every comparison that is run of these models, as one table."""
+    chosen = {
+        part: [name for name in names if name in models]
+        for part, names in {
+            "images": INVERTED,
+            "every": EVERY_TEXT,
+            "some": [name for name in SOME_TEXTS if name not in GALLERY_TOO],
+            "gallery": GALLERY_TOO,
+        }.items()
+    }
+    made = []
+    if "images" in parts and chosen["images"]:
+        made += [xg.Study(chosen["images"], ["emoji"], IMAGE_SIDE, seeds=SEEDS)]
+        made += [xg.Study(chosen["images"], ["emoji"], ON_SEEN, split="seen", limit=SEEN)]
+    if "texts" in parts:
+        made += [xg.Study(chosen["every"], ["emoji"], TEXT_SIDE)] if chosen["every"] else []
+        made += [xg.Study(chosen["some"], ["emoji"], TEXT_SIDE, limit=LIMIT)] if chosen["some"] else []
+        made += [xg.Study(chosen["gallery"], ["emoji"], GALLERY_SIDE, limit=LIMIT)] if chosen["gallery"] else []
+    return pd.concat([study.run() for study in made], ignore_index=True) if made else pd.DataFrame()
+
+
+def update(name: str, fresh: pd.DataFrame, keys: tuple[str, ...]) -> None:
+    """Put fresh rows into a table, in the place of those with the same keys."""
     path = HERE / name
+    if fresh.empty:
+        return
     if path.exists():
         kept = pd.read_parquet(path)
-        fresh = pd.concat([kept[~kept["model"].isin(models)], fresh], ignore_index=True)
-    order = {m: i for i, m in enumerate(MODELS)}
-    xg.save_table(fresh.sort_values("model", key=lambda s: s.map(order), kind="stable").reset_index(drop=True), path)
+        renewed = set(fresh[list(keys)].itertuples(index=False, name=None))
+        same = [key in renewed for key in kept[list(keys)].itertuples(index=False, name=None)]
+        kept = kept[[not one for one in same]]
+        fresh = pd.concat([kept, fresh], ignore_index=True) if len(kept) else fresh
+    order = {model: i for i, model in enumerate(MODELS)}
+    fresh = fresh.sort_values("model", key=lambda names: names.map(order), kind="stable")
+    xg.save_table(fresh.reset_index(drop=True), path)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
-    parser.add_argument("--limit", type=int, default=LIMIT, help="concepts of the text side")
-    parser.add_argument("--image-side-only", action="store_true", help="leave out the text side, which is the slow one")
-    parser.add_argument("--quality-only", action="store_true", help="results.parquet and gaps.parquet only")
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
     args = parser.parse_args()
-    models, emoji = tuple(args.models), xg.load_dataset("emoji")
-    rows = []
-    for name in models:
-        model = xg.load_model(name)
-        for split in ("test", "seen"):
-            rows += [{"model": name, "split": split, **r} for r in quality(model, emoji.split(split))]
-    update("results.parquet", pd.DataFrame(rows), models)
-    update("gaps.parquet", xg.Study(models, ["emoji"]).gaps(), models)
-    if args.quality_only:
-        return
-    studies = [
-        xg.Study(models, ["emoji"], IMAGE_SIDE, seeds=SEEDS),
-        xg.Study(models, ["emoji"], ("I-I", "OTI-I", "zero-shot", "OTI-T"), split="seen", limit=SEEN),
-    ]
-    if not args.image_side_only:
-        studies.append(xg.Study(models, ["emoji"], TEXT_SIDE, limit=args.limit))
-    update("study.parquet", pd.concat([study.run() for study in studies], ignore_index=True), models)
+    models, parts = tuple(args.models), tuple(args.parts)
+    if "quality" in parts:
+        update("results.parquet", qualities(models), ("model", "split"))
+    if "geometry" in parts:
+        update("gaps.parquet", geometry(models), ("model",))
+    update("study.parquet", studies(models, parts), ("model", "split", "comparison"))
 
 
 if __name__ == "__main__":
