@@ -173,7 +173,7 @@ class Corpus:
         chosen = rng.choice(self.n_concepts, n_emoji, replace=False).tolist()
         if len(self.weights):  # by weight and without replacement, by Gumbel's trick
             keys = np.log(self.weights) + rng.gumbel(size=len(self.weights))
-            chosen += (self.n_concepts + np.argpartition(-keys, pairs - n_emoji)[: pairs - n_emoji]).tolist()
+            chosen += (self.n_concepts + np.argsort(-keys)[: pairs - n_emoji]).tolist()
         groups = [self.groups[i] for i in chosen]
         rows = [group.image(draw) for group in groups]
         return torch.tensor(rows), [group.caption(draw) for _ in range(2) for group in groups]

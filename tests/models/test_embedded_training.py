@@ -26,6 +26,11 @@ def concepts() -> dict[str, dict[str, Any]]:
     return json.loads((data_root() / "emoji" / "concepts.json").read_text("utf-8"))
 
 
+def held_out() -> str:
+    """A name of the test split of two words."""
+    return next(f["name"] for f in concepts().values() if f["split"] == "test" and len(f["name"].split()) == 2)
+
+
 def trained() -> dict[str, Any]:
     """A concept of the train split whose name has two words."""
     return next(f for f in concepts().values() if f["split"] == "train" and len(f["name"].split()) == 2)
@@ -54,7 +59,7 @@ def corpus(scripts: dict[str, ModuleType], icons: ModuleType) -> Any:
     about = [
         ("a", ["lighthouse", "beacon"], ["travel"]),  # new
         ("a", [trained()["name"]], []),
-        ("b", ["beacon lighthouses", "rhinoceros lamp"], []),  # an alias holds a held-out name
+        ("b", ["beacon lighthouses", f"{held_out()} lamp"], []),  # an alias holds a held-out name
         ("b", ["lighthouse"], ["sea"]),  # the same name again
     ]
     alpha = np.stack([np.full((64, 64), value, np.uint8) for value in (17, 34, 51)])
@@ -100,9 +105,8 @@ def test_icons_join_the_concept_or_the_name_that_they_show(corpus: Any) -> None:
 
 
 def test_a_held_out_name_is_seen_in_any_order_and_number(corpus: Any) -> None:
-    held_out = next(f["name"] for f in concepts().values() if f["split"] == "test" and len(f["name"].split()) == 2)
-    assert corpus.held_out.is_in(held_out)
-    assert corpus.held_out.is_in(" and a ".join(reversed(held_out.split())) + "s")
+    assert corpus.held_out.is_in(held_out())
+    assert corpus.held_out.is_in(" and a ".join(reversed(held_out().split())) + "s")
     assert not corpus.held_out.is_in("an entirely other thing")
 
 
