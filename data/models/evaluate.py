@@ -5,7 +5,7 @@
     python data/models/evaluate.py --parts quality geometry # without inversion: some minutes
 
 `results.parquet`: how good each model is. `gaps.parquet`: its geometry. `study.parquet`: every comparison, with the
-verdict on each claim. Inverting a text takes a thousand steps, so the text studies are listed model by model below.
+verdict on each claim. Inverting a text takes a thousand steps, so texts are evaluated on LIMIT concepts.
 """
 
 import argparse
@@ -23,9 +23,7 @@ from xgap_analysis.models.tower import Model
 HERE = Path(__file__).parent
 MODELS = ("tiny", "tiny-seed1", "tiny-seed2", "tiny-intra", "tiny-nogap", "tiny-image", "tiny-untrained")
 INVERTED = ("tiny", "tiny-seed1", "tiny-seed2", "tiny-intra", "tiny-nogap")
-EVERY_TEXT = ("tiny",)  # whose held-out names are all inverted
-SOME_TEXTS = ("tiny", "tiny-seed1", "tiny-seed2", "tiny-intra")  # on LIMIT concepts
-GALLERY_TOO = ("tiny",)  # ... whose gallery and class names are inverted as well
+WITH_TEXTS = ("tiny", "tiny-seed1", "tiny-seed2", "tiny-intra")  # whose held-out names are inverted, LIMIT concepts
 LIMIT = 60
 SEEN = 400  # training concepts, of 1,206
 SEEDS = (42, 43)  # of the inversion of images
@@ -33,7 +31,6 @@ HELD_OUT_ARTISTS = ("emojione", "openmoji")
 IMAGE_SIDE = ("I-I", "OTI-I", "OTI-OTI", "I-T", "T-I", "zero-shot", "OTI-T")
 ON_SEEN = ("I-I", "OTI-I", "zero-shot", "OTI-T")
 TEXT_SIDE = ("T-T", "OVI-T")
-GALLERY_SIDE = ("T-T", "OVI-T", "OVI-OVI", "zero-shot", "I-OVI")
 PARTS = ("quality", "geometry", "images", "texts")
 
 
@@ -100,25 +97,15 @@ def geometry(models: tuple[str, ...]) -> pd.DataFrame:
     return table.assign(scale=[float(xg.load_model(name).logit_scale) for name in table["model"]])
 
 
-def studies(models: tuple[str, ...], parts: tuple[str, ...]) -> pd.DataFrame:
+def studies(models: tuple[str, ...], parts: tuple[str, ...], limit: int | None) -> pd.DataFrame:
     """Every comparison that is run of these models, as one table."""
-    chosen = {
-        part: [name for name in names if name in models]
-        for part, names in {
-            "images": INVERTED,
-            "every": EVERY_TEXT,
-            "some": [name for name in SOME_TEXTS if name not in GALLERY_TOO],
-            "gallery": GALLERY_TOO,
-        }.items()
-    }
+    images, texts = ([name for name in models if name in chosen] for chosen in (INVERTED, WITH_TEXTS))
     made = []
-    if "images" in parts and chosen["images"]:
-        made += [xg.Study(chosen["images"], ["emoji"], IMAGE_SIDE, seeds=SEEDS)]
-        made += [xg.Study(chosen["images"], ["emoji"], ON_SEEN, split="seen", limit=SEEN)]
-    if "texts" in parts:
-        made += [xg.Study(chosen["every"], ["emoji"], TEXT_SIDE)] if chosen["every"] else []
-        made += [xg.Study(chosen["some"], ["emoji"], TEXT_SIDE, limit=LIMIT)] if chosen["some"] else []
-        made += [xg.Study(chosen["gallery"], ["emoji"], GALLERY_SIDE, limit=LIMIT)] if chosen["gallery"] else []
+    if "images" in parts and images:
+        made += [xg.Study(images, ["emoji"], IMAGE_SIDE, seeds=SEEDS)]
+        made += [xg.Study(images, ["emoji"], ON_SEEN, split="seen", limit=SEEN)]
+    if "texts" in parts and texts:
+        made += [xg.Study(texts, ["emoji"], TEXT_SIDE, limit=limit)]
     return pd.concat([study.run() for study in made], ignore_index=True) if made else pd.DataFrame()
 
 
@@ -142,13 +129,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
+    parser.add_argument("--limit", type=int, default=LIMIT, help="concepts whose names are inverted; 0 takes all")
     args = parser.parse_args()
     models, parts = tuple(args.models), tuple(args.parts)
     if "quality" in parts:
         update("results.parquet", qualities(models), ("model", "split"))
     if "geometry" in parts:
         update("gaps.parquet", geometry(models), ("model",))
-    update("study.parquet", studies(models, parts), ("model", "split", "comparison"))
+    update("study.parquet", studies(models, parts, args.limit or None), ("model", "split", "comparison"))
 
 
 if __name__ == "__main__":
