@@ -8,6 +8,8 @@ from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.relevance import Relevance as Relevance
 from xgap_analysis.datasets.dataset import Dataset as Dataset
 from xgap_analysis.datasets.embedded.emoji import load_emoji
+from xgap_analysis.datasets.embedded.spoken import load_spoken
+from xgap_analysis.datasets.embedded.triples import load_triples
 from xgap_analysis.datasets.items import Images as Images
 from xgap_analysis.datasets.items import Texts as Texts
 from xgap_analysis.datasets.local.objects import as_dataset as as_dataset
@@ -21,8 +23,12 @@ from xgap_analysis.datasets.published.posts import load_imdb, load_newsgroups
 from xgap_analysis.datasets.published.products import load_cub, load_sop
 from xgap_analysis.datasets.published.protocols import PROTOCOLS, Protocol, data_folder
 
-EMBEDDED = {"emoji": "embedded: one emoji concept drawn by several artists, with names and keywords (emoji:de, ...)"}
+EMBEDDED = {
+    "emoji": "embedded: one emoji concept drawn by several artists, with names and keywords (emoji:de, ...)",
+    "emoji-spoken": "embedded: names of emoji spoken by several voices, beside written names and images (emoji-spoken:m3)",
+}
 DATASETS = EMBEDDED | {name: protocol.about for name, protocol in PROTOCOLS.items()}
+SPOKEN = {"": load_spoken, "m3": load_triples}  # what follows the colon in emoji-spoken:...
 LOADERS: dict[str, Callable[[str, Protocol, Path], Dataset]] = {
     "aircraft": load_aircraft,
     "coop": load_coop,
@@ -73,6 +79,10 @@ def load_dataset(name: str, root: Path | str | None = None, **options: Any) -> D
         raise XgapError(f"{what}, which is named by its path; {name!r} is not one")
     if base == "emoji":
         return load_emoji(variant or "en")
+    if base == "emoji-spoken":
+        if variant not in SPOKEN:
+            raise unknown_name("part of emoji-spoken", variant, SPOKEN)
+        return SPOKEN[variant]()
     if name not in PROTOCOLS:
         raise unknown_name("data set", name, DATASETS)
     folder = data_folder(root)

@@ -11,7 +11,7 @@ import torch
 
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.paths import data_root
-from xgap_analysis.models.adapters import longclip, slip
+from xgap_analysis.models.adapters import audio, longclip, slip
 from xgap_analysis.models.adapters import timm as images
 from xgap_analysis.models.adapters import transformers as huggingface
 from xgap_analysis.models.backbones import BACKBONES, HUB, TIMM, WEIGHTS_VARIABLE, published
@@ -58,7 +58,7 @@ def load_model(
 
     Args:
         name_or_path: one of
-            `"tiny"` or another embedded model (see `embedded_models`);
+            `"tiny"` or another embedded model (see `embedded_models`); `"tiny-audio"` is `tiny` with an audio tower;
             `"ViT-B-32/openai"`, an open_clip architecture and its pretrained tag;
             `"hf-hub:org/repo"`, an open_clip model on the Hugging Face hub;
             `"local-dir:/path"` or the path of a directory: open_clip's (`open_clip_config.json`, weights, tokenizer), a
@@ -92,6 +92,10 @@ def load_model(
         raise XgapError(f'activation is "quickgelu" or "gelu", not {activation!r}')
     where = chosen_device(device)
     check_precision(precision, where)
+    beside = _audio_folder(name)
+    if beside is not None:
+        base_model = partial(load_model, device=where, precision=precision, activation=activation)
+        return audio.load(beside, name, base_model, _of_two_towers(), precision)
     source = _find(name, activation)
     online = source.needs_hub and reachable()
     with told(name, unreachable=_local(source, online)):
@@ -105,7 +109,21 @@ def load_model(
 
 def embedded_models() -> list[str]:
     """Names of the models that come with the package."""
-    return sorted(config.parent.name for config in (data_root() / "models").glob(f"*/{CONFIG}"))
+    return sorted([*_of_two_towers(), *(config.parent.name for config in _folder().glob(f"*/{audio.CONFIG}"))])
+
+
+def _of_two_towers() -> list[str]:
+    return [config.parent.name for config in _folder().glob(f"*/{CONFIG}")]
+
+
+def _folder() -> Path:
+    return data_root() / "models"
+
+
+def _audio_folder(name: str) -> Path | None:
+    """The directory of an audio tower that a name or a path gives; None where it gives none."""
+    path = _folder() / name if name in embedded_models() else Path(name.removeprefix(LOCAL)).expanduser()
+    return path if audio.holds_audio(path) else None
 
 
 def _find(name: str, activation: str | None) -> _Source:
@@ -116,7 +134,7 @@ def _find(name: str, activation: str | None) -> _Source:
     if name.startswith(LOCAL):
         return _directory(Path(name.removeprefix(LOCAL)))
     if name in embedded_models():
-        return _directory(data_root() / "models" / name)
+        return _directory(_folder() / name)
     if name.startswith(("/", ".", "~")) or any((Path(name) / config).is_file() for config in (CONFIG, OTHER_CONFIG)):
         return _directory(Path(name))
     if name.partition("/")[0] in OWN_FORMATS:

@@ -1,0 +1,192 @@
+"""The embedded dataset `emoji-spoken`: the names of `emoji`, spoken by several voices, beside names and images.
+
+What it holds, where it comes from and how it is split is described in its data card, `data/spoken/README.md`.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.paths import data_root
+from xgap_analysis.core.tags import Tag
+from xgap_analysis.datasets.contents import of_values
+from xgap_analysis.datasets.dataset import Dataset
+from xgap_analysis.datasets.embedded.emoji import load_emoji
+from xgap_analysis.datasets.items import Items
+
+SPLITS = ("train", "val", "test", "seen")
+WHOSE = {"train": "train", "seen": "held out"}  # voices of a split; the others have all
+Place = tuple[str, int, int, int]  # file, first column, row, number of frames
+
+
+class Sheet(np.ndarray):
+    """A log-mel sheet, float32 `[frames, bands]`, that carries what it holds as `tags` (see `core.tags`)."""
+
+    tags: tuple[Tag, ...] = ()
+
+    def __array_finalize__(self, source: Any) -> None:
+        self.tags = getattr(source, "tags", ())
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """Where every spoken name lies.
+
+    Args:
+        root: the folder of the dataset.
+        index: what `index.json` says.
+        sums: file to SHA-256.
+    """
+
+    root: Path
+    index: Mapping[str, Any]
+    sums: Mapping[str, str]
+
+    @property
+    def voices(self) -> Mapping[str, Mapping[str, Any]]:
+        """Voice to its split, engine and the engine's name of it."""
+        return self.index["voices"]
+
+    def names(self, language: str) -> dict[str, str]:
+        """Concept to the word of it that is spoken in a language other than English."""
+        return dict(zip(self.index["words"], self.index["languages"][language]["names"], strict=True))
+
+    def items(self, ids: Iterable[str]) -> Items:
+        """The spoken names of ids `<voice>/<concept>`, or `<language>/<concept>` of the words in other languages.
+
+        An item opens as a `Sheet`.
+        """
+        places = {**self._named(self.voices, self.index["concepts"], "")}
+        places |= self._named(self.index["languages"], self.index["words"], "words-")
+        return Items(tuple(ids), partial(self._open, places), partial(self._digest, places), "audio")
+
+    def _named(self, parts: Mapping[str, Mapping[str, Any]], concepts: Sequence[str], prefix: str) -> dict[str, Place]:
+        named: dict[str, Place] = {}
+        for key, facts in parts.items():
+            file = f"sheets/{prefix}{key}.webp"
+            for concept, (row, column, frames) in zip(concepts, places(facts["frames"], self.index["width"]), strict=True):
+                named[f"{key}/{concept}"] = (file, column, row, frames)
+        return named
+
+    def _open(self, named: Mapping[str, Place], item: str) -> Sheet:
+        file, column, row, frames = named[item]
+        bands, floor, ceiling = (self.index[key] for key in ("bands", "floor", "ceiling"))
+        pixels = _sheet(self.root, file, self.sums[file])[row * bands : (row + 1) * bands, column : column + frames]
+        sheet = (floor + (ceiling - floor) / 255 * pixels[::-1].T.astype(np.float32)).astype(np.float32).view(Sheet)
+        key, _, concept = item.partition("/")
+        voiced = key in self.voices
+        said_by: list[Tag] = [("voice", key), ("language", "en")] if voiced else [("language", key)]
+        sheet.tags = (("concept", concept), *said_by)
+        return sheet
+
+    def _digest(self, named: Mapping[str, Place], item: str) -> str:
+        file, *place = named[item]  # the item's name stands for its tags
+        return of_values(self.sums[file], *place, *(self.index[key] for key in ("bands", "floor", "ceiling")), item)
+
+
+def places(lengths: Sequence[int], width: int) -> list[tuple[int, int, int]]:
+    """Row, first column and frames of each item of a sheet: side by side, a new row where the next does not fit."""
+    row, column, found = 0, 0, []
+    for length in lengths:
+        if column + length > width:
+            row, column = row + 1, 0
+        found.append((row, column, length))
+        column += length
+    return found
+
+
+def recordings() -> Recordings:
+    """The recordings that are there.
+
+    Raises:
+        XgapError: a missing or damaged file.
+    """
+    root = data_root() / "spoken"
+    listed = root / "SHA256SUMS"
+    if not listed.is_file():
+        raise XgapError(f"{listed} is missing, so emoji-spoken cannot be checked; restore it from the repository")
+    lines = (line.split("  ") for line in listed.read_text("utf-8").splitlines())
+    sums = {file: digest for digest, file in lines}
+    return Recordings(root, json.loads(_checked(root, "index.json", sums["index.json"])), sums)
+
+
+def load_spoken() -> Dataset:
+    """Spoken names (`audio`), written names (`text`) and drawings (`image`) of the concepts of `emoji`.
+
+    Splits, by concept and by voice; images are those of the split of `emoji` of the same name:
+        train: training concepts in the four training voices.
+        val: held-out concepts for choosing, in all six voices.
+        test: other held-out concepts, in all six voices.
+        seen: the training concepts in the two held-out voices.
+
+    Ids are `<voice>/<concept>`, `<concept>/name` and `<artist>/<concept>`. Label sets are `concept` (the default),
+    `subgroup` and `language` of all items, `voice` and `engine` of spoken names, `artist` of images.
+
+    Raises:
+        XgapError: a missing or damaged file.
+
+    Example:
+        >>> data = load_spoken().split("seen")
+        >>> {modality: len(items) for modality, items in data.items.items()}
+        {'image': 2009, 'text': 1206, 'audio': 2412}
+        >>> data.items_of("audio").select(["rms/1f43b"])[0].shape  # "bear": frames of 20 ms, mel bands
+        (19, 40)
+    """
+    known = recordings()
+    emoji = load_emoji()
+    splits: dict[str, Callable[[], Dataset]] = {}
+    splits |= {name: partial(_part, known, emoji, name, splits) for name in SPLITS}
+    return _part(known, emoji, "all", splits)
+
+
+def _part(known: Recordings, emoji: Dataset, split: str, splits: Mapping[str, Callable[[], Dataset]]) -> Dataset:
+    drawn = emoji if split == "all" else emoji.split(split)
+    concepts = list(drawn.class_names["concept"])
+    voices = [v for v, facts in known.voices.items() if split not in WHOSE or facts["split"] == WHOSE[split]]
+    texts = drawn.texts.select(f"{c}/name" for c in concepts)
+    audio = known.items(f"{voice}/{concept}" for voice in voices for concept in concepts)
+    concept = {i: i.split("/")[1] for i in (*drawn.images.ids, *audio.ids)}
+    concept |= {i: i.split("/")[0] for i in texts.ids}
+    subgroup = {i: drawn.labels["subgroup"][f"{c}/name"] for i, c in concept.items()}
+    voice = {i: i.split("/")[0] for i in audio.ids}
+    return Dataset(
+        "emoji-spoken",
+        split,
+        drawn.images,
+        texts,
+        labels={
+            "concept": concept,
+            "subgroup": subgroup,
+            "voice": voice,
+            "engine": {i: known.voices[v]["engine"] for i, v in voice.items()},
+            "language": dict.fromkeys((*texts.ids, *audio.ids), "en"),
+            "artist": drawn.labels["artist"],
+        },
+        class_names={level: drawn.class_names[level] for level in ("concept", "subgroup")},
+        splits=splits,
+        others={"audio": audio},
+    )
+
+
+@lru_cache(maxsize=12)
+def _sheet(root: Path, file: str, digest: str) -> np.ndarray:
+    """A voice's sheet as bytes `[rows bands, width]`, decoded once."""
+    with Image.open(io.BytesIO(_checked(root, file, digest))) as sheet:
+        return np.asarray(sheet.convert("L"))
+
+
+def _checked(root: Path, name: str, digest: str) -> bytes:
+    """A file of the dataset, held to its recorded SHA-256."""
+    content = (root / name).read_bytes() if (root / name).is_file() else b""
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise XgapError(f"{root / name} is not the file that SHA256SUMS records; restore it from the repository")
+    return content
