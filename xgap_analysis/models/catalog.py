@@ -20,6 +20,7 @@ from xgap_analysis.models.checkpoint import CHECKPOINTS, named_file, refuse_poin
 from xgap_analysis.models.configuration import checked_open_clip, checked_settings
 from xgap_analysis.models.device import chosen_device
 from xgap_analysis.models.hub import reachable, told
+from xgap_analysis.models.oracle import NAME, is_oracle, load_oracle
 from xgap_analysis.models.precision import check_precision
 from xgap_analysis.models.tower import Model
 
@@ -59,6 +60,7 @@ def load_model(
     Args:
         name_or_path: one of
             `"tiny"` or another embedded model (see `embedded_models`); `"tiny-audio"` is `tiny` with an audio tower;
+            `"oracle"`, `"oracle(g=0.9)"`, towers whose scores are known in closed form (see `models.oracle`);
             `"ViT-B-32/openai"`, an open_clip architecture and its pretrained tag;
             `"hf-hub:org/repo"`, an open_clip model on the Hugging Face hub;
             `"local-dir:/path"` or the path of a directory: open_clip's (`open_clip_config.json`, weights, tokenizer), a
@@ -96,6 +98,8 @@ def load_model(
     if beside is not None:
         base_model = partial(load_model, device=where, precision=precision, activation=activation)
         return audio.load(beside, name, base_model, _of_two_towers(), precision)
+    if is_oracle(name):
+        return load_oracle(name, where)
     source = _find(name, activation)
     online = source.needs_hub and reachable()
     with told(name, unreachable=_local(source, online)):
@@ -250,7 +254,7 @@ def _architecture(name: str, activation: str | None) -> _Source:
         first, _, rest = name.partition("/")
         if not file and Path(name).suffix in CHECKPOINTS and first in known:
             raise XgapError(f"a checkpoint file is named after two slashes: {first}//{rest}")
-        raise unknown_name("model", name, {*embedded_models(), *pretrained, *known, *others, *OWN_FORMATS})
+        raise unknown_name("model", name, {*embedded_models(), NAME, *pretrained, *known, *others, *OWN_FORMATS})
     config = get_model_config(architecture)
     tokenizer_from_hub = any(key in config["text_cfg"] for key in ("hf_tokenizer_name", "hf_model_name"))
     quick = activation == "quickgelu"

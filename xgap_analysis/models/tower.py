@@ -18,7 +18,7 @@ class Tower(Protocol):
 
     It may also have `preprocess(item)`, one item's part of a batch as a tensor, so that `prepare` stacks them: it is
     called in several threads while the device computes. And `probes`, a few items by which a tower without known
-    weights is told from others (images and texts need none).
+    weights is distinguished from others (towers of any image and any text need none).
     """
 
     @property

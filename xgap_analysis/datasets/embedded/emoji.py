@@ -15,6 +15,7 @@ from PIL import Image
 
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.paths import data_root
+from xgap_analysis.core.tags import TaggedText, tagged
 from xgap_analysis.datasets.assemble import assemble
 from xgap_analysis.datasets.contents import of_values
 from xgap_analysis.datasets.dataset import Dataset
@@ -104,7 +105,7 @@ def _part(
         name,
         split,
         Images(image_ids, partial(_picture, root, drawn), partial(_content, sheets, place)),
-        texts=captions,
+        texts={item: TaggedText(text, [("concept", item.split("/")[0])]) for item, text in captions.items()},
         labels=labels,
         classes={
             "concept": {c: words for c, words in spoken.items() if words},
@@ -121,7 +122,7 @@ def _picture(root: Path, drawn: Mapping[str, Sequence[str]], item: str) -> Image
     columns = sheet.width // PICTURE
     top, left = divmod(places[concept], columns)
     box = (left * PICTURE, top * PICTURE, (left + 1) * PICTURE, (top + 1) * PICTURE)
-    return sheet.crop(box)
+    return tagged(sheet.crop(box), [("concept", concept), ("artist", artist)])
 
 
 def _content(sheets: Mapping[str, str], place: Mapping[str, Mapping[str, int]], item: str) -> str:
