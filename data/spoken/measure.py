@@ -66,7 +66,7 @@ def quality(model: Model, split: str, data: Dataset) -> Iterator[dict[str, Any]]
     if len(images):
         found = xg.retrieval(images, texts, data)
         yield row(split, "", f"{IMAGES} to name, R@1", found["recall_at_1"], concept, 1 / len(texts))
-    first, second = [v for v in of][-2:]
+    first, second = list(of)[-2:]
     found = xg.retrieval(audio.select(of[first]), audio.select(of[second]), data)
     yield row(split, f"{first} to {second}", "same name, R@1", found["recall_at_1"], concept, 1 / len(texts))
     found = xg.retrieval(audio, audio, data.relevance("voice"))
@@ -91,7 +91,10 @@ def gaps(model: Model, data: Dataset) -> pd.DataFrame:
 
 def results_table(results: pd.DataFrame, control: pd.DataFrame) -> str:
     """One line a split, voice and question: value with its interval, chance, and the untrained tower."""
-    lines = ["| split | voice | question | n | chance | tiny-audio | untrained tower |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| split | voice | question | n | chance | tiny-audio | untrained tower |",
+        "|---|---|---|---|---|---|---|",
+    ]
     key = ["split", "voice", "question"]
     beside = control.set_index(key)
     for r in results.to_dict("records"):

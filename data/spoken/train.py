@@ -137,7 +137,10 @@ def main() -> None:
         batch = augmented(sheets[[choose.choice(spoken[c]) for c in chosen]], recipe, floor, mean)
         features = F.normalize(encoder((batch - mean) / std)[:, 0], dim=1)
         loss = torch.zeros(())
-        sides = ((recipe.text_weight, names[chosen]), (recipe.image_weight, drawings[[choose.choice(drawn[c]) for c in chosen]]))
+        sides = (
+            (recipe.text_weight, names[chosen]),
+            (recipe.image_weight, drawings[[choose.choice(drawn[c]) for c in chosen]]),
+        )
         for scale, (weight, vectors) in zip(scales, sides, strict=True):
             logits = scale.clamp(max=math.log(100)).exp() * features @ vectors.T
             loss = loss + weight * (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2

@@ -25,8 +25,9 @@ from xgap_analysis.datasets.published.protocols import PROTOCOLS, Protocol, data
 
 EMBEDDED = {
     "emoji": "embedded: one emoji concept drawn by several artists, with names and keywords (emoji:de, ...)",
-    "emoji-spoken": "embedded: names of emoji spoken by several voices, beside written names and images (emoji-spoken:m3)",
+    "emoji-spoken": "embedded: names of emoji spoken by several voices, with written names and images (also :m3)",
 }
+FURTHER = {"emoji-spoken": ("audio",)}  # embedded datasets with modalities beside images and texts
 DATASETS = EMBEDDED | {name: protocol.about for name, protocol in PROTOCOLS.items()}
 SPOKEN = {"": load_spoken, "m3": load_triples}  # what follows the colon in emoji-spoken:...
 LOADERS: dict[str, Callable[[str, Protocol, Path], Dataset]] = {

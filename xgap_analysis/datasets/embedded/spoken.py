@@ -25,7 +25,7 @@ from xgap_analysis.datasets.items import Items
 
 SPLITS = ("train", "val", "test", "seen")
 WHOSE = {"train": "train", "seen": "held out"}  # voices of a split; the others have all
-Place = tuple[str, int, int, int]  # file, first column, row, number of frames
+Place = tuple[str, int, int, int]  # file, row, first column, number of frames
 
 
 class Sheet(np.ndarray):
@@ -73,12 +73,12 @@ class Recordings:
         named: dict[str, Place] = {}
         for key, facts in parts.items():
             file = f"sheets/{prefix}{key}.webp"
-            for concept, (row, column, frames) in zip(concepts, places(facts["frames"], self.index["width"]), strict=True):
-                named[f"{key}/{concept}"] = (file, column, row, frames)
+            found = places(facts["frames"], self.index["width"])
+            named |= {f"{key}/{concept}": (file, *place) for concept, place in zip(concepts, found, strict=True)}
         return named
 
     def _open(self, named: Mapping[str, Place], item: str) -> Sheet:
-        file, column, row, frames = named[item]
+        file, row, column, frames = named[item]
         bands, floor, ceiling = (self.index[key] for key in ("bands", "floor", "ceiling"))
         pixels = _sheet(self.root, file, self.sums[file])[row * bands : (row + 1) * bands, column : column + frames]
         sheet = (floor + (ceiling - floor) / 255 * pixels[::-1].T.astype(np.float32)).astype(np.float32).view(Sheet)
