@@ -71,7 +71,9 @@ if TYPE_CHECKING:
     from xgap_analysis.views import View as View
     from xgap_analysis.views import encode as encode
     from xgap_analysis.views import fuse as fuse
+    from xgap_analysis.views import register_parts as register_parts
     from xgap_analysis.views import register_view as register_view
+    from xgap_analysis.views import tokens as tokens
     from xgap_analysis.views import view as view
     from xgap_analysis.views.inversion.amortised import AmortisedInverter as AmortisedInverter
     from xgap_analysis.views.inversion.invert import Inversion as Inversion
@@ -128,6 +130,7 @@ _HOME = {
     "paired_test": "metrics",
     "register_correction": "corrections",
     "register_metric": "metrics",
+    "register_parts": "views",
     "register_scorer": "scoring",
     "register_view": "views",
     "reproduce": "experiments.papers.reproduction",
@@ -140,6 +143,7 @@ _HOME = {
     "similarity_histograms": "metrics",
     "study_of_features": "experiments.vectors",
     "summary": "experiments.tables",
+    "tokens": "views",
     "train": "training",
     "view": "views",
     "zero_shot": "metrics",

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, overload
 
 from xgap_analysis.core.calibration import Calibration
 from xgap_analysis.core.calls import Call, parse, spelled
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features, where_doubles_are
 from xgap_analysis.core.registry import Registry, check_options
+from xgap_analysis.core.tokens import AnyFeatures, TokenFeatures
 from xgap_analysis.scoring.blocks import ScoreNormaliser
 from xgap_analysis.scoring.cosine import COSINE
 from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
@@ -21,8 +22,8 @@ LEADING = 1  # a correction's function begins with the calibration
 class QueryGallery:
     """Query and gallery as they are scored: by `scorer`, after which `normalise` may change a block of scores."""
 
-    query: Features
-    gallery: Features
+    query: AnyFeatures
+    gallery: AnyFeatures
     normalise: ScoreNormaliser | None = None
     scorer: str | Scorer | ScoreFunction = COSINE
 
@@ -102,8 +103,12 @@ class FittedCorrection:
         """Whether it maps features one side at a time; otherwise use `apply`."""
         return not isinstance(self.made, ScoreCorrection)
 
-    def __call__(self, features: Features) -> Features:
-        """Features after the correction.
+    @overload
+    def __call__(self, features: Features) -> Features: ...
+    @overload
+    def __call__(self, features: TokenFeatures) -> TokenFeatures: ...
+    def __call__(self, features: AnyFeatures) -> AnyFeatures:
+        """Features after the correction; of a set of vectors, each vector by itself.
 
         Raises:
             XgapError: features it was not fitted for, or a correction of similarities, which changes no features.
@@ -111,11 +116,21 @@ class FittedCorrection:
         if isinstance(self.made, ScoreCorrection):
             what = f"correction {self.name} changes scores"
             raise XgapError(f"{what}: use its apply(query, gallery)")
+        if isinstance(features, TokenFeatures):
+            return self._of_tokens(features)
         before, where = where_doubles_are(features), features.vectors.device
         after = self._stated(before, self.made(before))
         return after if after.vectors.device == where else after.to(where)
 
-    def apply(self, query: Features, gallery: Features, scorer: str | Scorer | ScoreFunction = COSINE) -> QueryGallery:
+    def _of_tokens(self, tokens: TokenFeatures) -> TokenFeatures:
+        numbered = map(str, range(len(tokens.vectors)))
+        made = self(Features(tokens.vectors, numbered, tokens.space, tokens.origin, tokens.provenance))
+        about = (made.space, tokens.origin, made.provenance, tokens.items)
+        return TokenFeatures(made.vectors, tokens.offsets, tokens.ids, *about, weights=tokens.weights)
+
+    def apply(
+        self, query: AnyFeatures, gallery: AnyFeatures, scorer: str | Scorer | ScoreFunction = COSINE
+    ) -> QueryGallery:
         """Query and gallery after the correction, and how they are scored.
 
         Raises:
@@ -124,11 +139,14 @@ class FittedCorrection:
         if not isinstance(self.made, ScoreCorrection):
             corrected = self(query)
             return QueryGallery(corrected, corrected if gallery is query else self(gallery), scorer=scorer)
+        if isinstance(query, TokenFeatures) or isinstance(gallery, TokenFeatures):
+            what = f"correction {self.name} compares scores with those of whole items"
+            raise XgapError(f"{what}; sets of vectors take corrections that map features, such as center")
         query, gallery = where_doubles_are(query), where_doubles_are(gallery)
         pair = self.made.apply(query, gallery, as_scorer(scorer))
         return replace(pair, query=self._stated(query, pair.query), gallery=self._stated(gallery, pair.gallery))
 
-    def _stated(self, before: Features, after: Features) -> Features:
+    def _stated(self, before: Features, after: Any) -> Features:
         """The corrected features, with what was done to them in their provenance."""
         if after is before:
             return before

@@ -10,3 +10,4 @@ from xgap_analysis.datasets.items import Images as Images
 from xgap_analysis.datasets.items import Items as Items
 from xgap_analysis.datasets.items import Texts as Texts
 from xgap_analysis.datasets.local.objects import as_dataset as as_dataset
+from xgap_analysis.datasets.parts import Parts as Parts

@@ -1,15 +1,16 @@
 """The items of a dataset, by modality: opened when they are needed, or there already, with stable ids."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
 
 from PIL import Image
 
-from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.features import Features
 from xgap_analysis.datasets.contents import of_values
+from xgap_analysis.datasets.parts import Parts
 
 Own = TypeVar("Own", bound="Items")
 
@@ -26,6 +27,7 @@ class Items:
             from it is found again, whatever it is called; equal digests, equal objects. Or a word (a version, say) that
             stands, with the id, for the content of each. Without one, nothing computed from the items is kept.
         modality: whose tower encodes them.
+        parts: what the items consist of, by name (`"regions"`, `"frames"`); see `parts_of`.
 
     Example:
         >>> sounds = Items(["a", "b"], {"a": [0.1, 0.3], "b": [0.2, 0.0]}.__getitem__, "version 1", "audio")
@@ -40,6 +42,7 @@ class Items:
     opener: Callable[[str], Any] = field(repr=False)
     content: str | Callable[[str], str] = field(default="", repr=False)
     modality: str = ""
+    parts: Mapping[str, Parts] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if not self.modality:
@@ -56,6 +59,14 @@ class Items:
         ids = tuple(ids)
         _check_known(ids, self.ids, self.modality)
         return replace(self, ids=ids)
+
+    def parts_of(self, name: str) -> Parts:
+        """The parts of these items by name, item by item.
+
+        Raises:
+            XgapError: no parts of this name (the nearest are given), or an item without any.
+        """
+        return _parts_of(self, name)
 
     def digest_of(self, item: str) -> str:
         """The digest of an item's content; empty where nothing says what it is.
@@ -91,10 +102,11 @@ class Images(Items):
 
 @dataclass(frozen=True)
 class Texts:
-    """Captions with stable ids: `captions[i]` belongs to `ids[i]`."""
+    """Captions with stable ids: `captions[i]` belongs to `ids[i]`. For `parts`, see `Items`."""
 
     ids: Sequence[str]
     captions: Sequence[str]
+    parts: Mapping[str, Parts] = field(default_factory=dict, repr=False, compare=False)
     modality: ClassVar[str] = "text"
 
     def __post_init__(self) -> None:
@@ -121,7 +133,11 @@ class Texts:
         ids = tuple(ids)
         _check_known(ids, self.ids, "caption")
         caption = dict(zip(self.ids, self.captions, strict=True))
-        return Texts(ids, tuple(caption[i] for i in ids))
+        return Texts(ids, tuple(caption[i] for i in ids), self.parts)
+
+    def parts_of(self, name: str) -> Parts:
+        """The parts of these texts by name; see `Items.parts_of`."""
+        return _parts_of(self, name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +172,12 @@ def _check_known(chosen: Sequence[str], known: Sequence[str], what: str) -> None
     missing = [i for i in chosen if i not in there]
     if missing:
         raise XgapError(f"{len(missing)} ids have no {what} here, the first is {missing[0]!r}")
+
+
+def _parts_of(items: "Items | Texts", name: str) -> Parts:
+    if name not in items.parts:
+        raise unknown_name(f"parts of {items.modality} items:", name, items.parts)
+    return items.parts[name].of(items.ids)
 
 
 def _no_image(item: str) -> Image.Image:

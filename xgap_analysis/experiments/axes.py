@@ -13,7 +13,6 @@ from xgap_analysis.experiments.comparison import Comparison
 from xgap_analysis.experiments.rows import Cell
 from xgap_analysis.scoring import SCORERS, Scorer, scorer
 from xgap_analysis.views import VIEWS, View, view
-from xgap_analysis.views.native import native_view
 from xgap_analysis.views.view import LEADING
 
 if TYPE_CHECKING:
@@ -124,7 +123,7 @@ def inversion_along(evaluation: "Evaluation", own: View, part: str, seed: int) -
     steps = evaluation.study.axes.get(f"{own.name}.steps", ())
     if own.name not in ("oti", "ovi") or own.options.get("steps") not in steps or {"stop", "start"} & set(own.options):
         return None
-    native = evaluation.view(native_view(own.modality), part)
+    native = evaluation.native(own.modality, part)
     options = {name: value for name, value in own.options.items() if name not in ("steps", "seed", "on_error")}
     made = evaluation.inversion(native, own.options.get("seed", seed), steps, steps=max(steps), **options)
     return {view(own, steps=step): features for step, features in made.snapshots.items()}

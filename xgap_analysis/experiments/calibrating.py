@@ -37,6 +37,7 @@ def calibration_for(evaluation: "Evaluation", by: Correction) -> Calibration:
             continue  # such as texts, of a model that has seen images alone
         if modality not in evaluation.calibrated:  # once, for all corrections
             made = native_view(modality)(evaluation.model, items, **evaluation.context())
+            assert isinstance(made, Features)  # one vector per item
             evaluation.calibrated[modality] = made
         features.setdefault(evaluation.calibrated[modality].space, evaluation.calibrated[modality])
     missing = [m for m in evaluation.data.items if m in ("image", "text") and m not in data.items]

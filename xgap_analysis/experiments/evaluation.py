@@ -9,6 +9,7 @@ import pandas as pd
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.relevance import Relevance
+from xgap_analysis.core.tokens import AnyFeatures
 from xgap_analysis.corrections import Correction, FittedCorrection, QueryGallery, correction
 from xgap_analysis.corrections.protocol import Fit
 from xgap_analysis.datasets import Dataset, Texts
@@ -24,7 +25,9 @@ from xgap_analysis.models import Model
 from xgap_analysis.scoring import COSINE, ScoreFunction, Scorer
 from xgap_analysis.store import Store
 from xgap_analysis.views import Precomputed, View, view
+from xgap_analysis.views.encode import provenance_of
 from xgap_analysis.views.inversion.invert import Inversion, invert
+from xgap_analysis.views.native import native_view
 
 if TYPE_CHECKING:
     from xgap_analysis.experiments.study import Study
@@ -49,7 +52,7 @@ class Evaluation:
     data: Dataset
     fit_data: Dataset | None = None
     # Not arguments, so that a copy with another study, model or data (`replace`) begins with nothing kept.
-    _views: dict[tuple[View, str, int | None], Features] = field(default_factory=dict, init=False, repr=False)
+    _views: dict[tuple[View, str, int | None], AnyFeatures] = field(default_factory=dict, init=False, repr=False)
     _fitted: dict[tuple[str, Any], FittedCorrection] = field(default_factory=dict, init=False, repr=False)
     calibrated: dict[str, Features] = field(
         default_factory=dict, init=False, repr=False
@@ -99,7 +102,7 @@ class Evaluation:
             return items
         return items.select(self.data.queries(modality) if part == "queries" else self.data.gallery(modality))
 
-    def view(self, wanted: str | View, part: str, seed: int | None = None) -> Features:
+    def view(self, wanted: str | View, part: str, seed: int | None = None) -> AnyFeatures:
         """Features of a view of the `"queries"`, the `"gallery"`, `"all"` items, or the `"classes"`.
 
         The seed is of the inversion, here and below; None takes the study's first.
@@ -114,6 +117,19 @@ class Evaluation:
             else:
                 self._views |= {(v, part, key[2]): features for v, features in shared.items()}
         return self._views[key]
+
+    def native(self, modality: str, part: str) -> Features:
+        """The features that the model's own encoder of a modality gives; see `view`."""
+        made = self.view(native_view(modality), part)
+        assert isinstance(made, Features)  # one vector per item
+        return made
+
+    def provenance(self, comparison: Comparison) -> dict[str, Any]:
+        """What a table says of where the query features of a comparison come from, in columns `of_...`."""
+        own = comparison.query
+        encoded = self.encoder is None or own.modality in self.encoder.towers
+        made = self.native(own.modality, "queries") if encoded else self.view(own, "queries")
+        return {f"of_{key}": value for key, value in provenance_of(made).items()}
 
     def part_of(self, own: View, part: str) -> str:
         """The part of the items that a view is of; `"all"` where every item is a query and in the gallery."""

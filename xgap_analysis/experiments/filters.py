@@ -8,7 +8,7 @@ from xgap_analysis.metrics import filtered_ids
 
 def zero_shot_correct(evaluation: Evaluation) -> Evaluation:
     """The same evaluation on only those images that zero-shot classifies correctly (the filtered test)."""
-    images, classes = evaluation.view("image", "all"), evaluation.view("text", "classes")
+    images, classes = evaluation.native("image", "all"), evaluation.native("text", "classes")
     named, labels, data = set(classes.ids), evaluation.labels, evaluation.data
     right = filtered_ids(images.select(i for i in images.ids if labels.get(i) in named), classes, labels)
     kept = {*right, *data.texts.ids}

@@ -12,7 +12,6 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.relevance import Relevance
 from xgap_analysis.metrics import gap_report, hubness, misalignment, pooled_misalignment
-from xgap_analysis.views.native import native_view
 
 if TYPE_CHECKING:
     from xgap_analysis.experiments.evaluation import Evaluation
@@ -31,7 +30,7 @@ def pairs_of(
         XgapError: no image shares a label with a text.
     """
     first, second = _two(evaluation)
-    x, y = x or evaluation.view(native_view(first), "all"), y or evaluation.view(native_view(second), "all")
+    x, y = x or evaluation.native(first, "all"), y or evaluation.native(second, "all")
     labels = evaluation.data.labels.get(
         "pair", evaluation.labels
     )  # items of one class are no pairs, where pairs are known
@@ -49,7 +48,7 @@ def pairs_of(
 
 def gaps_of(evaluation: "Evaluation") -> pd.DataFrame:
     """One row of gap metrics; see `Study.gaps`."""
-    sets = [evaluation.view(native_view(modality), "all") for modality in _two(evaluation)]
+    sets = [evaluation.native(modality, "all") for modality in _two(evaluation)]
     row = gap_report(*(sets if evaluation.encoder is None else pairs_of(evaluation)))  # features are paired by id
     relevance = evaluation.data.relevance(evaluation.level)
     for features in sets:

@@ -22,8 +22,6 @@ from xgap_analysis.metrics.pair_scores import METHODS, correlation, correlation_
 from xgap_analysis.metrics.verdicts import UNTESTED, with_verdicts
 from xgap_analysis.models import Model
 from xgap_analysis.views import Precomputed
-from xgap_analysis.views.encode import provenance_of
-from xgap_analysis.views.native import native_view
 
 LEVEL = TASK = "pair-scores"
 MAIN = "spearman"
@@ -119,8 +117,7 @@ def _rows(evaluation: Evaluation, pairs: PairScores, cell: Cell, scored: dict[An
         if each is not None and each.key not in scored:
             scored[each.key] = _scores(evaluation, pairs, each)
     scores = scored[cell.key]
-    native = evaluation.view(native_view(cell.comparison.query.modality), "queries")
-    where = {f"of_{key}": value for key, value in provenance_of(native).items()}
+    where = evaluation.provenance(cell.comparison)
     rows = []
     for metric in METHODS:
         own = correlation(scores, pairs.scores, method=metric, groups=pairs.groups)

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.core.features import Features
+from xgap_analysis.core.tokens import AnyFeatures
 from xgap_analysis.corrections import Correction, FittedCorrection, QueryGallery, correction
 from xgap_analysis.corrections.protocol import Fit
 from xgap_analysis.experiments.comparison import Comparison
@@ -45,7 +45,7 @@ def _gallery_part(comparison: Comparison) -> str:
     return "gallery" if comparison.query.modality == comparison.gallery.modality else "all"
 
 
-def _mapped(evaluation: "Evaluation", own: View, part: str, seed: int, by: FittedCorrection | None) -> Features:
+def _mapped(evaluation: "Evaluation", own: View, part: str, seed: int, by: FittedCorrection | None) -> AnyFeatures:
     """A view's features after a correction; a view of several spaces corrects each of its parts itself."""
     if by is None:
         return evaluation.view(own, part, seed)

@@ -16,8 +16,6 @@ from xgap_analysis.metrics import bootstrap_interval, metric, paired_test, score
 from xgap_analysis.metrics.retrieval import counted_elsewhere
 from xgap_analysis.metrics.verdicts import UNTESTED
 from xgap_analysis.scoring import Scorer
-from xgap_analysis.views.encode import provenance_of
-from xgap_analysis.views.native import native_view
 
 if TYPE_CHECKING:
     from xgap_analysis.experiments.evaluation import Evaluation
@@ -106,8 +104,7 @@ def _rows(evaluation: "Evaluation", cell: Cell) -> list[dict[str, Any]]:
     base = None if cell.baseline is None else _mean_of(scores_by_seed(evaluation, cell.baseline))
     values = _mean_of(frames)
     groups = [evaluation.labels.get(i, i) for i in values.index]  # without labels each query is its own group
-    native = evaluation.view(native_view(comparison.query.modality), "queries")
-    where = {f"of_{key}": value for key, value in provenance_of(native).items()}
+    where = evaluation.provenance(comparison)
     about = {**_about(evaluation, cell), "seeds": len(frames), "note": frames[0].attrs.get("degenerate", "")}
     n_gallery = len(evaluation.pair(comparison, seed=evaluation.study.seeds[0]).gallery)
     # Landmarks are evaluated by their authors' average precision, which `retrieval` gives where there is junk.

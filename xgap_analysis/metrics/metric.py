@@ -23,6 +23,7 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.registry import Registry, check_options
 from xgap_analysis.core.relevance import Relevance, RelevanceLike, as_relevance
+from xgap_analysis.core.tokens import AnyFeatures
 from xgap_analysis.metrics.classification import zero_shot
 from xgap_analysis.metrics.misalignment import misalignment
 from xgap_analysis.metrics.retrieval import retrieval
@@ -41,11 +42,11 @@ class Pair(Protocol):
     """Query and gallery as they are scored, such as `QueryGallery`."""
 
     @property
-    def query(self) -> Features:
+    def query(self) -> AnyFeatures:
         """What is asked."""
 
     @property
-    def gallery(self) -> Features:
+    def gallery(self) -> AnyFeatures:
         """What is ranked."""
 
     @property

@@ -18,7 +18,9 @@ class Tower(Protocol):
 
     It may also have `preprocess(item)`, one item's part of a batch as a tensor, so that `prepare` stacks them: it is
     called in several threads while the device computes. And `probes`, a few items by which a tower without known
-    weights is distinguished from others (towers of any image and any text need none).
+    weights is distinguished from others (towers of any image and any text need none). And `hidden(batch) -> (tokens
+    [n, length, d], mask [n, length])`, the parts of each item (patches, words) in the space of its features, not
+    normalised; the mask says which positions are parts.
     """
 
     @property
@@ -190,6 +192,30 @@ def tokenizer_of(tower: Any) -> Callable[[Sequence[str]], Tensor]:
     """Captions to token ids `[n, length]` of a text tower; `silent` of it, where it has that, says nothing of cuts."""
     own: Callable[[Sequence[str]], Tensor] = getattr(tower, "tokenize", None) or tower.prepare
     return own
+
+
+def tokens_of(tower: Any, batch: Any, n: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Tokens `[n, length, d]` in float32 of a batch of n items, and a mask `[n, length]`; see `Tower`.
+
+    Raises:
+        XgapError: a tower without `hidden`, or one that gives something else.
+    """
+    if not hasattr(tower, "hidden"):
+        what = f"the {tower.space} tower ({type(tower).__name__}) gives one vector per item"
+        raise XgapError(f"{what}; for a set of vectors it needs hidden(batch) -> (tokens [n, length, d], mask)")
+    made = tower.hidden(batch.to(device, non_blocking=True) if isinstance(batch, Tensor) else batch)
+    tokens, mask = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    shapes = [list(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in (tokens, mask)]
+    if (
+        not isinstance(tokens, Tensor)
+        or not isinstance(mask, Tensor)
+        or tokens.ndim != 3
+        or shapes[1] != shapes[0][:2]
+        or len(tokens) != n
+    ):
+        what = f"hidden of the {tower.space} tower ({type(tower).__name__}) gives {shapes[0]} and {shapes[1]}"
+        raise XgapError(f"{what} for {n} items, not tokens [n, length, d] and a mask [n, length]")
+    return tokens.float(), mask.bool()
 
 
 def features_of(tower: Any, batch: Any, n: int, device: torch.device, **how: Any) -> Tensor:

@@ -3,10 +3,12 @@
 A view is a function of (model, items, options) with a name; `register_view` makes one of your own known.
 """
 
-from xgap_analysis.views import fusion, inverted, native, precomputed  # noqa: F401  they register theirs
+from xgap_analysis.views import fusion, inverted, native, precomputed, sets  # noqa: F401  they register theirs
 from xgap_analysis.views.encode import encode as encode
 from xgap_analysis.views.fusion import fuse as fuse
 from xgap_analysis.views.precomputed import Precomputed as Precomputed
+from xgap_analysis.views.sets import register_parts as register_parts
+from xgap_analysis.views.sets import tokens as tokens
 from xgap_analysis.views.view import VIEWS as VIEWS
 from xgap_analysis.views.view import View as View
 from xgap_analysis.views.view import register_view as register_view

@@ -7,13 +7,14 @@ from typing import Any
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
+from xgap_analysis.core.tokens import AnyFeatures
 from xgap_analysis.datasets.images import UNREADABLE as UNREADABLE
 from xgap_analysis.models.fingerprint import is_known
 from xgap_analysis.models.tower import Model
 from xgap_analysis.store import Rows, Store, compute, entry_key, key_of
 from xgap_analysis.views.batches import Passage, Source, source_of
 from xgap_analysis.views.keeping import kept_in
-from xgap_analysis.views.listing import Listed, as_items, has_ids
+from xgap_analysis.views.listing import Listed, as_items, digest_of_list
 
 SHARD = 1024  # items; a killed run loses at most this much work
 
@@ -75,9 +76,7 @@ def encode(
     provenance = {"model": model.name, "weights": model.weights_digest, "activation": model.activation, **made_by}
     if known:
         provenance |= {"entry": entry_key(made_by), "digest": key_of({**made_by, "items": list(content.items())})}
-    # Of a list without ids, an item is known by its place, which says nothing of another list.
-    numbered = not has_ids(items) and tuple(given.ids) == tuple(map(str, range(len(given))))
-    one_list = key_of({"items": list(content.values())}) if numbered else ""
+    one_list = digest_of_list(items, list(content.values()))
     return Features(found.tensors["vectors"], content, space, given.modality, provenance, one_list)
 
 
@@ -113,7 +112,7 @@ def _say_lost(items: Any, lost: Mapping[str, str], on_error: str) -> None:
     warnings.warn(f"{len(lost)} unreadable {what} were skipped, the first is {first!r}", stacklevel=3)
 
 
-def provenance_of(features: Features) -> Mapping[str, Any]:
+def provenance_of(features: AnyFeatures) -> Mapping[str, Any]:
     """What a table says of where features come from (model, weights, precision, activation, view)."""
     kept = ("model", "weights", "precision", "activation", "view")
     return {key: features.provenance[key] for key in kept if key in features.provenance}

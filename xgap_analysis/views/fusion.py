@@ -7,6 +7,7 @@ from typing import Any
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features, FeaturesLike, side_by_side
 from xgap_analysis.core.precision import exact
+from xgap_analysis.core.tokens import AnyFeatures
 from xgap_analysis.views.view import View, register_view
 
 
@@ -61,5 +62,12 @@ def fused(
         raise XgapError(f"fuse takes two views, as in fuse(image, oti, weight=0.3), not {len(views)}")
     if views[0].modality != views[1].modality:
         raise XgapError(f"fuse takes two views of the same items, not of {views[0].modality} and {views[1].modality}")
-    first, second = (transform(v(model, items, **context)) for v in views)
+    first, second = (_one_vector(v, v(model, items, **context)) for v in views)
+    first, second = transform(first), transform(second)
     return fuse(first, second, weight)
+
+
+def _one_vector(own: View, made: AnyFeatures) -> Features:
+    if isinstance(made, Features):
+        return made
+    raise XgapError(f"fuse takes views of one vector per item, and {own} gives a set of vectors")

@@ -12,6 +12,7 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.datasets.contents import of_file, of_image
 from xgap_analysis.datasets.images import UNREAD, as_rgb, is_picture, open_picture
 from xgap_analysis.datasets.items import AnyItems, Images, Texts
+from xgap_analysis.store import key_of
 
 Listed = AnyItems | Sequence[str] | Sequence[Image.Image] | Sequence[Path] | str | Image.Image | Path
 
@@ -57,6 +58,19 @@ def as_items(items: Listed) -> Any:
     kinds = ", ".join(sorted({type(x).__name__ for x in listed}))
     what = "items must be Images, Texts, Items, or a list of captions (str), of PIL images, or of paths (Path)"
     raise XgapError(f"{what}, all of one kind; this list holds: {kinds}")
+
+
+def digest_of_list(listed: Listed, contents: Sequence[str]) -> str:
+    """What tells a plain list from others, by its contents; empty where items have names of their own.
+
+    In a list without ids an item is known by its place, which says nothing of another list.
+    """
+    if has_ids(listed):
+        return ""
+    items: list[object] = [listed] if isinstance(listed, str | Image.Image | Path) else list(listed)  # type: ignore[arg-type]
+    if any(isinstance(x, Path) for x in items):
+        return ""
+    return key_of({"items": list(contents)})
 
 
 def _check_captions(captions: Sequence[str]) -> None:

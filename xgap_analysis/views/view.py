@@ -7,8 +7,8 @@ from typing import Any
 
 from xgap_analysis.core.calls import Call, parse, spelled
 from xgap_analysis.core.errors import XgapError, unknown_name
-from xgap_analysis.core.features import Features
 from xgap_analysis.core.registry import Registry, check_options
+from xgap_analysis.core.tokens import AnyFeatures
 
 LEADING = 2  # a view's function begins with (model, items)
 
@@ -16,6 +16,8 @@ LEADING = 2  # a view's function begins with (model, items)
 @dataclass(frozen=True)
 class View:
     """How items become features: `view(model, items) -> Features`; `str()` of it is its name, as `oti(steps=25)`.
+
+    A view may give several vectors per item (`TokenFeatures`), as `patches` and `frames` do; those need a scorer.
 
     Args:
         name: as registered.
@@ -31,7 +33,7 @@ class View:
     """
 
     name: str
-    function: Callable[..., Features]
+    function: Callable[..., AnyFeatures]
     modality: str
     space: str
     arguments: tuple[Any, ...] = ()
@@ -40,7 +42,7 @@ class View:
     def __str__(self) -> str:
         return spelled(self.name, self.arguments, self.options)
 
-    def __call__(self, model: Any, items: Any, **context: Any) -> Features:
+    def __call__(self, model: Any, items: Any, **context: Any) -> AnyFeatures:
         """The features of items.
 
         Args:
@@ -51,7 +53,7 @@ class View:
         """
         offered = {name: value for name, value in context.items() if self.takes(name)}
         made = self.function(model, items, *self.arguments, **{**offered, **self.options})
-        if not isinstance(made, Features):
+        if not isinstance(made, AnyFeatures):
             raise XgapError(f"view {self} gave {type(made).__name__}; a view gives Features, one row per item")
         known = set(getattr(items, "ids", made.ids))
         strange = next((i for i in made.ids if i not in known), None)
@@ -85,7 +87,7 @@ class View:
 
 @dataclass(frozen=True)
 class _Entry:
-    function: Callable[..., Features]
+    function: Callable[..., AnyFeatures]
     modality: str | None
     space: str | None
 
@@ -95,11 +97,11 @@ VIEWS: Registry[_Entry] = Registry("view", lambda entry: entry.function)
 
 def register_view(
     name: str, *, modality: str | None, space: str | None = None
-) -> Callable[[Callable[..., Features]], Callable[..., Features]]:
+) -> Callable[[Callable[..., AnyFeatures]], Callable[..., AnyFeatures]]:
     """Make a view known by name to studies, the command line, the widgets and the notebooks.
 
     The decorated function takes a model, items and its options (keywords with defaults), and gives `Features` with
-    one row per item, in the items' order and under their ids.
+    one row per item, in the items' order and under their ids, or `TokenFeatures` with several vectors for each.
 
     Args:
         name: as in tables.
@@ -110,14 +112,14 @@ def register_view(
         XgapError: the name is taken by other code.
     """
 
-    def add(function: Callable[..., Features]) -> Callable[..., Features]:
+    def add(function: Callable[..., AnyFeatures]) -> Callable[..., AnyFeatures]:
         VIEWS.add(name, _Entry(function, modality, space or modality))
         return function
 
     return add
 
 
-def view(wanted: "str | Call | View | Callable[..., Features]", *arguments: Any, **options: Any) -> View:
+def view(wanted: "str | Call | View | Callable[..., AnyFeatures]", *arguments: Any, **options: Any) -> View:
     """A view by name, with options: `view("oti", steps=25)` or `view("oti(steps=25)")`; or a function as it is.
 
     A function that is not registered takes images, unless it says otherwise in the attributes `modality` and `space`.

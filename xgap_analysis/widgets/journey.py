@@ -118,9 +118,9 @@ def make_journey(evaluation: Evaluation, modality: str, steps: Sequence[int]) ->
     """
     from xgap_analysis.plots.maps import plane_map
 
-    native, gallery = (evaluation.view(modality, part) for part in ("queries", "gallery"))
+    native, gallery = (evaluation.native(modality, part) for part in ("queries", "gallery"))
     inversion = evaluation.inversion(native, evaluation.study.seeds[0], steps)
-    plane = plane_map(evaluation.view("image", "all"), evaluation.view("text", "all"))
+    plane = plane_map(evaluation.native("image", "all"), evaluation.native("text", "all"))
     paths = np.stack([plane.place(inversion.snapshots[step]) for step in steps])
     relevance = evaluation.data.relevance(evaluation.study.level)
     ids = evaluation.view(modality, "all").ids

@@ -133,9 +133,9 @@ def make_scene(evaluation: Evaluation, method: str, lambda_: float) -> Scene:
     """
     from xgap_analysis.plots import maps
 
-    images, texts = evaluation.view("image", "all"), evaluation.view("text", "all")
+    images, texts = evaluation.native("image", "all"), evaluation.native("text", "all")
     plane = maps.plane_map(images, texts, method)
-    classes = known(lambda: evaluation.view("text", "classes"))
+    classes = known(lambda: evaluation.native("text", "classes"))
     moved = maps.move_sides(lambda_, images, texts, *([classes] if classes is not None else []))
     # The native places are known already; UMAP would only come near them.
     places = [plane.place(features) for features in moved[:2]] if lambda_ else [plane.images, plane.texts]

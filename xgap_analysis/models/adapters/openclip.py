@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.models.adapters.hidden import are_words, patch_tokens, word_tokens
 from xgap_analysis.models.adapters.shortcut import causal_prompt, class_token_features
 from xgap_analysis.models.captions import Tokenizer
 from xgap_analysis.models.fingerprint import architecture, weights_digest
@@ -139,6 +140,13 @@ class ImageTower:
                     features = self._model.encode_image(blank, normalize=False)
         return features.float()
 
+    def hidden(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Tower`: the patches, projected as the class token is."""
+        pixels = batch.to(_device(self._model))
+        with lock_of(self._model), autocast(pixels.device, self._precision):
+            tokens = patch_tokens(self._visual, pixels).float()
+        return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+
     @property
     def _patching(self) -> nn.Module:
         """The module that turns pixels into patch tokens."""
@@ -233,6 +241,13 @@ class TextTower:
         given = _emitting(self._table, tokens.to(ids.device))
         with lock_of(self._model), autocast(ids.device, self._precision), given:
             return self._model.encode_text(ids, normalize=False).float()
+
+    def hidden(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Tower`: the words, without the tokens that an empty caption has too (start, end, padding)."""
+        ids = batch.to(_device(self._model))
+        with lock_of(self._model), autocast(ids.device, self._precision):
+            tokens = word_tokens(self._text, ids, self._model.encode_text).float()
+        return tokens, are_words(ids, self.tokenize([""])[0])
 
     def shortcut(self, ids: Tensor, start: int, count: int) -> Callable[[Tensor], Tensor] | None:
         """See `Invertible`; None for a tower that is not plain and causal."""
