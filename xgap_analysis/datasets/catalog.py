@@ -8,6 +8,7 @@ from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.relevance import Relevance as Relevance
 from xgap_analysis.datasets.dataset import Dataset as Dataset
 from xgap_analysis.datasets.embedded.emoji import load_emoji
+from xgap_analysis.datasets.embedded.pieces import load_pieces
 from xgap_analysis.datasets.embedded.spoken import load_spoken
 from xgap_analysis.datasets.embedded.triples import load_triples
 from xgap_analysis.datasets.items import Images as Images
@@ -25,11 +26,11 @@ from xgap_analysis.datasets.published.protocols import PROTOCOLS, Protocol, data
 
 EMBEDDED = {
     "emoji": "embedded: one emoji concept drawn by several artists, with names and keywords (emoji:de, ...)",
-    "emoji-spoken": "embedded: names of emoji spoken by several voices, with written names and images (also :m3)",
+    "emoji-spoken": "embedded: names of emoji in several voices, with written names and images (also :m3, :pieces)",
 }
 FURTHER = {"emoji-spoken": ("audio",)}  # embedded datasets with modalities beside images and texts
 DATASETS = EMBEDDED | {name: protocol.about for name, protocol in PROTOCOLS.items()}
-SPOKEN = {"": load_spoken, "m3": load_triples}  # what follows the colon in emoji-spoken:...
+SPOKEN = {"": load_spoken, "m3": load_triples, "pieces": load_pieces}  # what follows the colon in emoji-spoken:...
 LOADERS: dict[str, Callable[[str, Protocol, Path], Dataset]] = {
     "aircraft": load_aircraft,
     "coop": load_coop,

@@ -238,7 +238,13 @@ def test_in_a_mixed_gallery_speech_is_first_below_the_threshold_and_last_above_i
 def test_equal_banks_change_nothing() -> None:
     """Every name is as close to a bank of all spoken names as any other, so a correction of hubs has nothing to do."""
     study = xg.Study(
-        ["oracle"], ["emoji-spoken"], ["audio-text"], ["none", "inverted-softmax"], split="seen", limit=30, progress=False
+        ["oracle"],
+        ["emoji-spoken"],
+        ["audio-text"],
+        ["none", "inverted-softmax"],
+        split="seen",
+        limit=30,
+        progress=False,
     )
     table = study.run()
     assert set(table["correction"]) == {"none", "inverted-softmax"}

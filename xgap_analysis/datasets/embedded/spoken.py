@@ -7,10 +7,10 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -23,6 +23,7 @@ from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.datasets.embedded.emoji import load_emoji
 from xgap_analysis.datasets.items import Items
 
+Own = TypeVar("Own", bound=Items)
 SPLITS = ("train", "val", "test", "seen")
 WHOSE = {"train": "train", "seen": "held out"}  # voices of a split; the others have all
 Place = tuple[str, int, int, int]  # file, row, first column, number of frames
@@ -102,6 +103,19 @@ def places(lengths: Sequence[int], width: int) -> list[tuple[int, int, int]]:
         found.append((row, column, length))
         column += length
     return found
+
+
+def renamed(items: Own, of: Mapping[str, str]) -> Own:
+    """Items under other ids: each id of `of` opens as the item that it is mapped to, which may have several."""
+    return replace(items, ids=tuple(of), opener=partial(_opened, items, of), content=partial(_content, items, of))
+
+
+def _opened(items: Items, of: Mapping[str, str], item: str) -> Any:
+    return items.opener(of[item])
+
+
+def _content(items: Items, of: Mapping[str, str], item: str) -> str:
+    return items.digest_of(of[item])
 
 
 def recordings() -> Recordings:

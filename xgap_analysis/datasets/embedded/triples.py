@@ -16,8 +16,8 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.tags import TaggedText
 from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.datasets.embedded.emoji import load_emoji
-from xgap_analysis.datasets.embedded.spoken import Recordings, recordings
-from xgap_analysis.datasets.items import Images, Items, Texts
+from xgap_analysis.datasets.embedded.spoken import Recordings, recordings, renamed
+from xgap_analysis.datasets.items import Texts
 
 SIZES = {"train": 1000, "test": 300}  # triples
 ENGLISH_VOICE = "gb-m3"  # the other languages are spoken by a voice of this kind
@@ -119,12 +119,11 @@ def _part(
     }
     drawing = {f"{name}/image": f"{one.artist}/{one.concept}" for name, one in made.items()}
     recording = {f"{name}/audio": one.recording for name, one in made.items()}
-    sounds = known.items(recording.values())
     ids = {name: [f"{name}/{part}" for part in ("text", "audio", "image")] for name in made}
     return Dataset(
         f"emoji-spoken:m3-{words}",
         split,
-        Images(tuple(drawing), lambda i: data.images.opener(drawing[i]), lambda i: data.images.digest_of(drawing[i])),
+        renamed(data.images, drawing),
         Texts(tuple(texts), tuple(texts.values())),
         labels={
             "triple": {i: name for name, own in ids.items() for i in own},
@@ -133,12 +132,5 @@ def _part(
             "spoken": {own[1]: made[name].spoken for name, own in ids.items()},
         },
         splits=splits,
-        others={
-            "audio": Items(
-                tuple(recording),
-                lambda i: sounds.opener(recording[i]),
-                lambda i: sounds.digest_of(recording[i]),
-                "audio",
-            )
-        },
+        others={"audio": renamed(known.items(()), recording)},
     )
