@@ -3,8 +3,8 @@
     python data/spoken/measure.py                               # about five minutes of one processor
     python data/spoken/measure.py --model local-dir:/a/folder   # another tower: printed, not written
 
-Each value has a 95 % interval over concepts (a bootstrap of whole concepts). The control is the same tower with its
-first, random weights.
+Each value has a 95 % interval over concepts (a bootstrap of whole concepts; of pieces, over pieces).
+The control is the same tower with its first, random weights.
 """
 
 import argparse
@@ -74,6 +74,21 @@ def quality(model: Model, split: str, data: Dataset) -> Iterator[dict[str, Any]]
     yield row(split, "all", "same voice, mAP", found["ap"], concept, chance)
 
 
+def by_parts(model: Model, split: str) -> Iterator[dict[str, Any]]:
+    """How well ten names retrieve the strip of their drawings: by the mean of their parts, and part by part."""
+    data = xg.load_dataset("emoji-spoken:pieces").split(split)
+    names = xg.tokens(model, data.items_of("audio"), "names")
+    regions = xg.tokens(model, data.images, "regions")
+    for question, scorer in {
+        "mean of parts": "late_interaction(inner=mean)",
+        "part by part": "late_interaction",
+    }.items():
+        found = xg.retrieval(names, regions, data, scorer=scorer)["recall_at_1"]
+        yield row(
+            split, "pieces", f"ten names to strip, {question}, R@1", found, {i: i for i in found.index}, 1 / len(names)
+        )
+
+
 def gaps(model: Model, data: Dataset) -> pd.DataFrame:
     """The three pairwise gaps: spoken names of one voice, written names, and drawings by one artist, by concept."""
     concept = data.labels["concept"]
@@ -125,6 +140,7 @@ def main() -> None:
     measured = []
     for one in (model, untrained(model)):
         rows = [r for split in ("train", "seen", "test") for r in quality(one, split, data.split(split))]
+        rows += [r for split in ("seen", "test") for r in by_parts(one, split)]
         measured.append(pd.DataFrame(rows))
     results, control = measured
     between = gaps(model, data.split("test"))

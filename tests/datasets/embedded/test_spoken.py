@@ -75,7 +75,7 @@ def test_a_damaged_sheet_is_named_when_a_name_is_opened_and_the_others_still_ope
 
 def test_missing_sums_are_named(own_copy: Path) -> None:
     (own_copy / "SHA256SUMS").unlink()
-    with pytest.raises(XgapError, match=r"SHA256SUMS is missing, so emoji-spoken cannot be checked; restore it"):
+    with pytest.raises(XgapError, match=r"SHA256SUMS is missing; restore it from the repository"):
         xg.load_dataset("emoji-spoken")
 
 

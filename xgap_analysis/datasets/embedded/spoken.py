@@ -3,7 +3,6 @@
 What it holds, where it comes from and how it is split is described in its data card, `data/spoken/README.md`.
 """
 
-import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,12 +14,12 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
-from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.paths import data_root
 from xgap_analysis.core.tags import Tag
 from xgap_analysis.datasets.contents import of_values
 from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.datasets.embedded.emoji import load_emoji
+from xgap_analysis.datasets.embedded.files import checked, recorded
 from xgap_analysis.datasets.items import Items
 
 Own = TypeVar("Own", bound=Items)
@@ -60,6 +59,14 @@ class Recordings:
     def names(self, language: str) -> dict[str, str]:
         """Concept to the word of it that is spoken in a language other than English."""
         return dict(zip(self.index["words"], self.index["languages"][language]["names"], strict=True))
+
+    def lengths(self) -> dict[str, int]:
+        """Frames of each spoken name, by its id."""
+        return {
+            f"{voice}/{concept}": frames
+            for voice, facts in self.voices.items()
+            for concept, frames in zip(self.index["concepts"], facts["frames"], strict=True)
+        }
 
     def items(self, ids: Iterable[str]) -> Items:
         """The spoken names of ids `<voice>/<concept>`, or `<language>/<concept>` of the words in other languages.
@@ -125,12 +132,8 @@ def recordings() -> Recordings:
         XgapError: a missing or damaged file.
     """
     root = data_root() / "spoken"
-    listed = root / "SHA256SUMS"
-    if not listed.is_file():
-        raise XgapError(f"{listed} is missing, so emoji-spoken cannot be checked; restore it from the repository")
-    lines = (line.split("  ") for line in listed.read_text("utf-8").splitlines())
-    sums = {file: digest for digest, file in lines}
-    return Recordings(root, json.loads(_checked(root, "index.json", sums["index.json"])), sums)
+    index = json.loads(checked(root, "index.json"))
+    return Recordings(root, index, recorded(root))
 
 
 def load_spoken() -> Dataset:
@@ -142,8 +145,9 @@ def load_spoken() -> Dataset:
         test: other held-out concepts, in all six voices.
         seen: the training concepts in the two held-out voices.
 
-    Ids are `<voice>/<concept>`, `<concept>/name` and `<artist>/<concept>`. Label sets are `concept` (the default),
-    `subgroup` and `language` of all items, `voice` and `engine` of spoken names, `artist` of images.
+    Ids are `<voice>/<concept>`, `<concept>/name` and `<artist>/<concept>`. Label sets are `concept` (the default) and
+    `subgroup` of all items, `language` of spoken and written names, `voice` and `engine` of spoken ones, and `artist`
+    of images.
 
     Raises:
         XgapError: a missing or damaged file.
@@ -193,14 +197,6 @@ def _part(known: Recordings, emoji: Dataset, split: str, splits: Mapping[str, Ca
 
 @lru_cache(maxsize=12)
 def _sheet(root: Path, file: str, digest: str) -> np.ndarray:
-    """A voice's sheet as bytes `[rows bands, width]`, decoded once."""
-    with Image.open(io.BytesIO(_checked(root, file, digest))) as sheet:
+    """A voice's sheet as bytes `[rows bands, width]`, decoded once for each content that is recorded for it."""
+    with Image.open(io.BytesIO(checked(root, file))) as sheet:
         return np.asarray(sheet.convert("L"))
-
-
-def _checked(root: Path, name: str, digest: str) -> bytes:
-    """A file of the dataset, held to its recorded SHA-256."""
-    content = (root / name).read_bytes() if (root / name).is_file() else b""
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise XgapError(f"{root / name} is not the file that SHA256SUMS records; restore it from the repository")
-    return content
