@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from xgap_analysis.datasets import Texts as Texts
     from xgap_analysis.datasets import as_dataset as as_dataset
     from xgap_analysis.datasets import load_dataset as load_dataset
+    from xgap_analysis.datasets import register_dataset as register_dataset
     from xgap_analysis.experiments.choice import chosen as chosen
     from xgap_analysis.experiments.comparison import COMPARISONS as COMPARISONS
     from xgap_analysis.experiments.comparison import Comparison as Comparison
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from xgap_analysis.models import as_model as as_model
     from xgap_analysis.models import check_tower as check_tower
     from xgap_analysis.models import load_model as load_model
+    from xgap_analysis.models import register_model as register_model
     from xgap_analysis.scoring import Scorer as Scorer
     from xgap_analysis.scoring import register_scorer as register_scorer
     from xgap_analysis.scoring import score as score
@@ -129,7 +131,9 @@ _HOME = {
     "misalignment": "metrics",
     "paired_test": "metrics",
     "register_correction": "corrections",
+    "register_dataset": "datasets",
     "register_metric": "metrics",
+    "register_model": "models",
     "register_parts": "views",
     "register_scorer": "scoring",
     "register_view": "views",

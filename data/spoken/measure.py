@@ -76,7 +76,7 @@ def quality(model: Model, split: str, data: Dataset) -> Iterator[dict[str, Any]]
 
 def by_parts(model: Model, split: str) -> Iterator[dict[str, Any]]:
     """How well ten names retrieve the strip of their drawings: by the mean of their parts, and part by part."""
-    data = xg.load_dataset("emoji-spoken:pieces").split(split)
+    data = xg.load_dataset("emoji-pieces").split(split)
     names = xg.tokens(model, data.items_of("audio"), "names")
     regions = xg.tokens(model, data.images, "regions")
     for question, scorer in {

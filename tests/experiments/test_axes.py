@@ -15,7 +15,7 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.experiments import evaluation as evaluation_module
 from xgap_analysis.experiments import study as study_module
 from xgap_analysis.experiments.axes import cells_of
-from xgap_analysis.experiments.rows import Cell
+from xgap_analysis.experiments.cell import Cell
 from xgap_analysis.scoring import SCORERS
 
 KINDS = ("cat", "dog", "owl", "bee", "elk")
@@ -282,3 +282,18 @@ def test_a_view_a_scorer_and_a_correction_are_plain_functions(model: Any) -> Non
     evaluation = next(study("I-I", **data).evaluations())
     assert evaluation.scores((half, half)).equals(evaluation.scores(xg.comparison((half, half))))
     assert evaluation.scores("oti(steps=1)-image").equals(evaluation.scores(("oti(steps=1)", "I")))
+
+
+def test_an_axis_over_splits_takes_a_dataset_object_along(model: xg.Model) -> None:
+    table = xg.Study([model], [animals("test")], ["I-I"], axes={"split": ["test", "val"]}, progress=False).run()
+    rows = xg.main_rows(table).set_index("split")["value"]
+    assert list(rows.index) == ["test", "val"]
+    alone = xg.main_rows(xg.Study([model], [animals("val")], ["I-I"], progress=False).run())["value"]
+    assert rows["val"] == alone.iloc[0]
+
+
+def test_settings_among_the_axes_are_printed(model: xg.Model) -> None:
+    from xgap_analysis.experiments.tables import main_results
+
+    table = xg.Study([model], [animals("test")], ["I-I"], axes={"limit": [2, 3]}, progress=False).run()
+    assert [row["limit"] for row in main_results(table)] == ["2", "3"]

@@ -211,3 +211,56 @@ def test_openais_weights_are_built_with_their_activation() -> None:
 
     assert _find("ViT-B-32/openai", None).create.keywords["quick_gelu"]
     assert not _find("ViT-B-32/laion2b_s34b_b79k", None).create.keywords["quick_gelu"]
+
+
+def test_an_own_configuration_stands_in_the_place_of_an_architecture(directory: Path, tmp_path: Path) -> None:
+    whole = json.loads((directory / "open_clip_config.json").read_text())
+    weights = directory / "open_clip_model.safetensors"
+    native = load_model(directory)
+    image, captions = Image.new("RGB", (40, 40), "red"), ["a dog"]
+    beside = tmp_path / "own"
+    beside.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (beside / name).write_bytes((directory / name).read_bytes())
+    for name, said in (("whole", whole), ("bare", whole["model_cfg"])):  # as a directory has it, and as open_clip does
+        (beside / f"{name}.json").write_text(json.dumps(said))
+        model = load_model(f"{beside}/{name}.json//{weights}")
+        pixels = native.image.prepare([image])
+        assert torch.equal(model.image.encode(pixels), native.image.encode(pixels))
+        assert torch.equal(
+            model.text.encode(model.text.prepare(captions)), native.text.encode(native.text.prepare(captions))
+        )
+    first, again = (load_model(f"{beside}/whole.json/random") for _ in range(2))
+    assert first.fingerprint == again.fingerprint
+    assert first.logit_scale > 1
+
+
+def test_open_clips_own_register_of_configurations_is_known(directory: Path, tmp_path: Path) -> None:
+    from open_clip import add_model_config, factory
+
+    whole = json.loads((directory / "open_clip_config.json").read_text())["model_cfg"]
+    whole["text_cfg"].pop("hf_tokenizer_name")
+    (tmp_path / "own-vit.json").write_text(json.dumps(whole))
+    before = list(factory._MODEL_CONFIG_PATHS)
+    add_model_config(tmp_path / "own-vit.json")
+    try:
+        assert load_model("own-vit/random").image.width == 16
+    finally:
+        factory._MODEL_CONFIG_PATHS[:] = before
+        factory._rescan_model_configs()
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "message"),
+    [
+        ("missing.json/random", None, "there is no configuration .*missing.json"),
+        ("own.json", "{}", "own.json is a configuration without weights; name them as .*own.json//path/to/weights"),
+        ("own.json//weights.pt", '{"a": 1}', "own.json is not an open_clip configuration"),
+        ("own.json/random", "[", "own.json is not an open_clip configuration"),
+    ],
+)
+def test_an_own_configuration_that_says_nothing(name: str, said: str | None, message: str, tmp_path: Path) -> None:
+    if said is not None:
+        (tmp_path / "own.json").write_text(said)
+    with pytest.raises(XgapError, match=message):
+        load_model(f"{tmp_path}/{name}")

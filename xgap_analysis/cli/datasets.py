@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import tyro
 
 from xgap_analysis.cli.output import print_rows, say
+from xgap_analysis.cli.plugins import Plugins
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Datasets:
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()
     """Datasets whose splits are listed."""
+    plugin: Plugins = ()
+    """A Python file with datasets of your own, which is run first."""
     json: bool = False
     """Print JSON."""
 

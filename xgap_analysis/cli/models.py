@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from xgap_analysis.cli.output import print_rows, say
+from xgap_analysis.cli.plugins import Plugins
 
 COLUMNS = ("model", "at_hand", "parameters", "ovi_tokens", "isoclip_image", "isoclip_text", "weights")
 
@@ -18,6 +19,8 @@ class Models:
 
     pretrained: bool = False
     """List open_clip's other pretrained models too, and whether their weights are in the cache of this machine."""
+    plugin: Plugins = ()
+    """A Python file with models of your own, which is run first."""
     json: bool = False
     """Print JSON, with the parameters of each tower."""
 
@@ -25,7 +28,7 @@ class Models:
         """Print one row for each model."""
         from xgap_analysis.models import inventory
 
-        rows = inventory.models() + inventory.backbones()
+        rows = inventory.models() + inventory.registered() + inventory.backbones()
         if self.pretrained:
             listed = {row["model"] for row in rows}
             others = [row for row in inventory.pretrained() if row["model"] not in listed]
@@ -42,6 +45,7 @@ class Models:
             "  hf-hub:ORG/REPO        an open_clip model on the Hugging Face hub\n"
             "  local-dir:PATH         a directory of open_clip, of transformers (CLIP, SigLIP) or of timm\n"
             "  ViT-B-32-gelu//FILE    an architecture and a checkpoint of your own, trained with GELU; or -quickgelu\n"
+            "  FILE.json//FILE        an open_clip configuration and a checkpoint of your own; or FILE.json/random\n"
             "  SLIP-ViT-B-16//FILE    SLIP's own format; also CLIP-ViT-B-16, LongCLIP-ViT-B-16, and other sizes\n"
             "  timm:NAME              an image model of timm's, without a text tower; also timm:NAME//FILE\n"
             "  ViT-B-32/random        random weights, as a control; also timm:NAME/random"

@@ -64,6 +64,10 @@ class Study:
     "isoclip(k_top=20, k_bottom=8)"."""
     scorers: tuple[str, ...] = ("cosine",)
     """How a pair is scored, with options or without (see xgap scorers): cosine "late_interaction(inner=max)"."""
+    metrics: tuple[str, ...] = ()
+    """Measures besides those of the task, with options or without (see xgap metrics)."""
+    main: Name = None
+    """The measure that verdicts are about: a metric of one value, or a column; by default the task's."""
     axes: tuple[str, ...] = ()
     """Options and settings that take several values, each a column of the table: oti.steps=10,50,150 isoclip.k_top=0,8
     split=val,test."""
@@ -127,7 +131,7 @@ class Study:
         study = study_of_files(
             self.features, self.labels, self.spaces, self.comparisons or None, self.corrections or ("none",), self.keys
         )
-        study = replace(study, scorers=self.scorers, axes=parsed_axes(self.axes))
+        study = replace(study, scorers=self.scorers, axes=parsed_axes(self.axes), metrics=self.metrics, main=self.main)
         if not self.json:
             gaps = study.gaps().iloc[0].drop(["model", "dataset", "split", "level"])
             say(as_text([{"measure": name, "value": f"{value:.4g}"} for name, value in gaps.items()]) + "\n")
@@ -157,6 +161,8 @@ class Study:
             self.corrections or chosen.corrections,
             self.scorers,
             axes,
+            self.metrics,
+            self.main,
             level=self.level,
             split=self.split,
             fit_split=self.fit_split,

@@ -1,10 +1,14 @@
 """Datasets by name."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from xgap_analysis.core.calls import parse
 from xgap_analysis.core.errors import XgapError, unknown_name
+from xgap_analysis.core.registry import Registry, check_options
 from xgap_analysis.core.relevance import Relevance as Relevance
 from xgap_analysis.datasets.dataset import Dataset as Dataset
 from xgap_analysis.datasets.embedded.emoji import load_emoji
@@ -24,13 +28,6 @@ from xgap_analysis.datasets.published.posts import load_imdb, load_newsgroups
 from xgap_analysis.datasets.published.products import load_cub, load_sop
 from xgap_analysis.datasets.published.protocols import PROTOCOLS, Protocol, data_folder
 
-EMBEDDED = {
-    "emoji": "embedded: one emoji concept drawn by several artists, with names and keywords (emoji:de, ...)",
-    "emoji-spoken": "embedded: names of emoji in several voices, with written names and images (also :m3, :pieces)",
-}
-FURTHER = {"emoji-spoken": ("audio",)}  # embedded datasets with modalities beside images and texts
-DATASETS = EMBEDDED | {name: protocol.about for name, protocol in PROTOCOLS.items()}
-SPOKEN = {"": load_spoken, "m3": load_triples, "pieces": load_pieces}  # what follows the colon in emoji-spoken:...
 LOADERS: dict[str, Callable[[str, Protocol, Path], Dataset]] = {
     "aircraft": load_aircraft,
     "coop": load_coop,
@@ -47,49 +44,152 @@ LOADERS: dict[str, Callable[[str, Protocol, Path], Dataset]] = {
 }
 
 
-def load_dataset(name: str, root: Path | str | None = None, **options: Any) -> Dataset:
-    """A data set by name (see `DATASETS` or `xgap datasets`), in the split that the paper judges; or your own by path.
+LEADING = 0  # all parameters of a dataset's function are options
 
-    `"emoji"` is embedded; `"emoji:<language>"` has the names in another language as text queries. The published data
-    sets are read as they lie in their usual folders under `root`, and come in their split `"test"`: the paper's
-    protocol, query and gallery together (`PROTOCOLS`; train images are searched there, where the paper does so). Other
-    parts come by `split("train")` and the like. Images are opened when they are needed, and what is computed
-    from them is found again by their content.
+
+@dataclass(frozen=True)
+class Entry:
+    """A dataset that is known by name.
+
+    Args:
+        function: makes it.
+        about: what it is, in one line.
+        modalities: of its items, for what is checked before it is read.
+    """
+
+    function: Callable[..., Dataset]
+    about: str
+    modalities: tuple[str, ...]
+
+
+DATASETS: Registry[Entry] = Registry("dataset", lambda entry: entry.function)
+
+
+def register_dataset(
+    name: str, *, about: str = "", modalities: Sequence[str] = ("image", "text")
+) -> Callable[[Callable[..., Dataset]], Callable[..., Dataset]]:
+    """Make a dataset known by name to studies, the command line, the widgets and the notebooks.
+
+    The decorated function gives a `Dataset` (with its other splits in `splits`). Its parameters are options, written
+    `"name(option=value)"`; the first may be written after a colon (`"name:value"`). One that is called `root` gets the
+    folder of published datasets.
+
+    Args:
+        name: as in tables.
+        about: one line for `xgap datasets`; by default the first sentence of the function's docstring.
+        modalities: of its items.
+
+    Raises:
+        XgapError: the name is taken by other code, or is not one word.
+    """
+    if not name or not set(name).isdisjoint("/\\:() "):
+        raise XgapError(f"a dataset is named by one word without slashes, colons and brackets, not {name!r}")
+    if name in PROTOCOLS:
+        raise XgapError(f"there is a published dataset named {name!r} already; register yours under another name")
+
+    def add(function: Callable[..., Dataset]) -> Callable[..., Dataset]:
+        said = about or " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
+        DATASETS.add(name, Entry(function, said, tuple(modalities)))
+        return function
+
+    return add
+
+
+register_dataset(
+    "emoji", about="embedded: one emoji concept drawn by several artists, with names and keywords (emoji:de, ...)"
+)(load_emoji)
+register_dataset(
+    "emoji-spoken",
+    about="embedded: names of emoji spoken by six voices, beside written names and images",
+    modalities=("image", "text", "audio"),
+)(load_spoken)
+register_dataset(
+    "emoji-m3",
+    about="embedded: triples of a text in five languages, a spoken word that picks one of its words, and its drawing",
+    modalities=("image", "text", "audio"),
+)(load_triples)
+register_dataset(
+    "emoji-pieces",
+    about="embedded: ten spoken names one after the other, and the strip of their drawings",
+    modalities=("image", "audio"),
+)(load_pieces)
+
+
+def load_dataset(name: str, root: Path | str | None = None, **options: Any) -> Dataset:
+    """A dataset by name (see `xgap datasets`), in the split that the paper evaluates; or your own by path.
+
+    `"emoji"` is embedded; `"emoji:<language>"` has the names in another language as text queries. A name may also be
+    one of your own (see `register_dataset`). The published datasets are read as they lie in their usual folders under
+    `root`, and come in their split `"test"`: the paper's protocol, query and gallery together (`PROTOCOLS`; train
+    images are searched there, where the paper does so). Other parts come by `split("train")` and the like. Images are
+    opened when they are needed, and what is computed from them is found again by their content.
 
     Your own data is named by a path with a slash in it, or one that exists: a folder of pictures, one folder a class
     (`folder:`); a table of images and captions, `.csv`, `.tsv`, `.jsonl` or `.parquet` (`pairs:`); WebDataset shards
-    (`wds:`); a Hugging Face data set on disk (`hf:`). The prefix says which, where that is not plain. All of it is
+    (`wds:`); a Hugging Face dataset on disk (`hf:`). The prefix says which, where that is not plain. All of it is
     split `all`; what is judged, `test`, is the part of that name, or else the part `val`, or else everything. For an
     object of torchvision or the like, see `as_dataset`.
 
     Args:
-        name: of the data set, or its path.
-        root: the folder of published data sets; by default the environment variable XGAP_DATA.
-        options: of own data: `train_share=0.5` cuts a split `train` off, by a hash of the ids, where there is none;
-            `image`, `caption`, `label`, `split` and `id` name the columns of a table, and `images` the folder that its
-            paths are in, where that is not the table's own.
+        name: of the dataset, or its path.
+        root: the folder of published datasets; by default the environment variable XGAP_DATA.
+        options: of a registered dataset: those of its function. Of own data: `train_share=0.5` cuts a split `train`
+            off, by a hash of the ids, where there is none; `image`, `caption`, `label`, `split` and `id` name the
+            columns of a table, and `images` the folder that its paths are in, where that is not the table's own.
 
     Raises:
         XgapError: an unknown name (the nearest names are offered), no root, or something missing in it.
     """
-    base, _, variant = name.partition(":")
-    known = base in EMBEDDED or name in PROTOCOLS
-    if not known and is_own(name):
+    known = _known(name)
+    if known is not None:
+        return _made(name, *known, root, options)
+    if name not in PROTOCOLS and is_own(name):
         return load_own(name, **options)
     if options:
         what = f"options ({', '.join(options)}) are for own data"
         raise XgapError(f"{what}, which is named by its path; {name!r} is not one")
-    if base == "emoji":
-        return load_emoji(variant or "en")
-    if base == "emoji-spoken":
-        if variant not in SPOKEN:
-            raise unknown_name("part of emoji-spoken", variant, SPOKEN)
-        return SPOKEN[variant]()
     if name not in PROTOCOLS:
-        raise unknown_name("data set", name, DATASETS)
+        raise unknown_name("dataset", name, {*DATASETS, *PROTOCOLS})
     folder = data_folder(root)
     if folder is None:
-        what = f"data set {name!r} is read from disk"
-        raise XgapError(f"{what}: name the folder of your data sets as root, or in the environment variable XGAP_DATA")
+        what = f"dataset {name!r} is read from disk"
+        raise XgapError(f"{what}: name the folder of your datasets as root, or in the environment variable XGAP_DATA")
     protocol = PROTOCOLS[name]
     return LOADERS[protocol.family](name, protocol, protocol.found(name, folder))
+
+
+def modalities_of(name: str) -> tuple[str, ...]:
+    """The modalities of the items of a dataset by name, without reading it; images and texts where nothing says."""
+    known = _known(name)
+    return ("image", "text") if known is None else DATASETS[known[0]].modalities
+
+
+def _known(name: str) -> tuple[str, dict[str, Any]] | None:
+    """A registered name and the options in its notation: `"name"`, `"name:variant"` or `"name(option=value)"`."""
+    if name in DATASETS:
+        return name, {}
+    base, colon, value = name.partition(":")
+    if colon and base in DATASETS:
+        first = next((p for p in inspect.signature(DATASETS[base].function).parameters if p != "root"), None)
+        if first is None:
+            raise XgapError(f"dataset {base!r} has no variants; {name!r} names one")
+        return base, {first: value}
+    base = name.partition("(")[0]
+    if base in DATASETS and name.endswith(")"):
+        call = parse(name)
+        if call.arguments:
+            raise XgapError(f"a dataset takes options by name: {base}(option=value), not {name!r}")
+        return base, dict(call.options)
+    return None
+
+
+def _made(name: str, base: str, own: dict[str, Any], root: Path | str | None, options: dict[str, Any]) -> Dataset:
+    function = DATASETS[base].function
+    given = {**own, **options}
+    check_options("dataset", base, function, LEADING, given)
+    if root is not None and "root" in inspect.signature(function).parameters:
+        given["root"] = root
+    made = function(**given)
+    if not isinstance(made, Dataset):
+        raise XgapError(f"the function of dataset {base!r} gave {type(made).__name__}; it gives a Dataset")
+    return made

@@ -13,13 +13,13 @@ def datasets(root: Path | str | None = None) -> list[dict[str, Any]]:
     Args:
         root: the folder of data sets; by default the environment variable XGAP_DATA.
     """
-    from xgap_analysis.datasets import EMBEDDED
+    from xgap_analysis.datasets import DATASETS
     from xgap_analysis.datasets.published.protocols import PROTOCOLS, ROOT_VARIABLE, data_folder
 
     about = {"queries": "by split", "gallery": "by split", "relevance": "same concept", "prompt": "a photo of {}"}
     rows: list[dict[str, Any]] = [
-        {"dataset": name, "at_hand": True, "about": said, **about, "folder": None, "missing": {}}
-        for name, said in EMBEDDED.items()
+        {"dataset": name, "at_hand": True, "about": entry.about, **about, "folder": None, "missing": {}}
+        for name, entry in DATASETS.items()
     ]
     folder = data_folder(root)
     for name, protocol in PROTOCOLS.items():

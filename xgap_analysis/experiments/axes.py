@@ -6,17 +6,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from xgap_analysis.core.errors import XgapError, unknown_name
-from xgap_analysis.core.features import Features
 from xgap_analysis.core.registry import check_options
 from xgap_analysis.corrections import CORRECTIONS, Correction, correction
+from xgap_analysis.experiments.cell import Cell
 from xgap_analysis.experiments.comparison import Comparison
-from xgap_analysis.experiments.rows import Cell
 from xgap_analysis.scoring import SCORERS, Scorer, scorer
-from xgap_analysis.views import VIEWS, View, view
+from xgap_analysis.views import VIEWS
 from xgap_analysis.views.view import LEADING
 
 if TYPE_CHECKING:
-    from xgap_analysis.experiments.evaluation import Evaluation
     from xgap_analysis.experiments.study import Study
 
 # What may vary of a study. A checkpoint, by name or path, stands in the place of its models.
@@ -62,6 +60,8 @@ def settings_of(study: "Study") -> Iterator[tuple[dict[str, Any], "Study"]]:
         changed = {name: value for name, value in at.items() if name != "checkpoint"}
         if "checkpoint" in at:
             changed["models"] = [at["checkpoint"]]
+        if "split" in at:  # a dataset that is given as it is stands for its split, unless the axis names another
+            changed["datasets"] = [d if isinstance(d, str) else d.split(at["split"]) for d in study.datasets]
         yield at, replace(study, axes=options, **changed)
 
 
@@ -112,18 +112,3 @@ def _cell(
 def _names(comparison: Comparison, by: Correction, scoring: Scorer) -> set[str]:
     """The views, the correction and the scorer of a cell, by name: what an axis may change."""
     return {by.name, scoring.name}.union(*(v.names for v in comparison.views))
-
-
-def inversion_along(evaluation: "Evaluation", own: View, part: str, seed: int) -> dict[View, Features] | None:
-    """The features of an inverted view at every number of steps on its axis, from one inversion.
-
-    An inversion of 150 steps passes through that of 10, so that an axis over steps costs no more than its last value.
-    None where the view has no such axis, or another rule to stop.
-    """
-    steps = evaluation.study.axes.get(f"{own.name}.steps", ())
-    if own.name not in ("oti", "ovi") or own.options.get("steps") not in steps or {"stop", "start"} & set(own.options):
-        return None
-    native = evaluation.native(own.modality, part)
-    options = {name: value for name, value in own.options.items() if name not in ("steps", "seed", "on_error")}
-    made = evaluation.inversion(native, own.options.get("seed", seed), steps, steps=max(steps), **options)
-    return {view(own, steps=step): features for step, features in made.snapshots.items()}

@@ -14,10 +14,10 @@ from xgap_analysis.corrections import Correction, FittedCorrection, QueryGallery
 from xgap_analysis.corrections.protocol import Fit
 from xgap_analysis.datasets import Dataset, Texts
 from xgap_analysis.datasets.items import AnyItems
-from xgap_analysis.experiments.axes import cells_of, inversion_along
 from xgap_analysis.experiments.calibrating import calibration_for
 from xgap_analysis.experiments.comparison import AnyComparison, Comparison
 from xgap_analysis.experiments.gaps import gaps_of, pairs_of
+from xgap_analysis.experiments.inversions import inversion_along
 from xgap_analysis.experiments.pairing import pair_of
 from xgap_analysis.experiments.rows import table_of
 from xgap_analysis.metrics import nearest_items, retrieval, zero_shot
@@ -213,7 +213,7 @@ class Evaluation:
 
     def table(self) -> pd.DataFrame:
         """The rows of this model and dataset; see `Study.run`."""
-        return table_of(self, cells_of(self.study))
+        return table_of(self)
 
     def gaps(self) -> pd.DataFrame:
         """One row of gap metrics; see `Study.gaps`."""

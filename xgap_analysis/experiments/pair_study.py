@@ -14,9 +14,10 @@ from xgap_analysis.corrections import Correction
 from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.datasets.pair_scores import PairScores
 from xgap_analysis.experiments.axes import cells_of, settings_of
+from xgap_analysis.experiments.cell import Cell
 from xgap_analysis.experiments.comparison import Comparison
 from xgap_analysis.experiments.evaluation import Evaluation
-from xgap_analysis.experiments.rows import TEST, Cell, _about
+from xgap_analysis.experiments.rows import TEST, _about
 from xgap_analysis.experiments.study import Study
 from xgap_analysis.metrics.pair_scores import METHODS, correlation, correlation_test, pair_scores
 from xgap_analysis.metrics.verdicts import UNTESTED, with_verdicts

@@ -1,21 +1,19 @@
 """From a cell of the grid to the rows of its table."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.progress import tell
-from xgap_analysis.corrections import Correction
+from xgap_analysis.experiments.axes import cells_of
 from xgap_analysis.experiments.calibrating import fitted_on, is_transductive
-from xgap_analysis.experiments.comparison import Comparison
+from xgap_analysis.experiments.cell import Cell
 from xgap_analysis.metrics import bootstrap_interval, metric, paired_test, scores, with_verdicts
 from xgap_analysis.metrics.retrieval import counted_elsewhere
 from xgap_analysis.metrics.verdicts import UNTESTED
-from xgap_analysis.scoring import Scorer
 
 if TYPE_CHECKING:
     from xgap_analysis.experiments.evaluation import Evaluation
@@ -26,37 +24,15 @@ TEST = ("difference", "difference_low", "difference_high", "p_value")
 COUNTS = ("seeds", "n_queries", "n_unanswerable", "n_gallery", "n_groups")
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One cell of the grid within an evaluation.
-
-    Args:
-        comparison, correction, scorer: with the options that the axes set.
-        baseline: what the paired difference is taken from; the cell itself where it is a baseline.
-        at: the value of each axis that changes this cell.
-    """
-
-    comparison: Comparison
-    correction: Correction
-    scorer: Scorer
-    baseline: "Cell | None" = None
-    at: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """What determines the scores."""
-        by, scorer = self.correction, self.scorer
-        return (self.comparison, str(by), by.maker, str(scorer), scorer.function)
-
-
-def table_of(evaluation: "Evaluation", cells: Sequence[Cell]) -> pd.DataFrame:
-    """The rows of an evaluation's cells, and their verdicts as one family of tests.
+def table_of(evaluation: "Evaluation") -> pd.DataFrame:
+    """The rows of an evaluation's cells, and their verdicts as one family of tests; see `Study.run`.
 
     Raises:
         XgapError: no cell can be computed.
     """
     rows: list[dict[str, Any]] = []
     refused: list[XgapError] = []
+    cells = cells_of(evaluation.study)
     for number, cell in enumerate(cells):
         where = f"{evaluation.model.name} on {evaluation.data.name}"
         tell(f"{cell.comparison.name} · {cell.correction} · {where}", number, len(cells))

@@ -9,7 +9,7 @@ import pandas as pd
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.corrections import Correction, correction
 from xgap_analysis.corrections.protocol import Fit
-from xgap_analysis.datasets import FURTHER, Dataset, load_dataset
+from xgap_analysis.datasets import Dataset, load_dataset, modalities_of
 from xgap_analysis.experiments.axes import cells_of, check_axes, settings_of
 from xgap_analysis.experiments.comparison import COMPARISONS, AnyComparison, Comparison
 from xgap_analysis.experiments.comparison import comparison as named_comparison
@@ -115,10 +115,13 @@ class Study:
         """
         own = {c.name: c for c in self.comparisons if isinstance(c, Comparison)}
         made = named_comparison(wanted, COMPARISONS | own)
-        further = (d.items if isinstance(d, Dataset) else FURTHER.get(d.partition(":")[0], ()) for d in self.datasets)
-        modalities = {"image", "text"}.union(*further)
+        modalities = {"image", "text"}.union(
+            *(modalities_of(d) if isinstance(d, str) else d.items for d in self.datasets)
+        )
         for one in made.views:
-            if one.modality not in modalities:  # any other word is read as a modality of that name
+            if (
+                one.name not in VIEWS and one.modality not in modalities
+            ):  # any other word is read as a modality of that name
                 if isinstance(wanted, str) and wanted not in own:
                     raise unknown_name("comparison", wanted, (*COMPARISONS, *own))
                 raise unknown_name("view", str(one), (*VIEWS, *modalities))

@@ -8,6 +8,7 @@ import pandas as pd
 
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.paths import data_root
+from xgap_analysis.experiments.axes import SETTINGS
 
 EMBEDDED = {  # tables that are shipped: name to place
     "study": "models/study.parquet",
@@ -34,7 +35,7 @@ def main_results(table: pd.DataFrame, digits: int = 3) -> list[dict[str, str]]:
     """
     main = table[table["main"].astype(bool)] if "main" in table else table
     noted = any(map(_words, main.get("published_note", ())))
-    axes = [name for name in main if "." in name]  # options, such as "oti.steps"
+    axes = [name for name in main if "." in name or (name in SETTINGS and main[name].nunique(dropna=False) > 1)]
     about = [name for name in (*ABOUT[:-1], *axes, ABOUT[-1]) if name in main]
     if "scorer" in about and set(main["scorer"]) == {"cosine"}:
         about.remove("scorer")

@@ -5,10 +5,12 @@ from xgap_analysis.models.adapters.openclip import from_open_clip
 from xgap_analysis.models.backbones import BACKBONES, Backbone, published
 from xgap_analysis.models.catalog import embedded_models, load_model
 from xgap_analysis.models.check import check_tower
+from xgap_analysis.models.registered import MODELS, register_model
 from xgap_analysis.models.tower import Invertible, Model, Tower
 
 __all__ = [
     "BACKBONES",
+    "MODELS",
     "Backbone",
     "Invertible",
     "Model",
@@ -19,4 +21,5 @@ __all__ = [
     "from_open_clip",
     "load_model",
     "published",
+    "register_model",
 ]

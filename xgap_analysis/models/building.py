@@ -66,7 +66,7 @@ def blueprint(architecture: str, cache: str | None, online: bool) -> Blueprint:
     """The configuration of an architecture of open_clip's, of a repository of the hub's, or of a directory.
 
     Args:
-        architecture: `"ViT-B-32"`, `"hf-hub:org/name"` or `"local-dir:/path"`.
+        architecture: `"ViT-B-32"`, `"hf-hub:org/name"`, `"local-dir:/path"`, or the path of a configuration, `.json`.
         cache: the folder of downloads.
         online: whether the hub is to be asked.
 
@@ -77,6 +77,8 @@ def blueprint(architecture: str, cache: str | None, online: bool) -> Blueprint:
 
     if architecture.startswith(LOCAL):
         file = Path(architecture.removeprefix(LOCAL)) / CONFIG
+    elif architecture.endswith(".json"):
+        file = Path(architecture).expanduser()
     elif architecture.startswith(HUB):
         file = fetched(architecture.removeprefix(HUB), (CONFIG,), cache, online)
     else:
@@ -84,10 +86,14 @@ def blueprint(architecture: str, cache: str | None, online: bool) -> Blueprint:
     refuse_pointer(file)
     try:
         said = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise XgapError(f"there is no configuration {file}") from error
     except ValueError as error:
         raise XgapError(f"{file} is not an open_clip configuration ({error})") from error
+    if isinstance(said, dict) and "model_cfg" not in said and "vision_cfg" in said:  # as open_clip's own files are
+        said = {"model_cfg": said}
     shape, preprocess = checked_open_clip(said, str(file))
-    return Blueprint(architecture, shape, preprocess, file.parent if architecture.startswith(LOCAL) else None)
+    return Blueprint(architecture, shape, preprocess, None if architecture.startswith(HUB) else file.parent)
 
 
 def tokenizer(plan: Blueprint, cache: str | None, online: bool) -> Any:

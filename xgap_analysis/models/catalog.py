@@ -15,13 +15,14 @@ from xgap_analysis.models.adapters import audio, longclip, slip
 from xgap_analysis.models.adapters import timm as images
 from xgap_analysis.models.adapters import transformers as huggingface
 from xgap_analysis.models.backbones import BACKBONES, HUB, TIMM, WEIGHTS_VARIABLE, published
-from xgap_analysis.models.building import CONFIG, LOCAL, holds_tokenizer, open_clip_model, weights_in
+from xgap_analysis.models.building import CONFIG, LOCAL, blueprint, holds_tokenizer, open_clip_model, weights_in
 from xgap_analysis.models.checkpoint import CHECKPOINTS, named_file, refuse_pointer
 from xgap_analysis.models.configuration import checked_open_clip, checked_settings
 from xgap_analysis.models.device import chosen_device
 from xgap_analysis.models.hub import reachable, told
 from xgap_analysis.models.oracle import NAME, is_oracle, load_oracle
 from xgap_analysis.models.precision import check_precision
+from xgap_analysis.models.registered import MODELS, is_registered, registered_model
 from xgap_analysis.models.tower import Model
 
 OTHER_CONFIG, RANDOM = "config.json", "random"
@@ -31,6 +32,7 @@ OWN_FORMATS = {  # architectures whose checkpoints are files of their own format
     **dict.fromkeys(longclip.ARCHITECTURES, longclip.load),
 }
 Loaded = tuple[Any, Any, Any]  # model, preprocess, tokenize
+CONFIGURATION = ".json"  # of open_clip, in the place of an architecture's name
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,10 @@ def load_model(
             `"LongCLIP-ViT-B-16//path/to/longclip-B.pt"`, Long-CLIP;
             `"timm:vit_base_patch14_dinov2.lvd142m"`, an image model of timm's without a text side; also
             `"timm:NAME//path/to/weights"`;
-            `"ViT-B-32/random"` or `"timm:NAME/random"`, seeded random weights, as a control.
+            `"ViT-B-32/random"` or `"timm:NAME/random"`, seeded random weights, as a control;
+            `"my-vit.json//path/to/weights.safetensors"` or `"my-vit.json/random"`, an open_clip configuration of your
+            own in the place of an architecture (with a tokenizer beside it, where it needs another than CLIP's);
+            `"mine"` or `"mine(option=value)"`, a model that `register_model` has made known.
             `models.backbones.BACKBONES` lists the published ones. Those that come as files of their own are looked for
             in the folder that the environment variable XGAP_WEIGHTS names (`"SLIP-ViT-B-16/yfcc15m"`).
         device: where it computes (`"cpu"`, `"cuda:1"`, `"mps"`); CUDA where there is one, else the CPU.
@@ -100,6 +105,8 @@ def load_model(
         return audio.load(beside, name, base_model, _of_two_towers(), precision)
     if is_oracle(name):
         return load_oracle(name, where)
+    if is_registered(name):
+        return registered_model(name, device=where, precision=precision)
     source = _find(name, activation)
     online = source.needs_hub and reachable()
     with told(name, unreachable=_local(source, online)):
@@ -139,6 +146,8 @@ def _find(name: str, activation: str | None) -> _Source:
         return _directory(Path(name.removeprefix(LOCAL)))
     if name in embedded_models():
         return _directory(_folder() / name)
+    if name.partition("//")[0].removesuffix(f"/{RANDOM}").endswith(CONFIGURATION):
+        return _own_configuration(name, activation)
     if name.startswith(("/", ".", "~")) or any((Path(name) / config).is_file() for config in (CONFIG, OTHER_CONFIG)):
         return _directory(Path(name))
     if name.partition("/")[0] in OWN_FORMATS:
@@ -254,7 +263,9 @@ def _architecture(name: str, activation: str | None) -> _Source:
         first, _, rest = name.partition("/")
         if not file and Path(name).suffix in CHECKPOINTS and first in known:
             raise XgapError(f"a checkpoint file is named after two slashes: {first}//{rest}")
-        raise unknown_name("model", name, {*embedded_models(), NAME, *pretrained, *known, *others, *OWN_FORMATS})
+        raise unknown_name(
+            "model", name, {*embedded_models(), NAME, *MODELS, *pretrained, *known, *others, *OWN_FORMATS}
+        )
     config = get_model_config(architecture)
     tokenizer_from_hub = any(key in config["text_cfg"] for key in ("hf_tokenizer_name", "hf_model_name"))
     quick = activation == "quickgelu"
@@ -265,6 +276,24 @@ def _architecture(name: str, activation: str | None) -> _Source:
         _refuse_unsaid_activation(architecture, path, activation, bool(config.get("quick_gelu")))
         return _of_open_clip(architecture, needs_hub=tokenizer_from_hub, weights=str(path), quick_gelu=quick)
     return _pretrained(architecture, tag, activation, bool(config.get("quick_gelu")))
+
+
+def _own_configuration(name: str, activation: str | None) -> _Source:
+    """An open_clip configuration in a file, with the weights of another file or random ones."""
+    before, _, file = name.partition("//")
+    path = before.removesuffix(f"/{RANDOM}")
+    if not file and path == before:
+        raise XgapError(f"{path} is a configuration without weights; name them as {path}//path/to/weights, or {RANDOM}")
+    plan = blueprint(path, None, False)
+    text = plan.shape["text_cfg"]
+    elsewhere = text.get("hf_tokenizer_name") and not holds_tokenizer(plan.folder)
+    return _of_open_clip(
+        path,
+        needs_hub=bool(elsewhere or text.get("hf_model_name")),
+        weights=str(named_file(file)) if file else None,
+        random=not file,
+        quick_gelu=activation == "quickgelu",
+    )
 
 
 def _without_activation(architecture: str, activation: str | None, known: list[str]) -> tuple[str, str | None]:

@@ -60,6 +60,25 @@ def _beside_an_audio_tower(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any
     return found
 
 
+def registered() -> list[dict[str, Any]]:
+    """The models that `register_model` has made known, in the rows of `models`; nothing is loaded."""
+    from xgap_analysis.models.registered import MODELS
+
+    return [
+        _model_row(
+            name,
+            at_hand=True,
+            image=None,
+            text=None,
+            parameters=None,
+            weights="registered",
+            settings={},
+            description=entry.about,
+        )
+        for name, entry in sorted(MODELS.items())
+    ]
+
+
 def backbones() -> list[dict[str, Any]]:
     """The published backbones, in the rows of `models`; whether the hub's cache or the folder of weights has them.
 

@@ -10,6 +10,7 @@ from xgap_analysis.scoring.score import score as score
 from xgap_analysis.scoring.scorer import SCORERS as SCORERS
 from xgap_analysis.scoring.scorer import ScoreFunction as ScoreFunction
 from xgap_analysis.scoring.scorer import Scorer as Scorer
+from xgap_analysis.scoring.scorer import complete_scorers as complete_scorers
 from xgap_analysis.scoring.scorer import register_scorer as register_scorer
 from xgap_analysis.scoring.scorer import scorer as scorer
 from xgap_analysis.scoring.tokens import TokenBlock as TokenBlock

@@ -140,12 +140,26 @@ def scorer(wanted: "str | Call | Scorer | ScoreFunction", *arguments: Any, **opt
     return made
 
 
+def complete_scorers() -> list[str]:
+    """The names of the scorers that need no other scorers as arguments, as `sum` and `rerank` do."""
+    return [name for name, function in sorted(SCORERS.items()) if not any(map(_is_argument, _parameters(function)))]
+
+
+def _parameters(function: ScoreFunction) -> list[inspect.Parameter]:
+    return list(inspect.signature(function).parameters.values())[LEADING:]
+
+
+def _is_argument(parameter: inspect.Parameter) -> bool:
+    needed = parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.default is parameter.empty
+    return needed or parameter.kind is parameter.VAR_POSITIONAL
+
+
 def _check_arguments(made: Scorer) -> None:
     """Refuses arguments where the function has no place for them, or where some are missing."""
-    parameters = list(inspect.signature(made.function).parameters.values())[LEADING:]
+    parameters = _parameters(made.function)
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return
-    needed = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty]
+    needed = [p.name for p in parameters if _is_argument(p)]
     if len(made.arguments) > len(needed):
         what = f"{made.name} takes options by name" if not needed else f"{made.name} takes {', '.join(needed)}"
         raise XgapError(f"{what}: {made.name}(option=value), not {str(made)!r}")

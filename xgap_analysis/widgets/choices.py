@@ -8,7 +8,7 @@ import pandas as pd
 
 from xgap_analysis.corrections import CORRECTIONS
 from xgap_analysis.experiments import COMPARISONS, Study, main_rows
-from xgap_analysis.scoring import SCORERS, scorer
+from xgap_analysis.scoring import complete_scorers, scorer
 
 COLUMNS = {  # part of a study to its column in the table
     "models": "model",
@@ -17,10 +17,9 @@ COLUMNS = {  # part of a study to its column in the table
     "corrections": "correction",
     "scorers": "scorer",
 }
-REGISTERED: dict[str, Mapping[str, Any]] = {
+REGISTERED: dict[str, Mapping[str, Any]] = {  # and the scorers that need no others as arguments
     "comparisons": COMPARISONS,
     "corrections": CORRECTIONS,
-    "scorers": SCORERS,
 }
 Chosen = Mapping[str, Sequence[str]]  # part of a study to names
 
@@ -50,7 +49,8 @@ class Choices:
 
     def names(self, part: str) -> list[str]:
         """What can be chosen, the study's own first."""
-        return list(dict.fromkeys([*self.given[part], *REGISTERED.get(part, ())]))
+        offered = complete_scorers() if part == "scorers" else REGISTERED.get(part, ())
+        return list(dict.fromkeys([*self.given[part], *offered]))
 
     def parts(self, part: str, names: Sequence[str]) -> list[Any]:
         """What names stand for: the study's own, or else the name itself."""

@@ -6,7 +6,7 @@ import pytest
 import xgap_analysis as xg
 from xgap_analysis.core.tags import tags_of
 
-DATA = xg.load_dataset("emoji-spoken:pieces")
+DATA = xg.load_dataset("emoji-pieces")
 SPLITS = {name: DATA.split(name) for name in ("train", "test", "seen")}
 
 

@@ -181,9 +181,11 @@ def test_ids_are_distinct_and_every_item_has_its_labels(data: Dataset) -> None:
     assert data.labels["language"].keys() == {*audio, *data.texts.ids}
 
 
-def test_an_unknown_part_offers_what_there_is() -> None:
-    with pytest.raises(XgapError, match=r"unknown part of emoji-spoken 'm4'; nearest names: m3"):
-        xg.load_dataset("emoji-spoken:m4")
+def test_a_study_takes_the_modality_by_name() -> None:
+    study = xg.Study(["oracle"], ["emoji-spoken"], ["audio-text"])
+    assert study.comparison("audio-image").query.modality == "audio"
+    with pytest.raises(XgapError, match="unknown dataset 'emoji-spokn'; nearest names: emoji-spoken"):
+        xg.load_dataset("emoji-spokn")
 
 
 def test_a_limit_and_a_shuffle_reach_the_spoken_names() -> None:

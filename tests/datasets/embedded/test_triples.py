@@ -9,7 +9,7 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.tags import tags_of
 from xgap_analysis.datasets.embedded.triples import load_triples
 
-DATA = xg.load_dataset("emoji-spoken:m3")
+DATA = xg.load_dataset("emoji-m3")
 SPLITS = {name: DATA.split(name) for name in ("train", "test")}
 
 
@@ -68,13 +68,14 @@ def test_no_place_and_no_language_is_drawn_more_often_than_chance() -> None:
 
 
 def test_one_word_needs_no_sound_and_too_many_are_refused() -> None:
-    single = load_triples(1).split("test")
+    single = xg.load_dataset("emoji-m3:1").split("test")
+    assert single.name == "emoji-m3:1"
     assert all("," not in text for text in single.texts)
     assert all(
         dict(tags_of(t))["concept"] == single.labels["concept"][i]
         for i, t in zip(single.texts.ids, single.texts, strict=True)
     )
-    for wrong in (0, 6, "5"):
+    for wrong in (0, 6, "six", 2.5):
         with pytest.raises(XgapError, match=r"a triple has from 1 to 5 words \(en, de, fr, es, ru\), not"):
             load_triples(wrong)
 

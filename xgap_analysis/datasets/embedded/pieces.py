@@ -1,4 +1,4 @@
-"""The embedded dataset `emoji-spoken:pieces`: ten names spoken one after the other, and the strip of their drawings.
+"""The embedded dataset `emoji-pieces`: ten names spoken one after the other, and the strip of their drawings.
 
 A piece is to the names and drawings of `emoji-spoken` what a recording of music is to its notes, and a strip what a
 page of the score is: each is long, nothing says which moment belongs to which place, and the two are the same only part
@@ -68,7 +68,7 @@ def pieces(data: Dataset, split: str) -> dict[str, Piece]:
     voices = list(dict.fromkeys(data.labels["voice"].values()))
     made = {}
     for number in range(PIECES):
-        draw = random.Random(f"emoji-spoken/pieces/{split}/{number}")
+        draw = random.Random(f"emoji-pieces/{split}/{number}")
         artist = draw.choice([a for a, concepts in drawn.items() if len(concepts) >= LENGTH])
         made[f"{split}-{number}"] = Piece(draw.sample(drawn[artist], LENGTH), artist, draw.choice(voices))
     return made
@@ -87,7 +87,7 @@ def _part(spoken: Dataset, split: str, splits: Mapping[str, Callable[[], Dataset
     lefts = tuple(k * PICTURE for _, k, _ in places)
     drawn_parts = Parts(regions, [i.rpartition("/")[0] for i in regions.ids], {"concept": concepts, "left": lefts})
     return Dataset(
-        "emoji-spoken:pieces",
+        "emoji-pieces",
         split,
         Images(images, partial(_strip, regions), partial(_digest, regions), parts={"regions": drawn_parts}),
         labels={

@@ -1,4 +1,4 @@
-"""The embedded dataset `emoji-spoken:m3`: triples that two of their three parts alone do not determine.
+"""The embedded dataset `emoji-m3`: triples that two of their three parts alone do not determine.
 
 A triple has a text of several words, each of another concept and in another language; a spoken word; and a drawing. The
 language of the spoken word says which word of the text is drawn; what that spoken word means says nothing. So neither
@@ -55,7 +55,7 @@ class Triple:
         return f"{ENGLISH_VOICE if self.language == 'en' else self.language}/{self.spoken}"
 
 
-def load_triples(words: int = 5) -> Dataset:
+def load_triples(words: int | str = 5) -> Dataset:
     """Triples of `words` written words, a spoken word and a drawing; splits `train` and `test` by concept.
 
     A text, a sound and an image of one triple share the label `triple` (the default), and the ids of a triple's parts
@@ -63,7 +63,7 @@ def load_triples(words: int = 5) -> Dataset:
     and texts); `language`, of the spoken word (of sounds and texts); `spoken`, the concept that is spoken.
 
     Args:
-        words: of a text, from 1 to 5; chance for one who reads the text alone is 1 / words.
+        words: of a text, from 1 to 5 (`"emoji-m3:2"`); chance for one who reads the text alone is 1 / words.
 
     Raises:
         XgapError: another number of words, or a missing or damaged file.
@@ -75,12 +75,13 @@ def load_triples(words: int = 5) -> Dataset:
     """
     known = recordings()
     languages = ("en", *known.index["languages"])
-    if not isinstance(words, int) or not 1 <= words <= len(languages):
+    count = int(words) if str(words).isdecimal() else 0
+    if not 1 <= count <= len(languages):
         raise XgapError(f"a triple has from 1 to {len(languages)} words ({', '.join(languages)}), not {words!r}")
     emoji = load_emoji()
     splits: dict[str, Callable[[], Dataset]] = {}
-    splits |= {split: partial(_part, known, emoji, words, split, splits) for split in SIZES}
-    return _part(known, emoji, words, "train", splits)
+    splits |= {split: partial(_part, known, emoji, count, split, splits) for split in SIZES}
+    return _part(known, emoji, count, "train", splits)
 
 
 def triples(known: Recordings, data: Dataset, words: int, split: str) -> dict[str, Triple]:
@@ -94,7 +95,7 @@ def triples(known: Recordings, data: Dataset, words: int, split: str) -> dict[st
     languages = ["en", *known.index["languages"]]
     made = {}
     for number in range(SIZES[split]):
-        draw = random.Random(f"emoji-spoken/m3/{split}/{number}")
+        draw = random.Random(f"emoji-m3/{split}/{number}")
         text = tuple(zip(draw.sample(concepts, words), draw.sample(languages, words), strict=True))
         place = draw.randrange(words)
         spoken = draw.choice([c for c in concepts if c != text[place][0]])
@@ -121,7 +122,7 @@ def _part(
     recording = {f"{name}/audio": one.recording for name, one in made.items()}
     ids = {name: [f"{name}/{part}" for part in ("text", "audio", "image")] for name in made}
     return Dataset(
-        f"emoji-spoken:m3-{words}",
+        "emoji-m3" if words == 5 else f"emoji-m3:{words}",
         split,
         renamed(data.images, drawing),
         Texts(tuple(texts), tuple(texts.values())),

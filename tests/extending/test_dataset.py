@@ -1,0 +1,66 @@
+"""A dataset of one's own by name: in a study, on the command line, with options and a third modality."""
+
+import json
+
+import pandas as pd
+import pytest
+
+import xgap_analysis as xg
+from xgap_analysis import cli
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.plugins import load_plugin
+
+OWN = '''
+from PIL import Image
+
+import xgap_analysis as xg
+
+
+@xg.register_dataset("squares")
+def squares(size: int = 32, split: str = "test"):
+    """Squares in four colours."""
+    ids = [f"{colour}{i}" for colour in ("red", "green", "blue", "black") for i in range(2)]
+    images = xg.Images(ids, lambda i: Image.new("RGB", (size, size), i[:-1]).rotate(int(i[-1])), f"{size}")
+    texts = xg.Texts([f"a {i}" for i in ids], [f"a {i[:-1]} square" for i in ids])
+    labels = {"colour": {i: i[:-1] for i in ids} | {f"a {i}": i[:-1] for i in ids}}
+    splits = {"test": lambda: squares(size)} if split == "test" else {}
+    return xg.Dataset("squares", split, images, texts, labels, splits=splits)
+'''
+
+
+def test_it_is_used_where_datasets_are(plugin: str, capsys: pytest.CaptureFixture[str]) -> None:
+    own = ["--plugin", plugin, "--models", "tiny-untrained", "--datasets", "squares", "squares(size=48)"]
+    assert cli.main(["study", *own, "--comparisons", "I-I", "I-T", "--out", "study.parquet"]) == 0
+    assert set(xg.main_rows(pd.read_parquet("study.parquet"))["comparison"]) == {"I-I", "I-T"}
+    capsys.readouterr()
+    assert cli.main(["datasets", "--json"]) == 0
+    listed = {row["dataset"]: row for row in json.loads(capsys.readouterr().out)}
+    assert listed["squares"]["about"] == "Squares in four colours."
+    assert cli.main(["datasets", "squares", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["images"] == 8
+
+
+def test_options_by_three_notations(plugin: str) -> None:
+    load_plugin(plugin)
+    sizes = [xg.load_dataset(name).images[0].size for name in ("squares", "squares(size=8)")]
+    assert sizes == [(32, 32), (8, 8)]
+    assert xg.load_dataset("squares", size=16).images[0].size == (16, 16)
+
+
+def test_what_is_wrong_is_one_sentence(plugin: str) -> None:
+    load_plugin(plugin)
+    with pytest.raises(XgapError, match="unknown option of squares 'sise'; nearest names: size"):
+        xg.load_dataset("squares", sise=3)
+    with pytest.raises(XgapError, match="unknown dataset 'square'; nearest names: squares"):
+        xg.load_dataset("square")
+    with pytest.raises(XgapError, match="one word"):
+        xg.register_dataset("my squares")
+    with pytest.raises(XgapError, match="there is a published dataset named 'oxford-pets' already"):
+        xg.register_dataset("oxford-pets")
+    with pytest.raises(XgapError, match="dataset 'four' must be a function, not 4"):
+        xg.register_dataset("four")(4)  # type: ignore[arg-type]
+    xg.register_dataset("nothing")(lambda: 4)
+    with pytest.raises(XgapError, match="gave int; it gives a Dataset"):
+        xg.load_dataset("nothing")
+    with pytest.raises(XgapError, match="dataset 'nothing' has no variants"):
+        xg.load_dataset("nothing:de")
