@@ -45,27 +45,23 @@ def quality(model: Model, split: str, data: Dataset) -> Iterator[dict[str, Any]]
     """How well spoken names retrieve written names, drawings and each other, voice by voice."""
     concept = data.labels["concept"]
     audio, texts = (xg.encode(model, data.items_of(m)) for m in ("audio", "text"))
-    images = xg.encode(model, data.images.select(i for i in data.images.ids if i.startswith(f"{IMAGES}/")))
     of = {v: [i for i in audio.ids if i.startswith(f"{v}/")] for v in dict.fromkeys(data.labels["voice"].values())}
-    sets = {**of, **{f"{kind} voices": [i for v in own if v in of for i in of[v]] for kind, own in VOICES.items()}}
+    together = {f"{kind} voices": [i for v in own if v in of for i in of[v]] for kind, own in VOICES.items()}
+    sets = {**of, **{kind: ids for kind, ids in together.items() if ids}}
     for voice, ids in sets.items():
-        if not ids:
-            continue
-        spoken = audio.select(ids)
-        found = xg.retrieval(spoken, texts, data)
+        found = xg.retrieval(audio.select(ids), texts, data)
         yield row(split, voice, "audio to name, R@1", found["recall_at_1"], concept, 1 / len(texts))
         yield row(split, voice, "audio to name, R@5", found["recall_at_5"], concept, 5 / len(texts))
-        if len(images) and voice.endswith("voices"):
-            drawn = {concept[i] for i in images.ids}
-            asked = spoken.select(i for i in ids if concept[i] in drawn)
-            found = xg.retrieval(asked, images, data)
-            yield row(split, voice, f"audio to {IMAGES}, R@1", found["recall_at_1"], concept, 1 / len(images))
-            found = xg.retrieval(images, spoken, data)
-            chance = len(ids) / len(texts) / len(ids)
-            yield row(split, voice, f"{IMAGES} to audio, first is relevant", found["hit_at_1"], concept, chance)
-    if len(images):
+    drawn = [i for i in data.images.ids if i.startswith(f"{IMAGES}/")]
+    if drawn:
+        images, shown = xg.encode(model, data.images.select(drawn)), {concept[i] for i in drawn}
+        for voice, ids in together.items():
+            spoken = audio.select(i for i in ids if concept[i] in shown)
+            if len(spoken):
+                found = xg.retrieval(spoken, images, data)
+                yield row(split, voice, f"audio to {IMAGES}, R@1", found["recall_at_1"], concept, 1 / len(images))
         found = xg.retrieval(images, texts, data)
-        yield row(split, "", f"{IMAGES} to name, R@1", found["recall_at_1"], concept, 1 / len(texts))
+        yield row(split, "none", f"{IMAGES} to name, R@1", found["recall_at_1"], concept, 1 / len(texts))
     first, second = list(of)[-2:]
     found = xg.retrieval(audio.select(of[first]), audio.select(of[second]), data)
     yield row(split, f"{first} to {second}", "same name, R@1", found["recall_at_1"], concept, 1 / len(texts))

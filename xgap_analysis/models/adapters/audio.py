@@ -214,7 +214,8 @@ def _filled(path: Path, sizes: Sizes) -> SheetEncoder:
     except XgapError:
         raise
     except Exception as error:
-        raise XgapError(f"{path} does not hold the weights that {CONFIG} describes ({str(error)[:200]})") from error
+        what = " ".join(str(error).split())[:160]
+        raise XgapError(f"{path} does not hold the weights that {CONFIG} describes ({what})") from error
     return encoder
 
 
