@@ -11,8 +11,12 @@ from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.registry import Registry, check_options
 from xgap_analysis.core.relevance import Relevance as Relevance
 from xgap_analysis.datasets.dataset import Dataset as Dataset
+from xgap_analysis.datasets.embedded.clips import load_clips
 from xgap_analysis.datasets.embedded.emoji import load_emoji
+from xgap_analysis.datasets.embedded.parallel import VARIANT, load_parallel
 from xgap_analysis.datasets.embedded.pieces import load_pieces
+from xgap_analysis.datasets.embedded.scenes import load_scenes
+from xgap_analysis.datasets.embedded.sound_clips import load_sound_clips
 from xgap_analysis.datasets.embedded.spoken import load_spoken
 from xgap_analysis.datasets.embedded.triples import load_triples
 from xgap_analysis.datasets.items import Images as Images
@@ -95,9 +99,23 @@ def register_dataset(
     return add
 
 
+def _emoji(language: str = "en") -> Dataset:
+    return load_parallel() if language == VARIANT else load_emoji(language)
+
+
 register_dataset(
-    "emoji", about="embedded: one emoji concept drawn by several artists, with names and keywords (emoji:de, ...)"
-)(load_emoji)
+    "emoji",
+    about="embedded: one emoji concept drawn by several artists, with names and keywords (emoji:de, emoji:parallel)",
+)(_emoji)
+register_dataset(
+    "emoji-scenes",
+    about="embedded: scenes of one to four emoji with boxes and captions (emoji-scenes:twins, :composed, :documents)",
+)(load_scenes)
+register_dataset(
+    "emoji-clips",
+    about="embedded: clips of one to three events, drawn from emoji, with a caption per event and their times",
+    modalities=("text", "video", "chain"),
+)(load_clips)
 register_dataset(
     "emoji-spoken",
     about="embedded: names of emoji spoken by six voices, beside written names and images",
@@ -113,13 +131,21 @@ register_dataset(
     about="embedded: ten spoken names one after the other, and the strip of their drawings",
     modalities=("image", "audio"),
 )(load_pieces)
+register_dataset(
+    "emoji-sound-clips",
+    about="embedded: the clips of emoji-clips with sound, in which each event is named while it lasts",
+    modalities=("text", "video", "chain", "audio"),
+)(load_sound_clips)
 
 
 def load_dataset(name: str, root: Path | str | None = None, **options: Any) -> Dataset:
     """A dataset by name (see `xgap datasets`), in the split that the paper evaluates; or your own by path.
 
-    `"emoji"` is embedded; `"emoji:<language>"` has the names in another language as text queries. A name may also be
-    one of your own (see `register_dataset`). The published datasets are read as they lie in their usual folders under
+    `"emoji"` is embedded; `"emoji:<language>"` has the names in another language as text queries, `"emoji:parallel"`
+    has them in 13 languages side by side. `"emoji-scenes"` has scenes of several things (`"emoji-scenes:<task>"`: hard
+    negatives, composed queries, documents), `"emoji-clips"` clips of several events, and `"emoji-spoken"` names as
+    sound (with `"emoji-m3"`, `"emoji-pieces"` and `"emoji-sound-clips"` made from it). A name may also be one of your
+    own (see `register_dataset`). The published datasets are read as they lie in their usual folders under
     `root`, and come in their split `"test"`: the paper's protocol, query and gallery together (`PROTOCOLS`; train
     images are searched there, where the paper does so). Other parts come by `split("train")` and the like. Images are
     opened when they are needed, and what is computed from them is found again by their content.

@@ -1,5 +1,6 @@
 """Models as frozen towers by modality: protocols, adapters, the published backbones, and loading by name."""
 
+from xgap_analysis.models import oracle as oracle  # registers its name
 from xgap_analysis.models.adapters.encoder import as_model
 from xgap_analysis.models.adapters.openclip import from_open_clip
 from xgap_analysis.models.backbones import BACKBONES, Backbone, published
@@ -20,6 +21,7 @@ __all__ = [
     "embedded_models",
     "from_open_clip",
     "load_model",
+    "oracle",
     "published",
     "register_model",
 ]

@@ -20,7 +20,6 @@ from xgap_analysis.models.checkpoint import CHECKPOINTS, named_file, refuse_poin
 from xgap_analysis.models.configuration import checked_open_clip, checked_settings
 from xgap_analysis.models.device import chosen_device
 from xgap_analysis.models.hub import reachable, told
-from xgap_analysis.models.oracle import NAME, is_oracle, load_oracle
 from xgap_analysis.models.precision import check_precision
 from xgap_analysis.models.registered import MODELS, is_registered, registered_model
 from xgap_analysis.models.tower import Model
@@ -103,8 +102,6 @@ def load_model(
     if beside is not None:
         base_model = partial(load_model, device=where, precision=precision, activation=activation)
         return audio.load(beside, name, base_model, _of_two_towers(), precision)
-    if is_oracle(name):
-        return load_oracle(name, where)
     if is_registered(name):
         return registered_model(name, device=where, precision=precision)
     source = _find(name, activation)
@@ -263,9 +260,7 @@ def _architecture(name: str, activation: str | None) -> _Source:
         first, _, rest = name.partition("/")
         if not file and Path(name).suffix in CHECKPOINTS and first in known:
             raise XgapError(f"a checkpoint file is named after two slashes: {first}//{rest}")
-        raise unknown_name(
-            "model", name, {*embedded_models(), NAME, *MODELS, *pretrained, *known, *others, *OWN_FORMATS}
-        )
+        raise unknown_name("model", name, {*embedded_models(), *MODELS, *pretrained, *known, *others, *OWN_FORMATS})
     config = get_model_config(architecture)
     tokenizer_from_hub = any(key in config["text_cfg"] for key in ("hf_tokenizer_name", "hf_model_name"))
     quick = activation == "quickgelu"
