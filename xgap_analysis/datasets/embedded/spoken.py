@@ -153,8 +153,8 @@ def load_spoken() -> Dataset:
         XgapError: a missing or damaged file.
 
     Example:
-        >>> data = load_spoken().split("seen")
-        >>> {modality: len(items) for modality, items in data.items.items()}
+        >>> data = load_spoken()
+        >>> {modality: len(items) for modality, items in data.split("seen").items.items()}
         {'image': 2009, 'text': 1206, 'audio': 2412}
         >>> data.items_of("audio").select(["rms/1f43b"])[0].shape  # "bear": frames of 20 ms, mel bands
         (19, 40)
