@@ -3,7 +3,6 @@
     python data/scenes/measure.py                  # some minutes a model on two cores
     python data/scenes/measure.py --models tiny    # one model; the others' rows stay
     python data/scenes/measure.py --card           # the card's tables from results.csv, nothing is computed
-    python data/scenes/measure.py --page page.png  # a page of samples, and nothing else
 
 One row a number: value, with a 95 % bootstrap interval over scenes (over pairs and references, where there are such),
 and what chance gives.
@@ -11,7 +10,6 @@ and what chance gives.
 
 import argparse
 import re
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +18,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image, ImageDraw
 
 import xgap_analysis as xg
 from xgap_analysis.core.tokens import AnyFeatures
@@ -83,14 +80,10 @@ def retrieval_rows(model: xg.Model, data: xg.Dataset) -> Iterator[Row]:
         if name == "regions, maximum per sub-caption":
             found = xg.retrieval(query, gallery, data.shuffled(), ks=KS, scorer=scorer)
             yield from hits("caption to scene, shuffled control", name, found, len(gallery))
-    for style in ("artist",):
-        labels = data.labels[style]
-        one = [labels[i] for i in regions.ids]
-        nearest = xg.retrieval(regions.pooled(), regions.pooled(), data.relevance(style), ks=(1,))
-        chance = float(np.mean([(one.count(x) - 1) / (len(one) - 1) for x in one]))
-        yield row(
-            f"scene to a scene of its {style}, R@1", "mean of parts, both modalities", nearest["hit_at_1"], chance
-        )
+    pooled, artists = regions.pooled(), [data.labels["artist"][i] for i in regions.ids]
+    nearest = xg.retrieval(pooled, pooled, data.relevance("artist"), ks=(1,))
+    chance = float(np.mean([(artists.count(x) - 1) / (len(artists) - 1) for x in artists]))
+    yield row("scene to a scene of its artist, R@1", "mean of regions", nearest["hit_at_1"], chance)
 
 
 def region_rows(model: xg.Model, data: xg.Dataset) -> Iterator[Row]:
@@ -342,45 +335,13 @@ def write_card(results: pd.DataFrame) -> None:
     card.write_text(text, encoding="utf-8")
 
 
-# A page of samples
-
-
-def page(path: Path) -> None:
-    """Scenes, regions, pairs and composed queries of the split test, each with its caption."""
-    sheet = Image.new("RGB", (1490, 1330), "#666")
-    draw = ImageDraw.Draw(sheet)
-
-    def line(top: int, items: Sequence[tuple[Image.Image, str]], step: int = 146) -> None:
-        for k, (image, words) in enumerate(items):
-            sheet.paste(image, (6 + k * step, top))
-            for n, part in enumerate(textwrap.wrap(words, step // 6)[:5]):
-                draw.text((6 + k * step, top + image.height + 2 + 11 * n), part, fill="white")
-
-    data = xg.load_dataset("emoji-scenes").split("test")
-    line(6, [(data.images[i], data.texts[i]) for i in range(0, 100, 10)])
-    regions, captions = data.images.parts_of("regions"), data.texts.parts_of("captions")
-    line(200, [(regions.items[i], captions.items[i]) for i in range(0, 200, 10)], step=74)
-    for k, kind in enumerate(KINDS):
-        data = xg.load_dataset(f"emoji-scenes:{kind}").split("test")
-        step = len(data.texts) // (len(data.images) // 2)
-        pairs = [(2 * i + j, step * i + j) for i in range(5) for j in (0, 1)]
-        line(320 + 200 * k, [(data.images[i], data.texts[t]) for i, t in pairs])
-    data = xg.load_dataset("emoji-scenes:composed").split("test")
-    shown = [(data.images[i], data.texts[i // 5] if i % 5 == 0 else f"target {i % 5 - 1}") for i in range(10)]
-    line(1120, shown)
-    sheet.save(path)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument(
         "--card", action="store_true", help="write the card's tables from results.csv, and nothing else"
     )
-    parser.add_argument("--page", type=Path, help="write a page of samples here, and nothing else")
     args = parser.parse_args()
-    if args.page:
-        return page(args.page)
     path = HERE / "results.csv"
     if not args.card:
         made = pd.concat([measured(name) for name in args.models], ignore_index=True)
@@ -391,7 +352,6 @@ def main() -> None:
         made = made.sort_values("model", key=lambda s: s.map(order).fillna(len(order)), kind="stable")
         made.round(4).to_csv(path, index=False)
     write_card(pd.read_csv(path))
-    return None
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.paths import data_root
+from xgap_analysis.models.adaptation.adapted import with_saved_adapter
 from xgap_analysis.models.adapters import audio, longclip, slip
 from xgap_analysis.models.adapters import timm as images
 from xgap_analysis.models.adapters import transformers as huggingface
@@ -38,7 +39,8 @@ CONFIGURATION = ".json"  # of open_clip, in the place of an architecture's name
 class _Source:
     """How a model is made, from a device, the folder of downloads and whether the hub answers; and what goes with it.
 
-    `architecture` is open_clip's name of it, prefix included, where it is a model of open_clip's.
+    `architecture` is open_clip's name of it, prefix included, where it is a model of open_clip's; `folder` is the
+    open_clip directory, which may hold an adapter.
     """
 
     create: Callable[[torch.device, str | None, bool], Loaded]
@@ -46,6 +48,7 @@ class _Source:
     settings: dict[str, Any] = field(default_factory=dict)
     architecture: str | None = None
     quick_gelu: bool = False
+    folder: Path | None = None
 
 
 def load_model(
@@ -112,7 +115,7 @@ def load_model(
     loaded = from_open_clip(model.to(where), tokenize, preprocess, name=name, precision=precision, settings=settings)
     if activation and loaded.activation != activation:
         raise XgapError(f"model {name!r} is built with {loaded.activation}; {activation} would change its features")
-    return loaded
+    return loaded if source.folder is None else with_saved_adapter(loaded, source.folder)
 
 
 def embedded_models() -> list[str]:
@@ -176,7 +179,8 @@ def _directory(path: Path) -> _Source:
     text = shape["text_cfg"]
     elsewhere = text.get("hf_tokenizer_name") and not holds_tokenizer(path)
     needs_hub = bool(elsewhere or text.get("hf_model_name"))
-    return _of_open_clip(f"{LOCAL}{path}", needs_hub=needs_hub, settings=settings, weights=str(weights))
+    source = _of_open_clip(f"{LOCAL}{path}", needs_hub=needs_hub, settings=settings, weights=str(weights))
+    return replace(source, folder=path)
 
 
 def _configuration(file: Path, what: str) -> dict[str, Any]:
