@@ -13,4 +13,7 @@ from xgap_analysis.scoring.scorer import Scorer as Scorer
 from xgap_analysis.scoring.scorer import complete_scorers as complete_scorers
 from xgap_analysis.scoring.scorer import register_scorer as register_scorer
 from xgap_analysis.scoring.scorer import scorer as scorer
+from xgap_analysis.scoring.token_maps import TOKEN_MAPS as TOKEN_MAPS
+from xgap_analysis.scoring.token_maps import register_token_map as register_token_map
+from xgap_analysis.scoring.token_maps import token_map as token_map
 from xgap_analysis.scoring.tokens import TokenBlock as TokenBlock
