@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.models.checkpoint import read_checkpoint, refuse_pointer, state_dict
 from xgap_analysis.models.configuration import checked_audio
-from xgap_analysis.models.fingerprint import weights_digest
 from xgap_analysis.models.precision import autocast
 from xgap_analysis.models.tower import Model
 
@@ -236,4 +235,4 @@ def write(folder: Path, encoder: SheetEncoder, sizes: Sizes, base: Model, about:
     (folder / CONFIG).write_text(json.dumps(own, indent=2) + "\n", "utf-8")
 
 
-__all__ = ["CONFIG", "WEIGHTS", "AudioTower", "SheetEncoder", "Sizes", "holds_audio", "load", "weights_digest", "write"]
+__all__ = ["CONFIG", "WEIGHTS", "AudioTower", "SheetEncoder", "Sizes", "holds_audio", "load", "write"]
