@@ -60,6 +60,11 @@ def code(hexcode: str) -> str:
     return "-".join(part for part in hexcode.lower().split("-") if part != "fe0f")
 
 
+def unescaped(words: str) -> str:
+    r"""Words with escaped characters written out: one Swedish name has `\x{23}` for #."""
+    return re.sub(r"\\x\{([0-9a-fA-F]+)\}", lambda found: chr(int(found[1], 16)), words)
+
+
 def slug(name: str) -> str:
     """A name the way icon sets spell it: lower case, ASCII, hyphens."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
@@ -114,7 +119,9 @@ def concepts(words: dict[str, bytes], cldr: dict[str, bytes], derived: dict[str,
     meta = read("meta/groups.json")
     unicode_names = {code(k): v for k, v in read("meta/unicode-names.json").items()}
     dialects = [{code(k): v for k, v in read(f"en/shortcodes/{d}.json").items()} for d in DIALECTS]
-    labels = {lang: {code(e["hexcode"]): e["label"] for e in read(f"{lang}/data.json")} for lang in LANGUAGES}
+    labels = {
+        lang: {code(e["hexcode"]): unescaped(e["label"]) for e in read(f"{lang}/data.json")} for lang in LANGUAGES
+    }
     notes: dict[str, Any] = {}
     for files in (derived, cldr):
         for path in ("annotations/en/annotations.json", "annotationsDerived/en/annotations.json"):

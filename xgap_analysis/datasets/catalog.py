@@ -11,7 +11,10 @@ from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.registry import Registry, check_options
 from xgap_analysis.core.relevance import Relevance as Relevance
 from xgap_analysis.datasets.dataset import Dataset as Dataset
+from xgap_analysis.datasets.embedded.clips import load_clips
 from xgap_analysis.datasets.embedded.emoji import load_emoji
+from xgap_analysis.datasets.embedded.parallel import VARIANT, load_parallel
+from xgap_analysis.datasets.embedded.scenes import load_scenes
 from xgap_analysis.datasets.items import Images as Images
 from xgap_analysis.datasets.items import Texts as Texts
 from xgap_analysis.datasets.local.objects import as_dataset as as_dataset
@@ -92,9 +95,22 @@ def register_dataset(
     return add
 
 
-register_dataset(
+@register_dataset(
     "emoji", about="embedded: one emoji concept drawn by several artists, with names and keywords (emoji:de, ...)"
-)(load_emoji)
+)
+def _emoji(language: str = "en") -> Dataset:
+    return load_parallel() if language == VARIANT else load_emoji(language)
+
+
+register_dataset(
+    "emoji-scenes",
+    about="embedded: scenes of one to four emoji with boxes and captions (emoji-scenes:twins, ...)",
+)(load_scenes)
+register_dataset(
+    "emoji-clips",
+    about="embedded: clips of one to three events, drawn from emoji, with a caption per event and their times",
+    modalities=("text", "video", "chain"),
+)(load_clips)
 
 
 def load_dataset(name: str, root: Path | str | None = None, **options: Any) -> Dataset:

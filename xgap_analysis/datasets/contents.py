@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from xgap_analysis.core.tags import tags_of
 from xgap_analysis.datasets.images import as_rgb
 
 _KEPT: OrderedDict[tuple[object, ...], str] = OrderedDict()  # digests of the files that this process has read
@@ -50,9 +51,9 @@ def of_bytes(content: bytes, way: str = "") -> str:
 
 
 def of_image(image: Image.Image) -> str:
-    """The digest of a decoded image: size and pixels, as `as_rgb` gives them."""
+    """The digest of a decoded image: size and pixels, as `as_rgb` gives them, and its tags, if it carries any."""
     made = as_rgb(image)
-    return of_values("pixels", made.mode, *made.size, hashlib.sha256(made.tobytes()).hexdigest())
+    return of_values("pixels", made.mode, *made.size, hashlib.sha256(made.tobytes()).hexdigest(), *tags_of(image))
 
 
 def of_values(*values: object) -> str:

@@ -20,6 +20,7 @@ from xgap_analysis.models.checkpoint import CHECKPOINTS, named_file, refuse_poin
 from xgap_analysis.models.configuration import checked_open_clip, checked_settings
 from xgap_analysis.models.device import chosen_device
 from xgap_analysis.models.hub import reachable, told
+from xgap_analysis.models.oracle import NAME, is_oracle, load_oracle
 from xgap_analysis.models.precision import check_precision
 from xgap_analysis.models.registered import MODELS, is_registered, registered_model
 from xgap_analysis.models.tower import Model
@@ -99,6 +100,8 @@ def load_model(
     check_precision(precision, where)
     if is_registered(name):
         return registered_model(name, device=where, precision=precision)
+    if is_oracle(name):
+        return load_oracle(name, where)
     source = _find(name, activation)
     online = source.needs_hub and reachable()
     with told(name, unreachable=_local(source, online)):
@@ -241,7 +244,9 @@ def _architecture(name: str, activation: str | None) -> _Source:
         first, _, rest = name.partition("/")
         if not file and Path(name).suffix in CHECKPOINTS and first in known:
             raise XgapError(f"a checkpoint file is named after two slashes: {first}//{rest}")
-        raise unknown_name("model", name, {*embedded_models(), *MODELS, *pretrained, *known, *others, *OWN_FORMATS})
+        raise unknown_name(
+            "model", name, {*embedded_models(), NAME, *MODELS, *pretrained, *known, *others, *OWN_FORMATS}
+        )
     config = get_model_config(architecture)
     tokenizer_from_hub = any(key in config["text_cfg"] for key in ("hf_tokenizer_name", "hf_model_name"))
     quick = activation == "quickgelu"

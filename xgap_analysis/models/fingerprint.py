@@ -98,8 +98,9 @@ def fingerprint(model: "Model") -> str:
     threads and batches differ in the sixth digit. Where such a difference falls on the edge of a tenth, in one of some
     hundred cases, features are computed anew; they are never another model's.
 
-    A tower of a further modality is probed by its own `probes`. One that has neither these nor weights is like no
-    other: its fingerprint is drawn anew, so that nothing of another process is taken for its own.
+    A tower that has `probes` is probed by these, as one of a further modality must be. Such a one with neither these
+    nor weights is like no other: its fingerprint is drawn anew, so that nothing of another process is taken for its
+    own.
     """
     further = sorted(model.towers.keys() - {"image", "text"})
     with full_precision(), torch.inference_mode():
@@ -134,7 +135,7 @@ def _of_images(model: "Model") -> list[list[int]]:
         return []
     black = Image.fromarray(np.zeros((48, 80, 3), np.uint8))
     if not hasattr(model.image, "preprocess"):
-        return _of_items(model, "image", (probe_image(),))
+        return _of_items(model, "image", _own_probes(model.image) or (probe_image(),))
     with suited(model.image, 1, model.device):
         return _told(model.image.encode(_noise(1, *model.preprocess(black).shape).to(model.device)))
 
@@ -143,8 +144,10 @@ def _of_texts(model: "Model") -> list[list[int]]:
     if "text" not in model.towers:
         return []
     if not hasattr(model.text, "tokenize"):
-        return _of_items(model, "text", PROBES[:-1])  # a tower of one's own need not take what is too long
-    ids = getattr(model.tokenize, "silent", model.tokenize)(list(PROBES))  # one is too long on purpose
+        # a tower of one's own need not take what is too long
+        return _of_items(model, "text", _own_probes(model.text) or PROBES[:-1])
+    probes = _own_probes(model.text) or PROBES  # of these, one is too long on purpose
+    ids = getattr(model.tokenize, "silent", model.tokenize)(list(probes))
     with suited(model.text, 1, model.device):
         return [row for one in ids.split(1) for row in _told(model.text.encode(one.to(model.device)))]
 

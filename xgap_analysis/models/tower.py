@@ -18,9 +18,9 @@ class Tower(Protocol):
 
     It may also have `preprocess(item)`, one item's part of a batch as a tensor, so that `prepare` stacks them: it is
     called in several threads while the device computes. And `probes`, a few items by which a tower without known
-    weights is told from others (images and texts need none). And `hidden(batch) -> (tokens [n, length, d], mask
-    [n, length])`, the parts of each item (patches, words) in the space of its features, not normalised; the mask says
-    which positions are parts.
+    weights is distinguished from others (towers of any image and any text need none). And `hidden(batch) -> (tokens
+    [n, length, d], mask [n, length])`, the parts of each item (patches, words) in the space of its features, not
+    normalised; the mask says which positions are parts.
     """
 
     @property

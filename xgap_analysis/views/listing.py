@@ -34,7 +34,7 @@ def as_items(items: Listed) -> Any:
         return items
     listed: list[object] = [items] if isinstance(items, str | Image.Image | Path) else list(items)  # type: ignore[arg-type]
     if all(isinstance(x, str) for x in listed):
-        captions = [str(x) for x in listed]
+        captions = [x for x in listed if isinstance(x, str)]  # as they are: a text may carry tags
         _check_captions(captions)
         return Texts([str(i) for i in range(len(captions))], captions)
     paths = [x for x in listed if isinstance(x, Path)]

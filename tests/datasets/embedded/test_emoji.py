@@ -1,12 +1,15 @@
 """The embedded data set: whole files, honest splits, and captions that do not give the answer away by spelling."""
 
+import ast
 import hashlib
 import itertools
 import json
 import re
 import shutil
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -257,6 +260,34 @@ def test_an_unknown_language_or_name_offers_what_is_near() -> None:
         load_dataset("emoji:dee")
     with pytest.raises(XgapError, match=r"unknown data set 'emojy'; nearest names: emoji"):
         load_dataset("emojy")
+
+
+def words_of(facts: dict[str, Any]) -> Iterator[str]:
+    """Every word of a concept that is shown to anybody, in any language."""
+    yield facts["name"]
+    for kind in ("other_names", "other_names_apart", "keywords", "keywords_apart"):
+        yield from facts[kind]
+    yield from facts["names"].values()
+
+
+ESCAPED = re.compile(r"\\|[{}]|&#?\w+;|%[0-9A-Fa-f]{2}|\ufffd|</?\w+>|[\x00-\x1f\x7f]")
+
+
+def test_nothing_escaped_is_left_in_the_words_of_any_language() -> None:
+    left = [(c, words) for c, facts in CONCEPTS.items() for words in words_of(facts) if ESCAPED.search(words)]
+    assert left == []
+    assert CONCEPTS["0023-20e3"]["names"]["sv"] == "keycap: #"
+    for escaped in (r"keycap: \x{23}", r"\u0023", "R&amp;D", "&#35;", "%23", "<b>bold</b>", "a\tb"):
+        assert ESCAPED.search(escaped), escaped
+
+
+def test_the_build_writes_escaped_characters_out() -> None:
+    tree = ast.parse((ROOT / "build.py").read_text())
+    function = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "unescaped")
+    made: dict[str, Any] = {"re": re}
+    exec(compile(ast.Module([function], []), "build.py", "exec"), made)
+    assert made["unescaped"](r"keycap: \x{23}") == "keycap: #"
+    assert made["unescaped"](r"\x{1F600} and <3, 50%") == "\U0001f600 and <3, 50%"
 
 
 # A smaller task

@@ -3,7 +3,6 @@
 What it holds, where it comes from and how it is split is told in its data card, `data/emoji/README.md`.
 """
 
-import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -13,11 +12,13 @@ from typing import Any
 
 from PIL import Image
 
-from xgap_analysis.core.errors import XgapError, unknown_name
+from xgap_analysis.core.errors import unknown_name
 from xgap_analysis.core.paths import data_root
+from xgap_analysis.core.tags import TaggedText, tagged
 from xgap_analysis.datasets.assemble import assemble
 from xgap_analysis.datasets.contents import of_values
 from xgap_analysis.datasets.dataset import Dataset
+from xgap_analysis.datasets.embedded.files import checked, recorded
 from xgap_analysis.datasets.items import Images
 
 PICTURE = 64  # pixels, both sides
@@ -44,11 +45,11 @@ def load_emoji(language: str = "en") -> Dataset:
         XgapError: a language without names, or damaged files.
     """
     root = data_root() / "emoji"
-    concepts = json.loads(_checked(root, "concepts.json"))
-    drawn = json.loads(_checked(root, "pictures.json"))
+    concepts = json.loads(checked(root, "concepts.json"))
+    drawn = json.loads(checked(root, "pictures.json"))
     languages = sorted({lang for facts in concepts.values() for lang in facts["names"]})
     if language != "en" and language not in languages:
-        raise unknown_name("language of emoji", language, ["en", *languages])
+        raise unknown_name("language of emoji", language, ["en", *languages, "parallel"])
     name = "emoji" if language == "en" else f"emoji:{language}"
     splits: dict[str, Callable[[], Dataset]] = {}  # each part knows its siblings: corrections are fitted on train
     splits |= {split: partial(_part, root, name, language, concepts, drawn, split, splits) for split in SPLITS}
@@ -99,12 +100,12 @@ def _part(
     labels["artist"] = {item: item.split("/")[0] for item in image_ids}
     spoken = {c: facts["name"] if language == "en" else facts["names"].get(language) for c, facts in chosen.items()}
     place = {artist: {concept: k for k, concept in enumerate(order)} for artist, order in drawn.items()}
-    sheets = {artist: _recorded(root)[f"sprites/{artist}.webp"] for artist in drawn}
+    sheets = {artist: recorded(root)[f"sprites/{artist}.webp"] for artist in drawn}
     return assemble(
         name,
         split,
         Images(image_ids, partial(_picture, root, drawn), partial(_content, sheets, place)),
-        texts=captions,
+        texts={item: TaggedText(text, [("concept", item.split("/")[0])]) for item, text in captions.items()},
         labels=labels,
         classes={
             "concept": {c: words for c, words in spoken.items() if words},
@@ -121,7 +122,7 @@ def _picture(root: Path, drawn: Mapping[str, Sequence[str]], item: str) -> Image
     columns = sheet.width // PICTURE
     top, left = divmod(places[concept], columns)
     box = (left * PICTURE, top * PICTURE, (left + 1) * PICTURE, (top + 1) * PICTURE)
-    return sheet.crop(box)
+    return tagged(sheet.crop(box), [("concept", concept), ("artist", artist)])
 
 
 def _content(sheets: Mapping[str, str], place: Mapping[str, Mapping[str, int]], item: str) -> str:
@@ -132,23 +133,8 @@ def _content(sheets: Mapping[str, str], place: Mapping[str, Mapping[str, int]], 
 @lru_cache(maxsize=16)
 def _sheet(root: Path, artist: str, order: tuple[str, ...]) -> tuple[Image.Image, dict[str, int]]:
     """An artist's sheet on white, decoded once, and the place of each concept on it."""
-    with Image.open(io.BytesIO(_checked(root, f"sprites/{artist}.webp"))) as sheet:
+    with Image.open(io.BytesIO(checked(root, f"sprites/{artist}.webp"))) as sheet:
         rgba = sheet.convert("RGBA")
     ground = Image.new("RGBA", rgba.size, "white")
     ground.alpha_composite(rgba)
     return ground.convert("RGB"), {concept: place for place, concept in enumerate(order)}
-
-
-def _checked(root: Path, name: str) -> bytes:
-    """A file of the data set, held to its recorded SHA-256."""
-    recorded = _recorded(root)
-    content = (root / name).read_bytes() if (root / name).is_file() else b""
-    if hashlib.sha256(content).hexdigest() != recorded[name]:
-        raise XgapError(f"{root / name} is not the file that SHA256SUMS records; restore it from the repository")
-    return content
-
-
-def _recorded(root: Path) -> dict[str, str]:
-    """File to SHA-256, of the files of the data set."""
-    sums = (line.split("  ") for line in (root / "SHA256SUMS").read_text().splitlines())
-    return {file: digest for digest, file in sums}
