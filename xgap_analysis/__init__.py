@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from xgap_analysis.models import load_model as load_model
     from xgap_analysis.models import register_model as register_model
     from xgap_analysis.scoring import Scorer as Scorer
+    from xgap_analysis.scoring import fit_scorer as fit_scorer
     from xgap_analysis.scoring import register_scorer as register_scorer
     from xgap_analysis.scoring import score as score
     from xgap_analysis.scoring import scorer as scorer
@@ -118,6 +119,7 @@ _HOME = {
     "embedded_table": "experiments.tables",
     "encode": "views",
     "encode_pseudo_tokens": "views.inversion.invert",
+    "fit_scorer": "scoring",
     "fuse": "views",
     "gap_report": "metrics",
     "hubness": "metrics",

@@ -5,6 +5,9 @@ from xgap_analysis.scoring.combined import weighted_sum as weighted_sum
 from xgap_analysis.scoring.cosine import COSINE as COSINE
 from xgap_analysis.scoring.cosine import cosine as cosine
 from xgap_analysis.scoring.late_interaction import late_interaction as late_interaction
+from xgap_analysis.scoring.learned import LEARNED as LEARNED
+from xgap_analysis.scoring.learned import fit_scorer as fit_scorer
+from xgap_analysis.scoring.learned import register_learned as register_learned
 from xgap_analysis.scoring.pooled import pooled as pooled
 from xgap_analysis.scoring.score import score as score
 from xgap_analysis.scoring.scorer import SCORERS as SCORERS
@@ -14,3 +17,4 @@ from xgap_analysis.scoring.scorer import complete_scorers as complete_scorers
 from xgap_analysis.scoring.scorer import register_scorer as register_scorer
 from xgap_analysis.scoring.scorer import scorer as scorer
 from xgap_analysis.scoring.tokens import TokenBlock as TokenBlock
+from xgap_analysis.scoring.systems.x_pool import x_pool as x_pool

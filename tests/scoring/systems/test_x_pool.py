@@ -1,0 +1,118 @@
+"""X-Pool equals its formula in numpy at any weights, gives the card's known answers, and learns."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xgap_analysis.core.features import Features
+from xgap_analysis.core.tokens import TokenFeatures
+from xgap_analysis.scoring.learned.fit import fit_scorer
+from xgap_analysis.scoring.score import score
+from xgap_analysis.scoring.scorer import Scorer
+
+Matrix = np.ndarray
+RAGGED = st.lists(st.integers(1, 5), min_size=2, max_size=5)
+
+
+def some(lengths: list[int], seed: int, space: str, d: int = 8) -> TokenFeatures:
+    generator = torch.Generator().manual_seed(seed)
+    sets = [torch.randn(n, d, generator=generator) for n in lengths]
+    return TokenFeatures.from_sets(sets, map(str, range(len(sets))), space, space)
+
+
+def at_random_weights(query: TokenFeatures, gallery: TokenFeatures, **options: Any) -> Scorer:
+    fitted = fit_scorer("x_pool", query, gallery, epochs=0, **options)
+    generator = torch.Generator().manual_seed(9)
+    for weight in fitted.function.module.parameters():  # type: ignore[attr-defined]
+        weight.data = weight.data + 0.3 * torch.randn(weight.shape, generator=generator)
+    return fitted
+
+
+def by_formula(fitted: Scorer, t: Matrix, v: Matrix, heads: int) -> float:
+    weights = {
+        k: x.double().numpy()
+        for k, x in fitted.function.module.state_dict().items()  # type: ignore[attr-defined]
+    }
+
+    def norm(x: Matrix, which: int) -> Matrix:
+        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+        return x * weights[f"norms.{which}.weight"] + weights[f"norms.{which}.bias"]
+
+    def linear(x: Matrix, name: str) -> Matrix:
+        return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+    d = len(t)
+    tokens, text = norm(v * d**0.5, 0), norm(t * d**0.5, 0)
+    q, k, u = linear(text, "query"), linear(tokens, "key"), linear(tokens, "value")
+    read = []
+    for part in np.split(np.arange(d), heads):
+        logits = k[:, part] @ q[part] / np.sqrt(d / heads)
+        share = np.exp(logits - logits.max())
+        read.append(share / share.sum() @ u[:, part])
+    a = norm(linear(np.concatenate(read), "out"), 1)
+    o = norm(a + linear(a, "mix"), 2)
+    return float(t @ o / np.linalg.norm(t) / np.linalg.norm(o))
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+@settings(max_examples=6, deadline=None)
+@given(q=RAGGED, g=RAGGED, seed=st.integers(0, 99))
+def test_it_equals_its_formula(heads: int, q: list[int], g: list[int], seed: int) -> None:
+    query, gallery = some(q, seed, "text"), some(g, seed + 1, "image")
+    fitted = at_random_weights(query, gallery, heads=heads)
+    sets = [[side.tokens_of(i).double().numpy() for i in side.ids] for side in (query, gallery)]
+    expected = [[np.mean([by_formula(fitted, t, v, heads) for t in texts]) for v in sets[1]] for texts in sets[0]]
+    np.testing.assert_allclose(score(query, gallery, fitted), expected, atol=3e-6)
+
+
+def test_at_initial_weights_one_frame_is_a_centred_cosine() -> None:
+    texts, frames = some([1, 1, 1], 0, "text"), some([1, 1, 1, 1], 1, "image")
+    found = score(texts, frames, fit_scorer("x_pool(epochs=0)", texts, frames))
+    centred = frames.vectors - frames.vectors.mean(1, keepdim=True)
+    expected = texts.vectors @ torch.nn.functional.normalize(centred, dim=1).T
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert not torch.allclose(found, score(texts, frames), atol=1e-2), "it is not the cosine"
+
+
+def test_identical_frames_are_one_frame_and_padding_and_order_change_nothing() -> None:
+    texts, one = some([1, 1], 0, "text"), some([1, 1, 1], 1, "image")
+    sets = [one.tokens_of(i).repeat(n, 1) for i, n in zip(one.ids, (4, 1, 7), strict=True)]
+    repeated = TokenFeatures.from_sets(sets, one.ids, "image", "image")
+    fitted = at_random_weights(texts, one)
+    assert torch.allclose(score(texts, repeated, fitted), score(texts, one, fitted), atol=1e-5)
+    ragged = some([2, 5, 3], 2, "image")
+    found = score(texts, ragged, fitted)
+    turned = [ragged.tokens_of(i).flip(0) for i in ragged.ids]
+    turned_round = TokenFeatures.from_sets(turned, ragged.ids, "image", "image")
+    assert torch.allclose(score(texts, turned_round, fitted), found, atol=1e-5)
+    assert torch.allclose(score(texts, ragged.select(["2", "0"]), fitted), found[:, [2, 0]], atol=1e-5)
+    assert torch.allclose(score(texts, ragged, fitted, block=1), found, atol=1e-5)
+
+
+def test_it_learns_to_read_the_frame_that_a_text_is_about() -> None:
+    """Clips of one telling frame among eight of a few common scenes: the mean is drowned, and attention need not be."""
+    generator = torch.Generator().manual_seed(0)
+    d, n = 32, 120
+    scenes = torch.nn.functional.normalize(torch.randn(6, d, generator=generator), dim=1)
+    topics = torch.randn(n, d, generator=generator)
+    topics[:, : d // 2] = 0  # what texts speak of lies in one half of the dimensions
+    sets = [torch.cat([topics[i : i + 1], 6 * scenes[torch.randint(6, (8,), generator=generator)]]) for i in range(n)]
+    clips = TokenFeatures.from_sets(sets, map(str, range(n)), "image", "video")
+    texts = Features(topics + 0.3 * torch.randn(n, d, generator=generator), map(str, range(n)), "text", "text")
+    train, test = clips.ids[:80], clips.ids[80:]
+    fitted = fit_scorer(
+        "x_pool(epochs=30, learning_rate=2e-3)", texts.select(train), clips.select(train), split="train"
+    )
+    losses = fitted.function.losses  # type: ignore[attr-defined]
+    assert losses[-1] < 0.7 * losses[0]
+
+    def hits(by: str | Scorer) -> float:
+        scores = score(texts.select(test), clips.select(test), by)
+        return float((scores.argmax(1) == torch.arange(len(test))).float().mean())
+
+    assert hits(fitted) > hits("pooled(weights=uniform)") + 0.05
+    assert not fitted.fitted_on[0].saw(clips.select(test))
