@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from xgap_analysis.core.features_io import load_features as load_features
     from xgap_analysis.core.features_io import save_features as save_features
     from xgap_analysis.core.relevance import Relevance as Relevance
+    from xgap_analysis.core.stacked import stacked as stacked
     from xgap_analysis.core.tokens import TokenFeatures as TokenFeatures
     from xgap_analysis.core.tokens_io import load_tokens as load_tokens
     from xgap_analysis.core.tokens_io import save_tokens as save_tokens
@@ -147,6 +148,7 @@ _HOME = {
     "score": "scoring",
     "scorer": "scoring",
     "similarity_histograms": "metrics",
+    "stacked": "core.stacked",
     "study_of_features": "experiments.vectors",
     "summary": "experiments.tables",
     "tokens": "views",
