@@ -10,7 +10,7 @@ from xgap_analysis.core.calls import Call, parse, spelled
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.registry import Registry, check_options
 from xgap_analysis.core.tokens import ScoredLike
-from xgap_analysis.scoring.learned.fitted import Fitted, FittedOn, TokenMap
+from xgap_analysis.scoring.learned.fitted import Fitted, FittedOn
 from xgap_analysis.scoring.learned.pairs import Paired, paired
 from xgap_analysis.scoring.scorer import Scorer
 
@@ -23,8 +23,6 @@ class Learned:
 
     module: nn.Module
     scoring: Scorer
-    of_query: TokenMap | None = None
-    of_gallery: TokenMap | None = None
     losses: tuple[float, ...] = ()
 
 
@@ -94,4 +92,4 @@ def fit_scorer(
     made = maker(of, **given)
     name = spelled(call.name, (), given)
     about = FittedOn.of(of, split, query_spaces)
-    return Scorer(name, Fitted(name, made.module, made.scoring, about, made.of_query, made.of_gallery, made.losses))
+    return Scorer(name, Fitted(name, made.module, made.scoring, about, made.losses))

@@ -85,14 +85,13 @@ class FittedOn:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """The function of a fitted scorer: maps of tokens, where there are any, and a scorer of what they give.
+    """The function of a fitted scorer.
 
     Args:
         name: as in tables.
         module: holds all weights.
-        scoring: scores the mapped tokens.
+        scoring: scores with them.
         fitted_on: the features of the fit.
-        of_query, of_gallery: what the tokens of an item become before; None keeps them.
         losses: the mean loss of each epoch.
     """
 
@@ -100,12 +99,7 @@ class Fitted:
     module: nn.Module
     scoring: Scorer
     fitted_on: FittedOn
-    of_query: TokenMap | None = None
-    of_gallery: TokenMap | None = None
     losses: tuple[float, ...] = ()
-    _kept: "WeakKeyDictionary[TokenFeatures, TokenFeatures]" = field(
-        default_factory=WeakKeyDictionary, init=False, repr=False
-    )
     takes: ClassVar[Takes] = "features"
 
     @torch.no_grad()
@@ -116,9 +110,31 @@ class Fitted:
             XgapError: features unlike those of the fit.
         """
         self.fitted_on.check(self.name, query, gallery)
+        self.module.to(query.vectors.device)
+        return score_rows(query, gallery, self.scoring)
+
+
+@dataclass(frozen=True, eq=False)
+class Mapped:
+    """The function of a scorer that maps the tokens of each item first; those of a gallery once, for all queries.
+
+    Args:
+        scoring: scores what the maps give.
+        of_query, of_gallery: what the tokens of an item become; None keeps them.
+    """
+
+    scoring: Scorer
+    of_query: TokenMap | None = None
+    of_gallery: TokenMap | None = None
+    _kept: "WeakKeyDictionary[TokenFeatures, TokenFeatures]" = field(
+        default_factory=WeakKeyDictionary, init=False, repr=False
+    )
+    takes: ClassVar[Takes] = "features"
+
+    def __call__(self, query: TokenFeatures, gallery: TokenFeatures) -> Float[Tensor, "b m"]:
+        """Scores of a block of queries with the whole gallery."""
         device = query.vectors.device
-        self.module.to(device)
-        if self.of_gallery is not None and gallery not in self._kept:  # once, for all blocks of queries
+        if self.of_gallery is not None and gallery not in self._kept:
             self._kept[gallery] = mapped(gallery, self.of_gallery, device)
         after = gallery if self.of_gallery is None else self._kept[gallery]
         before = query if self.of_query is None else mapped(query, self.of_query, device)

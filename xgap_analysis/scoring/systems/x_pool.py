@@ -95,4 +95,4 @@ def x_pool(
             learning_rate=learning_rate,
             weight_decay=weight_decay,
         )
-    return Learned(module, Scorer("x_pool", module), losses=losses)
+    return Learned(module, Scorer("x_pool", module), losses)
