@@ -16,9 +16,12 @@ from xgap_analysis.scoring.scorer import Scorer as Scorer
 from xgap_analysis.scoring.scorer import complete_scorers as complete_scorers
 from xgap_analysis.scoring.scorer import register_scorer as register_scorer
 from xgap_analysis.scoring.scorer import scorer as scorer
-from xgap_analysis.scoring.tokens import TokenBlock as TokenBlock
 from xgap_analysis.scoring.systems.comclip import comclip as comclip
 from xgap_analysis.scoring.systems.dreamlip import dreamlip as dreamlip
+from xgap_analysis.scoring.systems.fdp import fdp as fdp
 from xgap_analysis.scoring.systems.glscl import glscl as glscl
+from xgap_analysis.scoring.systems.grain import grain as grain
 from xgap_analysis.scoring.systems.howtocaption import howtocaption as howtocaption
+from xgap_analysis.scoring.systems.sprc import sprc as sprc
 from xgap_analysis.scoring.systems.x_pool import x_pool as x_pool
+from xgap_analysis.scoring.tokens import TokenBlock as TokenBlock

@@ -47,6 +47,18 @@ def test_batches_hold_each_item_once_with_one_of_its_own_queries() -> None:
     assert drawn == set(owner)
 
 
+def test_a_query_of_several_items_stands_once_in_a_batch() -> None:
+    of = paired(texts(), clips(), {"0": ["0", "1", "2"], "1": "3", "2": ("4",)})
+    assert of.queries_of == ((0,), (0,), (0,), (1,), (2,))
+    generator = torch.Generator().manual_seed(0)
+    seen = set()
+    for _ in range(20):
+        ((query, gallery),) = of.batches(5, generator)
+        assert sorted(query.ids) == ["0", "1", "2"]
+        seen.add(gallery.ids[query.ids.index("0")])
+    assert seen == {"0", "1", "2"}
+
+
 def test_the_contrastive_loss_is_the_mean_of_both_cross_entropies() -> None:
     scores = torch.randn(4, 4, dtype=torch.float64)
     rows = -torch.log_softmax(3 * scores, 1).diagonal().mean()

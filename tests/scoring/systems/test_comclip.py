@@ -13,14 +13,7 @@ from xgap_analysis.core.stacked import stacked
 from xgap_analysis.core.tokens import TokenFeatures
 from xgap_analysis.scoring.score import score
 
-Matrix = np.ndarray
-RAGGED = st.lists(st.integers(1, 5), min_size=1, max_size=5)
-
-
-def some(lengths: list[int], seed: int, d: int = 6) -> TokenFeatures:
-    generator = torch.Generator().manual_seed(seed)
-    sets = [torch.randn(n, d, generator=generator) for n in lengths]
-    return TokenFeatures.from_sets(sets, map(str, range(len(sets))), "image", "image")
+from .conftest import RAGGED, Matrix, sets_of, some, turned_round
 
 
 def by_formula(t: Matrix, v: Matrix) -> float:
@@ -38,13 +31,13 @@ def by_formula(t: Matrix, v: Matrix) -> float:
 @given(q=RAGGED, g=RAGGED, seed=st.integers(0, 999))
 def test_it_equals_its_formula(q: list[int], g: list[int], seed: int) -> None:
     query, gallery = some(q, seed), some(g, seed + 1)
-    sets = [[side.tokens_of(i).double().numpy() for i in side.ids] for side in (query, gallery)]
+    sets = [sets_of(side) for side in (query, gallery)]
     expected = [[by_formula(t, v) for v in sets[1]] for t in sets[0]]
     np.testing.assert_allclose(score(query, gallery, "comclip"), expected, atol=3e-6)
 
 
 def test_without_words_or_sub_images_it_is_the_cosine_of_the_wholes() -> None:
-    texts, images = (Features(torch.randn(n, 6), map(str, range(n)), "i", "i") for n in (3, 4))
+    texts, images = (Features(torch.randn(n, 8), map(str, range(n)), "i", "i") for n in (3, 4))
     words, parts = some([2, 3, 1], 0), some([3, 1, 2, 2], 1)
     plain = score(texts, images)
     assert torch.allclose(score(texts, images, "comclip"), plain, atol=1e-6)
@@ -66,19 +59,14 @@ def test_weights_of_one_and_zero_add_one_sub_image() -> None:
 def test_the_order_of_words_and_parts_and_the_other_items_change_nothing() -> None:
     query, gallery = some([3, 1, 4], 0), some([4, 2, 3], 1)
     found = score(query, gallery, "comclip")
-
-    def turned(of: TokenFeatures) -> TokenFeatures:
-        sets = [torch.cat([of.tokens_of(i)[:1], of.tokens_of(i)[1:].flip(0)]) for i in of.ids]
-        return TokenFeatures.from_sets(sets, of.ids, "image", "image")
-
-    assert torch.allclose(score(turned(query), turned(gallery), "comclip"), found, atol=1e-6)
+    assert torch.allclose(score(turned_round(query, 1), turned_round(gallery, 1), "comclip"), found, atol=1e-6)
     assert torch.allclose(score(query, gallery.select(["2", "0"]), "comclip"), found[:, [2, 0]], atol=1e-6)
     assert torch.allclose(score(query, gallery, "comclip", block=1), found, atol=1e-6)
 
 
 def test_an_image_that_its_part_cancels_out_is_named() -> None:
-    v = torch.randn(1, 6)
-    image = TokenFeatures.from_sets([torch.randn(2, 6), torch.cat([v, -v])], "ab", "image", "image")
+    v = torch.randn(1, 8)
+    image = TokenFeatures.from_sets([torch.randn(2, 8), torch.cat([v, -v])], "ab", "image", "image")
     with pytest.raises(XgapError, match="item 'b' and its sub-images cancel out"):
         score(some([2, 2], 0), image, "comclip")
 

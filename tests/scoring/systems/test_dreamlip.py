@@ -8,17 +8,11 @@ from hypothesis import strategies as st
 
 import xgap_analysis as xg
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.core.tokens import TokenFeatures
 from xgap_analysis.scoring.score import score
 
-Matrix = np.ndarray
+from .conftest import Matrix, sets_of, some
+
 RAGGED = st.lists(st.integers(2, 5), min_size=1, max_size=5)
-
-
-def some(lengths: list[int], seed: int, d: int = 6) -> TokenFeatures:
-    generator = torch.Generator().manual_seed(seed)
-    sets = [torch.randn(n, d, generator=generator) for n in lengths]
-    return TokenFeatures.from_sets(sets, map(str, range(len(sets))), "image", "image")
 
 
 def by_formula(t: Matrix, v: Matrix, delta: float) -> float:
@@ -37,7 +31,7 @@ def by_formula(t: Matrix, v: Matrix, delta: float) -> float:
 @given(q=RAGGED, g=RAGGED, seed=st.integers(0, 999))
 def test_it_equals_its_formula(delta: float, q: list[int], g: list[int], seed: int) -> None:
     query, gallery = some(q, seed), some(g, seed + 1)
-    sets = [[side.tokens_of(i).double().numpy() for i in side.ids] for side in (query, gallery)]
+    sets = [sets_of(side) for side in (query, gallery)]
     expected = [[by_formula(t, v, delta) for v in sets[1]] for t in sets[0]]
     np.testing.assert_allclose(score(query, gallery, f"dreamlip(delta={delta})"), expected, atol=3e-6)
 
@@ -49,7 +43,7 @@ def test_known_answers() -> None:
     single = some([1, 1], 3)
     best = score(single, patches, "late_interaction(inner=max)")
     assert torch.allclose(score(single, patches, "dreamlip(delta=1)"), best, atol=1e-6)
-    with pytest.raises(XgapError, match="delta of weights=minmax.2. must lie between 0 and 1"):
+    with pytest.raises(XgapError, match=r"delta of weights=minmax.2. must lie between 0 and 1"):
         score(captions, patches, "dreamlip(delta=2)")
 
 

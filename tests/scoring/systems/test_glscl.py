@@ -17,54 +17,29 @@ from xgap_analysis.scoring.score import score
 from xgap_analysis.scoring.scorer import Scorer
 from xgap_analysis.scoring.systems.glscl import consistency, diversity
 
-Matrix = np.ndarray
-RAGGED = st.lists(st.integers(1, 5), min_size=2, max_size=5)
+from .conftest import (
+    RAGGED,
+    Matrix,
+    at_random_weights,
+    decoded,
+    module_of,
+    sets_of,
+    some,
+    turned_round,
+    unit,
+    weights_of,
+)
+
 SMALL = {"queries": 3, "layers": 2, "heads": 2, "epochs": 0}
 
 
-def some(lengths: list[int], seed: int, space: str, d: int = 8) -> TokenFeatures:
-    generator = torch.Generator().manual_seed(seed)
-    sets = [torch.randn(n, d, generator=generator) for n in lengths]
-    return TokenFeatures.from_sets(sets, map(str, range(len(sets))), space, space)
-
-
 def fitted_to(query: TokenFeatures, gallery: TokenFeatures, **options: Any) -> Scorer:
-    """At random weights."""
-    made = fit_scorer("glscl", query, gallery, **{**SMALL, **options})
-    generator = torch.Generator().manual_seed(9)
-    for weight in made.function.module.parameters():  # type: ignore[attr-defined]
-        weight.data = weight.data + 0.3 * torch.randn(weight.shape, generator=generator)
-    return made
+    return at_random_weights(fit_scorer("glscl", query, gallery, **{**SMALL, **options}))
 
 
-def concepts_of(fitted: Scorer, tokens: Matrix, heads: int = 2) -> Matrix:
-    """The decoder, written out."""
-    w = {
-        k.removeprefix("reader."): x.double().numpy()
-        for k, x in fitted.function.module.state_dict().items()  # type: ignore[attr-defined]
-    }
-
-    def norm(x: Matrix, name: str) -> Matrix:
-        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
-        return x * w[f"{name}.weight"] + w[f"{name}.bias"]
-
-    def attend(x: Matrix, memory: Matrix, name: str) -> Matrix:
-        parts = zip(np.split(w[f"{name}.in_proj_weight"], 3), np.split(w[f"{name}.in_proj_bias"], 3), strict=True)
-        q, k, v = (a @ m.T + b for a, (m, b) in zip((x, memory, memory), parts, strict=True))
-        read = []
-        for part in np.split(np.arange(x.shape[1]), heads):
-            logits = q[:, part] @ k[:, part].T / np.sqrt(len(part))
-            share = np.exp(logits - logits.max(1, keepdims=True))
-            read.append(share / share.sum(1, keepdims=True) @ v[:, part])
-        return np.concatenate(read, 1) @ w[f"{name}.out_proj.weight"].T + w[f"{name}.out_proj.bias"]
-
-    x, memory = w["queries"], tokens * np.sqrt(tokens.shape[1])
-    for layer in ("decoder.layers.0", "decoder.layers.1"):
-        x = norm(x + attend(x, x, f"{layer}.self_attn"), f"{layer}.norm1")
-        x = norm(x + attend(x, memory, f"{layer}.multihead_attn"), f"{layer}.norm2")
-        inner = np.maximum(x @ w[f"{layer}.linear1.weight"].T + w[f"{layer}.linear1.bias"], 0)
-        x = norm(x + inner @ w[f"{layer}.linear2.weight"].T + w[f"{layer}.linear2.bias"], f"{layer}.norm3")
-    return x / np.linalg.norm(x, axis=1, keepdims=True)
+def concepts_of(fitted: Scorer, tokens: Matrix) -> Matrix:
+    weights = weights_of(module_of(fitted).reader)
+    return unit(decoded(weights, tokens, heads=2))
 
 
 def global_of(t: Matrix, v: Matrix, tau: float) -> float:
@@ -77,7 +52,7 @@ def global_of(t: Matrix, v: Matrix, tau: float) -> float:
 @given(q=RAGGED, g=RAGGED, seed=st.integers(0, 99))
 def test_it_equals_its_formula(q: list[int], g: list[int], seed: int) -> None:
     query, gallery = some(q, seed, "text"), some(g, seed + 1, "image")
-    sets = [[side.tokens_of(i).double().numpy() for i in side.ids] for side in (query, gallery)]
+    sets = [sets_of(side) for side in (query, gallery)]
 
     def pair(made: Scorer, texts: Matrix, words: Matrix, v: Matrix) -> float:
         locally = (concepts_of(made, words) * concepts_of(made, v)).sum(1).mean()
@@ -127,9 +102,7 @@ def test_padding_order_blocks_and_other_items_change_nothing() -> None:
     texts, clips = some([2, 1, 3], 0, "text"), some([4, 2, 5], 1, "image")
     made = fitted_to(texts, clips)
     found = score(texts, clips, made)
-    turned = [clips.tokens_of(i).flip(0) for i in clips.ids]
-    turned_round = TokenFeatures.from_sets(turned, clips.ids, "image", "image")
-    assert torch.allclose(score(texts, turned_round, made), found, atol=1e-5)
+    assert torch.allclose(score(texts, turned_round(clips), made), found, atol=1e-5)
     assert torch.allclose(score(texts, clips.select(["2", "0"]), made), found[:, [2, 0]], atol=1e-5)
     assert torch.allclose(score(texts, clips, made, block=1), found, atol=1e-5)
 

@@ -14,48 +14,33 @@ from xgap_analysis.scoring.learned.fit import fit_scorer
 from xgap_analysis.scoring.score import score
 from xgap_analysis.scoring.scorer import Scorer
 
-Matrix = np.ndarray
-RAGGED = st.lists(st.integers(1, 5), min_size=2, max_size=5)
+from .conftest import (
+    RAGGED,
+    Matrix,
+    at_random_weights,
+    attended,
+    layer_norm,
+    linear,
+    module_of,
+    sets_of,
+    some,
+    turned_round,
+    unit,
+    weights_of,
+)
 
 
-def some(lengths: list[int], seed: int, space: str, d: int = 8) -> TokenFeatures:
-    generator = torch.Generator().manual_seed(seed)
-    sets = [torch.randn(n, d, generator=generator) for n in lengths]
-    return TokenFeatures.from_sets(sets, map(str, range(len(sets))), space, space)
-
-
-def at_random_weights(query: TokenFeatures, gallery: TokenFeatures, **options: Any) -> Scorer:
-    fitted = fit_scorer("x_pool", query, gallery, epochs=0, **options)
-    generator = torch.Generator().manual_seed(9)
-    for weight in fitted.function.module.parameters():  # type: ignore[attr-defined]
-        weight.data = weight.data + 0.3 * torch.randn(weight.shape, generator=generator)
-    return fitted
+def fitted_to(query: TokenFeatures, gallery: TokenFeatures, **options: Any) -> Scorer:
+    return at_random_weights(fit_scorer("x_pool", query, gallery, epochs=0, **options))
 
 
 def by_formula(fitted: Scorer, t: Matrix, v: Matrix, heads: int) -> float:
-    weights = {
-        k: x.double().numpy()
-        for k, x in fitted.function.module.state_dict().items()  # type: ignore[attr-defined]
-    }
-
-    def norm(x: Matrix, which: int) -> Matrix:
-        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
-        return x * weights[f"norms.{which}.weight"] + weights[f"norms.{which}.bias"]
-
-    def linear(x: Matrix, name: str) -> Matrix:
-        return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
-
-    d = len(t)
-    tokens, text = norm(v * d**0.5, 0), norm(t * d**0.5, 0)
-    q, k, u = linear(text, "query"), linear(tokens, "key"), linear(tokens, "value")
-    read = []
-    for part in np.split(np.arange(d), heads):
-        logits = k[:, part] @ q[part] / np.sqrt(d / heads)
-        share = np.exp(logits - logits.max())
-        read.append(share / share.sum() @ u[:, part])
-    a = norm(linear(np.concatenate(read), "out"), 1)
-    o = norm(a + linear(a, "mix"), 2)
-    return float(t @ o / np.linalg.norm(t) / np.linalg.norm(o))
+    w, d = weights_of(module_of(fitted)), len(t)
+    tokens, text = layer_norm(v * d**0.5, w, "norms.0"), layer_norm(t[None] * d**0.5, w, "norms.0")
+    q, k, u = linear(text, w, "query"), linear(tokens, w, "key"), linear(tokens, w, "value")
+    a = layer_norm(linear(attended(q, k, u, heads), w, "out"), w, "norms.1")
+    o = layer_norm(a + linear(a, w, "mix"), w, "norms.2")[0]
+    return float(t @ unit(o))
 
 
 @pytest.mark.parametrize("heads", [1, 2])
@@ -63,8 +48,8 @@ def by_formula(fitted: Scorer, t: Matrix, v: Matrix, heads: int) -> float:
 @given(q=RAGGED, g=RAGGED, seed=st.integers(0, 99))
 def test_it_equals_its_formula(heads: int, q: list[int], g: list[int], seed: int) -> None:
     query, gallery = some(q, seed, "text"), some(g, seed + 1, "image")
-    fitted = at_random_weights(query, gallery, heads=heads)
-    sets = [[side.tokens_of(i).double().numpy() for i in side.ids] for side in (query, gallery)]
+    fitted = fitted_to(query, gallery, heads=heads)
+    sets = [sets_of(side) for side in (query, gallery)]
     expected = [[np.mean([by_formula(fitted, t, v, heads) for t in texts]) for v in sets[1]] for texts in sets[0]]
     np.testing.assert_allclose(score(query, gallery, fitted), expected, atol=3e-6)
 
@@ -82,13 +67,11 @@ def test_identical_frames_are_one_frame_and_padding_and_order_change_nothing() -
     texts, one = some([1, 1], 0, "text"), some([1, 1, 1], 1, "image")
     sets = [one.tokens_of(i).repeat(n, 1) for i, n in zip(one.ids, (4, 1, 7), strict=True)]
     repeated = TokenFeatures.from_sets(sets, one.ids, "image", "image")
-    fitted = at_random_weights(texts, one)
+    fitted = fitted_to(texts, one)
     assert torch.allclose(score(texts, repeated, fitted), score(texts, one, fitted), atol=1e-5)
     ragged = some([2, 5, 3], 2, "image")
     found = score(texts, ragged, fitted)
-    turned = [ragged.tokens_of(i).flip(0) for i in ragged.ids]
-    turned_round = TokenFeatures.from_sets(turned, ragged.ids, "image", "image")
-    assert torch.allclose(score(texts, turned_round, fitted), found, atol=1e-5)
+    assert torch.allclose(score(texts, turned_round(ragged), fitted), found, atol=1e-5)
     assert torch.allclose(score(texts, ragged.select(["2", "0"]), fitted), found[:, [2, 0]], atol=1e-5)
     assert torch.allclose(score(texts, ragged, fitted, block=1), found, atol=1e-5)
 

@@ -1,6 +1,6 @@
 """Scorers that are fitted, by name: `fit_scorer("x_pool(epochs=3)", texts, frames)` gives a `Scorer`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.registry import Registry, check_options
 from xgap_analysis.core.tokens import ScoredLike
 from xgap_analysis.scoring.learned.fitted import Fitted, FittedOn
-from xgap_analysis.scoring.learned.pairs import Paired, paired
+from xgap_analysis.scoring.learned.pairs import paired
 from xgap_analysis.scoring.scorer import Scorer
 
 LEADING = 1  # the pairs
@@ -51,7 +51,7 @@ def fit_scorer(
     query: ScoredLike,
     gallery: ScoredLike,
     *,
-    pairs: Mapping[str, str] | None = None,
+    pairs: Mapping[str, str | Collection[str]] | None = None,
     split: str = "",
     query_spaces: Sequence[str] | None = None,
     **options: Any,
@@ -65,7 +65,7 @@ def fit_scorer(
     Args:
         wanted: the name, with options: `"x_pool"`, `"glscl(epochs=5, seed=1)"`; see `LEARNED`.
         query, gallery: Features or TokenFeatures of a split that is not evaluated.
-        pairs: from query id to gallery id; by default the same id.
+        pairs: from query id to gallery id, or to several; by default the same id.
         split: what a table says that it was fitted on.
         query_spaces: the spaces that queries may lie in later, where that is more than the space of these: `("text",
             "image")` scores images as queries with weights learned from texts.

@@ -31,16 +31,19 @@ class Scale(nn.Module):
         return self.log.clamp(max=HIGHEST_SCALE).exp()
 
 
+def one_way(scores: Float[Tensor, "b b"], scale: Tensor) -> Tensor:
+    """The cross entropy of each row of scaled scores, whose diagonal holds the pairs."""
+    return cross_entropy(scale * scores, torch.arange(len(scores), device=scores.device))
+
+
 def contrastive(scores: Float[Tensor, "b b"], scale: Tensor) -> Tensor:
-    """The mean of both cross entropies of scaled scores, whose diagonal holds the pairs."""
-    logits = scale * scores
-    true = torch.arange(len(logits), device=logits.device)
-    return (cross_entropy(logits, true) + cross_entropy(logits.T, true)) / 2
+    """The mean of both cross entropies, of rows and of columns."""
+    return (one_way(scores, scale) + one_way(scores.T, scale)) / 2
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[torch.Generator]:
-    """Weights and dropout drawn inside follow from the seed, and nothing outside changes; gives a generator for batches."""
+    """Weights and dropout drawn inside follow from the seed, and nothing outside changes; the generator is of batches."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield torch.Generator().manual_seed(seed)

@@ -1,6 +1,6 @@
 """Pairs of a query and the gallery item that belongs to it, drawn in batches for a fit."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -33,28 +33,39 @@ class Paired:
         return self.query.dim
 
     def batches(self, size: int, generator: torch.Generator) -> Iterator[tuple[TokenBlock, TokenBlock]]:
-        """One epoch: every item once, in a random order, each with one of its queries, so that no other row of a batch
-        is a second pair of the same item. A last batch of one pair, which has nothing to be told from, is left out.
+        """One epoch: the items in a random order, each with one of its queries.
+
+        A row whose query is in the batch already is left out, so that no other row is a second pair of it; and so is a
+        last batch of one pair, which has nothing to be told from.
         """
         order = torch.randperm(len(self.items), generator=generator)
         drawn = torch.rand(len(self.items), generator=generator)
         for part in order.split(size):
-            if len(part) > 1 or len(order) == 1:
-                chosen = [self.queries_of[i][int(drawn[i] * len(self.queries_of[i]))] for i in part.tolist()]
-                yield self.block(self.query, torch.tensor(chosen)), self.block(self.gallery, self.items[part])
+            chosen: dict[int, int] = {}  # query to item
+            for i in part.tolist():
+                chosen.setdefault(self.queries_of[i][int(drawn[i] * len(self.queries_of[i]))], int(self.items[i]))
+            if len(chosen) > 1 or len(order) == 1:
+                rows = (torch.tensor([*of]) for of in (chosen.keys(), chosen.values()))
+                query, gallery = (self.block(side, at) for side, at in zip(self.sides, rows, strict=True))
+                yield query, gallery
+
+    @property
+    def sides(self) -> tuple[TokenFeatures, TokenFeatures]:
+        """Query and gallery."""
+        return self.query, self.gallery
 
     def block(self, side: TokenFeatures, rows: Int[Tensor, " b"]) -> TokenBlock:
         """The items at these positions, on the device of the queries."""
         return block_of_tokens(side, rows, self.query.vectors.device)
 
 
-def paired(query: ScoredLike, gallery: ScoredLike, pairs: Mapping[str, str] | None = None) -> Paired:
+def paired(query: ScoredLike, gallery: ScoredLike, pairs: Mapping[str, str | Collection[str]] | None = None) -> Paired:
     """Queries beside their gallery items.
 
     Args:
         query, gallery: Features or TokenFeatures.
-        pairs: from the id of a query to that of its gallery item (a label set of a dataset may be one); by default the
-            same id. Queries without an item here are left out.
+        pairs: from the id of a query to that of its gallery item, or to those of several (a label set of a dataset may
+            be one); by default the same id. Queries without an item here are left out.
 
     Raises:
         XgapError: no pair at all, or different dimensions.
@@ -65,9 +76,10 @@ def paired(query: ScoredLike, gallery: ScoredLike, pairs: Mapping[str, str] | No
     place = {item: i for i, item in enumerate(second.ids)}
     of: dict[int, list[int]] = {}
     for row, item in enumerate(first.ids):
-        other = item if pairs is None else pairs.get(item)
-        if other in place:
-            of.setdefault(place[other], []).append(row)
+        found = item if pairs is None else pairs.get(item, ())
+        for other in [found] if isinstance(found, str) else found:
+            if other in place:
+                of.setdefault(place[other], []).append(row)
     if not of:
         how = "no query has the id of a gallery item" if pairs is None else "no query is paired with a gallery item"
         raise XgapError(f"{how}; give pairs, a mapping from query id to gallery id")
