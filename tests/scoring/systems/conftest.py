@@ -22,7 +22,7 @@ def some(lengths: Sequence[int], seed: int, space: str = "image", d: int = 8) ->
 
 def turned_round(tokens: TokenFeatures, first: int = 0) -> TokenFeatures:
     """The tokens of each item in the other order, but for the first ones."""
-    sets = [tokens.tokens_of(i) for i in tokens.ids]
+    sets = [own.vectors * own.norms[:, None] for own in (tokens.select([i]) for i in tokens.ids)]
     sets = [torch.cat([own[:first], own[first:].flip(0)]) for own in sets]
     return TokenFeatures.from_sets(sets, tokens.ids, tokens.space, tokens.origin)
 

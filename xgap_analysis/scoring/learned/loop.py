@@ -43,7 +43,10 @@ def contrastive(scores: Float[Tensor, "b b"], scale: Tensor) -> Tensor:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[torch.Generator]:
-    """Weights and dropout drawn inside follow from the seed, and nothing outside changes; the generator is of batches."""
+    """Weights and dropout that are drawn inside follow from the seed, and nothing outside changes.
+
+    Gives a generator for batches.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield torch.Generator().manual_seed(seed)
