@@ -136,7 +136,7 @@ def test_a_study_from_names(xgap_home: Path) -> None:
 def test_mistakes_are_one_sentence_of_one_kind() -> None:
     with pytest.raises(xg.XgapError, match="unknown model 'tiny-untraned'; nearest names: tiny-untrained"):
         xg.load_model("tiny-untraned")
-    with pytest.raises(xg.XgapError, match="unknown data set 'emojis'; nearest names: emoji"):
+    with pytest.raises(xg.XgapError, match="unknown dataset 'emojis'; nearest names: emoji"):
         xg.load_dataset("emojis")
     sounds = xg.Features(torch.eye(4), list("abcd"), "audio", "audio")
     with pytest.raises(xg.XgapError, match="dimensions"):

@@ -13,7 +13,9 @@ import xgap_analysis as xg
 from xgap_analysis import cli
 from xgap_analysis.cli.command import _parse
 from xgap_analysis.corrections import CORRECTIONS
+from xgap_analysis.models import ADAPTERS
 from xgap_analysis.scoring import SCORERS
+from xgap_analysis.training import OBJECTIVES
 from xgap_analysis.views import VIEWS
 
 ROOT = Path(__file__).parent.parent
@@ -28,7 +30,7 @@ def blocks(language: str) -> list[str]:
 @pytest.fixture
 def nothing_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An empty folder, and registries that are afterwards as they were."""
-    registries = (VIEWS, SCORERS, CORRECTIONS)
+    registries = (VIEWS, SCORERS, CORRECTIONS, OBJECTIVES, ADAPTERS)
     before = [set(registry) for registry in registries]
     monkeypatch.chdir(tmp_path)
     yield
@@ -87,10 +89,11 @@ def test_it_is_a_screen_and_a_half() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*captions are longer")
-def test_the_methods_of_contributing_run(nothing_stays: None) -> None:
+def test_the_methods_of_contributing_run(nothing_stays: None, tmp_path: Path) -> None:
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    methods, choice = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    exec(compile(f"import dataclasses, torch\nimport xgap_analysis as xg\n{methods}", "CONTRIBUTING.md", "exec"), {})
+    methods, training, choice = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    code = f"import dataclasses, torch\nimport xgap_analysis as xg\n{methods}\n{training}"
+    exec(compile(code, "CONTRIBUTING.md", "exec"), {})
     study = xg.Study(
         ["tiny-untrained"],
         ["emoji"],
@@ -106,4 +109,8 @@ def test_the_methods_of_contributing_run(nothing_stays: None) -> None:
     # Without noise the view is the native one, and on unit rows the distance ranks as the cosine does.
     for by in ("none", "no-mean"):
         assert rows[:, by].tolist() == pytest.approx([rows["I-I", by, "cosine"]] * 4, abs=1e-6)
+    recipe = xg.Recipe({"hinge(margin=0.1)": 1.0}, steps=1, batch=8, adapter="turn(bias=True)")
+    made = xg.train("tiny-untrained", xg.load_dataset("emoji").split("val"), tmp_path / "run", recipe, progress=False)
+    assert 0 < made.curve["hinge(margin=0.1)"].iloc[-1] < 2.1
+    assert type(xg.load_model(made.last).image).__name__ == "InvertibleHeadTower"
     assert "xg.chosen(table" in choice  # the same call as in the README, where it runs

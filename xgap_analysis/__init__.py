@@ -59,10 +59,14 @@ if TYPE_CHECKING:
     from xgap_analysis.metrics import retrieval as retrieval
     from xgap_analysis.metrics import similarity_histograms as similarity_histograms
     from xgap_analysis.metrics import zero_shot as zero_shot
+    from xgap_analysis.models import Adapter as Adapter
     from xgap_analysis.models import Model as Model
+    from xgap_analysis.models import adapted as adapted
+    from xgap_analysis.models import adapter as adapter
     from xgap_analysis.models import as_model as as_model
     from xgap_analysis.models import check_tower as check_tower
     from xgap_analysis.models import load_model as load_model
+    from xgap_analysis.models import register_adapter as register_adapter
     from xgap_analysis.models import register_model as register_model
     from xgap_analysis.scoring import Scorer as Scorer
     from xgap_analysis.scoring import fit_scorer as fit_scorer
@@ -70,7 +74,12 @@ if TYPE_CHECKING:
     from xgap_analysis.scoring import score as score
     from xgap_analysis.scoring import scorer as scorer
     from xgap_analysis.store import Store as Store
+    from xgap_analysis.training import BatchFeatures as BatchFeatures
+    from xgap_analysis.training import Needs as Needs
     from xgap_analysis.training import Recipe as Recipe
+    from xgap_analysis.training import Term as Term
+    from xgap_analysis.training import objective as objective
+    from xgap_analysis.training import register_objective as register_objective
     from xgap_analysis.training import train as train
     from xgap_analysis.views import View as View
     from xgap_analysis.views import encode as encode
@@ -87,7 +96,9 @@ if TYPE_CHECKING:
 # Each name is fetched when it is first used, so that `xgap --help` waits for nothing. Tests hold this table to the
 # imports above, which are for type checkers and editors.
 _HOME = {
+    "Adapter": "models",
     "AmortisedInverter": "views.inversion.amortised",
+    "BatchFeatures": "training",
     "COMPARISONS": "experiments.comparison",
     "Calibration": "core.calibration",
     "Comparison": "experiments.comparison",
@@ -98,6 +109,7 @@ _HOME = {
     "Inversion": "views.inversion.invert",
     "Items": "datasets",
     "Model": "models",
+    "Needs": "training",
     "QueryGallery": "corrections",
     "Recipe": "training",
     "Relevance": "core.relevance",
@@ -105,10 +117,13 @@ _HOME = {
     "Scorer": "scoring",
     "Store": "store",
     "Study": "experiments.study",
+    "Term": "training",
     "Texts": "datasets",
     "TokenFeatures": "core.tokens",
     "View": "views",
     "XgapError": "core.errors",
+    "adapted": "models",
+    "adapter": "models",
     "as_dataset": "datasets",
     "as_features": "core.features",
     "as_model": "models",
@@ -132,11 +147,14 @@ _HOME = {
     "main_rows": "experiments.tables",
     "metric": "metrics",
     "misalignment": "metrics",
+    "objective": "training",
     "paired_test": "metrics",
+    "register_adapter": "models",
     "register_correction": "corrections",
     "register_dataset": "datasets",
     "register_metric": "metrics",
     "register_model": "models",
+    "register_objective": "training",
     "register_parts": "views",
     "register_scorer": "scoring",
     "register_view": "views",

@@ -1,11 +1,12 @@
 """Measure the embedded models on `emoji-clips`; writes results.csv and the table of the data card (README.md).
 
-    python data/clips/measure.py                  # about two minutes a model on two cores
+    python data/clips/measure.py                  # about four minutes a model on one busy core
     python data/clips/measure.py --models tiny    # one model; the others' rows stay
     python data/clips/measure.py --card           # the card's table from results.csv, nothing is computed
 
-One row a number: value, with a 95 % bootstrap interval over concepts (retrieval) or clips (the rest), and what chance
+One row per number: value, with a 95 % bootstrap interval over concepts (retrieval) or clips (the rest), and what chance
 gives. `difference` rows are best frame minus mean of frames on the same queries, with the p-value of the paired test.
+`R@k` is the share of queries with a relevant clip among the first k.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import pandas as pd
 import torch
 
 import xgap_analysis as xg
+from xgap_analysis.core.tags import TaggedText
 
 HERE = Path(__file__).parent
 MODELS = ("tiny", "tiny-untrained")
@@ -43,12 +45,14 @@ COLUMNS = [
     "n",
     "groups",
 ]
+NAMED = {"difference": "**best frame - mean**"}  # in the card
 START, END = "<!-- measured by measure.py -->", "<!-- end -->"
 
 
 def concept_only(texts: xg.Texts, names: Mapping[str, str], concept: Mapping[str, str]) -> xg.Texts:
     """The names of what is seen, without the motion: the control of captions that say more than a model knows."""
-    return xg.Texts(texts.ids, [names[concept[item]] for item in texts.ids])
+    seen = [concept[item] for item in texts.ids]
+    return xg.Texts(texts.ids, [TaggedText(names[own], [("concept", own)]) for own in seen])
 
 
 def shows(data: Any) -> xg.Relevance:
@@ -73,10 +77,10 @@ def retrieval_rows(model: Any, data: Any, frames: Any) -> Iterator[dict[str, Any
         of: dict[str, pd.DataFrame] = {}
         for scorer, call in SCORERS.items():
             of[scorer] = xg.retrieval(asked, frames, relevance, ks=KS, scorer=call)
-            for n, k, own in _by_events(of[scorer], count):
-                chance = float(own["n_relevant"].mean()) * k / len(frames)  # at most: of several, one is enough
+            for events, k, own in _by_events(of[scorer], count):
+                chance = float(np.mean([by_chance(int(n), k, len(frames)) for n in own["n_relevant"]]))
                 groups = [concept[i] for i in own.index]
-                yield _row(f"{measure}, R@{k}", scorer, n, own[f"hit_at_{k}"], groups, chance)
+                yield _row(f"{measure}, R@{k}", scorer, events, own[f"hit_at_{k}"], groups, chance)
         for n, k, own in _by_events(of["best frame"], count):
             column = f"hit_at_{k}"
             test = xg.paired_test(
@@ -87,6 +91,11 @@ def retrieval_rows(model: Any, data: Any, frames: Any) -> Iterator[dict[str, Any
                 **{"value": test.difference, "low": test.low, "high": test.high, "p_value": test.p_value},
                 **{"n": test.n, "groups": test.n_groups},
             }
+
+
+def by_chance(relevant: int, k: int, gallery: int) -> float:
+    """The probability that some of the relevant items are among the first k of a random ranking."""
+    return 1 - float(np.prod([(gallery - relevant - j) / (gallery - j) for j in range(k)]))
 
 
 def _by_events(scores: pd.DataFrame, count: Mapping[str, str]) -> Iterator[tuple[str, int, pd.DataFrame]]:
@@ -145,29 +154,33 @@ def measured(name: str, splits: tuple[str, ...] = SPLITS) -> pd.DataFrame:
     return pd.DataFrame(rows)[COLUMNS]
 
 
+def read_results() -> pd.DataFrame:
+    """The table beside this script."""
+    missing = {"p_value": "", "chance": ""}
+    return pd.read_csv(HERE / "results.csv", dtype={"n_events": str}, keep_default_na=False, na_values=missing)
+
+
 def card_table(results: pd.DataFrame) -> str:
     """The table of the data card: a line per model, split and measure, a column per number of events."""
-    counts = ("1", "2", "3", "all")
-    lines = [
-        "| model | split | measure | by | " + " | ".join(f"{n} event(s)" if n != "all" else n for n in counts) + " |"
-    ]
-    lines.append("|---|---|---|---|" + "---|" * len(counts))
-    keys = ["model", "split", "measure", "scorer"]
-    for key, rows in results.groupby(keys, sort=False, dropna=False):
-        model, split, measure, scorer = ("" if part != part else part for part in key)
-        if not _is_shown(model, measure, scorer):
-            continue
-        by_count = {str(row["n_events"]): row for row in rows.to_dict("records")}
-        cells = " | ".join(_cell(by_count[n]) if n in by_count else "" for n in counts)
-        lines.append(f"| `{model}` | {split} | {measure} | {scorer} | {cells} |")
+    counts = {"1": "1 event", "2": "2 events", "3": "3 events", "all": "all"}
+    lines = [f"| model | split | measure | {' | '.join(counts.values())} |", "|---|---|---|" + "---|" * len(counts)]
+    for key, rows in results.groupby(["model", "split", "measure", "scorer"], sort=False):
+        model, split, measure, scorer = key
+        if _is_shown(model, split, measure, scorer):
+            by_count = {row["n_events"]: row for row in rows.to_dict("records")}
+            cells = " | ".join(_cell(by_count[n]) if n in by_count else "" for n in counts)
+            what = f"{measure}: {NAMED.get(scorer, scorer)}" if scorer else measure
+            lines.append(f"| `{model}` | {split} | {what} | {cells} |")
     return "\n".join(lines)
 
 
-def _is_shown(model: str, measure: str, scorer: str) -> bool:
+def _is_shown(model: str, split: str, measure: str, scorer: str) -> bool:
     """The card has R@5, and R@1 of the main measure; results.csv has all."""
-    if model == "tiny-untrained" or measure.startswith("shuffled"):
-        return scorer in ("", "best frame") and not measure.endswith("R@1")
-    return not measure.endswith("R@1") or measure == "event to clip, R@1"
+    if model == "tiny-untrained":
+        return split != "train" and (not scorer or (measure, scorer) == ("event to clip, R@5", "best frame"))
+    if measure.startswith("shuffled"):
+        return measure.endswith("R@5") and scorer == "best frame"
+    return scorer != "softmax 0.02" and (not measure.endswith("R@1") or measure == "event to clip, R@1")
 
 
 def _cell(row: Mapping[str, Any]) -> str:
@@ -194,7 +207,7 @@ def main() -> None:
         torch.manual_seed(0)
         made = pd.concat([measured(name) for name in args.models], ignore_index=True)
         if path.exists():
-            before = pd.read_csv(path, dtype={"n_events": str})
+            before = read_results()
             made = pd.concat([before[~before["model"].isin(args.models)], made], ignore_index=True)
         order = {name: i for i, name in enumerate(MODELS)}
         made = made.sort_values("model", key=lambda s: s.map(order).fillna(len(order)), kind="stable")

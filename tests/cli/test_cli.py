@@ -253,7 +253,7 @@ def test_study_fits_corrections_on_the_split_that_is_named(xgap: Xgap) -> None:
 MISTAKES = {
     "model": (["encode", "--model", "tiny-untraind"], "'tiny-untraind'; nearest names: tiny-untrained"),
     "directory": (["encode", "--model", "local-dir:/no/such"], "/no/such"),
-    "data set": (["encode", "--dataset", "emojy"], "unknown data set 'emojy'; nearest names: emoji"),
+    "data set": (["encode", "--dataset", "emojy"], "unknown dataset 'emojy'; nearest names: emoji"),
     "split": (["encode", "--split", "tst"], "it has: train, val, test, seen"),
     "limit": (["encode", "--limit", "0"], "--limit"),
     "format": (["encode", "--out", "f.txt"], ".npz, .parquet, .safetensors"),
@@ -305,7 +305,7 @@ def test_what_cannot_be_parsed_is_a_mistake_too(xgap: Xgap, args: list[str]) -> 
 
 def test_debugging_shows_where_a_mistake_arose(xgap: Xgap, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XGAP_DEBUG", "1")
-    with pytest.raises(XgapError, match="unknown data set"):
+    with pytest.raises(XgapError, match="unknown dataset"):
         xgap("encode", "--dataset", "emojy")
 
 
@@ -316,7 +316,7 @@ def test_a_new_process_exits_with_the_same_code() -> None:
     assert done.returncode == 2
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
-    assert line.startswith("xgap: error: unknown data set 'x'")
+    assert line.startswith("xgap: error: unknown dataset 'x'")
 
 
 def test_an_interruption_says_what_is_kept(xgap: Xgap, monkeypatch: pytest.MonkeyPatch) -> None:

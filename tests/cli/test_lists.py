@@ -1,4 +1,4 @@
-"""`xgap views`, `scorers`, `corrections` and `metrics`: every registered name, with its options."""
+"""The lists of registered names, `xgap views` to `xgap adapters`: every name, with its options."""
 
 import json
 
@@ -8,11 +8,19 @@ import xgap_analysis as xg
 from xgap_analysis import cli
 from xgap_analysis.corrections import CORRECTIONS
 from xgap_analysis.metrics.metric import METRICS
+from xgap_analysis.models import ADAPTERS
 from xgap_analysis.scoring import SCORERS
+from xgap_analysis.training import OBJECTIVES
 from xgap_analysis.views import VIEWS
 
-REGISTRIES = {"views": VIEWS, "scorers": SCORERS, "corrections": CORRECTIONS, "metrics": METRICS}
-MAKERS = {"views": xg.view, "scorers": xg.scorer, "corrections": xg.correction, "metrics": xg.metric}
+REGISTRIES = {
+    **{"views": VIEWS, "scorers": SCORERS, "corrections": CORRECTIONS, "metrics": METRICS},
+    **{"objectives": OBJECTIVES, "adapters": ADAPTERS},
+}
+MAKERS = {
+    **{"views": xg.view, "scorers": xg.scorer, "corrections": xg.correction, "metrics": xg.metric},
+    **{"objectives": xg.objective, "adapters": xg.adapter},
+}
 
 
 def rows_of(kind: str, capsys: pytest.CaptureFixture[str]) -> dict[str, dict]:
@@ -68,3 +76,13 @@ def test_a_scorer_has_what_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
     rows = rows_of("scorers", capsys)
     assert (rows["cosine"]["takes"], rows["late_interaction"]["takes"]) == ("vectors", "tokens")
     assert rows["late_interaction"]["options"]["inner"] == "max"
+
+
+def test_an_objective_has_what_it_needs_and_an_adapter_where_it_enters(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = rows_of("objectives", capsys)
+    assert rows["clip"]["needs"] == "1 image, 1 caption, temperature"
+    assert rows["image-image"]["needs"] == "2 images"
+    assert (rows["arc-margin"]["options"], rows["arc-margin"]["trains"]) == ({"scale": 64.0, "margin": 0.5}, True)
+    assert rows["one-to-many"]["options"] == {"captions": 2}  # of what it needs, and not of its loss
+    (row,) = rows_of("adapters", capsys).values()
+    assert (row["adapter"], row["enters"], row["starts_as_base"]) == ("head", "head", True)

@@ -110,7 +110,10 @@ def test_several_plug_ins_and_modules_beside_them(tmp_path: Path, capsys: pytest
     assert {"my-first", "my-second"} <= names
 
 
-@pytest.mark.parametrize("command", ["encode", "invert", "study", "train", "report", "views", "scorers", "corrections"])
+@pytest.mark.parametrize(
+    "command",
+    ["encode", "invert", "study", "train", "report", "views", "scorers", "corrections", "objectives", "adapters"],
+)
 def test_each_command_runs_the_plug_in_before_anything_else(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,6 @@
-"""A plug-in file of one kind, in an empty folder, with registries that are afterwards as they were."""
+"""A plugin of one kind from the page on extensions, and registries that are afterwards as they were."""
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from xgap_analysis.scoring import SCORERS
 from xgap_analysis.views import VIEWS
 
 SMALL = ["--models", "tiny-untrained", "--split", "val", "--limit", "3", "--out", "study.parquet"]
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "extensions.md"
 LINES = 25  # at most, of one extension
 
 
@@ -34,10 +36,13 @@ def nothing_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
 
 @pytest.fixture
 def plugin(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The file `mine.py`, of the text `OWN` of the test's module."""
-    own = request.module.OWN.strip()
+    """The file `mine.py`: what the page on extensions has of the kind that the test's module is about."""
+    kind = request.path.stem.removeprefix("test_")
+    section = re.search(rf"^## An? {kind}$(.*?)^## |\Z", PAGE.read_text(encoding="utf-8") + "\n## ", re.M | re.S)
+    assert section is not None
+    (own,) = re.findall(r"```python\n(.*?)```", section.group(1), re.DOTALL)
     assert len([line for line in own.splitlines() if line.strip()]) <= LINES
-    (tmp_path / "mine.py").write_text(own + "\n")
+    (tmp_path / "mine.py").write_text(own)
     return "mine.py"
 
 

@@ -7,18 +7,6 @@ import xgap_analysis as xg
 from xgap_analysis import cli, widgets
 from xgap_analysis.core.plugins import load_plugin
 
-OWN = '''
-from dataclasses import replace
-
-import xgap_analysis as xg
-
-
-@xg.register_correction("drop-first")
-def drop_first(calibration, n: int = 0):
-    """Features without their first n dimensions."""
-    return lambda features: replace(features, vectors=features.vectors[:, n:])
-'''
-
 
 def test_it_is_used_where_corrections_are(plugin: str, small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     own = ["--plugin", plugin, "--comparisons", "I-I", "--corrections", "none", "drop-first", "drop-first(n=100)"]

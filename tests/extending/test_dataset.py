@@ -10,23 +10,6 @@ from xgap_analysis import cli
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.plugins import load_plugin
 
-OWN = '''
-from PIL import Image
-
-import xgap_analysis as xg
-
-
-@xg.register_dataset("squares")
-def squares(size: int = 32, split: str = "test"):
-    """Squares in four colours."""
-    ids = [f"{colour}{i}" for colour in ("red", "green", "blue", "black") for i in range(2)]
-    images = xg.Images(ids, lambda i: Image.new("RGB", (size, size), i[:-1]).rotate(int(i[-1])), f"{size}")
-    texts = xg.Texts([f"a {i}" for i in ids], [f"a {i[:-1]} square" for i in ids])
-    labels = {"colour": {i: i[:-1] for i in ids} | {f"a {i}": i[:-1] for i in ids}}
-    splits = {"test": lambda: squares(size)} if split == "test" else {}
-    return xg.Dataset("squares", split, images, texts, labels, splits=splits)
-'''
-
 
 def test_it_is_used_where_datasets_are(plugin: str, capsys: pytest.CaptureFixture[str]) -> None:
     own = ["--plugin", plugin, "--models", "tiny-untrained", "--datasets", "squares", "squares(size=48)"]

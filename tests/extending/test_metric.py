@@ -5,16 +5,6 @@ import pandas as pd
 import xgap_analysis as xg
 from xgap_analysis import cli
 
-OWN = '''
-import xgap_analysis as xg
-
-
-@xg.register_metric("top-score")
-def top_score(query, gallery, relevance, *, k: int = 1, scorer="cosine", normalise=None):
-    """The mean score of each query's k nearest gallery items."""
-    return xg.score(query, gallery, scorer=scorer).topk(k, dim=1).values.mean(1)
-'''
-
 
 def test_it_is_used_where_metrics_are(plugin: str, small: list[str]) -> None:
     own = ["--plugin", plugin, "--comparisons", "T-I", "--metrics", "top-score(k=2)", "--main", "top-score(k=2)"]

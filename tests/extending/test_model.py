@@ -10,28 +10,6 @@ from xgap_analysis import cli
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.plugins import load_plugin
 
-OWN = '''
-import numpy as np
-
-import xgap_analysis as xg
-
-
-class Colours:
-    """Image features: the mean colour, to a power."""
-
-    def __init__(self, power):
-        self.power = power
-
-    def encode(self, images):
-        return np.stack([np.asarray(image, float).mean((0, 1)) ** self.power + 1 for image in images])
-
-
-@xg.register_model("colours")
-def colours(power: float = 1.0):
-    """The mean colour of an image."""
-    return xg.as_model(Colours(power), ["image"])
-'''
-
 
 def test_it_is_used_where_models_are(plugin: str, capsys: pytest.CaptureFixture[str]) -> None:
     own = ["--plugin", plugin, "--models", "colours", "colours(power=2.0)", "--split", "val", "--limit", "3"]

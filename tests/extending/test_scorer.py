@@ -8,24 +8,6 @@ import xgap_analysis as xg
 from xgap_analysis import cli, widgets
 from xgap_analysis.core.plugins import load_plugin
 
-OWN = '''
-import torch
-
-import xgap_analysis as xg
-
-
-@xg.register_scorer("distance")
-def distance(query, gallery, *, power: float = 1.0):
-    """The negative Euclidean distance, to a power."""
-    return -torch.cdist(query, gallery).pow(power)
-
-
-@xg.register_scorer("first-token", takes="features")
-def first_token(query, gallery):
-    """The cosine of the first token of each side."""
-    return query.vectors[query.offsets[:-1]] @ gallery.vectors[gallery.offsets[:-1]].T
-'''
-
 
 def test_it_is_used_where_scorers_are(plugin: str, small: list[str]) -> None:
     own = ["--plugin", plugin, "--comparisons", "I-I", "--scorers", "cosine", "distance(power=2.0)"]

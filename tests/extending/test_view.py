@@ -9,22 +9,6 @@ import xgap_analysis as xg
 from xgap_analysis import cli, widgets
 from xgap_analysis.core.plugins import load_plugin
 
-OWN = '''
-from dataclasses import replace
-
-import torch
-
-import xgap_analysis as xg
-
-
-@xg.register_view("noisy", modality="image")
-def noisy(model, items, *, sigma: float = 0.1, seed: int = 42, store=None):
-    """Image features with Gaussian noise."""
-    features = xg.encode(model, items, store=store, progress=False)
-    drawn = torch.randn(features.vectors.shape, generator=torch.Generator().manual_seed(seed))
-    return replace(features, vectors=features.vectors + sigma * drawn)
-'''
-
 
 def test_it_is_used_where_views_are(plugin: str, small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     own = ["--plugin", plugin, "--comparisons", "I-I", "noisy-I", "--axes", "noisy.sigma=0.0,5.0"]

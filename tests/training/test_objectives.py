@@ -18,9 +18,9 @@ from xgap_analysis.training.objectives import (
     one_to_many_loss,
     siglip_loss,
     simclr_loss,
-    temperature_at,
     uniformity_loss,
 )
+from xgap_analysis.training.temperature import temperature_at
 
 
 def unit(n: int, d: int, seed: int) -> Tensor:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Union
 
 import tyro
 
+from xgap_analysis.cli.adapters import Adapters
 from xgap_analysis.cli.corrections import Corrections
 from xgap_analysis.cli.datasets import Datasets
 from xgap_analysis.cli.doctor import Doctor
@@ -20,6 +21,7 @@ from xgap_analysis.cli.encode import Encode
 from xgap_analysis.cli.invert import Invert
 from xgap_analysis.cli.metrics import Metrics
 from xgap_analysis.cli.models import Models
+from xgap_analysis.cli.objectives import Objectives
 from xgap_analysis.cli.output import note, show_warning
 from xgap_analysis.cli.plugins import load_plugins
 from xgap_analysis.cli.report import Report
@@ -33,7 +35,7 @@ from xgap_analysis.core.errors import XgapError
 COMMANDS: Mapping[str, Any] = {
     c.__name__.lower(): c
     for c in (
-        *(Models, Datasets, Views, Scorers, Corrections, Metrics),
+        *(Models, Datasets, Views, Scorers, Corrections, Metrics, Objectives, Adapters),
         *(Encode, Invert, Study, Train, Report, Store, Doctor),
     )
 }

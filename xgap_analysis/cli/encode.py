@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from xgap_analysis.cli.arguments import Activation, File, Name, Number, Space
+from xgap_analysis.cli.arguments import Activation, File, Name, Number
 from xgap_analysis.cli.output import say
 from xgap_analysis.cli.plugins import Plugins
 
@@ -23,8 +23,8 @@ class Encode:
     """A dataset by name (see xgap datasets)."""
     split: str = "test"
     """Its split."""
-    space: Space = "image"
-    """What to encode."""
+    space: str = "image"
+    """The modality to encode: image, text, or another one that the dataset and the model have."""
     limit: Number = None
     """Only the items of this many labels."""
     on_error: Literal["raise", "skip"] = "raise"

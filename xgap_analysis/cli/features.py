@@ -28,7 +28,7 @@ def split_of(name: str, split: str, limit: int | None) -> Dataset:
 
 def encoded(command: Encode | Invert, data: Dataset) -> tuple[Model, Features]:
     """The model a command names, and its features of the side that the command names."""
-    items = data.images if command.space == "image" else data.texts
+    items = data.items_of(command.space)
     if not len(items):
         raise XgapError(f"data set {data.name!r} ({data.split_name}) has no {command.space}s")
     model = load_model(command.model, device=command.device, precision=command.precision, activation=command.activation)

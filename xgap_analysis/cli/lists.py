@@ -1,4 +1,7 @@
-"""What is known by name: views, scorers, corrections and metrics, with their options. This module is heavy."""
+"""What is known by name: views, scorers, corrections, metrics, objectives and adapters, with their options.
+
+This module is heavy.
+"""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -59,6 +62,34 @@ def metrics() -> list[dict[str, Any]]:
         options = options_of(function, LEADING)
         own = {option: value for option, value in options.items() if option not in GIVEN}
         rows.append({"metric": name, "options": own, "about": first_line(function)})
+    return rows
+
+
+def objectives() -> list[dict[str, Any]]:
+    """One row for each term of an objective: name, options, what it needs of a batch, what it is."""
+    from xgap_analysis.training.objectives import OBJECTIVES
+
+    rows = []
+    for name, term in sorted(OBJECTIVES.items()):
+        needs = term.needed
+        counts = (("image", needs.images), ("caption", needs.captions))
+        parts = [f"{n} {what}{'s' if n > 1 else ''}" for what, n in counts if n]
+        parts += [word for word, needed in (("temperature", needs.scaled), ("teacher", needs.teacher)) if needed]
+        about = {"options": term.known_options, "needs": ", ".join(parts), "trains": term.parameters is not None}
+        rows.append({"objective": name, **about, "about": first_line(term.loss)})
+    return rows
+
+
+def adapters() -> list[dict[str, Any]]:
+    """One row for each adapter: name, options, where it enters, whether it starts as the base, what it is."""
+    from xgap_analysis.models.adaptation.adapter import ADAPTERS, LEADING
+
+    rows = []
+    for name, entry in sorted(ADAPTERS.items()):
+        start = entry.starts_as_base
+        starts = start if isinstance(start, bool) else ", ".join(start)
+        about = {"options": options_of(entry.build, LEADING), "enters": entry.place, "starts_as_base": starts}
+        rows.append({"adapter": name, **about, "about": first_line(entry.build)})
     return rows
 
 

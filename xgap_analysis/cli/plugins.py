@@ -1,4 +1,4 @@
-"""`--plugin`, an option of every command that looks up views, scorers or corrections by name."""
+"""`--plugin`, an option of every command that looks up views, scorers, corrections, objectives, ... by name."""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,5 +1,6 @@
 """`xgap train`."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ class Train:
     Example:
         xgap train --model tiny --out results/train/kept --temperature 0.01 --steps 100
         xgap train --model tiny-untrained --scratch --objective clip=1 image-image=0.5 --out results/train/intra
+        xgap train --objective clip=1 "arc-margin(margin=0.3)=0.5" --adapter "head(width=64)" --out results/train/head
         xgap train --model ViT-B-32/openai --dataset /my/pairs.csv --micro-batch 64 --precision bf16 --out results/run
     """
 
@@ -30,8 +32,9 @@ class Train:
     judge_split: Name = "val"
     """Its split that the best checkpoint is chosen on."""
     objective: tuple[str, ...] = ("clip=1",)
-    """Terms and weights: clip, siglip, one-to-many, image-image, text-text, in-modal, cross-modal, alignment,
-    uniformity, arc-margin."""
+    """Terms, with their options, and weights: clip=1 "arc-margin(margin=0.3)=0.5" (see xgap objectives)."""
+    adapter: Name = None
+    """Train an adapter in place of the model, such as "head(width=64)" (see xgap adapters)."""
     steps: int = 1000
     """Updates."""
     batch: int = 128
@@ -75,7 +78,7 @@ class Train:
     workers: int = 0
     """Processes that load images."""
     plugin: Plugins = ()
-    """A Python file with views, scorers or corrections of your own, which is run first."""
+    """A Python file with objectives or adapters of your own, which is run first."""
     json: bool = False
     """Print the curve as JSON."""
 
@@ -113,13 +116,18 @@ class Train:
         return 0
 
     def _terms(self) -> dict[str, float]:
-        terms = {}
+        terms: dict[str, float] = {}
         for text in self.objective:
-            name, _, weight = text.partition("=")
+            written = re.fullmatch(r"([^=(]+(?:\(.*\))?)(?:=(.*))?", text)
             try:
-                terms[name] = float(weight or 1)
+                name, weight = (written[1].strip(), float(written[2] or 1)) if written else ("", 0.0)
             except ValueError:
-                raise XgapError(f"a term of the objective is written name=weight, not {text!r}") from None
+                name = ""
+            if not name:
+                raise XgapError(f"a term of the objective is written name=weight, not {text!r}")
+            if name in terms:
+                raise XgapError(f"term {name!r} is in the objective twice; give it one weight")
+            terms[name] = weight
         return terms
 
     def _temperature(self) -> str | float | tuple[float, float]:

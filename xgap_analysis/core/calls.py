@@ -1,4 +1,4 @@
-"""`name(option=value, ...)`: the one notation in which views, scorers and corrections are named with their options."""
+"""`name(option=value, ...)`: the one notation in which whatever has a name is given its options."""
 
 import ast
 import re

@@ -9,12 +9,9 @@
 | a folder (read only) | `img_emb_<k>.npy`, `text_emb_<k>.npy`, as of clip-retrieval | see `load_features` | |
 """
 
-import contextlib
 import hashlib
 import json
-import os
 import re
-import uuid
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +27,7 @@ from xgap_analysis.core.arrays import NUMBERS, float_tensor
 from xgap_analysis.core.cells import id_text
 from xgap_analysis.core.errors import XgapError, notice
 from xgap_analysis.core.features import Features, FeaturesLike, as_features
+from xgap_analysis.core.writing import written_whole
 
 ABOUT = ("space", "origin", "items")  # words beside the vectors in a `.npz` file
 
@@ -55,18 +53,8 @@ def save_features(
     made = as_features(features, **named)
     if made is features and named:
         raise XgapError(f"the features lie in the space {made.space!r} already; space and origin are given for arrays")
-    temporary = path.with_name(f".{path.stem}-{os.getpid()}-{uuid.uuid4().hex}{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path, "the ids or the provenance of these features") as temporary:
         write(made, temporary)
-        temporary.replace(path)
-    except OSError as error:
-        raise XgapError(f"{path} cannot be written ({error.strerror or error})") from error
-    except (TypeError, UnicodeError) as error:
-        raise XgapError(f"the ids or the provenance of these features cannot be put in {path.name}: {error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
     return path
 
 

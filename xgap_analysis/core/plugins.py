@@ -1,4 +1,4 @@
-"""Files of a user's own, whose views, scorers and corrections become known by name."""
+"""Files of a user's own: what they register (views, scorers, corrections, objectives, ...) becomes known by name."""
 
 import importlib.util
 import sys

@@ -1,5 +1,6 @@
 """The one shape of every registry: entries by name, from a decorator, an installed package or a notebook cell."""
 
+import hashlib
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -40,7 +41,8 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         if name in self._entries:
             before, after = (origin(self._code(e)) for e in (self._entries[name], entry))
             if before != after and not before[0] == after[0] == "__main__":
-                what = f"there is a {self.kind} named {name!r} already, from {'.'.join(before)}"
+                article = "an" if self.kind[0] in "aeiou" else "a"
+                what = f"there is {article} {self.kind} named {name!r} already, from {'.'.join(before)}"
                 raise XgapError(f"{what}; register yours under another name")
             warnings.warn(f"the {self.kind} {name!r} is replaced by its new definition", stacklevel=3)
         self._entries[name] = entry
@@ -117,8 +119,21 @@ def options_of(function: Callable[..., Any], leading: int) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if isinstance(p.default, plain)}
 
 
+def own_code(*functions: Any) -> str:
+    """A digest of the source of those functions that no part of this package defines: of a plug-in, a notebook, another
+    package. Empty where there are none, or no source is there to be read.
+    """
+    own = [getattr(function, "func", function) for function in functions]
+    own = [function for function in own if origin(function)[0].partition(".")[0] != __name__.partition(".")[0]]
+    try:
+        source = "\n".join(inspect.getsource(function) for function in own)
+    except (OSError, TypeError, SyntaxError):
+        return ""
+    return hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest() if own else ""
+
+
 def origin(function: Any) -> tuple[str, str]:
     """The module and the qualified name that a function (or what is made of one) was defined with."""
     function = getattr(function, "func", function)  # of a functools.partial
-    module = getattr(function, "__module__", type(function).__module__)
+    module = getattr(function, "__module__", type(function).__module__) or ""  # None of what `exec` ran
     return module, getattr(function, "__qualname__", type(function).__qualname__)

@@ -11,10 +11,7 @@ Ids, space, origin, items and provenance: arrays of these names in `.npz` (prove
 under `tokens` in the metadata of the other two.
 """
 
-import contextlib
 import json
-import os
-import uuid
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -30,6 +27,7 @@ from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.tokens import TokenFeatures
+from xgap_analysis.core.writing import written_whole
 
 MASKS = ("mask", "attention_mask")
 NAMES = ("space", "origin", "items", "provenance")
@@ -48,18 +46,8 @@ def save_tokens(tokens: TokenFeatures, path: Path | str) -> Path:
     """
     path = Path(path)
     write, _ = _format(path)
-    temporary = path.with_name(f".{path.stem}-{os.getpid()}-{uuid.uuid4().hex}{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path, "the ids or the provenance of these tokens") as temporary:
         write(tokens.to("cpu"), temporary)
-        temporary.replace(path)
-    except OSError as error:
-        raise XgapError(f"{path} cannot be written ({error.strerror or error})") from error
-    except (TypeError, UnicodeError) as error:
-        raise XgapError(f"the ids or the provenance of these tokens cannot be put in {path.name}: {error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
     return path
 
 

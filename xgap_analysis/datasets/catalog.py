@@ -95,16 +95,17 @@ def register_dataset(
     return add
 
 
-@register_dataset(
-    "emoji", about="embedded: one emoji concept drawn by several artists, with names and keywords (emoji:de, ...)"
-)
 def _emoji(language: str = "en") -> Dataset:
     return load_parallel() if language == VARIANT else load_emoji(language)
 
 
 register_dataset(
+    "emoji",
+    about="embedded: one emoji concept drawn by several artists, with names and keywords (emoji:de, emoji:parallel)",
+)(_emoji)
+register_dataset(
     "emoji-scenes",
-    about="embedded: scenes of one to four emoji with boxes and captions (emoji-scenes:twins, ...)",
+    about="embedded: scenes of one to four emoji with boxes and captions (emoji-scenes:twins, :composed, :documents)",
 )(load_scenes)
 register_dataset(
     "emoji-clips",
@@ -116,8 +117,10 @@ register_dataset(
 def load_dataset(name: str, root: Path | str | None = None, **options: Any) -> Dataset:
     """A dataset by name (see `xgap datasets`), in the split that the paper evaluates; or your own by path.
 
-    `"emoji"` is embedded; `"emoji:<language>"` has the names in another language as text queries. A name may also be
-    one of your own (see `register_dataset`). The published datasets are read as they lie in their usual folders under
+    `"emoji"` is embedded; `"emoji:<language>"` has the names in another language as text queries, `"emoji:parallel"`
+    has them in 13 languages side by side. `"emoji-scenes"` has scenes of several things (`"emoji-scenes:<task>"`: hard
+    negatives, composed queries, documents), and `"emoji-clips"` clips of several events. A name may also be one of your
+    own (see `register_dataset`). The published datasets are read as they lie in their usual folders under
     `root`, and come in their split `"test"`: the paper's protocol, query and gallery together (`PROTOCOLS`; train
     images are searched there, where the paper does so). Other parts come by `split("train")` and the like. Images are
     opened when they are needed, and what is computed from them is found again by their content.

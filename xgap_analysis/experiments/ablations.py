@@ -7,7 +7,7 @@ opens and closes the modality gap. Every run sees the same images, captions, aug
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from xgap_analysis.models.tower import Model
 from xgap_analysis.store import Store
 from xgap_analysis.training import Recipe, train
 from xgap_analysis.training.loop import trained_on
+from xgap_analysis.training.objectives import objective as term
 from xgap_analysis.views.encode import encode
 
 OF_IMAGES = ("I-I", "OTI-I", "I-T", "T-I", "zero-shot", "OTI-T")
@@ -299,7 +300,7 @@ def _scores(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _key(start: Model, data: Dataset, recipe: Recipe) -> str:
     """The name of a run's folder, from the weights, what they are trained on, and how."""
-    objective = {name: weight for name, weight in recipe.objective.items() if weight}
+    objective = {str(term(wanted)): weight for wanted, weight in recipe.objective.items() if weight}
     trained = [start.name, start.weights_digest, *trained_on(data)]
-    about = json.dumps([trained, {**asdict(recipe), "objective": objective}], sort_keys=True)
+    about = json.dumps([trained, {**recipe.plain(), "objective": objective}], sort_keys=True)
     return hashlib.sha256(about.encode()).hexdigest()[:16]

@@ -8,6 +8,7 @@ import pandas as pd
 
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.paths import data_root
+from xgap_analysis.core.writing import written_whole
 from xgap_analysis.experiments.axes import SETTINGS
 
 EMBEDDED = {  # tables that are shipped: name to place
@@ -127,10 +128,8 @@ def save_table(table: pd.DataFrame, path: Path | str) -> Path:
     path = Path(path)
     if path.name == str(path):
         path = Path(os.environ.get("XGAP_RESULTS", "results")) / path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    table.to_parquet(temporary)
-    temporary.replace(path)
+    with written_whole(path, "this table") as temporary:
+        table.to_parquet(temporary)
     return path
 
 

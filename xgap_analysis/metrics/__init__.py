@@ -48,3 +48,4 @@ from xgap_analysis.metrics.structure import structure_table as structure_table
 from xgap_analysis.metrics.verdicts import Verdict as Verdict
 from xgap_analysis.metrics.verdicts import verdict as verdict
 from xgap_analysis.metrics.verdicts import with_verdicts as with_verdicts
+from xgap_analysis.metrics.winoground import winoground as winoground

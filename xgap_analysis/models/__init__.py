@@ -1,5 +1,7 @@
 """Models as frozen towers by modality: protocols, adapters, the published backbones, and loading by name."""
 
+from xgap_analysis.models import oracle as oracle  # registers its name
+from xgap_analysis.models.adaptation import ADAPTERS, Adapter, adapted, adapter, register_adapter
 from xgap_analysis.models.adapters.encoder import as_model
 from xgap_analysis.models.adapters.openclip import from_open_clip
 from xgap_analysis.models.backbones import BACKBONES, Backbone, published
@@ -9,17 +11,23 @@ from xgap_analysis.models.registered import MODELS, register_model
 from xgap_analysis.models.tower import Invertible, Model, Tower
 
 __all__ = [
+    "ADAPTERS",
     "BACKBONES",
     "MODELS",
+    "Adapter",
     "Backbone",
     "Invertible",
     "Model",
     "Tower",
+    "adapted",
+    "adapter",
     "as_model",
     "check_tower",
     "embedded_models",
     "from_open_clip",
     "load_model",
+    "oracle",
     "published",
+    "register_adapter",
     "register_model",
 ]

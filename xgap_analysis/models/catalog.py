@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.paths import data_root
+from xgap_analysis.models.adaptation.adapted import with_saved_adapter
 from xgap_analysis.models.adapters import longclip, slip
 from xgap_analysis.models.adapters import timm as images
 from xgap_analysis.models.adapters import transformers as huggingface
@@ -20,7 +21,6 @@ from xgap_analysis.models.checkpoint import CHECKPOINTS, named_file, refuse_poin
 from xgap_analysis.models.configuration import checked_open_clip, checked_settings
 from xgap_analysis.models.device import chosen_device
 from xgap_analysis.models.hub import reachable, told
-from xgap_analysis.models.oracle import NAME, is_oracle, load_oracle
 from xgap_analysis.models.precision import check_precision
 from xgap_analysis.models.registered import MODELS, is_registered, registered_model
 from xgap_analysis.models.tower import Model
@@ -39,7 +39,8 @@ CONFIGURATION = ".json"  # of open_clip, in the place of an architecture's name
 class _Source:
     """How a model is made, from a device, the folder of downloads and whether the hub answers; and what goes with it.
 
-    `architecture` is open_clip's name of it, prefix included, where it is a model of open_clip's.
+    `architecture` is open_clip's name of it, prefix included, where it is a model of open_clip's; `folder` is the
+    open_clip directory, which may hold an adapter.
     """
 
     create: Callable[[torch.device, str | None, bool], Loaded]
@@ -47,6 +48,7 @@ class _Source:
     settings: dict[str, Any] = field(default_factory=dict)
     architecture: str | None = None
     quick_gelu: bool = False
+    folder: Path | None = None
 
 
 def load_model(
@@ -62,6 +64,7 @@ def load_model(
     Args:
         name_or_path: one of
             `"tiny"` or another embedded model (see `embedded_models`);
+            `"oracle"`, `"oracle(g=0.9)"`, towers whose scores are known in closed form (see `models.oracle`);
             `"ViT-B-32/openai"`, an open_clip architecture and its pretrained tag;
             `"hf-hub:org/repo"`, an open_clip model on the Hugging Face hub;
             `"local-dir:/path"` or the path of a directory: open_clip's (`open_clip_config.json`, weights, tokenizer), a
@@ -100,8 +103,6 @@ def load_model(
     check_precision(precision, where)
     if is_registered(name):
         return registered_model(name, device=where, precision=precision)
-    if is_oracle(name):
-        return load_oracle(name, where)
     source = _find(name, activation)
     online = source.needs_hub and reachable()
     with told(name, unreachable=_local(source, online)):
@@ -110,7 +111,7 @@ def load_model(
     loaded = from_open_clip(model.to(where), tokenize, preprocess, name=name, precision=precision, settings=settings)
     if activation and loaded.activation != activation:
         raise XgapError(f"model {name!r} is built with {loaded.activation}; {activation} would change its features")
-    return loaded
+    return loaded if source.folder is None else with_saved_adapter(loaded, source.folder)
 
 
 def embedded_models() -> list[str]:
@@ -160,7 +161,8 @@ def _directory(path: Path) -> _Source:
     text = shape["text_cfg"]
     elsewhere = text.get("hf_tokenizer_name") and not holds_tokenizer(path)
     needs_hub = bool(elsewhere or text.get("hf_model_name"))
-    return _of_open_clip(f"{LOCAL}{path}", needs_hub=needs_hub, settings=settings, weights=str(weights))
+    source = _of_open_clip(f"{LOCAL}{path}", needs_hub=needs_hub, settings=settings, weights=str(weights))
+    return replace(source, folder=path)
 
 
 def _configuration(file: Path, what: str) -> dict[str, Any]:
@@ -244,9 +246,7 @@ def _architecture(name: str, activation: str | None) -> _Source:
         first, _, rest = name.partition("/")
         if not file and Path(name).suffix in CHECKPOINTS and first in known:
             raise XgapError(f"a checkpoint file is named after two slashes: {first}//{rest}")
-        raise unknown_name(
-            "model", name, {*embedded_models(), NAME, *MODELS, *pretrained, *known, *others, *OWN_FORMATS}
-        )
+        raise unknown_name("model", name, {*embedded_models(), *MODELS, *pretrained, *known, *others, *OWN_FORMATS})
     config = get_model_config(architecture)
     tokenizer_from_hub = any(key in config["text_cfg"] for key in ("hf_tokenizer_name", "hf_model_name"))
     quick = activation == "quickgelu"

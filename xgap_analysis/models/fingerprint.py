@@ -73,6 +73,11 @@ def weights_of(towers: Mapping[str, Any]) -> str:
     return _digest_of(towers, weights_digest)
 
 
+def architecture_of(towers: Mapping[str, Any]) -> str:
+    """The digest of the configurations of the modules that towers hold; empty where none can be seen."""
+    return _digest_of(towers, architecture)
+
+
 def _digest_of(towers: Mapping[str, Any], digest: Callable[[Any], str]) -> str:
     """One digest of the modules of towers, each of which counts once; empty where there are none."""
     modules = {id(module): module for modality in sorted(towers) for module in modules_of(towers[modality])}
@@ -106,7 +111,7 @@ def fingerprint(model: "Model") -> str:
     with full_precision(), torch.inference_mode():
         told = [_of_images(model), _of_texts(model)]
         others = {modality: _of_items(model, modality, _own_probes(model.towers[modality])) for modality in further}
-    parts: list[Any] = [model.weights_digest, model.architecture or _digest_of(model.towers, architecture), told]
+    parts: list[Any] = [model.weights_digest, model.architecture or architecture_of(model.towers), told]
     if others:
         parts.append(others)
     if not is_known(model):
@@ -175,4 +180,13 @@ def _noise(*shape: int) -> Tensor:
     return ((number % 2**24).float() / 2**24 * 3.4 - 1.7).reshape(shape)
 
 
-__all__ = ["architecture", "fingerprint", "is_known", "modules_of", "probe_image", "weights_digest", "weights_of"]
+__all__ = [
+    "architecture",
+    "architecture_of",
+    "fingerprint",
+    "is_known",
+    "modules_of",
+    "probe_image",
+    "weights_digest",
+    "weights_of",
+]

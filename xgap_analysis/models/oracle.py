@@ -37,11 +37,12 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
-from xgap_analysis.core.calls import parse, spelled
+from xgap_analysis.core.calls import spelled
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.paths import data_root
 from xgap_analysis.core.precision import computable
 from xgap_analysis.core.tags import Tag, TaggedText, tagged, tags_of
+from xgap_analysis.models.registered import register_model
 from xgap_analysis.models.tower import Model
 
 NAME = "oracle"
@@ -64,29 +65,34 @@ ROOMS = {  # kind: the first of its rows, which go on to the next kind's; row 0,
     "size": 144,
     "concept": 256,
 }
-WEIGHTS = {"concept": 1.0, "artist": 0.3, "voice": 0.3}
+DEFAULTS = {"g": 0.7, "artist": 0.3, "voice": 0.3, "concept": 1.0}
 
 
+@register_model(NAME, about="embedded: reads what an item is known to show; scores, gap and ranks have a closed form")
 def oracle(
     g: float = 0.7,
     artist: float = 0.3,
     voice: float = 0.3,
     *,
+    concept: float = 1.0,
+    motion: float = 0.0,
+    language: float = 0.0,
+    colour: float = 0.0,
+    size: float = 0.0,
     device: str | torch.device = "cpu",
-    **weights: float,
 ) -> Model:
     """A model of images, clips (lists of images), texts and sound that reads tags; see the head of this module.
 
     Args:
         g: weight of the modality's own code, by which the modality gap is set.
         artist, voice: weights of the code of who drew an image or spoke a text.
+        concept, motion, language, colour, size: weights of the codes of these kinds.
         device: where it computes.
-        weights: of further kinds: `concept` (1), `motion`, `language`, `colour`, `size` (0).
 
     It is also `load_model("oracle")` and `load_model("oracle(g=0.9)")`.
 
     Raises:
-        XgapError: an unknown kind, or a weight that is not a number.
+        XgapError: a weight that is not a number.
 
     Example:
         >>> import xgap_analysis as xg
@@ -96,16 +102,13 @@ def oracle(
         >>> round(float(image.vectors[0] @ text.vectors[0]), 6)
         0.651746
     """
-    given = {**WEIGHTS, "artist": artist, "voice": voice, **weights}
-    kinds = [kind for kind in ROOMS if kind != "modality"]
-    for kind, weight in {"g": g, **given}.items():
-        if kind not in ("g", *kinds):
-            raise unknown_name("option of the oracle", kind, ["g", *kinds])
+    given = {"g": g, "artist": artist, "voice": voice, "concept": concept, "motion": motion, "language": language}
+    given |= {"colour": colour, "size": size}
+    for kind, weight in given.items():
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
             raise XgapError(f"{kind} of the oracle is a number, not {weight!r}")
-    read = {kind: float(weight) for kind, weight in given.items() if weight}
-    defaults = {"g": 0.7, **WEIGHTS}
-    options = {kind: weight for kind, weight in {"g": g, **given}.items() if weight != defaults.get(kind, 0)}
+    options = {kind: weight for kind, weight in given.items() if weight != DEFAULTS.get(kind, 0)}
+    read = {kind: float(weight) for kind, weight in given.items() if weight and kind != "g"}
     rows = _rows(data_root())
     towers: dict[str, Any] = {
         "image": OracleTower("image", float(g), read, rows),
@@ -119,25 +122,6 @@ def oracle(
         device=torch.device(device),
         architecture=_digest([NAME, float(g), sorted(read.items())]),
     )
-
-
-def is_oracle(name: str) -> bool:
-    """Whether a model's name is the oracle's, with options or without."""
-    return name.partition("(")[0].strip() == NAME
-
-
-def load_oracle(name: str, device: torch.device) -> Model:
-    """The oracle by its name: `"oracle"`, `"oracle(g=0.9, artist=0)"`.
-
-    Raises:
-        XgapError: as `oracle`, or a name that is not written like a call.
-    """
-    call = parse(name)
-    if call.arguments:
-        raise XgapError(f"the oracle takes options by name, as in oracle(g=0.9), not {name!r}")
-    if "device" in call.options:
-        raise XgapError(f"the device is no part of a model's name ({name!r}); give it as device=...")
-    return oracle(**call.options, device=device)
 
 
 class OracleTower:

@@ -11,6 +11,10 @@ import torch
 from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.models.adaptation.adapted import with_attached
+from xgap_analysis.models.adaptation.adapter import Adapter, Build
+from xgap_analysis.models.adaptation.adapter import adapter as as_adapter
+from xgap_analysis.models.adaptation.attached import ABOUT, Attached, attached, saved_adapter
 from xgap_analysis.models.adapters.assembled import seeded
 from xgap_analysis.models.adapters.openclip import from_open_clip
 from xgap_analysis.models.building import CONFIG, blueprint, module
@@ -34,6 +38,7 @@ class Trainable:
         tokenize: its tokenizer.
         shape: its `model_cfg`.
         settings: see `Model`.
+        attached: the adapter that is trained in place of the module; None where there is none.
     """
 
     name: str
@@ -42,14 +47,19 @@ class Trainable:
     tokenize: Callable[[Sequence[str]], Tensor]
     shape: dict[str, Any]
     settings: dict[str, Any]
+    attached: Attached | None = None
 
     def frozen(self) -> Model:
         """The model as it is now, for evaluation; later training does not reach it."""
         module = copy.deepcopy(self.module)
-        return from_open_clip(module, self.tokenize, self.preprocess, name=self.name, settings=self.settings)
+        model = from_open_clip(module, self.tokenize, self.preprocess, name=self.name, settings=self.settings)
+        return model if self.attached is None else with_attached(model, self.attached.copied())
 
     def save(self, folder: Path) -> Path:
-        """Write an open_clip directory: configuration, weights and tokenizer; the weights last, whole or not at all."""
+        """Write an open_clip directory: configuration, weights and tokenizer; the weights last, whole or not at all.
+
+        An adapter lies beside them in files of its own; open_clip itself does not read those.
+        """
         from open_clip.push_to_hf_hub import save_config_for_hf
         from safetensors.torch import save_file
 
@@ -60,6 +70,8 @@ class Trainable:
             (folder / CONFIG).write_text(json.dumps({**config, "xgap_analysis": self.settings}, indent=2), "utf-8")
         if hasattr(self.tokenize, "save_pretrained"):  # open_clip's own tokenizer needs no file
             self.tokenize.save_pretrained(str(folder))
+        if self.attached is not None:
+            self.attached.save(folder)
         temporary = folder / f".{WEIGHTS}"
         tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in self.module.state_dict().items()}
         save_file(tensors, temporary)
@@ -68,7 +80,12 @@ class Trainable:
 
 
 def load_trainable(
-    name_or_path: str | Path, *, device: str | torch.device | None = None, scratch: bool = False, seed: int = 0
+    name_or_path: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    scratch: bool = False,
+    seed: int = 0,
+    adapter: str | Adapter | Build | None = None,
 ) -> Trainable:
     """An open_clip model to be trained.
 
@@ -76,10 +93,12 @@ def load_trainable(
         name_or_path: as `load_model` takes it.
         device: where it computes; CUDA where there is one, else the CPU.
         scratch: start from fresh weights of the same architecture, drawn from `seed`.
-        seed: of the fresh weights.
+        seed: of the fresh weights, and of an adapter's.
+        adapter: put into the model, in whose place it is trained (see `models.adaptation`). A model that was saved
+            with an adapter has it already, with its weights, unless `scratch`.
 
     Raises:
-        XgapError: as `load_model`.
+        XgapError: as `load_model`; an adapter that does not fit the model, or another one than it has.
     """
     name = str(name_or_path)
     where = chosen_device(device)
@@ -99,4 +118,34 @@ def load_trainable(
     if source.quick_gelu:
         shape["quick_gelu"] = True
     settings = {key: value for key, value in source.settings.items() if key not in NOT_INHERITED}
-    return Trainable(name, own.float(), preprocess, tokenize, shape, settings)
+    own, folder = own.float(), None if scratch else source.folder
+    return Trainable(name, own, preprocess, tokenize, shape, settings, _attached(own, adapter, folder, seed))
+
+
+def feature_dim(module: Any) -> int:
+    """Dimensions d of the features of an open_clip module."""
+    size = module.visual.image_size
+    height, width = (size, size) if isinstance(size, int) else tuple(size)
+    was_training = module.training
+    module.eval()
+    with torch.no_grad():
+        made = module.encode_image(torch.zeros(1, 3, height, width, device=next(module.parameters()).device))
+    module.train(was_training)
+    return int(made.shape[1])
+
+
+def _attached(module: Any, wanted: str | Adapter | Build | None, folder: Path | None, seed: int) -> Attached | None:
+    device = next(module.parameters()).device
+    if wanted is None and (folder is None or not (folder / ABOUT).is_file()):
+        return None
+    dims = dict.fromkeys(("image", "text"), feature_dim(module))
+    there = None if folder is None else saved_adapter(folder, dims, device)
+    if wanted is None:
+        return there
+    chosen = as_adapter(wanted)
+    if there is None:
+        return attached(chosen, dims, seed=seed, device=device)
+    if there.adapter.in_full != chosen.in_full:
+        what = f"the model in {folder} has adapter {there.adapter.in_full}"
+        raise XgapError(f"{what}, not {chosen.in_full}: train that one on, or start from its base")
+    return there

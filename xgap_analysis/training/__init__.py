@@ -3,4 +3,11 @@
 from xgap_analysis.training.loop import Trained as Trained
 from xgap_analysis.training.loop import judge as judge
 from xgap_analysis.training.loop import train as train
+from xgap_analysis.training.objectives import OBJECTIVES as OBJECTIVES
+from xgap_analysis.training.objectives import BatchFeatures as BatchFeatures
+from xgap_analysis.training.objectives import Needs as Needs
+from xgap_analysis.training.objectives import Sizes as Sizes
+from xgap_analysis.training.objectives import Term as Term
+from xgap_analysis.training.objectives import objective as objective
+from xgap_analysis.training.objectives import register_objective as register_objective
 from xgap_analysis.training.recipe import Recipe as Recipe

@@ -8,7 +8,7 @@ import pickle
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,15 @@ from tqdm.auto import tqdm
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.metrics import modality_gap, retrieval
+from xgap_analysis.models.adaptation import ADAPTERS
+from xgap_analysis.models.adaptation import adapter as as_adapter
 from xgap_analysis.models.adapters.openclip import weights_digest
 from xgap_analysis.models.captions import warn_of_cut
 from xgap_analysis.models.tower import Model
-from xgap_analysis.models.trainable import WEIGHTS, load_trainable
+from xgap_analysis.models.trainable import WEIGHTS, Trainable, load_trainable
 from xgap_analysis.training.pairs import Pairs, Unreadable, augmentation
 from xgap_analysis.training.recipe import Recipe
 from xgap_analysis.training.step import TrainStep
-from xgap_analysis.training.terms import active
 from xgap_analysis.views.encode import encode
 
 STATE, RUN, CURVE = "state.pt", "run.json", "curve.parquet"
@@ -92,14 +93,17 @@ def train(
     recipe, out = recipe or Recipe(), Path(out)
     if any(not 0 <= step <= recipe.steps for step in checkpoints):
         raise XgapError(f"checkpoints are numbers of updates from 0 to {recipe.steps}, not {sorted(checkpoints)}")
-    start = load_trainable(model, device=device, scratch=recipe.scratch, seed=recipe.seed)
+    if recipe.adapter is not None and as_adapter(recipe.adapter).name not in ADAPTERS:
+        what = f"adapter {as_adapter(recipe.adapter)} has no name, by which the trained model could be loaded"
+        raise XgapError(f"{what}: decorate its function with register_adapter")
+    start = load_trainable(model, device=device, scratch=recipe.scratch, seed=recipe.seed, adapter=recipe.adapter)
     if recipe.n_captions:
         warn_of_cut(start.name, start.tokenize, data.texts.captions)
     pairs = Pairs(data, recipe, start.tokenize, augmentation(start.module, start.preprocess, recipe.augmentation))
-    _claim(out, _run(start.module, data, recipe))
+    _claim(out, _run(start, data, recipe))
     if not recipe.n_captions:
         start.settings["image_only"] = True  # its text tower learned nothing; questions to it are refused
-    if "siglip" in recipe.objective:
+    if any(term.needed.biased for term, _ in recipe.terms):
         start.shape.setdefault("init_logit_bias", -10.0)
     with torch.random.fork_rng():
         run = _Progress(start, pairs, recipe)
@@ -169,7 +173,7 @@ class _Progress:
         self.step, self.best, self.seconds = 0, -math.inf, 0.0
         self.curve: list[dict[str, float]] = []
         self._recipe = recipe
-        self._learner = TrainStep(start.module, recipe, len(pairs.labels))
+        self._learner = TrainStep(start.module, recipe, len(pairs.labels), start.attached)
         trained = self._learner.parameters()
         # Norms, biases and the temperature are not pulled to zero, as CLIP is trained.
         decayed = [p for _, p in trained if p.ndim >= 2]
@@ -203,6 +207,12 @@ class _Progress:
         self.step += 1
         return told
 
+    def _parts(self) -> dict[str, torch.nn.Module]:
+        """What is trained beside the module: the parameters of terms by name, and the adapter's."""
+        attached = self._learner.attached
+        own = {f"term {name}": part for name, part in self._learner.own.items()}
+        return own if attached is None else {**own, "adapter": attached.modules}
+
     def save(self, file: Path) -> None:
         """Keep everything that the next step depends on, whole or not at all."""
         state = {
@@ -211,7 +221,7 @@ class _Progress:
             "seconds": self.seconds,
             "curve": self.curve,
             "module": self._learner.module.state_dict(),
-            "centres": self._learner.centres,
+            "parts": {name: part.state_dict() for name, part in self._parts().items()},
             "optimiser": self._optimiser.state_dict(),
             "scaler": self._scaler.state_dict() if self._scaler is not None else None,
         }
@@ -239,9 +249,8 @@ class _Progress:
         self.step, self.best, self.seconds = state["step"], state["best"], state["seconds"]
         self.curve = state["curve"]
         self._learner.module.load_state_dict(state["module"])
-        if self._learner.centres is not None:
-            with torch.no_grad():
-                self._learner.centres.copy_(state["centres"])
+        for name, part in self._parts().items():
+            part.load_state_dict(state["parts"][name])
         self._optimiser.load_state_dict(state["optimiser"])
         if self._scaler is not None:
             self._scaler.load_state_dict(state["scaler"])
@@ -262,10 +271,11 @@ def trained_on(data: Dataset) -> list[str]:
     return [data.name, data.split_name, hashlib.sha256(items.encode("utf-8", "surrogatepass")).hexdigest()]
 
 
-def _run(module: Any, data: Dataset, recipe: Recipe) -> dict[str, Any]:
+def _run(start: Trainable, data: Dataset, recipe: Recipe) -> dict[str, Any]:
     """What a folder's run is made from; two runs that differ here are two runs."""
-    made = {**asdict(recipe), "objective": active(recipe.objective)}
-    about = {"weights": weights_digest(module), "data": trained_on(data), "recipe": made}
+    about = {"weights": weights_digest(start.module), "data": trained_on(data), "recipe": recipe.plain()}
+    if start.attached is not None:
+        about["adapter"] = [start.attached.adapter.in_full, weights_digest(start.attached.modules)]
     plain: dict[str, Any] = json.loads(json.dumps(about))
     return plain
 

@@ -54,7 +54,16 @@ class Pairs(torch.utils.data.Dataset):
     """
 
     def __init__(self, data: Dataset, recipe: Recipe, tokenize: Any, augment: Any) -> None:
-        self._images, self._recipe, self._tokenize, self._augment = data.images, recipe, tokenize, augment
+        self._images, self._tokenize, self._augment = data.images, tokenize, augment
+        # Numbers and words alone: a process that loads images need not know the terms of the objective.
+        self._steps, self._batch, self._seed, self._templates = (
+            recipe.steps,
+            recipe.batch,
+            recipe.seed,
+            recipe.templates,
+        )
+        self._n_views, self._n_captions = recipe.n_views, recipe.n_captions
+        _check_items(data, recipe)
         label = _labels(data)
         caption = dict(zip(data.texts.ids, data.texts.captions, strict=True))
         pictures: dict[str, list[str]] = {}
@@ -65,7 +74,7 @@ class Pairs(torch.utils.data.Dataset):
             captions.setdefault(label[item], []).append(text)
         wanted = [
             name for name in pictures.keys() | captions.keys()
-            if (name in pictures or not recipe.n_views) and (name in captions or not recipe.n_captions)
+            if (name in pictures or not self._n_views) and (name in captions or not self._n_captions)
         ]  # fmt: skip
         self.labels = sorted(wanted)
         self._number = {label: i for i, label in enumerate(self.labels)}
@@ -77,44 +86,42 @@ class Pairs(torch.utils.data.Dataset):
             )
 
     def __len__(self) -> int:
-        return self._recipe.steps
+        return self._steps
 
     def drawn(self, step: int) -> list[tuple[str, str, list[str]]]:
         """Label, image id and captions of each item of a step."""
-        recipe, n = self._recipe, len(self.labels)
-        epoch, place = divmod(step, n // recipe.batch)
+        epoch, place = divmod(step, len(self.labels) // self._batch)
         order = list(self.labels)
-        random.Random(f"{recipe.seed} epoch {epoch}").shuffle(order)
-        draw = random.Random(f"{recipe.seed} step {step}")
+        random.Random(f"{self._seed} epoch {epoch}").shuffle(order)
+        draw = random.Random(f"{self._seed} step {step}")
         items = []
-        for label in order[place * recipe.batch : (place + 1) * recipe.batch]:
+        for label in order[place * self._batch : (place + 1) * self._batch]:
             image = draw.choice(self._pictures.get(label, [""]))
             texts = list(self._captions.get(label, [""]))
             draw.shuffle(texts)  # the same draws however many are looked at
-            texts = (texts * math.ceil(recipe.n_captions / len(texts)))[: recipe.n_captions]
+            texts = (texts * math.ceil(self._n_captions / len(texts)))[: self._n_captions]
             seed = draw.random()
-            items.append((label, image, _in_templates(texts, recipe.templates, random.Random(seed))))
+            items.append((label, image, _in_templates(texts, self._templates, random.Random(seed))))
         return items
 
     def __getitem__(self, step: int) -> Batch | Unreadable:
-        recipe = self._recipe
         items = self.drawn(step)
         views: list[Tensor] = []
         with torch.random.fork_rng(devices=[]):
             pictures = []
-            for _, image, _ in items if recipe.n_views else []:
+            for _, image, _ in items if self._n_views else []:
                 try:
                     pictures.append(self._images.opener(image))
                 except UNREADABLE as error:
                     return Unreadable(image, str(error))
-            for view in range(recipe.n_views):
-                torch.manual_seed(seed_of(recipe.seed, step, view))
+            for view in range(self._n_views):
+                torch.manual_seed(seed_of(self._seed, step, view))
                 views.append(torch.stack([self._augment(picture) for picture in pictures]))
         texts = [text for _, _, captions in items for text in captions]
         tokens = self._tokenize(texts) if texts else torch.zeros(0, dtype=torch.long)
         return Batch(
             torch.stack(views) if views else torch.zeros(0),
-            tokens.unflatten(0, (len(items), recipe.n_captions)) if texts else tokens,
+            tokens.unflatten(0, (len(items), self._n_captions)) if texts else tokens,
             torch.tensor([self._number[label] for label, _, _ in items]),
         )
 
@@ -140,6 +147,14 @@ def augmentation(module: Any, preprocess: Any, kind: str) -> Any:
     ]
     finish = [T.ToTensor(), T.Normalize(settings["mean"], settings["std"])]
     return T.Compose([crop, *(colours if kind == "simclr" else []), *finish])
+
+
+def _check_items(data: Dataset, recipe: Recipe) -> None:
+    """Refuses data without the items that a term needs."""
+    for kind, has in (("images", len(data.images)), ("captions", len(data.texts))):
+        needing = [str(term) for term, _ in recipe.terms if getattr(term.needed, kind)]
+        if needing and not has:
+            raise XgapError(f"objective {needing[0]!r} needs {kind}, and {data.name!r} ({data.split_name}) has none")
 
 
 def _labels(data: Dataset) -> Mapping[str, str]:

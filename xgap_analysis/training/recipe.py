@@ -1,10 +1,13 @@
 """How a model is trained: everything that two runs may differ in."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.training.terms import TERMS, active
+from xgap_analysis.core.registry import own_code
+from xgap_analysis.models.adaptation import Adapter, adapter
+from xgap_analysis.training.objectives import Term, active
 
 AUGMENTATIONS = ("none", "crop", "simclr")
 TOWERS = ("both", "image", "text")
@@ -16,7 +19,8 @@ class Recipe:
     """How a model is trained.
 
     Args:
-        objective: terms and their weights (see `terms.TERMS`); a weight of 0 changes nothing, to the bit.
+        objective: terms and their weights: a term by name with its options (`xgap objectives` lists them), or a
+            function of a batch (see `register_objective`); a weight of 0 changes nothing, to the bit.
         steps: updates.
         batch: items a step, each of another label, so that no two of them answer each other.
         micro_batch: items that go through the towers at once; the gradient is that of the whole batch all the same
@@ -32,6 +36,8 @@ class Recipe:
         token_dropout: share of a token embedding's dimensions that are zeroed, so that the same caption twice gives two
             views (Gao et al., 2021, SimCSE, section 3).
         scratch: start from fresh weights.
+        adapter: trained in place of the model, `"head(width=64)"` (`xgap adapters` lists them); the model's own weights
+            and its temperature stay as they are, to the bit, but for what the adapter says it trains.
         precision: `"fp32"`, or autocast with `"bf16"` / `"fp16"`.
         seed: of the fresh weights, the batches, the augmentations and the dropout.
 
@@ -39,7 +45,7 @@ class Recipe:
         XgapError: a value out of range.
     """
 
-    objective: Mapping[str, float] = field(default_factory=lambda: {"clip": 1.0})
+    objective: Mapping[Any, float] = field(default_factory=lambda: {"clip": 1.0})
     steps: int = 1000
     batch: int = 128
     micro_batch: int | None = None
@@ -57,9 +63,13 @@ class Recipe:
     scratch: bool = False
     precision: str = "fp32"
     seed: int = 0
+    adapter: str | Adapter | None = None
 
     def __post_init__(self) -> None:
-        active(self.objective)
+        if self.adapter is not None:
+            adapter(self.adapter)
+        if self.scratch and any(term.needed.teacher for term, _ in self.terms):
+            raise XgapError("a term needs the model as it was before training, which scratch=True replaces")
         counts = {name: getattr(self, name) for name in ("steps", "image_views", "captions")}
         for name, value in counts.items():
             if value < 1:
@@ -90,13 +100,33 @@ class Recipe:
         return self.temperature if isinstance(self.temperature, tuple) else (self.temperature, self.temperature)
 
     @property
+    def terms(self) -> list[tuple[Term, float]]:
+        """The active terms with their weights."""
+        return active(self.objective)
+
+    def plain(self) -> dict[str, Any]:
+        """Everything that two runs may differ in, as plain values by name.
+
+        An adapter, and a digest of the code of what is not this package's own, only where there is one.
+        """
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values["objective"] = {str(term): weight for term, weight in self.terms}
+        own = values.pop("adapter")
+        functions: list[Any] = [f for term, _ in self.terms for f in (term.loss, term.parameters) if f]
+        if own is not None:
+            values["adapter"] = adapter(own).in_full
+            functions.append(adapter(own).build)
+        code = own_code(*functions)
+        return {**values, "code": code} if code else values
+
+    @property
     def n_views(self) -> int:
         """Augmentations of an image that a step looks at; 0 where no term looks at images."""
-        needed = max(TERMS[name].images for name in active(self.objective))
+        needed = max(term.needed.images for term, _ in self.terms)
         return max(needed, self.image_views) if needed else 0
 
     @property
     def n_captions(self) -> int:
         """Captions of an item that a step looks at; 0 where no term looks at texts."""
-        needed = max(TERMS[name].captions for name in active(self.objective))
+        needed = max(term.needed.captions for term, _ in self.terms)
         return max(needed, self.captions) if needed else 0

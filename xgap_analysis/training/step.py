@@ -1,6 +1,7 @@
 """One step: the gradient of an objective over a batch, of whatever size the towers can take at once."""
 
 import contextlib
+import copy
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -9,11 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.models.adaptation.attached import Attached
+from xgap_analysis.models.adapters.assembled import seeded
 from xgap_analysis.models.adapters.openclip import autocast
-from xgap_analysis.training.objectives import temperature_at
+from xgap_analysis.models.trainable import feature_dim
+from xgap_analysis.training.objectives import BatchFeatures, Sizes, total
 from xgap_analysis.training.pairs import Batch, seed_of
 from xgap_analysis.training.recipe import Recipe
-from xgap_analysis.training.terms import TERMS, Views, active, objective
+from xgap_analysis.training.temperature import temperature_at
 
 LARGEST_SCALE = math.log(100)  # CLIP's own bound
 
@@ -24,46 +29,89 @@ class TrainStep:
     Args:
         module: the model.
         recipe: what it is trained for.
-        n_labels: classes of the data, for terms with class centres.
+        n_labels: classes of the data, for terms with parameters of their own.
+        attached: an adapter, trained in place of the module.
+
+    Raises:
+        XgapError: an adapter that trains what the module does not have, or nothing in the towers that are trained.
     """
 
-    def __init__(self, module: Any, recipe: Recipe, n_labels: int) -> None:
-        self.module, self.recipe = module, recipe
+    def __init__(self, module: Any, recipe: Recipe, n_labels: int, attached: Attached | None = None) -> None:
+        self.module, self.recipe, self.attached = module, recipe, attached
         self.device = next(module.parameters()).device
-        terms = active(recipe.objective)
-        self._scaled = any(TERMS[name].scaled for name in terms)
-        self.centres: nn.Parameter | None = None
-        if "arc-margin" in terms:
-            d = module.encode_image(torch.zeros(1, 3, *_size(module), device=self.device)).shape[1]
-            drawn = torch.randn(n_labels, d, generator=torch.Generator().manual_seed(recipe.seed)) * d**-0.5
-            self.centres = nn.Parameter(drawn.to(self.device))
-        if "siglip" in terms and getattr(module, "logit_bias", None) is None:
+        self.terms = recipe.terms
+        needed = [term.needed for term, _ in self.terms]
+        self._scaled = any(needs.scaled or needs.biased for needs in needed)
+        self.own = self._modules_of_terms(n_labels)
+        if any(needs.biased for needs in needed) and getattr(module, "logit_bias", None) is None:
             module.logit_bias = nn.Parameter(torch.tensor(-10.0, device=self.device))
+        self._teacher: TrainStep | None = None
+        if any(needs.teacher for needs in needed):
+            self._teacher = copy.copy(self)
+            self._teacher.module = copy.deepcopy(module).eval().requires_grad_(False)
+            self._teacher.attached = None if attached is None else attached.copied()
         self._choose_trained()
+
+    def _modules_of_terms(self, n_labels: int) -> dict[str, nn.Module]:
+        """The parameters that terms bring, by the name of the term."""
+        made: dict[str, nn.Module] = {}
+        for term, _ in self.terms:
+            if term.parameters is None:
+                continue
+            dim = feature_dim(self.module)
+            if self.attached is not None:
+                dim = self.attached.after("image", torch.ones(1, dim, device=self.device)).shape[1]
+            with seeded(self.recipe.seed):
+                own = term.made(Sizes(dim, n_labels))
+            if own is not None:
+                made[str(term)] = own.to(self.device)
+        return made
 
     def _choose_trained(self) -> None:
         towers = self.recipe.towers
         images = towers != "text" and self.recipe.n_views > 0
         texts = towers != "image" and self.recipe.n_captions > 0
         logits = self._scaled and self.recipe.temperature == "learned"
+        beginnings = ("",) if self.attached is None else self.attached.adapter.trained
         for name, parameter in self.module.named_parameters():
-            if name in ("logit_scale", "logit_bias"):
+            if not name.startswith(beginnings):
+                parameter.requires_grad_(False)
+            elif name in ("logit_scale", "logit_bias"):
                 parameter.requires_grad_(logits or (name == "logit_bias" and self._scaled))
             else:
                 parameter.requires_grad_(images if name.startswith("visual.") else texts)
+        if self.attached is not None:
+            for modality, module in self.attached.modules.items():
+                module.requires_grad_(images if modality == "image" else texts)
+            self._check_adapter(self.attached)
+
+    def _check_adapter(self, attached: Attached) -> None:
+        what, names = f"adapter {attached.adapter}", [name for name, _ in self.module.named_parameters()]
+        for beginning in attached.adapter.trained:
+            if not any(name.startswith(beginning) for name in names):
+                raise XgapError(f"{what} trains {beginning!r} of its base, which has no such parameter")
+        if not any(p.requires_grad for p in (*self.module.parameters(), *attached.modules.parameters())):
+            raise XgapError(f"{what} has nothing to train with towers={self.recipe.towers!r} and this objective")
 
     def train(self) -> None:
         """Towers that are trained take part in dropout; a frozen one computes as it will be used."""
-        self.module.train()
+        self.module.train(self.attached is None or bool(self.attached.adapter.trained))
         if self.recipe.towers == "text":
             self.module.visual.eval()
         elif self.recipe.towers == "image" and hasattr(self.module, "text"):
             self.module.text.eval()
+        if self.attached is not None:
+            for module in self.attached.modules.values():
+                module.train(any(p.requires_grad for p in module.parameters()))
+        for own in self.own.values():
+            own.train()
 
     def parameters(self) -> list[tuple[str, nn.Parameter]]:
         """What is trained, by name."""
-        named = [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
-        return [*named, ("centres", self.centres)] if self.centres is not None else named
+        adapter = [] if self.attached is None else [("adapter", self.attached.modules)]
+        parts = [*adapter, *self.own.items()]
+        own = [(f"{part}.{name}", p) for part, module in parts for name, p in module.named_parameters()]
+        return [(name, p) for name, p in (*self.module.named_parameters(), *own) if p.requires_grad]
 
     def scale(self, step: int) -> Tensor:
         """1 / temperature at a step."""
@@ -83,14 +131,14 @@ class TrainStep:
         parts = [slice(start, start + size) for start in range(0, n, size)]
         if len(parts) == 1:
             images, texts = self._towers(batch, parts[0], step)
-            made = self._loss(images, texts, batch.labels, step)
+            made = self._loss(images, texts, batch, parts, step)
             _scaled(made["loss"], scaler).backward()
         else:
             with torch.no_grad():
                 halves = [self._towers(batch, part, step) for part in parts]
             images = torch.cat([x for x, _ in halves], dim=1).requires_grad_()
             texts = torch.cat([y for _, y in halves], dim=0).requires_grad_()
-            made = self._loss(images, texts, batch.labels, step)
+            made = self._loss(images, texts, batch, parts, step)
             _scaled(made["loss"], scaler).backward()
             for part in parts:
                 again = self._towers(batch, part, step)
@@ -113,26 +161,42 @@ class TrainStep:
             if self.module.logit_scale.requires_grad:
                 self.module.logit_scale.clamp_(0, LARGEST_SCALE)
 
-    def _loss(self, images: Tensor, texts: Tensor, labels: Tensor, step: int) -> dict[str, Tensor]:
-        bias = getattr(self.module, "logit_bias", None)
-        bias = torch.zeros((), device=self.device) if bias is None else bias
-        views = Views(images, texts, self.scale(step), bias, labels.to(self.device), self.centres)
-        return objective(self.recipe.objective, views)
+    def _loss(self, images: Tensor, texts: Tensor, batch: Batch, parts: list[slice], step: int) -> dict[str, Tensor]:
+        teacher = None if self._teacher is None else self._teacher._taught(batch, parts, step)
+        features = BatchFeatures(images, texts, self.scale(step), self._bias(), batch.labels.to(self.device), teacher)
+        return total(self.terms, features, self.own)
 
-    def _towers(self, batch: Batch, part: slice, step: int) -> tuple[Tensor, Tensor]:
-        """Unit features of some items of a batch: images `[v, m, d]` and texts `[m, k, d]`; empty where not asked."""
+    def _bias(self) -> Tensor:
+        bias = getattr(self.module, "logit_bias", None)
+        return torch.zeros((), device=self.device) if bias is None else bias
+
+    @torch.no_grad()
+    def _taught(self, batch: Batch, parts: list[slice], step: int) -> BatchFeatures:
+        """A batch through this model as a teacher: in evaluation, and with its own temperature."""
+        made = [self._towers(batch, part, step, dropout=False) for part in parts]
+        images, texts = torch.cat([x for x, _ in made], dim=1), torch.cat([y for _, y in made])
+        return BatchFeatures(images, texts, self.module.logit_scale.exp(), self._bias(), batch.labels.to(self.device))
+
+    def _towers(self, batch: Batch, part: slice, step: int, *, dropout: bool = True) -> tuple[Tensor, Tensor]:
+        """Unit features of some items: images `[v, m, d]` and texts `[m, k, d]`; empty where no term needs them."""
         images = texts = torch.zeros(0, 0, 0, device=self.device)
         cuda = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda), autocast(self.device, self.recipe.precision):
             torch.manual_seed(seed_of(self.recipe.seed, step, part.start))  # the same dropout when a part comes again
             if batch.pixels.numel():
                 pixels = batch.pixels[:, part].to(self.device, non_blocking=True)
-                images = _unit(self.module.encode_image(pixels.flatten(0, 1))).unflatten(0, pixels.shape[:2])
+                images = self._unit("image", self.module.encode_image(pixels.flatten(0, 1)))
+                images = images.unflatten(0, pixels.shape[:2])
             if batch.tokens.numel():
                 tokens = batch.tokens[part].to(self.device, non_blocking=True)
-                with self._token_dropout():
-                    texts = _unit(self.module.encode_text(tokens.flatten(0, 1))).unflatten(0, tokens.shape[:2])
+                with self._token_dropout() if dropout else contextlib.nullcontext():
+                    texts = self._unit("text", self.module.encode_text(tokens.flatten(0, 1)))
+                texts = texts.unflatten(0, tokens.shape[:2])
         return images, texts
+
+    def _unit(self, modality: str, features: Tensor) -> Tensor:
+        features = features.float()
+        return F.normalize(features if self.attached is None else self.attached.after(modality, features), dim=-1)
 
     @contextlib.contextmanager
     def _token_dropout(self) -> Iterator[None]:
@@ -149,14 +213,5 @@ class TrainStep:
             hook.remove()
 
 
-def _unit(features: Tensor) -> Tensor:
-    return F.normalize(features.float(), dim=-1)
-
-
 def _scaled(loss: Tensor, scaler: Any) -> Tensor:
     return loss if scaler is None else scaler.scale(loss)
-
-
-def _size(module: Any) -> tuple[int, int]:
-    size = module.visual.image_size
-    return (size, size) if isinstance(size, int) else tuple(size)

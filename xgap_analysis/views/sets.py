@@ -102,6 +102,8 @@ def _view_of(part: str | None) -> Callable[..., TokenFeatures]:
     def made(model: Any, items: Any, *, store: Store | str | None = "default", progress: bool = True) -> TokenFeatures:
         return tokens(model, items, part, store=store, progress=progress)
 
+    what = "patches or words, as its tower gives them" if part is None else f"{part}, each encoded by itself"
+    made.__doc__ = f"One vector for each part of an item: its {what}; see `tokens`."
     return made
 
 

@@ -187,3 +187,14 @@ def test_the_recorded_offset_of_a_noisy_time_is_recovered(features: tuple[xg.Tok
         scores = (frames.tokens_of(DATA.labels["clip"][link["event"]]) @ texts.vectors[place]).numpy()
         best = np.flatnonzero(scores > scores.max() - 1e-5)
         assert link["noisy"] - best.mean() == link["offset"]
+
+
+def test_a_study_compares_captions_with_frames_and_chains_with_clips() -> None:
+    data = load_dataset("emoji-clips").split("val").limit(20)
+    scorers = ["late_interaction", "pooled(weights=uniform)"]
+    study = xg.Study(["oracle(motion=1)"], [data], ["text-frames", "chain-video"], scorers=scorers, progress=False)
+    table = study.run()
+    value = table[table["metric"] == "hit_at_1"].set_index(["comparison", "scorer"])["value"]
+    assert value["text-frames", "late_interaction"] == 1
+    assert value["text-frames", "pooled(weights=uniform)"] < 1
+    assert value["chain-video", "late_interaction"] == 1  # one vector each: the chain says all that the clip shows

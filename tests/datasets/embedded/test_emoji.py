@@ -258,7 +258,7 @@ def test_names_in_another_language_ask_for_the_english_ones(language: str) -> No
 def test_an_unknown_language_or_name_offers_what_is_near() -> None:
     with pytest.raises(XgapError, match=r"unknown language of emoji 'dee'; nearest names: de"):
         load_dataset("emoji:dee")
-    with pytest.raises(XgapError, match=r"unknown data set 'emojy'; nearest names: emoji"):
+    with pytest.raises(XgapError, match=r"unknown dataset 'emojy'; nearest names: emoji"):
         load_dataset("emojy")
 
 

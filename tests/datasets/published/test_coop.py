@@ -129,7 +129,7 @@ def test_no_root_and_no_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         load_dataset("oxford-pets")
     for path in ("oxford_pets/split_zhou_OxfordPets.json (CoOp's split file)", "oxford_pets/images (the images)"):
         assert f"{tmp_path}/{path}" in str(told.value)
-    with pytest.raises(XgapError, match=r"unknown data set 'oxford_pets'; nearest names: oxford-pets"):
+    with pytest.raises(XgapError, match=r"unknown dataset 'oxford_pets'; nearest names: oxford-pets"):
         load_dataset("oxford_pets")
 
 

@@ -217,7 +217,7 @@ def _chains(clips: Sequence[Clip]) -> Texts:
     """What happens in a clip, in one caption, with the captions of its events as parts."""
     rows = [(clip, event) for clip in clips for event in clip.events]
     events = [event for _, event in rows]
-    columns = {
+    columns: dict[str, list[Any]] = {
         "event": [event.id for event in events],
         "concept": [event.concept for event in events],
         "motion": [event.motion for event in events],

@@ -122,7 +122,7 @@ def _pairs(
 ) -> Dataset:
     """Pairs as a dataset: label sets `scene` (a caption and its scene), `pair` and `kind`, besides those of scenes."""
     pairs = [pair for split in splits for pair in of(world, split)]
-    items = {pair.id: [own.id for own in (*pair.scenes, *pair.captions)] for pair in pairs}
+    items = {pair.id: [s.id for s in pair.scenes] + [c.id for c in pair.captions] for pair in pairs}
     labels = {
         "pair": {item: pair.id for pair in pairs for item in items[pair.id]},
         "kind": {item: pair.kind for pair in pairs for item in items[pair.id]},

@@ -1,0 +1,27 @@
+"""`xgap objectives`."""
+
+from dataclasses import dataclass
+
+from xgap_analysis.cli.plugins import Plugins
+
+
+@dataclass(frozen=True)
+class Objectives:
+    """List the terms of training objectives by name, with their options: what a model is trained for.
+
+    Example:
+        xgap objectives
+        xgap objectives --plugin my_file.py --json
+    """
+
+    plugin: Plugins = ()
+    """A Python file with objectives of your own, which is run first."""
+    json: bool = False
+    """Print JSON."""
+
+    def run(self) -> int:
+        """Print one row for each term."""
+        from xgap_analysis.cli.lists import objectives, print_known
+
+        print_known(objectives(), self.json)
+        return 0

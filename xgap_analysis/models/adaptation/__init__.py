@@ -1,0 +1,12 @@
+"""What changes a model: adapters as LoRA or CLIP-Adapter are, and the model that a base and an adapter make.
+
+The rooms beside it hold something else: `models/adapters/` has one file per family of models (how a library's model
+becomes towers), and nothing in it is trained.
+"""
+
+from xgap_analysis.models.adaptation import head as head
+from xgap_analysis.models.adaptation.adapted import adapted as adapted
+from xgap_analysis.models.adaptation.adapter import ADAPTERS as ADAPTERS
+from xgap_analysis.models.adaptation.adapter import Adapter as Adapter
+from xgap_analysis.models.adaptation.adapter import adapter as adapter
+from xgap_analysis.models.adaptation.adapter import register_adapter as register_adapter

@@ -1,0 +1,149 @@
+"""The modules of an adapter, made for one model: drawn, checked, trained, and read again from files."""
+
+import copy
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.models.adaptation.adapter import Adapter, adapter
+from xgap_analysis.models.adapters.assembled import seeded
+from xgap_analysis.models.checkpoint import refuse_pointer
+
+ABOUT, WEIGHTS = "adapter.json", "adapter.safetensors"
+CLOSE = 1e-5  # of unit features: rounding of a sum
+
+
+@dataclass(frozen=True, eq=False)
+class Attached:
+    """An adapter with its modules.
+
+    Args:
+        adapter: what it is.
+        modules: the module of each tower that it enters, by modality.
+    """
+
+    adapter: Adapter
+    modules: nn.ModuleDict
+
+    def after(self, modality: str, features: Tensor) -> Tensor:
+        """Features `[n, d']` after the head of a modality, in float32; as they are where the adapter has none."""
+        if modality not in self.modules:
+            return features
+        with torch.autocast(features.device.type, enabled=False):
+            made: Tensor = self.modules[modality](features.float())
+        return made
+
+    def copied(self) -> "Attached":
+        """The same with modules of its own."""
+        return Attached(self.adapter, copy.deepcopy(self.modules))
+
+    def save(self, folder: Path) -> None:
+        """Write name and options (JSON) and weights (safetensors); the weights first, whole or not at all."""
+        tensors = {name: tensor.detach().cpu().clone() for name, tensor in self.modules.state_dict().items()}
+        temporary = folder / f".{WEIGHTS}.{os.getpid()}"
+        save_file(tensors, temporary)
+        temporary.replace(folder / WEIGHTS)
+        (folder / ABOUT).write_text(json.dumps({"adapter": self.adapter.in_full}, indent=2) + "\n", "utf-8")
+
+
+def attached(what: Adapter, dims: Mapping[str, int], *, seed: int = 0, device: torch.device | str = "cpu") -> Attached:
+    """The modules of an adapter for towers of given dimensions, drawn from a seed, in evaluation.
+
+    Args:
+        what: the adapter.
+        dims: modality to the dimensions d of the features of its tower.
+        seed: of what is drawn.
+        device: where they compute.
+
+    Raises:
+        XgapError: something else than modules by modality, a modality that is not in `dims`, features of another shape,
+            towers whose features no longer have the same dimensions, or other features than the base's from an adapter
+            that says it starts as the base.
+    """
+    try:
+        with seeded(seed):
+            made = what.build(dict(dims), **what.options)
+    except KeyError as error:
+        if not error.args or error.args[0] in dims:
+            raise
+        what_for = f"adapter {what} looks for the dimensions of {error.args[0]!r}"
+        raise XgapError(f"{what_for}, and the towers of this model are: {', '.join(dims)}") from error
+    if not isinstance(made, Mapping) or not made or not all(isinstance(m, nn.Module) for m in made.values()):
+        raise XgapError(f"adapter {what} must give a torch module for each modality that it enters, not {made!r:.60}")
+    unknown = [modality for modality in made if modality not in dims]
+    if unknown:
+        raise XgapError(f"adapter {what} enters {unknown[0]!r}, and the towers of this model are: {', '.join(dims)}")
+    modules = nn.ModuleDict(dict(made)).eval()
+    after = dict(dims)
+    for modality, module in modules.items():
+        after[modality] = _checked(what, modality, module, dims[modality])
+    if len(set(after.values())) > len(set(dims.values())):
+        sizes = ", ".join(f"{modality} {d}" for modality, d in after.items())
+        raise XgapError(f"adapter {what} leaves features of different dimensions, which cannot be compared: {sizes}")
+    return Attached(what, modules.to(device))
+
+
+def saved_adapter(folder: Path, dims: Mapping[str, int], device: torch.device | str = "cpu") -> Attached | None:
+    """The adapter beside the weights of a trained model; None where there is none.
+
+    Only its name, options and numbers are read: its code is what is registered here under that name.
+
+    Raises:
+        XgapError: a file that is damaged or missing, an adapter that is not known here, or weights of another one.
+    """
+    about, weights = folder / ABOUT, folder / WEIGHTS
+    if not about.is_file():
+        return None
+    try:
+        name = json.loads(about.read_text("utf-8"))["adapter"]
+        what = adapter(str(name))
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, XgapError):
+            hint = "register it first (--plugin my_file.py on the command line)"
+            raise XgapError(f"{about} names an adapter that is not known here, {hint}: {error}") from error
+        raise XgapError(f'{about} is not the description of an adapter, {{"adapter": "name(option=value)"}}') from error
+    if not weights.is_file():
+        raise XgapError(f"{weights} is missing: the weights of adapter {what} were saved beside {ABOUT}")
+    refuse_pointer(weights)
+    made = attached(what, dims, device=device)
+    try:
+        made.modules.load_state_dict(load_file(weights, device=str(device)))
+    except SafetensorError as error:
+        raise XgapError(f"{weights} is damaged ({error}); it should hold the weights of adapter {what}") from error
+    except RuntimeError as error:
+        expected = ", ".join(f"{key} {list(tensor.shape)}" for key, tensor in made.modules.state_dict().items())
+        raise XgapError(f"{weights} does not hold the weights of adapter {what}, which are {expected}") from error
+    return made
+
+
+def _checked(what: Adapter, modality: str, module: nn.Module, dim: int) -> int:
+    """The dimensions of the features that a module gives."""
+    features = torch.randn(4, dim, generator=torch.Generator().manual_seed(0))
+    try:
+        with torch.no_grad():
+            made = module(features)
+    except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise XgapError(f"the {modality} module of adapter {what} fails on features [4, {dim}] ({said})") from error
+    if not isinstance(made, Tensor) or made.ndim != 2 or len(made) != 4 or not made.is_floating_point():
+        found = list(made.shape) if isinstance(made, Tensor) else type(made).__name__
+        raise XgapError(
+            f"the {modality} module of adapter {what} must give features [n, d], not {found} for [4, {dim}]"
+        )
+    if what.starts_as_base_of(modality):
+        unit = F.normalize(features, dim=1)
+        if made.shape[1] != dim or float((F.normalize(made, dim=1) - unit).abs().max()) > CLOSE:
+            raise XgapError(
+                f"adapter {what} says that it starts as the base, but it changes {modality} features before any "
+                "training; register it with starts_as_base=False, or start its last map at zero"
+            )
+    return made.shape[1]

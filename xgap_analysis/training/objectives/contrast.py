@@ -1,0 +1,126 @@
+"""Contrastive terms: of images with texts, of images with images, of texts with texts."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from xgap_analysis.training.objectives.batch import BatchFeatures
+from xgap_analysis.training.objectives.term import Needs, register_objective
+
+
+def clip_loss(
+    images: Float[Tensor, "n d"], texts: Float[Tensor, "n d"], scale: Float[Tensor, ""] | float
+) -> Float[Tensor, ""]:
+    """Symmetric InfoNCE between paired images and texts.
+
+    Formula: mean of the cross-entropies of rows and of columns of `scale * images @ texts.T`, targets on the diagonal.
+    It couples each image with texts only: nothing in it compares two images or two texts.
+
+    Args:
+        images, texts: unit rows, pairs by index.
+        scale: 1 / temperature.
+
+    Source: Radford et al., 2021 (CLIP), section 2.3.
+    """
+    logits = scale * images @ texts.T
+    target = torch.arange(len(images), device=images.device)
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def siglip_loss(
+    images: Float[Tensor, "n d"],
+    texts: Float[Tensor, "n d"],
+    scale: Float[Tensor, ""] | float,
+    bias: Float[Tensor, ""] | float,
+) -> Float[Tensor, ""]:
+    """Sigmoid loss: each image-text pair of the batch is judged alone, without a softmax over the others.
+
+    Formula: `-1/n sum over i, j of log sigmoid(z_ij (scale * images_i . texts_j + bias))`, z = 1 on the diagonal and -1
+    elsewhere.
+
+    Args:
+        images, texts: unit rows, pairs by index.
+        scale, bias: 1 / temperature and offset; training starts at 10 and -10.
+
+    Source: Zhai et al., 2023 (SigLIP), section 3.2.
+    """
+    sign = 2 * torch.eye(len(images), dtype=images.dtype, device=images.device) - 1
+    return -F.logsigmoid(sign * (scale * images @ texts.T + bias)).sum() / len(images)
+
+
+def one_to_many_loss(
+    images: Float[Tensor, "n d"], texts: Float[Tensor, "n k d"], scale: Float[Tensor, ""] | float
+) -> Float[Tensor, ""]:
+    """Contrast of one image with all of its k captions at once; `clip_loss` where k = 1.
+
+    Formula: half the mean over images and their captions of `-log softmax` over all n k texts, and half the mean over
+    texts of the cross-entropy over the n images.
+
+    Args:
+        images: unit rows.
+        texts: unit rows; `texts[i]` are the captions of image i.
+        scale: 1 / temperature.
+
+    Source: Nie et al., 1-to-K contrastive learning for cross-lingual cross-modal retrieval, KDD 2024.
+    """
+    n, k, _ = texts.shape
+    logits = scale * images @ texts.flatten(0, 1).T  # [n, n k]
+    own = torch.arange(n, device=images.device).repeat_interleave(k)
+    to_texts = logits.log_softmax(dim=1)[own, torch.arange(n * k, device=images.device)]
+    return (F.cross_entropy(logits.T, own) - to_texts.mean()) / 2
+
+
+def simclr_loss(
+    first: Float[Tensor, "n d"], second: Float[Tensor, "n d"], temperature: float = 0.1
+) -> Float[Tensor, ""]:
+    """NT-Xent between two views of the same items: an intra-modal term.
+
+    Formula: for each of the 2n views, cross-entropy of its similarities to the 2n - 1 others over the temperature,
+    with the other view of its item as the target.
+
+    Args:
+        first, second: unit rows; row i of both is one item, augmented twice.
+
+    Source: Chen et al., 2020 (SimCLR), section 2.1; as the image-image term of SLIP (Mu et al., 2022).
+    """
+    views = torch.cat([first, second])
+    n = len(first)
+    logits = views @ views.T / temperature
+    itself = torch.eye(2 * n, dtype=torch.bool, device=views.device)
+    target = torch.arange(2 * n, device=views.device).roll(n)
+    return F.cross_entropy(logits.masked_fill(itself, float("-inf")), target)
+
+
+@register_objective("clip", needs=Needs(scaled=True))
+def _clip(batch: BatchFeatures) -> Tensor:
+    """Symmetric InfoNCE between images and their captions (CLIP)."""
+    return batch.mean_over_pairs(lambda images, texts: clip_loss(images, texts, batch.scale))
+
+
+@register_objective("siglip", needs=Needs(scaled=True, biased=True))
+def _siglip(batch: BatchFeatures) -> Tensor:
+    """Sigmoid loss, each image-text pair by itself (SigLIP)."""
+    return batch.mean_over_pairs(lambda images, texts: siglip_loss(images, texts, batch.scale, batch.bias))
+
+
+def _several(*, captions: int = 2) -> Needs:
+    return Needs(captions=captions, scaled=True)
+
+
+@register_objective("one-to-many", needs=_several)
+def _one_to_many(batch: BatchFeatures) -> Tensor:
+    """Contrast of an image with all of its captions at once."""
+    return torch.stack([one_to_many_loss(images, batch.texts, batch.scale) for images in batch.images]).mean()
+
+
+@register_objective("image-image", needs=Needs(images=2, captions=0))
+def _image_image(batch: BatchFeatures, *, temperature: float = 0.1) -> Tensor:
+    """NT-Xent between two augmentations of an image (SimCLR)."""
+    return simclr_loss(batch.images[0], batch.images[1], temperature)
+
+
+@register_objective("text-text", needs=Needs(images=0, captions=2))
+def _text_text(batch: BatchFeatures, *, temperature: float = 0.1) -> Tensor:
+    """NT-Xent between two captions of an image."""
+    return simclr_loss(batch.texts[:, 0], batch.texts[:, 1], temperature)

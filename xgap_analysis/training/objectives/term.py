@@ -1,0 +1,237 @@
+"""What a term of an objective is: a function of the features of a batch, what it needs of the batch, and the trainable
+parameters that it brings; known by a name, with options.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from xgap_analysis.core.calls import Call, parse, spelled
+from xgap_analysis.core.errors import XgapError, unknown_name
+from xgap_analysis.core.registry import Registry, options_of
+from xgap_analysis.training.objectives.batch import BatchFeatures
+
+Loss = Callable[..., Tensor]  # (batch, **options), or (batch, own parameters, **options) -> a number
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a term needs of a batch, at least; training computes no more than the active terms need.
+
+    Args:
+        images: augmentations of an image; 0 leaves the image tower out.
+        captions: captions of an image; 0 leaves the text tower out.
+        scaled: it reads the scale of the logits, so that a learned temperature is trained.
+        biased: it reads the bias of the logits, so that a model without one gets one.
+        teacher: it reads `BatchFeatures.teacher`, the batch through the model as it was before training.
+
+    Raises:
+        XgapError: neither images nor captions, or a number below 0.
+    """
+
+    images: int = 1
+    captions: int = 1
+    scaled: bool = False
+    biased: bool = False
+    teacher: bool = False
+
+    def __post_init__(self) -> None:
+        counts = (self.images, self.captions)
+        if not all(isinstance(n, int) and n >= 0 for n in counts) or not any(counts):
+            raise XgapError(f"a term needs images or captions of an item, 0 or more of each, not {counts}")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the parameters of a term are made for.
+
+    Args:
+        dim: dimensions d of a feature.
+        labels: classes of the training data.
+    """
+
+    dim: int
+    labels: int
+
+
+Parameters = Callable[..., nn.Module]  # (sizes, **options) -> the module that the loss gets
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of an objective; `str()` of it is its name in curves.
+
+    Args:
+        name: as registered.
+        loss: `loss(batch, **options)`, of `BatchFeatures`, to a number; where the term has parameters of its own,
+            `loss(batch, own, **options)`.
+        needs: what the batch must hold, or a function of the options that says so.
+        parameters: `parameters(sizes, **options)` makes the torch module of the term's own parameters. They are trained
+            with the model and kept in the state of the run, and are no part of the trained model.
+        options: given by the user; others keep the functions' defaults. Each function gets the options that it takes.
+    """
+
+    name: str
+    loss: Loss
+    needs: Needs | Callable[..., Needs] = field(default_factory=Needs)
+    parameters: Parameters | None = None
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)  # a term is a key of an objective
+
+    def __str__(self) -> str:
+        return spelled(self.name, (), self.options)
+
+    @property
+    def needed(self) -> Needs:
+        """What the batch must hold with these options.
+
+        Raises:
+            XgapError: `needs` gives something else.
+        """
+        if isinstance(self.needs, Needs):
+            return self.needs
+        found = self.needs(**self._own(self.needs, 0))
+        if not isinstance(found, Needs):
+            raise XgapError(f"needs of objective {self} must give a Needs, not {found!r}")
+        return found
+
+    @property
+    def known_options(self) -> dict[str, Any]:
+        """Every option that the term takes, with its default."""
+        return {name: value for function, n in self._functions() for name, value in options_of(function, n).items()}
+
+    def made(self, sizes: Sizes) -> nn.Module | None:
+        """The module of its own parameters, drawn anew; None where it has none.
+
+        Raises:
+            XgapError: `parameters` gives something else than a torch module with parameters.
+        """
+        if self.parameters is None:
+            return None
+        module = self.parameters(sizes, **self._own(self.parameters, 1))
+        if not isinstance(module, nn.Module) or not any(True for _ in module.parameters()):
+            kind = type(module).__name__
+            raise XgapError(f"parameters of objective {self} must give a torch module with parameters, not a {kind}")
+        return module
+
+    def __call__(self, batch: BatchFeatures, own: nn.Module | None = None) -> Tensor:
+        """The term of a batch: a tensor without dimensions.
+
+        Raises:
+            XgapError: the loss gives something else.
+        """
+        leading = (batch,) if self.parameters is None else (batch, own)
+        made = self.loss(*leading, **self._own(self.loss, len(leading)))
+        if not isinstance(made, Tensor) or made.ndim:
+            found = f"a tensor {list(made.shape)}" if isinstance(made, Tensor) else f"a {type(made).__name__}"
+            raise XgapError(f"objective {self} must give one number, a tensor without dimensions, not {found}")
+        return made
+
+    def checked(self) -> "Term":
+        """Itself.
+
+        Raises:
+            XgapError: an option that none of its functions takes (the nearest are given).
+        """
+        parameters = [p for function, n in self._functions() for p in _parameters(function, n)]
+        known = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        unknown = [option for option in self.options if option not in known]
+        if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            raise unknown_name(f"option of {self.name}", unknown[0], known)
+        _ = self.needed
+        return self
+
+    def _functions(self) -> list[tuple[Callable[..., Any], int]]:
+        """Each function that options go to, with the number of parameters before them."""
+        functions: list[tuple[Callable[..., Any], int]] = [(self.loss, 1 if self.parameters is None else 2)]
+        functions += [] if self.parameters is None else [(self.parameters, 1)]
+        return functions if isinstance(self.needs, Needs) else [*functions, (self.needs, 0)]
+
+    def _own(self, function: Callable[..., Any], leading: int) -> dict[str, Any]:
+        parameters = _parameters(function, leading)
+        if any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return dict(self.options)
+        names = {p.name for p in parameters}
+        return {name: value for name, value in self.options.items() if name in names}
+
+
+OBJECTIVES: Registry[Term] = Registry("objective", lambda term: term.loss)
+
+
+def register_objective(
+    name: str, *, needs: Needs | Callable[..., Needs] | None = None, parameters: Parameters | None = None
+) -> Callable[[Loss], Loss]:
+    """Make a term known by name to `Recipe`, `xgap train` and `xgap objectives`.
+
+    The decorated function takes the `BatchFeatures` of a batch (then, where `parameters` is given, the module that it
+    made), and its options as keywords with defaults. It gives one number to be made small.
+
+    Args:
+        name: as in recipes.
+        needs: what the batch must hold; an image and a caption of each item by default. Or a function of the options.
+        parameters: `parameters(sizes, **options)` makes the torch module of the parameters that the term brings.
+
+    Raises:
+        XgapError: the name is taken by other code, or something that is not a function.
+
+    Example:
+        >>> from xgap_analysis.training.objectives import OBJECTIVES, register_objective
+        >>> @register_objective("hinge")
+        ... def hinge(batch, *, margin=0.2):
+        ...     scores = batch.images[0] @ batch.texts[:, 0].T
+        ...     return (margin + scores - scores.diagonal()[:, None]).clamp(min=0).mean()
+        >>> str(objective("hinge(margin=0.1)"))
+        'hinge(margin=0.1)'
+        >>> OBJECTIVES.remove("hinge")
+    """
+    if needs is not None and not isinstance(needs, Needs) and not callable(needs):
+        raise XgapError(f"needs of objective {name!r} is a Needs or a function of its options, not {needs!r}")
+
+    def add(function: Any) -> Any:
+        if not callable(function):
+            raise XgapError(f"objective {name!r} must be a function, not {function!r}")
+        term = Term(name, function, Needs() if needs is None else needs, parameters)
+        OBJECTIVES.add(name, term)
+        # On the function, so that it may itself stand where its name may stand.
+        function.term = term
+        return function
+
+    return add
+
+
+def objective(wanted: str | Call | Term | Loss, **options: Any) -> Term:
+    """A term by name, with options (`"arc-margin(margin=0.3)"`), or a function of `BatchFeatures` as it is.
+
+    Args:
+        wanted: the name, the `Term`, or the function; one that is not registered needs an image and a caption.
+        options: replace those in the notation.
+
+    Raises:
+        XgapError: an unknown name or option (the nearest are given), or something that is not a term.
+
+    Example:
+        >>> objective("image-image", temperature=0.2).needed.images
+        2
+    """
+    if isinstance(wanted, str):
+        wanted = parse(wanted)
+    if isinstance(wanted, Call):
+        if wanted.arguments:
+            raise XgapError(f"an objective takes options by name: {wanted.name}(option=value), not {str(wanted)!r}")
+        wanted = replace(OBJECTIVES[wanted.name], options=wanted.options)
+    elif not isinstance(wanted, Term):
+        if not callable(wanted) or inspect.isclass(wanted):
+            raise XgapError(f"a term of an objective is a name, a Term or a function of a batch, not {wanted!r}")
+        wanted = getattr(wanted, "term", None) or Term(_name_of(wanted), wanted)
+    return replace(wanted, options={**wanted.options, **options}).checked()
+
+
+def _name_of(function: Any) -> str:
+    name = getattr(function, "__name__", type(function).__name__)
+    return "own" if name == "<lambda>" else name
+
+
+def _parameters(function: Callable[..., Any], leading: int) -> list[inspect.Parameter]:
+    return list(inspect.signature(function).parameters.values())[leading:]
