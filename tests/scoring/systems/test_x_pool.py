@@ -8,6 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import xgap_analysis as xg
+from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.tokens import TokenFeatures
 from xgap_analysis.scoring.learned.fit import fit_scorer
@@ -99,3 +101,21 @@ def test_it_learns_to_read_the_frame_that_a_text_is_about() -> None:
 
     assert hits(fitted) > hits("pooled(weights=uniform)") + 0.05
     assert not fitted.fitted_on[0].saw(clips.select(test))
+
+
+def test_on_clips_of_a_small_model_it_differs_from_mean_pooling_for_texts_and_for_frames() -> None:
+    data, model = xg.load_dataset("emoji-clips").split("train"), xg.load_model("tiny")
+    video = data.items["video"].select(list(data.items["video"].ids)[:40])
+    owner = {i: clip for i, clip in data.labels["clip"].items() if clip in set(video.ids)}
+    texts = xg.encode(model, data.texts.select([i for i in data.texts.ids if i in owner]), progress=False)
+    clips = xg.tokens(model, video, "frames", progress=False)
+    options = {"epochs": 10, "learning_rate": 1e-3, "pairs": owner, "split": "train"}
+    fitted = fit_scorer("x_pool", texts, clips, query_spaces=("text", "image"), **options)  # type: ignore[arg-type]
+    losses = fitted.function.losses  # type: ignore[attr-defined]
+    assert losses[-1] < losses[0]
+    frames = Features(torch.stack([clips.tokens_of(i)[0] for i in clips.ids]), clips.ids, "image", "image")
+    for query in (texts, frames):
+        assert (score(query, clips, fitted) - score(query, clips, "pooled(weights=uniform)")).abs().mean() > 0.02
+    only_texts = fit_scorer("x_pool(epochs=0)", texts, clips, pairs=owner)
+    with pytest.raises(XgapError, match="fitted on a query of space 'text', and this one is of space 'image'"):
+        score(frames, clips, only_texts)

@@ -26,8 +26,8 @@ def attention(
     """
     bias = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, -math.inf)
     bias = bias if prior is None else bias + prior
-    parts = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
-    return scaled_dot_product_attention(*parts, attn_mask=bias[:, None, None]).transpose(1, 2).flatten(2)
+    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
+    return scaled_dot_product_attention(q, k, v, attn_mask=bias[:, None, None]).transpose(1, 2).flatten(2)
 
 
 def widened(vectors: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
