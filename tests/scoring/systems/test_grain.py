@@ -8,13 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import xgap_analysis as xg
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.tokens import TokenFeatures
 from xgap_analysis.scoring.learned.fit import fit_scorer
 from xgap_analysis.scoring.learned.pairs import paired
 from xgap_analysis.scoring.score import score
 from xgap_analysis.scoring.scorer import Scorer
-from xgap_analysis.scoring.systems.grain import box_costs, generalised_overlap, matched, region_loss
+from xgap_analysis.scoring.systems.grain import box_costs, corners, generalised_overlap, matched, region_loss
 
 from .conftest import (
     RAGGED,
@@ -192,3 +193,35 @@ def test_regions_learn_where_descriptions_lie_and_tell_apart_what_the_mean_of_pa
 def test_a_mistake_is_one_sentence(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(XgapError, match=sentence):
         fit_scorer("grain", some([2], 0, "text"), some([3], 1), **{**SMALL, **options})
+
+
+def test_on_scenes_of_a_small_model_regions_move_to_the_boxes_of_unseen_scenes() -> None:
+    data, model = xg.load_dataset("emoji-scenes"), xg.load_model("tiny")
+    made: dict[str, tuple[TokenFeatures, TokenFeatures, dict[str, list[list[float]]]]] = {}
+    for split, n in (("train", 120), ("test", 40)):
+        own = data.split(split)
+        images = own.images.select(list(own.images.ids)[:n])
+        captions = xg.tokens(model, own.texts.select([f"{i}/list" for i in images.ids]), "captions", progress=False)
+        boxes: dict[str, list[list[float]]] = {}
+        regions = images.parts_of("regions")
+        for owner, box in zip(regions.owners, regions.columns["box"], strict=True):
+            boxes.setdefault(f"{owner}/list", []).append([x / 128 for x in box])
+        made[split] = captions, xg.tokens(model, images, progress=False), boxes
+    texts, patches, boxes = made["train"]
+    pairs = {f"{i}/list": i for i in patches.ids}
+    options: dict[str, Any] = {"pairs": pairs, "boxes": boxes, "layers": 1, "learning_rate": 1e-3}
+    unseen, unseen_patches, given = made["test"]
+    block = paired(unseen, unseen_patches, {f"{i}/list": i for i in unseen_patches.ids})
+
+    def overlap(fitted: Scorer) -> float:
+        _, _, found = module_of(fitted)(block.block(unseen_patches, torch.arange(len(unseen_patches))))
+        values = []
+        for row, item in enumerate(unseen_patches.ids):
+            own = torch.tensor(given[f"{item}/list"])
+            r, c = matched(box_costs(found[row], own))
+            values.append(float(generalised_overlap(corners(found[row, r]), own[c]).mean()))
+        return float(np.mean(values))
+
+    before, after = (overlap(fit_scorer("grain", texts, patches, epochs=n, **options)) for n in (0, 15))
+    assert before < 0.1
+    assert after > 0.3
