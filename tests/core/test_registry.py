@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.core.registry import Registry, check_options, origin
+from xgap_analysis.core.registry import Registry, check_options, name_of, origin
 
 
 def double(x: int, *, times: int = 1) -> int:
@@ -124,3 +124,9 @@ def test_the_origin_of_a_function_names_it_whatever_it_is_wrapped_in() -> None:
         def __call__(self) -> None: ...
 
     assert origin(Called())[1].endswith("Called")
+
+
+def test_a_function_without_a_registered_name_has_its_own() -> None:
+    assert name_of(double) == "double"
+    assert name_of(lambda x: x) == "own"
+    assert name_of(functools.partial(double, times=2)) == "partial"

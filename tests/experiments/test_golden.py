@@ -1,4 +1,4 @@
-"""Small studies against the tables in `tests/golden`, which the code before its modules moved into rooms has made."""
+"""Small studies against the tables in `tests/golden`, which were made when the embedded models last changed."""
 
 import importlib.util
 from pathlib import Path
@@ -90,7 +90,7 @@ def reference(name: str) -> pd.DataFrame:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", make.TABLES)
-def test_numbers_are_those_from_before_the_move(name: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numbers_are_those_of_the_golden_tables(name: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XGAP_HOME", str(home))
     assert compared(reference(name), make.kept(make.TABLES[name]())) == []
 

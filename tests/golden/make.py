@@ -3,10 +3,11 @@
     python tests/golden/make.py             # the tables of today's code, over those that are here
     python tests/golden/make.py FOLDER      # or into another folder
 
-The tables that are committed were made by the code as it was before its modules moved into rooms, through the
-functions that it had then (`FeatureStudy`, `sweep`, a `drift` of its own). `renamed.json` says which of their columns
-have another name today, and `tests/experiments/test_golden.py` compares by key. Write them anew only where numbers are
-meant to change, say in the changelog which and why, and empty `renamed.json`.
+The tables that are committed were made when the embedded models' second edition came in, since every number of a model
+changed with its weights. The code agreed then with tables of the first edition that it had made before its modules
+moved into rooms. `renamed.json` says which columns have another name today, and `tests/experiments/test_golden.py`
+compares by key. Write them anew only where numbers are meant to change, say in the changelog which and why, and empty
+`renamed.json`.
 """
 
 import json

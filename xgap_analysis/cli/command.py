@@ -28,6 +28,7 @@ from xgap_analysis.cli.report import Report
 from xgap_analysis.cli.scorers import Scorers
 from xgap_analysis.cli.store import Store
 from xgap_analysis.cli.study import Study
+from xgap_analysis.cli.systems import Systems
 from xgap_analysis.cli.train import Train
 from xgap_analysis.cli.views import Views
 from xgap_analysis.core.errors import XgapError
@@ -35,7 +36,7 @@ from xgap_analysis.core.errors import XgapError
 COMMANDS: Mapping[str, Any] = {
     c.__name__.lower(): c
     for c in (
-        *(Models, Datasets, Views, Scorers, Corrections, Metrics, Objectives, Adapters),
+        *(Models, Datasets, Views, Scorers, Corrections, Metrics, Objectives, Adapters, Systems),
         *(Encode, Invert, Study, Train, Report, Store, Doctor),
     )
 }

@@ -132,6 +132,12 @@ def own_code(*functions: Any) -> str:
     return hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest() if own else ""
 
 
+def name_of(function: Any) -> str:
+    """The name that a function without a registered one has in tables: its own, and `own` where it has none."""
+    name = getattr(function, "__name__", type(function).__name__)
+    return "own" if name == "<lambda>" else name
+
+
 def origin(function: Any) -> tuple[str, str]:
     """The module and the qualified name that a function (or what is made of one) was defined with."""
     function = getattr(function, "func", function)  # of a functools.partial

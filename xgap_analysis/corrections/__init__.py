@@ -9,9 +9,22 @@ Where the calibration split is the one that is evaluated (`transductive`), every
 """
 
 from xgap_analysis.core.calibration import Calibration as Calibration
-from xgap_analysis.corrections import hubness, projector, shift, signature, subspace  # noqa: F401  register theirs
+from xgap_analysis.corrections import (  # noqa: F401  register theirs
+    bridge,
+    convolution,
+    hubness,
+    noise,
+    projector,
+    shift,
+    signature,
+    sinkhorn,
+    standardise,
+    subspace,
+    xbt,
+)
 from xgap_analysis.corrections.projector import inter_modal_operator as inter_modal_operator
 from xgap_analysis.corrections.protocol import CORRECTIONS as CORRECTIONS
+from xgap_analysis.corrections.protocol import ByRole as ByRole
 from xgap_analysis.corrections.protocol import Correction as Correction
 from xgap_analysis.corrections.protocol import FeatureMap as FeatureMap
 from xgap_analysis.corrections.protocol import FittedCorrection as FittedCorrection

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from typing import Any, overload
 
 from xgap_analysis.core.calibration import Calibration
 from xgap_analysis.core.calls import Call, parse, spelled
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features, where_doubles_are
-from xgap_analysis.core.registry import Registry, check_options
+from xgap_analysis.core.registry import Registry, check_options, name_of
 from xgap_analysis.core.tokens import AnyFeatures, TokenFeatures
 from xgap_analysis.scoring.blocks import ScoreNormaliser
 from xgap_analysis.scoring.cosine import COSINE
@@ -20,12 +21,16 @@ LEADING = 1  # a correction's function begins with the calibration
 
 @dataclass(frozen=True)
 class QueryGallery:
-    """Query and gallery as they are scored: by `scorer`, after which `normalise` may change a block of scores."""
+    """Query and gallery as they are scored: by `scorer`, after which `normalise` may change a block of scores.
+
+    `note` is what a reader of the row must know of the correction on this very pair.
+    """
 
     query: AnyFeatures
     gallery: AnyFeatures
     normalise: ScoreNormaliser | None = None
     scorer: str | Scorer | ScoreFunction = COSINE
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,20 @@ class ScoreCorrection:
 
 
 FeatureMap = Callable[[Features], Features]
-Fit = Callable[..., FeatureMap | ScoreCorrection]
+
+
+@dataclass(frozen=True)
+class ByRole:
+    """A correction that maps what is a query in another way than what is in the gallery."""
+
+    query: FeatureMap
+    gallery: FeatureMap
+
+
+Made = FeatureMap | ByRole | ScoreCorrection
+Fit = Callable[..., Made]
+AnyMap = Callable[[Any], Any]  # of features, or of sets of vectors
+Given = Callable[[AnyMap | None], AnyFeatures]  # features after a map, or as they are
 
 
 @dataclass(frozen=True)
@@ -96,12 +114,23 @@ class FittedCorrection:
 
     name: str
     split: str
-    made: FeatureMap | ScoreCorrection
+    made: Made
+
+    @property
+    def maps(self) -> tuple[AnyMap, AnyMap] | None:
+        """What maps a query and what maps a gallery; None where the two are seen together, or scores are changed."""
+        if isinstance(self.made, ScoreCorrection):
+            return None
+        if isinstance(self.made, ByRole):
+            return partial(self._mapped, self.made.query), partial(self._mapped, self.made.gallery)
+        both = partial(self._mapped, self.made)
+        return both, both
 
     @property
     def changes_features(self) -> bool:
-        """Whether it maps features one side at a time; otherwise use `apply`."""
-        return not isinstance(self.made, ScoreCorrection)
+        """Whether it maps features of either role alike, so that it can be called; otherwise use `apply`."""
+        maps = self.maps
+        return maps is not None and maps[0] is maps[1]
 
     @overload
     def __call__(self, features: Features) -> Features: ...
@@ -111,22 +140,14 @@ class FittedCorrection:
         """Features after the correction; of a set of vectors, each vector by itself.
 
         Raises:
-            XgapError: features it was not fitted for, or a correction of similarities, which changes no features.
+            XgapError: features it was not fitted for, or a correction that cannot map one set of features by itself.
         """
-        if isinstance(self.made, ScoreCorrection):
-            what = f"correction {self.name} changes scores"
-            raise XgapError(f"{what}: use its apply(query, gallery)")
-        if isinstance(features, TokenFeatures):
-            return self._of_tokens(features)
-        before, where = where_doubles_are(features), features.vectors.device
-        after = self._stated(before, self.made(before))
-        return after if after.vectors.device == where else after.to(where)
-
-    def _of_tokens(self, tokens: TokenFeatures) -> TokenFeatures:
-        numbered = map(str, range(len(tokens.vectors)))
-        made = self(Features(tokens.vectors, numbered, tokens.space, tokens.origin, tokens.provenance))
-        about = (made.space, tokens.origin, made.provenance, tokens.items)
-        return TokenFeatures(made.vectors, tokens.offsets, tokens.ids, *about, weights=tokens.weights)
+        maps = self.maps
+        if maps is None or maps[0] is not maps[1]:
+            what = "changes scores" if maps is None else "maps queries in one way and the gallery in another"
+            raise XgapError(f"correction {self.name} {what}: use its apply(query, gallery)")
+        made: AnyFeatures = maps[0](features)
+        return made
 
     def apply(
         self, query: AnyFeatures, gallery: AnyFeatures, scorer: str | Scorer | ScoreFunction = COSINE
@@ -136,15 +157,41 @@ class FittedCorrection:
         Raises:
             XgapError: features it was not fitted for.
         """
-        if not isinstance(self.made, ScoreCorrection):
-            corrected = self(query)
-            return QueryGallery(corrected, corrected if gallery is query else self(gallery), scorer=scorer)
-        if isinstance(query, TokenFeatures) or isinstance(gallery, TokenFeatures):
+        of_query = cache(lambda by: query if by is None else by(query))  # one map of one set is computed once
+        of_gallery = of_query if gallery is query else lambda by: gallery if by is None else by(gallery)
+        return self.apply_to(of_query, of_gallery, scorer)
+
+    def apply_to(self, query: Given, gallery: Given, scorer: str | Scorer | ScoreFunction = COSINE) -> QueryGallery:
+        """As `apply`, of features that are made with the correction: those of a view of several spaces, say.
+
+        Args:
+            query, gallery: functions that are given what maps features of their role, or None where nothing does.
+            scorer: how a pair is scored.
+        """
+        maps = self.maps
+        if maps is not None:
+            of_query, of_gallery = maps
+            return QueryGallery(query(of_query), gallery(of_gallery), scorer=scorer)
+        assert isinstance(self.made, ScoreCorrection)  # for type checkers: what has no maps
+        native = query(None), gallery(None)
+        if isinstance(native[0], TokenFeatures) or isinstance(native[1], TokenFeatures):
             what = f"correction {self.name} compares scores with those of whole items"
             raise XgapError(f"{what}; sets of vectors take corrections that map features, such as center")
-        query, gallery = where_doubles_are(query), where_doubles_are(gallery)
-        pair = self.made.apply(query, gallery, as_scorer(scorer))
-        return replace(pair, query=self._stated(query, pair.query), gallery=self._stated(gallery, pair.gallery))
+        given = where_doubles_are(native[0]), where_doubles_are(native[1])
+        pair = self.made.apply(*given, as_scorer(scorer))
+        return replace(pair, query=self._stated(given[0], pair.query), gallery=self._stated(given[1], pair.gallery))
+
+    def _mapped(self, by: FeatureMap, features: AnyFeatures) -> AnyFeatures:
+        if isinstance(features, TokenFeatures):
+            numbered = map(str, range(len(features.vectors)))
+            made = self._mapped(
+                by, Features(features.vectors, numbered, features.space, features.origin, features.provenance)
+            )
+            about = (made.space, features.origin, made.provenance, features.items)
+            return TokenFeatures(made.vectors, features.offsets, features.ids, *about, weights=features.weights)
+        before, where = where_doubles_are(features), features.vectors.device
+        after = self._stated(before, by(before))
+        return after if after.vectors.device == where else after.to(where)
 
     def _stated(self, before: Features, after: Any) -> Features:
         """The corrected features, with what was done to them in their provenance."""
@@ -169,7 +216,7 @@ def register_correction(
     """Make a correction known by name to studies, the command line, the widgets and the notebooks.
 
     The decorated function takes a `Calibration` and the correction's options as keywords with defaults, and gives a
-    map of `Features`, or a `ScoreCorrection`.
+    map of `Features`, a map for each role (`ByRole`), or a `ScoreCorrection`.
 
     Args:
         name: as in tables.
@@ -194,6 +241,16 @@ def register_correction(
     return add
 
 
+def check_dimensions(features: Features, d: int) -> None:
+    """Refuses features of another dimension than a correction was fitted on.
+
+    Raises:
+        XgapError: with both numbers.
+    """
+    if features.dim != d:
+        raise XgapError(f"the features have {features.dim} dimensions, those it was fitted on {d}")
+
+
 def correction(wanted: "str | Call | Correction | Fit", **options: Any) -> Correction:
     """A correction by name, with options: `correction("pca-text", rank=64)` or `correction("pca-text(rank=64)")`.
 
@@ -212,8 +269,7 @@ def correction(wanted: "str | Call | Correction | Fit", **options: Any) -> Corre
     elif isinstance(wanted, Correction):
         made = wanted
     elif callable(wanted):
-        name = getattr(wanted, "__name__", type(wanted).__name__)
-        made = Correction("own" if name == "<lambda>" else name, wanted)
+        made = Correction(name_of(wanted), wanted)
     else:
         raise XgapError(f"a correction is a name, a Correction or a function that fits one, not {wanted!r}")
     check_options("correction", made.name, made.maker, LEADING, {**made.options, **options})

@@ -8,7 +8,7 @@ from xgap_analysis.core.calibration import Calibration
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.precision import exact
-from xgap_analysis.corrections.protocol import FeatureMap, register_correction
+from xgap_analysis.corrections.protocol import ByRole, FeatureMap, check_dimensions, register_correction
 
 
 @register_correction("none")
@@ -18,15 +18,32 @@ def none(calibration: Calibration) -> FeatureMap:
 
 
 @register_correction("center")
-def center(calibration: Calibration) -> FeatureMap:
-    """Subtract the mean of the side that the vectors lie on, then scale to unit length.
+def center(calibration: Calibration, roles: bool = False) -> FeatureMap | ByRole:
+    """Subtract the mean of the space that the vectors lie in, then scale to unit length.
 
     Formula: x' = (x - m) / ||x - m||, m the mean of the calibration vectors of x's space (an OTI feature, made from an
-    image, lies on the text side and loses the text mean).
+    image, lies in the text space and loses the text mean).
+
+    Args:
+        calibration: its features give the means.
+        roles: whether queries and gallery items of a space each lose the mean of their own, as query texts and
+            document texts do in GR-CLIP. A space whose items are both has one mean.
+
+    Raises:
+        XgapError: roles, where the calibration split parts the queries of no space from what is searched.
 
     Source: GR-CLIP (Li et al., 2025); I0T-post (An et al., ACL 2025) with means of a calibration set.
     """
-    return _shifted(calibration, {side.space: -_mean(side) for side in calibration.features.values()})
+    if not roles:
+        return _shifted(calibration, {space: -_mean(of) for space, of in calibration.features.items()})
+    if not any(calibration.queries.values()):
+        what = f"split {calibration.split!r} has no queries apart from its gallery, in any space"
+        raise XgapError(f"center(roles=True): {what}; leave out roles")
+    query, gallery = (
+        _shifted(calibration, {space: -_mean(calibration.role(space, role)) for space in calibration.features})
+        for role in ("query", "gallery")
+    )
+    return ByRole(query, gallery)
 
 
 @register_correction("gap-shift")
@@ -51,8 +68,7 @@ def _shifted(calibration: Calibration, by: dict[str, Tensor]) -> FeatureMap:
     def apply(features: Features) -> Features:
         calibration.of(features.space)
         shift = by[features.space]
-        if features.dim != len(shift):
-            raise XgapError(f"the features have {features.dim} dimensions, those it was fitted on {len(shift)}")
+        check_dimensions(features, len(shift))
         return replace(features, vectors=exact(features.vectors) + shift.to(features.vectors.device))
 
     return apply

@@ -13,7 +13,7 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.precision import exact
 from xgap_analysis.corrections.anchors import anchor_texts
-from xgap_analysis.corrections.protocol import FeatureMap, register_correction
+from xgap_analysis.corrections.protocol import FeatureMap, check_dimensions, register_correction
 
 
 @register_correction("pca-text", claims={"I-I": 1})
@@ -110,7 +110,7 @@ def whiten(calibration: Calibration, shrinkage: float = 0.1) -> FeatureMap:
     def apply(features: Features) -> Features:
         calibration.of(features.space)
         mean, root = (part.to(features.vectors.device) for part in maps[features.space])
-        _check_dimensions(features, len(mean))
+        check_dimensions(features, len(mean))
         return replace(features, vectors=(exact(features.vectors) - mean) @ root)
 
     return apply
@@ -143,13 +143,8 @@ def _checked(rank: int | None, d: int) -> int:
 
 def _keeping(basis: Float[Tensor, "d rank"]) -> Callable[[Features], Features]:
     def apply(features: Features) -> Features:
-        _check_dimensions(features, len(basis))
+        check_dimensions(features, len(basis))
         kept = basis.to(features.vectors.device)
         return replace(features, vectors=exact(features.vectors) @ kept @ kept.T)
 
     return apply
-
-
-def _check_dimensions(features: Features, d: int) -> None:
-    if features.dim != d:
-        raise XgapError(f"the features have {features.dim} dimensions, those it was fitted on {d}")

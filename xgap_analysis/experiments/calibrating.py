@@ -46,7 +46,9 @@ def calibration_for(evaluation: "Evaluation", by: Correction) -> Calibration:
         raise XgapError(
             f"corrections are fitted on images and texts, and split {split!r} of {name!r} has no {missing[0]}s"
         )
-    return Calibration(features, data.split_name, model, words)
+    labels = data.labels.get("pair") or data.labels.get(evaluation.level, {})  # as `pairs_of`
+    queries = {f.space: data.query_ids[m] for m, f in evaluation.calibrated.items() if m in data.query_ids}
+    return Calibration(features, data.split_name, model, words, labels, queries)
 
 
 def _of_model(evaluation: "Evaluation", model: Model) -> Calibration:

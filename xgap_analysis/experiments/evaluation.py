@@ -183,8 +183,11 @@ class Evaluation:
         pair = self.pair(comparison, by, scorer, seed)
         how: dict[str, Any] = {"normalise": pair.normalise, "scorer": pair.scorer}
         if comparison.task == "zero-shot":
-            return zero_shot(pair.query, pair.gallery, self.labels, **how)
-        return retrieval(pair.query, pair.gallery, self.data.relevance(self.level), **how)
+            frame = zero_shot(pair.query, pair.gallery, self.labels, **how)
+        else:
+            frame = retrieval(pair.query, pair.gallery, self.data.relevance(self.level), **how)
+        frame.attrs["note"] = pair.note
+        return frame
 
     def ranking(
         self,

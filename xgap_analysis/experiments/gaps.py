@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from xgap_analysis.core.calibration import pairs_by_label
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.relevance import Relevance
@@ -34,16 +35,12 @@ def pairs_of(
     labels = evaluation.data.labels.get(
         "pair", evaluation.labels
     )  # items of one class are no pairs, where pairs are known
-    text_of: dict[str, str] = {}
-    for i in y.ids:
-        if i in labels:
-            text_of.setdefault(labels[i], i)
-    paired = [i for i in x.ids if labels.get(i) in text_of]
-    if not paired:
+    rows = pairs_by_label(x, y, labels) if labels else []
+    if not rows:
         what = f"no {x.origin} of dataset {evaluation.data.name!r} shares a label ({evaluation.level!r})"
         raise XgapError(f"{what} with a {y.origin}")
-    row_of = {i: k for k, i in enumerate(y.ids)}  # a caption may stand beside several images
-    return x.select(paired), replace(y, vectors=y.vectors[[row_of[text_of[labels[i]]] for i in paired]], ids=paired)
+    paired = [x.ids[i] for i, _ in rows]  # a caption may stand beside several images
+    return x.select(paired), replace(y, vectors=y.vectors[[j for _, j in rows]], ids=paired)
 
 
 def gaps_of(evaluation: "Evaluation") -> pd.DataFrame:

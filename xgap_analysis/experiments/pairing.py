@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.tokens import AnyFeatures
-from xgap_analysis.corrections import Correction, FittedCorrection, QueryGallery, correction
-from xgap_analysis.corrections.protocol import Fit
+from xgap_analysis.corrections import Correction, QueryGallery, correction
+from xgap_analysis.corrections.protocol import AnyMap, Fit
 from xgap_analysis.experiments.comparison import Comparison
 from xgap_analysis.scoring import ScoreFunction, Scorer
 from xgap_analysis.views import View
@@ -22,20 +22,24 @@ def pair_of(
     seed: int,
 ) -> QueryGallery:
     """Query and gallery of a comparison; see `Evaluation.pair`."""
-    fitted = None if str(correction(by)) == "none" else evaluation.fitted(by)
-    mapped = fitted if fitted is not None and fitted.changes_features else None
-    query = _mapped(evaluation, comparison.query, "queries", seed, mapped)
-    if comparison.task == "zero-shot":
-        named = set(evaluation.classes.ids)
-        query = query.select(i for i in query.ids if evaluation.labels.get(i) in named)
-    if not len(query):
-        data = evaluation.data
-        what = f"dataset {data.name!r} ({data.split_name}) has no {comparison.query.modality}"
-        raise XgapError(f"{what} that can be a query of {comparison.name} by the labels {evaluation.level!r}")
-    gallery = _mapped(evaluation, comparison.gallery, _gallery_part(comparison), seed, mapped)
-    if fitted is None or mapped is not None:
-        return QueryGallery(query, gallery, scorer=scorer)
-    return fitted.apply(query, gallery, scorer)
+
+    def query(mapped: AnyMap | None = None) -> AnyFeatures:
+        found = _mapped(evaluation, comparison.query, "queries", seed, mapped)
+        if comparison.task == "zero-shot":
+            named = set(evaluation.classes.ids)
+            found = found.select(i for i in found.ids if evaluation.labels.get(i) in named)
+        if not len(found):
+            data = evaluation.data
+            what = f"dataset {data.name!r} ({data.split_name}) has no {comparison.query.modality}"
+            raise XgapError(f"{what} that can be a query of {comparison.name} by the labels {evaluation.level!r}")
+        return found
+
+    def gallery(mapped: AnyMap | None = None) -> AnyFeatures:
+        return _mapped(evaluation, comparison.gallery, _gallery_part(comparison), seed, mapped)
+
+    if str(correction(by)) == "none":
+        return QueryGallery(query(), gallery(), scorer=scorer)
+    return evaluation.fitted(by).apply_to(query, gallery, scorer)
 
 
 def _gallery_part(comparison: Comparison) -> str:
@@ -45,11 +49,12 @@ def _gallery_part(comparison: Comparison) -> str:
     return "gallery" if comparison.query.modality == comparison.gallery.modality else "all"
 
 
-def _mapped(evaluation: "Evaluation", own: View, part: str, seed: int, by: FittedCorrection | None) -> AnyFeatures:
+def _mapped(evaluation: "Evaluation", own: View, part: str, seed: int, by: AnyMap | None) -> AnyFeatures:
     """A view's features after a correction; a view of several spaces corrects each of its parts itself."""
     if by is None:
         return evaluation.view(own, part, seed)
     if not own.takes("transform"):
-        return by(evaluation.view(own, part, seed))
+        made: AnyFeatures = by(evaluation.view(own, part, seed))
+        return made
     items = evaluation.items(own.modality, evaluation.part_of(own, part))
     return own(evaluation.model, items, transform=by, **evaluation.context(seed))

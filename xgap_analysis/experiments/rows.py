@@ -82,7 +82,8 @@ def _rows(evaluation: "Evaluation", cell: Cell) -> list[dict[str, Any]]:
     values = _mean_of(frames)
     groups = [evaluation.labels.get(i, i) for i in values.index]  # without labels each query is its own group
     where = evaluation.provenance(comparison)
-    about = {**_about(evaluation, cell), "seeds": len(frames), "note": frames[0].attrs.get("degenerate", "")}
+    notes = (frames[0].attrs.get(name, "") for name in ("degenerate", "note"))
+    about = {**_about(evaluation, cell), "seeds": len(frames), "note": "; ".join(filter(None, notes))}
     n_gallery = len(evaluation.pair(comparison, seed=evaluation.study.seeds[0]).gallery)
     # Landmarks are evaluated by their authors' average precision, which `retrieval` gives where there is junk.
     main = evaluation.study.main or (

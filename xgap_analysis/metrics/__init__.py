@@ -2,6 +2,10 @@
 
 from xgap_analysis.core.relevance import HasRelevance as HasRelevance
 from xgap_analysis.metrics.classification import zero_shot as zero_shot
+from xgap_analysis.metrics.cut import Relevancy as Relevancy
+from xgap_analysis.metrics.cut import cut as cut
+from xgap_analysis.metrics.cut import relevancy as relevancy
+from xgap_analysis.metrics.cut import thresholds as thresholds
 from xgap_analysis.metrics.gap import alignment as alignment
 from xgap_analysis.metrics.gap import cone as cone
 from xgap_analysis.metrics.gap import cross_cosine as cross_cosine
@@ -29,6 +33,7 @@ from xgap_analysis.metrics.neighbourhoods import k_occurrence as k_occurrence
 from xgap_analysis.metrics.neighbourhoods import nearest_items as nearest_items
 from xgap_analysis.metrics.power import detectable_effect as detectable_effect
 from xgap_analysis.metrics.power import seed_interval as seed_interval
+from xgap_analysis.metrics.residuals import residuals as residuals
 from xgap_analysis.metrics.retrieval import retrieval as retrieval
 from xgap_analysis.metrics.retrieval import revisited as revisited
 from xgap_analysis.metrics.significance import Interval as Interval
@@ -38,6 +43,9 @@ from xgap_analysis.metrics.significance import bootstrap_interval as bootstrap_i
 from xgap_analysis.metrics.significance import holm as holm
 from xgap_analysis.metrics.significance import paired_test as paired_test
 from xgap_analysis.metrics.significance import seed_spread as seed_spread
+from xgap_analysis.metrics.stratified import Stratified as Stratified
+from xgap_analysis.metrics.stratified import four_groups as four_groups
+from xgap_analysis.metrics.stratified import stratified as stratified
 from xgap_analysis.metrics.structure import Rotation as Rotation
 from xgap_analysis.metrics.structure import deviation as deviation
 from xgap_analysis.metrics.structure import linear_cka as linear_cka

@@ -21,10 +21,11 @@ from torch import Tensor
 from xgap_analysis.core.calls import Call, parse, spelled
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
-from xgap_analysis.core.registry import Registry, check_options
+from xgap_analysis.core.registry import Registry, check_options, name_of
 from xgap_analysis.core.relevance import Relevance, RelevanceLike, as_relevance
 from xgap_analysis.core.tokens import AnyFeatures
 from xgap_analysis.metrics.classification import zero_shot
+from xgap_analysis.metrics.cut import cut
 from xgap_analysis.metrics.misalignment import misalignment
 from xgap_analysis.metrics.retrieval import retrieval
 from xgap_analysis.scoring.blocks import ScoreNormaliser
@@ -123,8 +124,7 @@ def metric(wanted: str | Call | Metric | MetricFunction, **options: Any) -> Metr
     elif not isinstance(wanted, Metric):
         if not callable(wanted) or inspect.isclass(wanted):
             raise XgapError(f"a metric is a name, a Metric or a function (query, gallery, relevance), not {wanted!r}")
-        name = getattr(wanted, "__name__", type(wanted).__name__)
-        wanted = Metric("own" if name == "<lambda>" else name, wanted)
+        wanted = Metric(name_of(wanted), wanted)
     made = replace(wanted, options={**wanted.options, **options})
     given = next((option for option in made.options if option in GIVEN), None)
     if given is not None:
@@ -212,6 +212,23 @@ def _zero_shot(
     if relevance.query_labels is None:
         raise XgapError("zero-shot classification needs the label of every query, and not graded judgements")
     return zero_shot(query, gallery, relevance.query_labels, scorer=scorer, normalise=normalise)
+
+
+@register_metric("cut")
+def _cut(
+    query: Features,
+    gallery: Features,
+    relevance: Relevance,
+    *,
+    scorer: Scorer,
+    normalise: ScoreNormaliser | None = None,
+    k: int = 10,
+    threshold: float | None = None,
+    exclude_self: bool = True,
+) -> pd.DataFrame:
+    """The up to k items that score a threshold or more: precision and recall of the set, and whether it is empty."""
+    how: dict[str, Any] = {"scorer": scorer, "normalise": normalise, "exclude_self": exclude_self}
+    return cut(query, gallery, relevance, k=k, threshold=threshold, **how)
 
 
 @register_metric("misalignment")

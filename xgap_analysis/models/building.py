@@ -308,7 +308,7 @@ def open_clip_model(
     online: bool,
     *,
     weights: str | None = None,
-    random: bool = False,
+    seed: int | None = None,
     quick_gelu: bool = False,
 ) -> tuple[Any, Any, Any]:
     """Model, transform and tokenizer by open_clip's name for its architecture, prefix included.
@@ -317,7 +317,7 @@ def open_clip_model(
         architecture, cache, online: as in `blueprint`.
         device: where it computes.
         weights: a tag or a file; None for those of a repository of the hub's.
-        random: seeded random weights.
+        seed: of random weights, where it is to have those.
         quick_gelu: to be forced.
     """
     from open_clip.pretrained import get_pretrained_cfg
@@ -330,11 +330,11 @@ def open_clip_model(
     tokenize = None if _needs_no_tokenizer(plan, weights) else tokenizer(plan, cache, online)  # small, so it is first
     if trained:
         file: Path | None = pretrained_file(trained, cache, online)
-    elif weights or random:
+    elif weights or seed is not None:
         file = Path(weights) if weights else None
     else:
         file = fetched(architecture.removeprefix(HUB), HUB_WEIGHTS, cache, online)
-    with seeded():
+    with seeded(seed or 0):
         model = module(plan, quick_gelu=quick_gelu, cache=cache, online=online)
     if file is not None:
         model = fill(model, file)

@@ -16,7 +16,15 @@ from xgap_analysis.models.adapters import longclip, slip
 from xgap_analysis.models.adapters import timm as images
 from xgap_analysis.models.adapters import transformers as huggingface
 from xgap_analysis.models.backbones import BACKBONES, HUB, TIMM, WEIGHTS_VARIABLE, published
-from xgap_analysis.models.building import CONFIG, LOCAL, blueprint, holds_tokenizer, open_clip_model, weights_in
+from xgap_analysis.models.building import (
+    CONFIG,
+    LOCAL,
+    PREFERRED,
+    blueprint,
+    holds_tokenizer,
+    open_clip_model,
+    weights_in,
+)
 from xgap_analysis.models.checkpoint import CHECKPOINTS, named_file, refuse_pointer
 from xgap_analysis.models.configuration import checked_open_clip, checked_settings
 from xgap_analysis.models.device import chosen_device
@@ -88,7 +96,8 @@ def load_model(
         activation: `"quickgelu"` or `"gelu"`, for a checkpoint file that does not say; elsewhere a check.
 
     Nothing of a checkpoint is run: weights are read as numbers, and a configuration says sizes and names of known
-    parts, or is refused. A directory without a text tower gives an image model, as timm's are.
+    parts, or is refused. A directory without a text tower gives an image model, as timm's are; one whose
+    configuration says a `seed` needs no weights, and gives the first ones of that seed.
 
     Raises:
         XgapError: an unknown name (the nearest are told), no weights, weights that cannot be fetched or do not fit,
@@ -157,12 +166,18 @@ def _directory(path: Path) -> _Source:
     config = _configuration(path / CONFIG, "an open_clip configuration")
     shape, _ = checked_open_clip(config, str(path / CONFIG))
     settings = checked_settings(config.get("xgap_analysis"), str(path / CONFIG))
-    weights = weights_in(path)
+    seed = settings.pop("seed", None)
+    weights = str(weights_in(path)) if seed is None else _no_weights_beside(path)
     text = shape["text_cfg"]
-    elsewhere = text.get("hf_tokenizer_name") and not holds_tokenizer(path)
+    elsewhere = text.get("hf_tokenizer_name") and not holds_tokenizer(path) and not settings.get("image_only")
     needs_hub = bool(elsewhere or text.get("hf_model_name"))
-    source = _of_open_clip(f"{LOCAL}{path}", needs_hub=needs_hub, settings=settings, weights=str(weights))
+    source = _of_open_clip(f"{LOCAL}{path}", needs_hub=needs_hub, settings=settings, weights=weights, seed=seed)
     return replace(source, folder=path)
+
+
+def _no_weights_beside(path: Path) -> None:
+    if any((path / name).is_file() for name in PREFERRED):
+        raise XgapError(f"{path} holds weights, and its {CONFIG} says a seed to draw them from: keep one of the two")
 
 
 def _configuration(file: Path, what: str) -> dict[str, Any]:
@@ -251,7 +266,7 @@ def _architecture(name: str, activation: str | None) -> _Source:
     tokenizer_from_hub = any(key in config["text_cfg"] for key in ("hf_tokenizer_name", "hf_model_name"))
     quick = activation == "quickgelu"
     if tag == RANDOM:
-        return _of_open_clip(architecture, needs_hub=tokenizer_from_hub, random=True, quick_gelu=quick)
+        return _of_open_clip(architecture, needs_hub=tokenizer_from_hub, seed=0, quick_gelu=quick)
     if file:
         path = named_file(file)
         _refuse_unsaid_activation(architecture, path, activation, bool(config.get("quick_gelu")))

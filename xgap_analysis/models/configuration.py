@@ -10,9 +10,9 @@ from typing import Any
 
 from xgap_analysis.core.errors import XgapError
 
-NUMBER, WORD, SWITCH = (int, float), str, bool
+NUMBER, INTEGER, WORD, SWITCH = (int, float), int, str, bool
 SIZE = "a number or a list of numbers"
-KIND_NAMES: Mapping[Any, str] = {NUMBER: "a number", WORD: "a word", SWITCH: "true or false"}
+KIND_NAMES: Mapping[Any, str] = {NUMBER: "a number", INTEGER: "an integer", WORD: "a word", SWITCH: "true or false"}
 Kinds = Mapping[str, Any]
 
 BLOCK: Kinds = {  # of a transformer, in either tower
@@ -61,6 +61,7 @@ TIMM_DATA: Kinds = {
 SETTINGS: Kinds = {
     **dict.fromkeys(("oti_tokens", "ovi_tokens"), NUMBER),
     "image_only": SWITCH,
+    "seed": INTEGER,  # of the first weights, where it has no others
     "description": WORD,
     "isoclip": dict.fromkeys(("image", "text"), SIZE),
 }

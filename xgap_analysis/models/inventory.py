@@ -8,30 +8,37 @@ from typing import Any
 
 from xgap_analysis.core.paths import data_root
 
-OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+WEIGHTS = "open_clip_model.safetensors"
+OPEN_CLIP_FILES = (WEIGHTS, "open_clip_pytorch_model.bin")
 TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
-DEFAULT_MODELS = ("tiny", "tiny-intra", "tiny-nogap", "tiny-image", "tiny-untrained")
+DEFAULT_MODELS = ("tiny", "tiny-intra", "tiny-nogap", "tiny-image", "tiny-seed1", "tiny-seed2", "tiny-untrained")
 
 
 def models() -> list[dict[str, Any]]:
     """The embedded models: name, whether at hand, parameters (in all and by tower), where the weights come from, the
     papers' settings, input size, feature dimensions, description.
 
-    The description is what the model's configuration (`xgap_analysis.description`) or the first paragraph of its
-    README says.
+    One that is drawn from a seed has the parameters of another of its shape. The description is what the model's
+    configuration (`xgap_analysis.description`) or the first paragraph of its README says.
     """
     rows = []
-    names = {path.parent.name for path in (data_root() / "models").glob("*/open_clip_config.json")}
-    for name in sorted(names | set(DEFAULT_MODELS)):
-        folder = data_root() / "models" / name
-        weights = folder / "open_clip_model.safetensors"
-        config = json.loads((folder / "open_clip_config.json").read_text("utf-8")) if name in names else {}
+    root = data_root() / "models"
+    configs = {path.parent.name: json.loads(path.read_text("utf-8")) for path in root.glob("*/open_clip_config.json")}
+    sizes = {name: _parameters(root / name / WEIGHTS) for name in configs if (root / name / WEIGHTS).is_file()}
+    for name in sorted(configs.keys() | set(DEFAULT_MODELS)):
+        folder, config = root / name, configs.get(name, {})
         shape, own = config.get("model_cfg", {}), config.get("xgap_analysis", {})
-        counts = _parameters(weights) if weights.is_file() else {}
+        drawn = "seed" in own
+        alike = (
+            n
+            for n in sizes
+            if configs[n]["model_cfg"] == shape and "image_only" not in configs[n].get("xgap_analysis", {})
+        )
+        counts = sizes.get(next(alike, "") if drawn else name, {})
         rows.append(
             _model_row(
                 name,
-                at_hand=weights.is_file(),
+                at_hand=drawn or name in sizes,
                 image=counts.get("image"),
                 text=None if own.get("image_only") else counts.get("text"),
                 parameters=counts.get("all"),

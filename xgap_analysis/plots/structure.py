@@ -12,8 +12,8 @@ def agreement(table: pd.DataFrame, metric: str = "linear_cka", ax: Axes | None =
     """One measure of agreement for each pair of models, as a square of numbers.
 
     Args:
-        table: from `structure_table`.
-        metric: one of its measures: `"linear_cka"`, `"mutual_knn"` or `"spearman"`.
+        table: from `structure_table`; or the overlap of several rankings, from `stratified`.
+        metric: one of its measures: `"linear_cka"`, `"mutual_knn"` or `"spearman"`; or `"overlap"`.
         ax: where to draw; a new figure by default.
 
     Raises:

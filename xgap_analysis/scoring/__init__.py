@@ -25,4 +25,7 @@ from xgap_analysis.scoring.systems.howtocaption import howtocaption as howtocapt
 from xgap_analysis.scoring.systems.mevtr import mevtr as mevtr
 from xgap_analysis.scoring.systems.sprc import sprc as sprc
 from xgap_analysis.scoring.systems.x_pool import x_pool as x_pool
+from xgap_analysis.scoring.token_maps import TOKEN_MAPS as TOKEN_MAPS
+from xgap_analysis.scoring.token_maps import register_token_map as register_token_map
+from xgap_analysis.scoring.token_maps import token_map as token_map
 from xgap_analysis.scoring.tokens import TokenBlock as TokenBlock

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from xgap_analysis.core.calls import Call, parse, spelled
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.core.registry import Registry, check_options
+from xgap_analysis.core.registry import Registry, check_options, name_of
 from xgap_analysis.core.tokens import TokenFeatures
 from xgap_analysis.scoring.tokens import TokenBlock
 
@@ -142,8 +142,7 @@ def scorer(wanted: "str | Call | Scorer | ScoreFunction", *arguments: Any, **opt
             raise XgapError(f"a scorer is a name, a Scorer or a function (query, gallery) -> scores, not {wanted!r}")
         if inspect.isclass(wanted):
             raise XgapError(f"a scorer is a function; make an instance of {wanted.__name__} first")
-        name = getattr(wanted, "__name__", type(wanted).__name__)
-        wanted = Scorer("own" if name == "<lambda>" else name, wanted)
+        wanted = Scorer(name_of(wanted), wanted)
     made = replace(wanted, options={**wanted.options, **options}, arguments=(*wanted.arguments, *arguments))
     _check_arguments(made)
     check_options("scorer", made.name, made.function, LEADING, made.options)

@@ -7,7 +7,7 @@ from typing import Any
 
 from xgap_analysis.core.calls import Call, parse, spelled
 from xgap_analysis.core.errors import XgapError, unknown_name
-from xgap_analysis.core.registry import Registry, check_options
+from xgap_analysis.core.registry import Registry, check_options, name_of
 from xgap_analysis.core.tokens import AnyFeatures
 
 LEADING = 2  # a view's function begins with (model, items)
@@ -155,7 +155,7 @@ def view(wanted: "str | Call | View | Callable[..., AnyFeatures]", *arguments: A
     if callable(wanted):
         check_options("view", getattr(wanted, "__name__", ""), wanted, LEADING, options)
         modality = getattr(wanted, "modality", "image")
-        return View(_plain_name(wanted), wanted, modality, getattr(wanted, "space", modality), arguments, options)
+        return View(name_of(wanted), wanted, modality, getattr(wanted, "space", modality), arguments, options)
     raise XgapError(f"a view is a name, a View or a function (model, items) -> Features, not {wanted!r}")
 
 
@@ -164,8 +164,3 @@ def _nested(argument: Any) -> Any:
     if isinstance(argument, Call) or callable(argument) or (isinstance(argument, str) and argument in VIEWS):
         return view(argument)
     return argument
-
-
-def _plain_name(function: Any) -> str:
-    name = getattr(function, "__name__", type(function).__name__)
-    return "own" if name == "<lambda>" else name

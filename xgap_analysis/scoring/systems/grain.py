@@ -137,7 +137,7 @@ def grain(
         XgapError: no boxes, a text without as many boxes as descriptions, more boxes than regions, a box that is none,
             or another `read`.
 
-    Source: Hamid Rahimi et al., GRAIN, 2024.
+    Source: Halbe et al., Grounding descriptions in images informs zero-shot visual recognition (GRAIN), 2024.
     """
     if read not in ("image", "regions"):
         raise XgapError(f"read is image or regions, not {read!r}")
