@@ -34,15 +34,19 @@ def nothing_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
         del sys.modules[name]
 
 
+def section(kind: str) -> str:
+    """What the page on extensions has of a kind: at most 25 lines."""
+    found = re.search(rf"^## An? {kind}$(.*?)(?:^## |\Z)", PAGE.read_text(encoding="utf-8"), re.M | re.S)
+    assert found is not None
+    (own,) = re.findall(r"```python\n(.*?)```", found.group(1), re.DOTALL)
+    assert len([line for line in own.splitlines() if line.strip()]) <= LINES
+    return str(own)
+
+
 @pytest.fixture
 def plugin(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The file `mine.py`: what the page on extensions has of the kind that the test's module is about."""
-    kind = request.path.stem.removeprefix("test_")
-    section = re.search(rf"^## An? {kind}$(.*?)^## |\Z", PAGE.read_text(encoding="utf-8") + "\n## ", re.M | re.S)
-    assert section is not None
-    (own,) = re.findall(r"```python\n(.*?)```", section.group(1), re.DOTALL)
-    assert len([line for line in own.splitlines() if line.strip()]) <= LINES
-    (tmp_path / "mine.py").write_text(own)
+    """The file `mine.py` of the kind that the test's module is about."""
+    (tmp_path / "mine.py").write_text(section(request.path.stem.removeprefix("test_")))
     return "mine.py"
 
 

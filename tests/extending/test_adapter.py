@@ -9,29 +9,12 @@ import torch
 from safetensors.torch import load_file
 
 import xgap_analysis as xg
+from tests.extending.conftest import section
 from xgap_analysis import cli
 from xgap_analysis.models import ADAPTERS
 from xgap_analysis.models.trainable import load_trainable
 
-OWN = '''
-import torch
-import xgap_analysis as xg
-
-
-class Gain(torch.nn.Module):
-    def __init__(self, dim, start):
-        super().__init__()
-        self.factor = torch.nn.Parameter(torch.full((dim,), start))
-
-    def forward(self, features):
-        return self.factor * features
-
-
-@xg.register_adapter("my-gain", trained=["logit_scale"])
-def gain(dims, *, start: float = 1.0):
-    """A factor for each dimension of an image."""
-    return {"image": Gain(dims["image"], start)}
-'''
+OWN = section("adapter")
 TRAIN = ["train", "--plugin", "my_file.py", "--model", "tiny-untrained", "--batch", "8", "--judge-split", "nothing"]
 
 
@@ -43,10 +26,6 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     for name in set(ADAPTERS) & {"my-gain", "taken"}:
         ADAPTERS.remove(name)
-
-
-def test_it_takes_no_more_than_25_lines() -> None:
-    assert len([line for line in OWN.splitlines() if line.strip()]) <= 25
 
 
 def test_an_own_adapter_is_trained_saved_and_loaded(capsys: pytest.CaptureFixture[str]) -> None:

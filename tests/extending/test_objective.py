@@ -8,33 +8,11 @@ import numpy as np
 import pytest
 
 import xgap_analysis as xg
+from tests.extending.conftest import section
 from xgap_analysis import cli
 from xgap_analysis.training import OBJECTIVES
 
-OWN = '''
-import torch
-import xgap_analysis as xg
-
-
-@xg.register_objective("my-hinge")
-def hinge(batch, *, margin: float = 0.2):
-    """Each image nearer to its caption than to others, by a margin."""
-    scores = batch.images[0] @ batch.texts[:, 0].T
-    return (margin + scores - scores.diagonal()[:, None]).clamp(min=0).mean()
-
-
-@xg.register_objective("my-still", needs=xg.Needs(teacher=True))
-def still(batch):
-    """The similarities of the model before training."""
-    now, before = (b.images[0] @ b.texts[:, 0].T for b in (batch, batch.teacher))
-    return (now - before).square().mean()
-
-
-@xg.register_objective("my-classes", needs=xg.Needs(images=0), parameters=lambda s: torch.nn.Linear(s.dim, s.labels))
-def classes(batch, own, *, smoothing: float = 0.0):
-    """The class of a caption, by a linear classifier that is trained with the model."""
-    return torch.nn.functional.cross_entropy(own(batch.texts[:, 0]), batch.labels, label_smoothing=smoothing)
-'''
+OWN = section("objective")
 NAMES = ("my-hinge", "my-still", "my-classes")
 TRAIN = ["train", "--plugin", "my_file.py", "--model", "tiny-untrained", "--batch", "8", "--judge-split", "nothing"]
 
@@ -47,10 +25,6 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     for name in set(OBJECTIVES) & {*NAMES, "loss", "taken"}:
         OBJECTIVES.remove(name)
-
-
-def test_it_takes_no_more_than_25_lines() -> None:
-    assert len([line for line in OWN.splitlines() if line.strip()]) <= 25
 
 
 def test_own_objectives_are_terms_of_a_run(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,11 @@ from xgap_analysis.datasets.dataset import Dataset as Dataset
 from xgap_analysis.datasets.embedded.clips import load_clips
 from xgap_analysis.datasets.embedded.emoji import load_emoji
 from xgap_analysis.datasets.embedded.parallel import VARIANT, load_parallel
+from xgap_analysis.datasets.embedded.pieces import load_pieces
 from xgap_analysis.datasets.embedded.scenes import load_scenes
+from xgap_analysis.datasets.embedded.sound_clips import load_sound_clips
+from xgap_analysis.datasets.embedded.spoken import load_spoken
+from xgap_analysis.datasets.embedded.triples import load_triples
 from xgap_analysis.datasets.items import Images as Images
 from xgap_analysis.datasets.items import Texts as Texts
 from xgap_analysis.datasets.local.objects import as_dataset as as_dataset
@@ -112,6 +116,26 @@ register_dataset(
     about="embedded: clips of one to three events, drawn from emoji, with a caption per event and their times",
     modalities=("text", "video", "chain"),
 )(load_clips)
+register_dataset(
+    "emoji-spoken",
+    about="embedded: names of emoji spoken by six voices, beside written names and images",
+    modalities=("image", "text", "audio"),
+)(load_spoken)
+register_dataset(
+    "emoji-m3",
+    about="embedded: triples of a text in five languages, a spoken word that picks one of its words, and its drawing",
+    modalities=("image", "text", "audio"),
+)(load_triples)
+register_dataset(
+    "emoji-pieces",
+    about="embedded: ten spoken names one after the other, and the strip of their drawings",
+    modalities=("image", "audio"),
+)(load_pieces)
+register_dataset(
+    "emoji-sound-clips",
+    about="embedded: the clips of emoji-clips with sound, in which each event is named while it lasts",
+    modalities=("text", "video", "chain", "audio"),
+)(load_sound_clips)
 
 
 def load_dataset(name: str, root: Path | str | None = None, **options: Any) -> Dataset:
@@ -119,7 +143,8 @@ def load_dataset(name: str, root: Path | str | None = None, **options: Any) -> D
 
     `"emoji"` is embedded; `"emoji:<language>"` has the names in another language as text queries, `"emoji:parallel"`
     has them in 13 languages side by side. `"emoji-scenes"` has scenes of several things (`"emoji-scenes:<task>"`: hard
-    negatives, composed queries, documents), and `"emoji-clips"` clips of several events. A name may also be one of your
+    negatives, composed queries, documents), `"emoji-clips"` clips of several events, and `"emoji-spoken"` names as
+    sound (with `"emoji-m3"`, `"emoji-pieces"` and `"emoji-sound-clips"` made from it). A name may also be one of your
     own (see `register_dataset`). The published datasets are read as they lie in their usual folders under
     `root`, and come in their split `"test"`: the paper's protocol, query and gallery together (`PROTOCOLS`; train
     images are searched there, where the paper does so). Other parts come by `split("train")` and the like. Images are

@@ -12,7 +12,7 @@ import torch
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.paths import data_root
 from xgap_analysis.models.adaptation.adapted import with_saved_adapter
-from xgap_analysis.models.adapters import longclip, slip
+from xgap_analysis.models.adapters import audio, longclip, slip
 from xgap_analysis.models.adapters import timm as images
 from xgap_analysis.models.adapters import transformers as huggingface
 from xgap_analysis.models.backbones import BACKBONES, HUB, TIMM, WEIGHTS_VARIABLE, published
@@ -71,7 +71,7 @@ def load_model(
 
     Args:
         name_or_path: one of
-            `"tiny"` or another embedded model (see `embedded_models`);
+            `"tiny"` or another embedded model (see `embedded_models`); `"tiny-audio"` is `tiny` with an audio tower;
             `"oracle"`, `"oracle(g=0.9)"`, towers whose scores are known in closed form (see `models.oracle`);
             `"ViT-B-32/openai"`, an open_clip architecture and its pretrained tag;
             `"hf-hub:org/repo"`, an open_clip model on the Hugging Face hub;
@@ -110,6 +110,10 @@ def load_model(
         raise XgapError(f'activation is "quickgelu" or "gelu", not {activation!r}')
     where = chosen_device(device)
     check_precision(precision, where)
+    beside = _audio_folder(name)
+    if beside is not None:
+        base_model = partial(load_model, device=where, precision=precision, activation=activation)
+        return audio.load(beside, name, base_model, _of_two_towers(), precision)
     if is_registered(name):
         return registered_model(name, device=where, precision=precision)
     source = _find(name, activation)
@@ -125,7 +129,21 @@ def load_model(
 
 def embedded_models() -> list[str]:
     """Names of the models that come with the package."""
-    return sorted(config.parent.name for config in (data_root() / "models").glob(f"*/{CONFIG}"))
+    return sorted([*_of_two_towers(), *(config.parent.name for config in _folder().glob(f"*/{audio.CONFIG}"))])
+
+
+def _of_two_towers() -> list[str]:
+    return [config.parent.name for config in _folder().glob(f"*/{CONFIG}")]
+
+
+def _folder() -> Path:
+    return data_root() / "models"
+
+
+def _audio_folder(name: str) -> Path | None:
+    """The directory of an audio tower that a name or a path gives; None where it gives none."""
+    path = _folder() / name if name in embedded_models() else Path(name.removeprefix(LOCAL)).expanduser()
+    return path if audio.holds_audio(path) else None
 
 
 def _find(name: str, activation: str | None) -> _Source:
@@ -136,7 +154,7 @@ def _find(name: str, activation: str | None) -> _Source:
     if name.startswith(LOCAL):
         return _directory(Path(name.removeprefix(LOCAL)))
     if name in embedded_models():
-        return _directory(data_root() / "models" / name)
+        return _directory(_folder() / name)
     if name.partition("//")[0].removesuffix(f"/{RANDOM}").endswith(CONFIGURATION):
         return _own_configuration(name, activation)
     if name.startswith(("/", ".", "~")) or any((Path(name) / config).is_file() for config in (CONFIG, OTHER_CONFIG)):
@@ -167,7 +185,9 @@ def _directory(path: Path) -> _Source:
     shape, _ = checked_open_clip(config, str(path / CONFIG))
     settings = checked_settings(config.get("xgap_analysis"), str(path / CONFIG))
     seed = settings.pop("seed", None)
-    weights = str(weights_in(path)) if seed is None else _no_weights_beside(path)
+    if seed is not None:
+        _refuse_weights_beside(path)
+    weights = str(weights_in(path)) if seed is None else None
     text = shape["text_cfg"]
     elsewhere = text.get("hf_tokenizer_name") and not holds_tokenizer(path) and not settings.get("image_only")
     needs_hub = bool(elsewhere or text.get("hf_model_name"))
@@ -175,7 +195,7 @@ def _directory(path: Path) -> _Source:
     return replace(source, folder=path)
 
 
-def _no_weights_beside(path: Path) -> None:
+def _refuse_weights_beside(path: Path) -> None:
     if any((path / name).is_file() for name in PREFERRED):
         raise XgapError(f"{path} holds weights, and its {CONFIG} says a seed to draw them from: keep one of the two")
 

@@ -65,6 +65,11 @@ SETTINGS: Kinds = {
     "description": WORD,
     "isoclip": dict.fromkeys(("image", "text"), SIZE),
 }
+AUDIO: Kinds = dict.fromkeys(
+    ("bands", "frames", "width", "layers", "heads", "dimensions", "floor", "mean", "std"), NUMBER
+)
+AUDIO_DIRECTORY: Kinds = {"description": WORD, "base": {"name": WORD, "weights": WORD}, "audio_cfg": AUDIO}
+LARGEST = 4096  # of the sizes of an audio tower: weights of other sizes are refused before memory is taken for them
 TEXT_MODELS = ("roberta", "xlm-roberta", "mt5", "bert", "m2m_100")  # what open_clip builds a text tower of
 
 
@@ -127,6 +132,26 @@ def checked_settings(said: Any, where: str) -> dict[str, Any]:
     return settings
 
 
+def checked_audio(config: Any, where: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """The sizes of an audio tower, and name and weights of the model that it was trained for.
+
+    Raises:
+        XgapError: an entry that is missing, not on the list, of another kind, or a size that no tower has.
+    """
+    said = _checked(config, AUDIO_DIRECTORY, where)
+    for part in ("base", "audio_cfg"):
+        lacking = [key for key in AUDIO_DIRECTORY[part] if (said.get(part) or {}).get(key) is None]
+        if lacking:
+            raise XgapError(f"{where} is not the configuration of an audio tower ({part} has no {lacking[0]!r})")
+    sizes = said["audio_cfg"]
+    for key in ("bands", "frames", "width", "layers", "heads", "dimensions"):
+        if not isinstance(sizes[key], int) or not 1 <= sizes[key] <= LARGEST:
+            raise XgapError(f"{where}: {key} is {sizes[key]!r}, not a whole number from 1 to {LARGEST}")
+    if sizes["width"] % sizes["heads"] or not sizes["std"] > 0:
+        raise XgapError(f"{where}: width must be a multiple of heads, and std above 0")
+    return sizes, said["base"]
+
+
 def plain_text_model(config: Any, where: str) -> dict[str, Any]:
     """The sizes out of the configuration of a text model of transformers, without what would fetch or run anything.
 
@@ -182,4 +207,4 @@ def _check_timm_name(name: Any, where: str) -> None:
         raise XgapError(f"{where}: Unknown model {str(name)[:80]!r}; it must be the name of an architecture of timm's")
 
 
-__all__ = ["checked_open_clip", "checked_settings", "checked_timm", "plain_text_model"]
+__all__ = ["checked_audio", "checked_open_clip", "checked_settings", "checked_timm", "plain_text_model"]

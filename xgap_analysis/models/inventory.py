@@ -12,6 +12,7 @@ WEIGHTS = "open_clip_model.safetensors"
 OPEN_CLIP_FILES = (WEIGHTS, "open_clip_pytorch_model.bin")
 TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
 DEFAULT_MODELS = ("tiny", "tiny-intra", "tiny-nogap", "tiny-image", "tiny-seed1", "tiny-seed2", "tiny-untrained")
+AUDIO_CONFIG, AUDIO_WEIGHTS = "audio_config.json", "audio_model.safetensors"  # of `adapters.audio`, which needs torch
 
 
 def models() -> list[dict[str, Any]]:
@@ -49,7 +50,21 @@ def models() -> list[dict[str, Any]]:
                 description=own.get("description") or _first_paragraph(folder),
             )
         )
-    return rows
+    return sorted(rows + _beside_an_audio_tower(rows), key=lambda row: str(row["model"]))
+
+
+def _beside_an_audio_tower(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The embedded models with an audio tower: the rows of those that they add it to, with its parameters."""
+    base = {row["model"]: row for row in rows}
+    found = []
+    for file in (data_root() / "models").glob(f"*/{AUDIO_CONFIG}"):
+        said, weights = json.loads(file.read_text("utf-8")), file.parent / AUDIO_WEIGHTS
+        own = base.get(said["base"]["name"], {"at_hand": False, "parameters": None})
+        there = bool(own["at_hand"]) and weights.is_file()
+        total = own["parameters"] + _parameters(weights)["all"] if there else None
+        about = {"at_hand": there, "parameters": total, "description": said.get("description", "")}
+        found.append({**own, "model": file.parent.name, **about})
+    return found
 
 
 def registered() -> list[dict[str, Any]]:
