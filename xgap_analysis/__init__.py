@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from xgap_analysis.core.features_io import load_features as load_features
     from xgap_analysis.core.features_io import save_features as save_features
     from xgap_analysis.core.relevance import Relevance as Relevance
+    from xgap_analysis.core.stacked import stacked as stacked
     from xgap_analysis.core.tokens import TokenFeatures as TokenFeatures
     from xgap_analysis.core.tokens_io import load_tokens as load_tokens
     from xgap_analysis.core.tokens_io import save_tokens as save_tokens
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from xgap_analysis.models import register_adapter as register_adapter
     from xgap_analysis.models import register_model as register_model
     from xgap_analysis.scoring import Scorer as Scorer
+    from xgap_analysis.scoring import fit_scorer as fit_scorer
     from xgap_analysis.scoring import register_scorer as register_scorer
     from xgap_analysis.scoring import score as score
     from xgap_analysis.scoring import scorer as scorer
@@ -133,6 +135,7 @@ _HOME = {
     "embedded_table": "experiments.tables",
     "encode": "views",
     "encode_pseudo_tokens": "views.inversion.invert",
+    "fit_scorer": "scoring",
     "fuse": "views",
     "gap_report": "metrics",
     "hubness": "metrics",
@@ -163,6 +166,7 @@ _HOME = {
     "score": "scoring",
     "scorer": "scoring",
     "similarity_histograms": "metrics",
+    "stacked": "core.stacked",
     "study_of_features": "experiments.vectors",
     "summary": "experiments.tables",
     "tokens": "views",

@@ -11,6 +11,7 @@ from xgap_analysis.core.progress import tell
 from xgap_analysis.experiments.axes import cells_of
 from xgap_analysis.experiments.calibrating import fitted_on, is_transductive
 from xgap_analysis.experiments.cell import Cell
+from xgap_analysis.experiments.learned import scorer_has_seen, with_splits_of
 from xgap_analysis.metrics import bootstrap_interval, metric, paired_test, scores, with_verdicts
 from xgap_analysis.metrics.retrieval import counted_elsewhere
 from xgap_analysis.metrics.verdicts import UNTESTED
@@ -137,8 +138,8 @@ def _about(evaluation: "Evaluation", cell: Cell) -> dict[str, Any]:
         "correction": str(by),
         "scorer": str(cell.scorer),
         **cell.at,
-        "fitted_on": fitted_on(evaluation, by),
-        "transductive": is_transductive(evaluation, by, comparison),
+        "fitted_on": with_splits_of(cell.scorer, fitted_on(evaluation, by)),
+        "transductive": is_transductive(evaluation, by, comparison) or scorer_has_seen(evaluation, cell),
         "task": comparison.task,
         "baseline": comparison.baseline,
         "claim": comparison.claim if native else by.claims.get(comparison.name, 0),

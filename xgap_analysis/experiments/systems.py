@@ -10,7 +10,7 @@ from typing import Any
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.corrections import CORRECTIONS
 from xgap_analysis.metrics import METRICS
-from xgap_analysis.scoring import SCORERS
+from xgap_analysis.scoring import LEARNED, SCORERS
 from xgap_analysis.scoring.token_maps import TOKEN_MAPS
 from xgap_analysis.views import VIEWS
 
@@ -19,6 +19,7 @@ KINDS = ("product", "scorer", "correction", "objective", "adapter", "diagnostic"
 REGISTRIES: Mapping[str, Mapping[str, Any]] = {
     "view": VIEWS,
     "scorer": SCORERS,
+    "learned": LEARNED,
     "correction": CORRECTIONS,
     "metric": METRICS,
     "token_map": TOKEN_MAPS,

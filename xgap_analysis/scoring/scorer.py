@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.registry import Registry, check_options, name_of
 from xgap_analysis.core.tokens import TokenFeatures
 from xgap_analysis.scoring.tokens import TokenBlock
+
+if TYPE_CHECKING:
+    from xgap_analysis.scoring.learned.fitted import FittedOn
 
 ScoreFunction = Callable[..., Tensor]  # (query, gallery, **options) -> scores [b, m]
 Takes = Literal["vectors", "tokens", "features"]
@@ -64,6 +67,13 @@ class Scorer:
         """What may stand for the tokens of an item, so that one product does for all of them; None: nothing may."""
         joins = getattr(self.function, "joins", None)
         return (None, None) if joins is None else joins(**self.options)
+
+    @property
+    def fitted_on(self) -> "tuple[FittedOn, ...]":
+        """What the weights of this scorer, and of those that it is made of, were learned from; empty without any."""
+        own = getattr(self.function, "fitted_on", None)
+        parts = (part for of in self.arguments if isinstance(of, Scorer) for part in of.fitted_on)
+        return (*parts,) if own is None else (own, *parts)
 
     def __call__(
         self, query: Tensor | TokenBlock | TokenFeatures, gallery: Tensor | TokenBlock | TokenFeatures

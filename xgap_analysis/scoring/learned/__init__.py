@@ -1,0 +1,7 @@
+"""Scorers with weights: how they are fitted to pairs, what they know of it, and the parts that they share."""
+
+from xgap_analysis.scoring.learned.fit import LEARNED as LEARNED
+from xgap_analysis.scoring.learned.fit import Learned as Learned
+from xgap_analysis.scoring.learned.fit import fit_scorer as fit_scorer
+from xgap_analysis.scoring.learned.fit import register_learned as register_learned
+from xgap_analysis.scoring.learned.pairs import Paired as Paired

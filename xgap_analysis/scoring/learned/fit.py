@@ -1,0 +1,95 @@
+"""Scorers that are fitted, by name: `fit_scorer("x_pool(epochs=3)", texts, frames)` gives a `Scorer`."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from xgap_analysis.core.calls import Call, parse, spelled
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.registry import Registry, check_options
+from xgap_analysis.core.tokens import ScoredLike
+from xgap_analysis.scoring.learned.fitted import Fitted, FittedOn
+from xgap_analysis.scoring.learned.pairs import paired
+from xgap_analysis.scoring.scorer import Scorer
+
+LEADING = 1  # the pairs
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """What the function of a learned scorer gives: see `Fitted`, which says what each is."""
+
+    module: nn.Module
+    scoring: Scorer
+    losses: tuple[float, ...] = ()
+
+
+Maker = Callable[..., Learned]  # (pairs, *, seed, **options)
+LEARNED: Registry[Maker] = Registry("learned scorer", lambda maker: maker)
+
+
+def register_learned(name: str) -> Callable[[Maker], Maker]:
+    """Make a learned scorer known by name to `fit_scorer`.
+
+    The decorated function takes `Paired` features and options as keywords, `seed` among them, and gives `Learned`.
+
+    Raises:
+        XgapError: the name is taken by other code.
+    """
+
+    def add(maker: Maker) -> Maker:
+        LEARNED.add(name, maker)
+        return maker
+
+    return add
+
+
+def fit_scorer(
+    wanted: str | Call,
+    query: ScoredLike,
+    gallery: ScoredLike,
+    *,
+    pairs: Mapping[str, str | Collection[str]] | None = None,
+    split: str = "",
+    query_spaces: Sequence[str] | None = None,
+    **options: Any,
+) -> Scorer:
+    """A scorer with weights, fitted to pairs of a query and a gallery item.
+
+    The same features, pairs and seed give the same weights. What comes back is a scorer like any other
+    (`xg.score(..., scorer=fitted)`, `Study(scorers=[fitted])`), whose `fitted_on` says what it has seen; a study marks
+    it as transductive where it has seen what is evaluated.
+
+    Args:
+        wanted: the name, with options: `"x_pool"`, `"glscl(epochs=5, seed=1)"`; see `LEARNED`.
+        query, gallery: Features or TokenFeatures of a split that is not evaluated.
+        pairs: from query id to gallery id, or to several; by default the same id.
+        split: what a table says that it was fitted on.
+        query_spaces: the spaces that queries may lie in later, where that is more than the space of these: `("text",
+            "image")` scores images as queries with weights learned from texts.
+        options: of the scorer; they replace those in the notation.
+
+    Raises:
+        XgapError: an unknown name or option, features that make no pair, or what the fit refuses.
+
+    Example:
+        >>> import torch, xgap_analysis as xg
+        >>> x = torch.randn(6, 8)
+        >>> texts, clips = (xg.Features(x, "abcdef", side, side) for side in ("text", "image"))
+        >>> fitted = fit_scorer("x_pool(epochs=0)", texts, clips)
+        >>> str(fitted), tuple(xg.score(texts, clips, scorer=fitted).shape)
+        ('x_pool(epochs=0)', (6, 6))
+    """
+    call = parse(wanted) if isinstance(wanted, str) else wanted
+    if call.arguments:
+        raise XgapError(f"{call.name} takes options by name: {call.name}(option=value), not {str(call)!r}")
+    given = {**call.options, **options}
+    maker = LEARNED[call.name]
+    check_options("learned scorer", call.name, maker, LEADING, given)
+    of = paired(query, gallery, pairs)
+    made = maker(of, **given)
+    name = spelled(call.name, (), given)
+    about = FittedOn.of(of, split, query_spaces)
+    return Scorer(name, Fitted(name, made.module, made.scoring, about, made.losses))

@@ -1,0 +1,87 @@
+"""Pairs of a query and the gallery item that belongs to it, drawn in batches for a fit."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.tokens import ScoredLike, TokenFeatures, as_tokens, scored_pair
+from xgap_analysis.scoring.tokens import TokenBlock, block_of_tokens
+
+
+@dataclass(frozen=True, eq=False)
+class Paired:
+    """Queries and gallery items that belong together; an item may have several queries.
+
+    Args:
+        query, gallery: one or more tokens per item.
+        queries_of: for each gallery item in `items`, the positions of its queries.
+        items: positions in the gallery of the items that have a query.
+    """
+
+    query: TokenFeatures
+    gallery: TokenFeatures
+    items: Int[Tensor, " k"]
+    queries_of: tuple[tuple[int, ...], ...]
+
+    @property
+    def dim(self) -> int:
+        """Dimensions d of both."""
+        return self.query.dim
+
+    def batches(self, size: int, generator: torch.Generator) -> Iterator[tuple[TokenBlock, TokenBlock]]:
+        """One epoch: the items in a random order, each with one of its queries.
+
+        A row whose query is in the batch already is left out, so that no other row is a second pair of it; and so is a
+        last batch of one pair, which has nothing to be told from.
+        """
+        order = torch.randperm(len(self.items), generator=generator)
+        drawn = torch.rand(len(self.items), generator=generator)
+        for part in order.split(size):
+            chosen: dict[int, int] = {}  # query to item
+            for i in part.tolist():
+                chosen.setdefault(self.queries_of[i][int(drawn[i] * len(self.queries_of[i]))], int(self.items[i]))
+            if len(chosen) > 1 or len(order) == 1:
+                rows = (torch.tensor([*of]) for of in (chosen.keys(), chosen.values()))
+                query, gallery = (self.block(side, at) for side, at in zip(self.sides, rows, strict=True))
+                yield query, gallery
+
+    @property
+    def sides(self) -> tuple[TokenFeatures, TokenFeatures]:
+        """Query and gallery."""
+        return self.query, self.gallery
+
+    def block(self, side: TokenFeatures, rows: Int[Tensor, " b"]) -> TokenBlock:
+        """The items at these positions, on the device of the queries."""
+        return block_of_tokens(side, rows, self.query.vectors.device)
+
+
+def paired(query: ScoredLike, gallery: ScoredLike, pairs: Mapping[str, str | Collection[str]] | None = None) -> Paired:
+    """Queries beside their gallery items.
+
+    Args:
+        query, gallery: Features or TokenFeatures.
+        pairs: from the id of a query to that of its gallery item, or to those of several (a label set of a dataset may
+            be one); by default the same id. Queries without an item here are left out.
+
+    Raises:
+        XgapError: no pair at all, or different dimensions.
+    """
+    first, second = map(as_tokens, scored_pair(query, gallery))
+    if first.dim != second.dim:
+        raise XgapError(f"the query has {first.dim} dimensions and the gallery {second.dim}; they must be the same")
+    place = {item: i for i, item in enumerate(second.ids)}
+    of: dict[int, list[int]] = {}
+    for row, item in enumerate(first.ids):
+        found = item if pairs is None else pairs.get(item, ())
+        for other in [found] if isinstance(found, str) else found:
+            if other in place:
+                of.setdefault(place[other], []).append(row)
+    if not of:
+        how = "no query has the id of a gallery item" if pairs is None else "no query is paired with a gallery item"
+        raise XgapError(f"{how}; give pairs, a mapping from query id to gallery id")
+    items = sorted(of)
+    return Paired(first, second, torch.tensor(items), tuple(tuple(of[i]) for i in items))
