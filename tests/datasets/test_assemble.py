@@ -16,10 +16,12 @@ PAIR = Images(("a", "b"), lambda item: Image.new("RGB", (2, 2)))
 
 
 def test_no_reader_makes_a_dataset_or_opens_a_file_of_an_image_in_a_way_of_its_own() -> None:
+    """The embedded worlds are no readers: their items are drawn from recipes, and have parts and further modalities."""
     allowed = {"Dataset": {"assemble.py"}, "open_picture": {"stored.py"}}
     called = {
         (node.func.id, source.name)
         for source in READERS.rglob("*.py")
+        if source.parent.name != "embedded"
         for node in ast.walk(ast.parse(source.read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in allowed
     }

@@ -307,7 +307,7 @@ def _own_configuration(name: str, activation: str | None) -> _Source:
         path,
         needs_hub=bool(elsewhere or text.get("hf_model_name")),
         weights=str(named_file(file)) if file else None,
-        random=not file,
+        seed=None if file else 0,
         quick_gelu=activation == "quickgelu",
     )
 

@@ -112,7 +112,7 @@ def test_mistakes_are_named(animals: Path, tmp_path: Path) -> None:
         load_dataset(str(tmp_path / "empty"))
     with pytest.raises(XgapError, match="unknown option of data read as folder: 'caption'"):
         load_dataset(str(animals), caption="x")
-    with pytest.raises(XgapError, match="options \\(train_share\\) are for own data"):
+    with pytest.raises(XgapError, match="unknown option of emoji 'train_share'; nearest names: language"):
         load_dataset("emoji", train_share=0.5)
     with pytest.raises(XgapError, match="'folder:' names no path"):
         load_dataset("folder:")

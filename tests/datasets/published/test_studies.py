@@ -10,7 +10,7 @@ import pytest
 import xgap_analysis as xg
 from xgap_analysis import cli
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.datasets import inventory
+from xgap_analysis.datasets import DATASETS, inventory
 from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.datasets.published.protocols import PROTOCOLS
 from xgap_analysis.experiments.study import Study
@@ -147,9 +147,10 @@ def test_the_listing_says_what_is_there_and_what_to_put_where(xgap: object, root
     code, out, _ = xgap("datasets", "--json")  # type: ignore[operator]
     rows = {row["dataset"]: row for row in json.loads(out)}
     assert code == 0
-    assert set(rows) == {"emoji", *PROTOCOLS}
+    assert set(rows) == {*DATASETS, *PROTOCOLS}
     assert {name for name, row in rows.items() if row["at_hand"]} == {
-        *("emoji", "oxford-pets", "roxford5k", "nano-scifact", "coco", "flickr30k")
+        *DATASETS,
+        *("oxford-pets", "roxford5k", "nano-scifact", "coco", "flickr30k"),
     }
     assert rows["oxford-pets"]["missing"] == {}
     assert rows["oxford-pets"]["folder"] == str(root / "oxford_pets")
