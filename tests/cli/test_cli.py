@@ -121,7 +121,7 @@ def test_backbones_are_listed_with_the_papers_settings_and_whether_they_are_at_h
     (snapshot.parent.parent / "refs" / "main").write_text("abc")
     rows = {row["model"]: row for row in json.loads(xgap("models", "--json").out)}
     assert all(row.keys() == rows[UNTRAINED].keys() for row in rows.values())
-    there = {name for name, row in rows.items() if row["at_hand"] and row["weights"] != "embedded"}
+    there = {name for name, row in rows.items() if row["at_hand"] and row["weights"] not in ("embedded", "registered")}
     assert there == {"SLIP-ViT-L-16/yfcc15m", "ViT-L-14/openai"}
     row = rows["ViT-L-14/openai"]
     assert (row["ovi_tokens"], row["isoclip_image"], row["isoclip_text"]) == (4, [250, 200], [10, 300])

@@ -200,6 +200,12 @@ def test_the_difference_is_that_of_scipys_correlations_and_changes_sign_with_the
         assert 1 / 51 <= test.p_value <= 1
 
 
+def test_scores_that_an_exchange_makes_constant_correlate_with_nothing() -> None:
+    test = correlation_test([0.0, 1.0, 0.0], [0.0, -1.0, -1.0], [0.0, 0.0, 1.0], resamples=20, flips=50)
+    assert test.difference == pytest.approx(0)
+    assert 1 / 51 <= test.p_value <= 1
+
+
 @given(columns(2))
 def test_scores_that_differ_in_scale_alone_do_not_differ(x: np.ndarray) -> None:
     scores, people = x

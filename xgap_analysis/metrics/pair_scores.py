@@ -19,6 +19,7 @@ from xgap_analysis.scoring.cosine import COSINE
 from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
 
 METHODS = ("spearman", "pearson")
+ROUNDING = 1e-12  # of a variance of standard scores
 FEWEST = 3  # pairs: the correlation of two is 1 or -1 whatever they are
 
 PairValues: TypeAlias = Sequence[int | float] | np.ndarray | Tensor | pd.Series  # [n], or an array [s, n] of s seeds
@@ -335,9 +336,10 @@ def _differences(
     for a, b in moments:
         for sign, own, other in ((1, b, a), (-1, a, b)):
             mean, square, product = (own.sum(axis=1)[:, None] + (other - own) @ drawn.T) / n
-            with np.errstate(invalid="ignore"):
-                found += sign * product / np.sqrt(square - mean**2)
-    return np.nan_to_num(found / len(moments))
+            variance = square - mean**2
+            varies = variance > ROUNDING  # scores that an exchange has made constant correlate with nothing
+            found[varies] += sign * product[varies] / np.sqrt(variance[varies])
+    return found / len(moments)
 
 
 def _standard(x: Vector, method: str) -> Vector:

@@ -185,19 +185,14 @@ def _directory(path: Path) -> _Source:
     shape, _ = checked_open_clip(config, str(path / CONFIG))
     settings = checked_settings(config.get("xgap_analysis"), str(path / CONFIG))
     seed = settings.pop("seed", None)
-    if seed is not None:
-        _refuse_weights_beside(path)
+    if seed is not None and any((path / name).is_file() for name in PREFERRED):
+        raise XgapError(f"{path} holds weights, and its {CONFIG} says a seed to draw them from: keep one of the two")
     weights = str(weights_in(path)) if seed is None else None
     text = shape["text_cfg"]
     elsewhere = text.get("hf_tokenizer_name") and not holds_tokenizer(path) and not settings.get("image_only")
     needs_hub = bool(elsewhere or text.get("hf_model_name"))
     source = _of_open_clip(f"{LOCAL}{path}", needs_hub=needs_hub, settings=settings, weights=weights, seed=seed)
     return replace(source, folder=path)
-
-
-def _refuse_weights_beside(path: Path) -> None:
-    if any((path / name).is_file() for name in PREFERRED):
-        raise XgapError(f"{path} holds weights, and its {CONFIG} says a seed to draw them from: keep one of the two")
 
 
 def _configuration(file: Path, what: str) -> dict[str, Any]:
