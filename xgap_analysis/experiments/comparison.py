@@ -8,7 +8,7 @@ from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.views import VIEWS, View, view
 
 TASKS = {"retrieval": "ap", "zero-shot": "correct_at_1"}  # task to its main measure
-SHORT = {"I": "image", "T": "text", "OTI": "oti", "OVI": "ovi"}  # how the field abbreviates a view
+SHORT = {"I": "image", "T": "text", "A": "audio", "V": "video", "OTI": "oti", "OVI": "ovi"}  # as the field abbreviates
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ COMPARISONS = {
 
 
 def comparison(wanted: AnyComparison, known: Mapping[str, Comparison] = COMPARISONS) -> Comparison:
-    """A comparison by name; or of any two views, by name (`"audio-text"`, `"oti(steps=25)-image"`) or as a pair.
+    """A comparison by name; or of any two views, by name (`"A-T"`, `"oti(steps=25)-image"`) or as a pair.
 
     Args:
         wanted: a name, a `Comparison`, or `(query, gallery)`, each a view by name, a `View` or a function.
