@@ -250,7 +250,7 @@ def test_the_projection_of_xbt_is_learned_from_texts_and_from_pairs(on: str) -> 
 
 
 def test_what_the_gap_costs_a_map_from_texts_shows_in_the_images() -> None:
-    def error(gap_turns: bool, centred: bool) -> float:
+    def error(gap_turns: bool) -> float:
         (old, new), (old_fit, new_fit) = models(0), models(5)
         if not gap_turns:  # the new model's images stand elsewhere than its texts' map would have them
             offset = 1.5 * torch.nn.functional.normalize(draw(7, 8), dim=0)
@@ -258,13 +258,46 @@ def test_what_the_gap_costs_a_map_from_texts_shows_in_the_images() -> None:
                 {**of, "image": features(torch.from_numpy(rows(of["image"])) + offset, "image", "p")}
                 for of in (new, new_fit)
             )
-        name = correction("xbt", old=old_fit["text"], kind="procrustes", centred=centred)
+        name = correction("xbt", old=old_fit["text"], kind="procrustes")
         by = name.fit(Calibration(new_fit, "train"))
         cosine = {s: (by.apply(new[s], old[s]).query.vectors * old[s].vectors).sum(1).mean() for s in new}
         return float(cosine["text"] - cosine["image"])
 
-    assert error(gap_turns=True, centred=False) == pytest.approx(0, abs=1e-4)
-    assert error(gap_turns=False, centred=False) > 0.1
+    assert error(gap_turns=True) == pytest.approx(0, abs=1e-4)
+    assert error(gap_turns=False) > 0.1
+
+
+def test_centred_xbt_takes_the_mean_of_its_own_modality_from_each_query() -> None:
+    (old, new), (old_fit, new_fit) = models(0), models(5)
+    given = Calibration(new_fit, "train")
+    by = correction("xbt", old=old_fit["text"], kind="procrustes", centred=True).fit(given)
+    means = {space: rows(of).mean(0) for space, of in new_fit.items()}
+    turn, _, flip = np.linalg.svd(
+        (rows(new_fit["text"]) - means["text"]).T @ (rows(old_fit["text"]) - rows(old_fit["text"]).mean(0))
+    )
+    for space in ("image", "text"):
+        expected = (rows(new[space]) - means[space]) @ turn @ flip + rows(old_fit["text"]).mean(0)
+        expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+        np.testing.assert_allclose(rows(by.apply(new[space], old["image"]).query), expected, atol=1e-5)
+
+
+def test_options_of_another_kind_are_refused() -> None:
+    given = Calibration(models(5)[1], "train")
+    for name, options, message in (
+        ("bridge", {"kind": "ridge", "steps": 3}, "depth and steps are of kind=mlp, and kind=ridge reads neither"),
+        ("bridge", {"kind": "procrustes", "penalty": 1.0}, "penalty is of kind=ridge and kind=cca"),
+        ("xbt", {"kind": "ridge", "depth": 3, "old": given.texts}, "depth and steps are of kind=mlp"),
+    ):
+        with pytest.raises(XgapError, match=message):
+            correction(name, **options).fit(given)
+
+
+def test_features_as_an_option_have_a_short_name() -> None:
+    (old_fit, *_), other = models(0)[1:], models(3)[1]
+    one, two = (str(correction("xbt", old=of["text"])) for of in (old_fit, other))
+    assert one.startswith("xbt(old=features-")
+    assert len(one) < 60
+    assert one != two
 
 
 def test_old_features_come_from_a_file_by_id_or_by_row(tmp_path: Path) -> None:

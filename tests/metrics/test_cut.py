@@ -167,3 +167,30 @@ def test_mistakes_are_one_sentence() -> None:
     opposite = Features(-query.vectors, query.ids, "text", "text")
     with pytest.raises(XgapError, match="do not score above the others"):
         relevancy(query, opposite, (list("abcdef"), list("abcdef")))
+
+
+@pytest.mark.parametrize(("rate", "difference"), [(1e-3, 0.05), (2e-4, 0.1)])
+def test_a_relevancy_is_found_where_few_pairs_are_relevant_and_scores_lie_in_a_narrow_range(
+    rate: float, difference: float
+) -> None:
+    rng = np.random.default_rng(0)
+    n, spread = 100_000, 0.03
+    relevant = np.zeros(n, dtype=bool)
+    relevant[: int(rate * n)] = True
+    s = 0.8 + spread * rng.normal(size=n) + difference * relevant
+    query = Features(torch.eye(2), ["q", "r"], "image", "image")
+    gallery = Features(torch.randn(n // 2, 2), map(str, range(n // 2)), "text", "text")
+
+    def given(q: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(s.reshape(2, -1))[(q @ torch.tensor([0.0, 1.0])).long()].float()
+
+    known = {i: {str(j): 1 for j in np.flatnonzero(relevant.reshape(2, -1)[k])} for k, i in enumerate("qr")}
+    made = relevancy(query, gallery, Relevance.from_qrels(known), scorer=given)
+    # Of two normal distributions of one width, the log odds are linear: slope difference / variance.
+    assert made.slope == pytest.approx(difference / spread**2, rel=0.25)
+
+
+def test_first_without_candidates_is_refused() -> None:
+    x = features(3, 0, "q")
+    with pytest.raises(XgapError, match="say how many, candidates=100"):
+        cut(x, x, (["a", "a", "b"], ["a", "a", "b"]), first="cosine")

@@ -102,6 +102,12 @@ class Features:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __str__(self) -> str:
+        """A short name by shape and content, where features are an option of something: `features-60x8-1f3a09bc`."""
+        digest = hashlib.sha256("\x1e".join(self.ids).encode("utf-8", "surrogatepass"))
+        digest.update(np.ascontiguousarray(self.vectors.cpu().numpy()).reshape(-1).view(np.uint8).data)
+        return f"features-{len(self)}x{self.dim}-{digest.hexdigest()[:8]}"
+
     @property
     def dim(self) -> int:
         """Number of dimensions d."""

@@ -104,6 +104,7 @@ def _bridge(
     how: Training,
     shuffled: bool,
 ) -> FeatureMap:
+    check_kind(kind, how, penalty)
     into = target if target is not None else _other(calibration, source)
     x, y = calibration.paired(source, into)
     if shuffled:
@@ -141,8 +142,6 @@ def fitted(
     Raises:
         XgapError: an unknown kind, or an option out of range.
     """
-    if kind not in KINDS:
-        raise unknown_name("kind of bridge", kind, KINDS)
     if not 0 <= penalty < float("inf"):
         raise XgapError(f"the penalty of a bridge is 0 or more, not {penalty}")
     most = min(x.shape[1], y.shape[1])
@@ -156,6 +155,20 @@ def fitted(
         made = canonical(x, y, penalty, most if rank is None else rank)
         return _affine(_by(made.first), means[0]), _affine(_by(made.second), means[1])
     return _affine(_by(procrustes(x, y) if kind == "procrustes" else ridge(x, y, penalty)), *means), None
+
+
+def check_kind(kind: str, how: Training, penalty: float) -> None:
+    """Refuse options that belong to another kind of map, and would change its name and nothing else.
+
+    Raises:
+        XgapError: an unknown kind, or an option that it does not read.
+    """
+    if kind not in KINDS:
+        raise unknown_name("kind of bridge", kind, KINDS)
+    if kind != "mlp" and (how.depth, how.steps) != (Training.depth, Training.steps):
+        raise XgapError(f"depth and steps are of kind=mlp, and kind={kind} reads neither")
+    if kind in ("mlp", "procrustes") and penalty != PENALTY:
+        raise XgapError(f"penalty is of kind=ridge and kind=cca, and kind={kind} does not read it")
 
 
 def _by(matrix: Tensor) -> Map:

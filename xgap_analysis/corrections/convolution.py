@@ -25,8 +25,8 @@ def inverse_graph_convolution(
 
     Formula: `x' = u((u(x - r_g m_g) + u(x - r_q m_q)) / 2)`, u the scaling to unit length. A message is
     `m = mean_b s(x, b) b` over the share of the bank that is most similar to x; or, without a share,
-    `m = mean_b (s(x, b) - mean s) b` over the whole bank, `mean s` over all gallery and bank items. Queries do not
-    change.
+    `m = mean_b (s(x, b) - mean s) b` over the whole bank, `mean s` over all gallery and bank items, so that there the
+    other items of the gallery have a small part in each. Queries do not change.
 
     The authors choose both rates for each dataset and publish no default; choose them on another split than the one
     that is evaluated. Where query and gallery lie in one space, both banks are the same items, and a note says so.

@@ -25,8 +25,8 @@ def noise(
 
     MacCap trains a captioner on noisy texts, as if the gap were such noise. `residuals` tests whether it is: whether
     differences of pairs have mean zero, and are Gaussian. As a correction it shows how far retrieval suffers from noise
-    of the gap's length; it is drawn for each item by itself (from the seed and the id), so that order, number and
-    device of the items change nothing.
+    of the gap's length; it is drawn for each item by itself (from the seed, what the item is, and its id), so
+    that order, number and device of the items change nothing.
 
     Args:
         calibration: not read.
@@ -45,7 +45,10 @@ def noise(
     def apply(features: Features) -> Features:
         if variance == 0 or space not in (None, features.space):
             return features
-        drawn = torch.stack([_draw(f"{seed} {features.space} {i}", features.dim) for i in features.ids])
+        of = (
+            f"{features.space} {features.origin} {features.items}"  # an id may stand in query and gallery for two items
+        )
+        drawn = torch.stack([_draw(f"{seed} {of} {i}", features.dim) for i in features.ids])
         vectors = exact(features.vectors)
         return replace(features, vectors=vectors + variance**0.5 * drawn.to(vectors.device))
 

@@ -32,7 +32,7 @@ class Perceptron:
         """The rows in the other space."""
         x = x.float()
         for number, (weight, bias) in enumerate(self.layers):
-            x = F.linear(F.gelu(x) if number else x, weight, bias)
+            x = F.linear(F.gelu(x) if number else x, weight.to(x.device), bias.to(x.device))
         return x
 
 

@@ -183,10 +183,13 @@ class FittedCorrection:
 
     def _mapped(self, by: FeatureMap, features: AnyFeatures) -> AnyFeatures:
         if isinstance(features, TokenFeatures):
-            numbered = map(str, range(len(features.vectors)))
-            made = self._mapped(
-                by, Features(features.vectors, numbered, features.space, features.origin, features.provenance)
-            )
+            ids = [
+                f"{i} {place}"
+                for i, n in zip(features.ids, features.lengths.tolist(), strict=True)
+                for place in range(n)
+            ]
+            named = (features.space, features.origin, features.provenance, features.items)
+            made = self._mapped(by, Features(features.vectors, ids, *named))
             about = (made.space, features.origin, made.provenance, features.items)
             return TokenFeatures(made.vectors, features.offsets, features.ids, *about, weights=features.weights)
         before, where = where_doubles_are(features), features.vectors.device

@@ -16,7 +16,7 @@ from xgap_analysis.scoring.scorer import Scorer
 ROWS = 256  # of the query bank at a time
 
 
-@register_correction("sinkhorn")
+@register_correction("sinkhorn", transductive=True)  # the gallery's other items are in the plan
 def sinkhorn(
     calibration: Calibration, tau: float = 0.01, rounds: int = 10, gallery_bank: bool = True
 ) -> ScoreCorrection:

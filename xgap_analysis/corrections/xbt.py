@@ -10,7 +10,7 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.features_io import load_features
 from xgap_analysis.core.precision import exact
-from xgap_analysis.corrections.bridge import PENALTY, fitted
+from xgap_analysis.corrections.bridge import PENALTY, check_kind, fitted
 from xgap_analysis.corrections.perceptron import Training, in_double, tied, trained
 from xgap_analysis.corrections.protocol import ByRole, check_dimensions, register_correction
 
@@ -49,7 +49,8 @@ def xbt(
             where they have one id, or one number where the file has no ids.
         on: `text` or `pairs`.
         kind: of projection: `mlp`, or `procrustes` and `ridge` beside it, which see texts alone.
-        centred: whether images and texts of the new model each lose their own mean first.
+        centred: whether images and texts of the new model each lose their own mean first (`procrustes` and `ridge` are
+            fitted around the texts' mean either way).
         loss, depth, steps, seed: of `mlp`; see `Training`.
 
     Raises:
@@ -97,9 +98,11 @@ def _xbt(
         raise XgapError(f'xbt is fitted on="text" or on="pairs", not {on!r}')
     if kind == "cca" or (on == "pairs" and kind != "mlp"):
         raise XgapError(f"xbt(kind={kind}) cannot be fitted on={on}: kind is mlp, or procrustes or ridge on text")
+    check_kind(kind, how, PENALTY)
     new, before = _texts(calibration, old)
     if shuffled:
-        before = before[torch.randperm(len(before), generator=torch.Generator().manual_seed(how.seed))]
+        order = torch.randperm(len(before), generator=torch.Generator().manual_seed(how.seed))
+        before = before[order.to(before.device)]
     means = {space: exact(of.vectors).mean(dim=0) * centred for space, of in calibration.features.items()}
     x = new - means["text"]
     if kind == "mlp":
@@ -115,7 +118,8 @@ def _xbt(
     def of_query(features: Features) -> Features:
         calibration.of(features.space)
         check_dimensions(features, new.shape[1])
-        return replace(features, vectors=project(exact(features.vectors) - means[features.space]))
+        vectors = exact(features.vectors)
+        return replace(features, vectors=project(vectors - means[features.space].to(vectors.device)))
 
     def of_gallery(features: Features) -> Features:
         if features.dim != before.shape[1]:
@@ -139,4 +143,5 @@ def _texts(calibration: Calibration, old: Features | Path | str) -> tuple[torch.
         what = f"none of the {len(texts)} calibration texts, such as {texts.ids[0]!r}, is among the old model's"
         raise XgapError(f"{what} {len(old)} features, such as {old.ids[0]!r}")
     left, right = (list(part) for part in zip(*rows, strict=True))
-    return exact(texts.vectors[left]), exact(old.vectors[right])
+    own = exact(texts.vectors[left])
+    return own, exact(old.vectors[right]).to(own.device)

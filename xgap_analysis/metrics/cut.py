@@ -89,8 +89,11 @@ def relevancy(
     score, relevant = (np.concatenate(column) for column in zip(*parts, strict=True))
     if relevant.all() or not relevant.any():
         raise XgapError(f"a relevancy is fitted on relevant pairs and others, and all {len(relevant)} are of one kind")
-    fitted = LogisticRegression(C=np.inf, max_iter=1000).fit(score[:, None].astype(np.float64), relevant)
-    slope, intercept = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
+    score = score.astype(np.float64)
+    mean, spread = score.mean(), score.std() or 1.0  # of standard scores, whose narrow range does not end the descent
+    fitted = LogisticRegression(C=np.inf, max_iter=1000, tol=1e-10).fit((score[:, None] - mean) / spread, relevant)
+    slope = float(fitted.coef_[0, 0]) / spread
+    intercept = float(fitted.intercept_[0]) - slope * mean
     if not slope > 0:
         raise XgapError("relevant pairs do not score above the others here, so that no threshold parts them")
     return Relevancy(slope, intercept, float(relevant.mean()))
@@ -136,7 +139,7 @@ def cut(
         n rows, indexed by query id ("query"); `attrs["empty"]` is the share of empty sets.
 
     Raises:
-        XgapError: as `retrieval`, or a number below 1.
+        XgapError: as `retrieval`, a number below 1, or `first` without `candidates`.
 
     Source: Mortaheb et al., Re-ranking the context for multimodal retrieval augmented generation, 2025 (up to k by a
     relevancy score).
@@ -144,6 +147,8 @@ def cut(
     for name, number in (("k", k), ("candidates", candidates)):
         if number is not None and number < 1:
             raise XgapError(f"{name} of a cut is 1 or more, not {number}")
+    if first is not None and candidates is None:
+        raise XgapError("first chooses the candidates of a cut: say how many, candidates=100 for one")
     query, gallery = scored_pair(query, gallery)
     how: dict[str, Any] = {"exclude_self": exclude_self, "block": block}
     chosen = graded_blocks(query, gallery, relevance, scorer=first or COSINE, **how) if candidates else None

@@ -131,17 +131,27 @@ def windows(tokens: TokenFeatures, size: int = 8) -> TokenFeatures:
     """
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise XgapError(f"a window is of a whole number of tokens of 1 or more, not {size!r}")
-    before = (size + 1) // 2
-    places = []
-    for start, length in zip(tokens.offsets[:-1].tolist(), tokens.lengths.tolist(), strict=True):
-        reach = np.arange(length)[:, None] - before + np.arange(size)
-        period = max(1, 2 * (length - 1))
-        folded = np.abs(reach) % period if length > 1 else np.zeros_like(reach)
-        places.append(start + np.minimum(folded, period - folded))
+    places = [
+        start + reflected(length, size, length)
+        for start, length in zip(tokens.offsets[:-1].tolist(), tokens.lengths.tolist(), strict=True)
+    ]
     index = torch.from_numpy(np.concatenate(places)).to(tokens.vectors.device)
     vectors = tokens.vectors.to(widest(tokens.vectors.device))[index].mean(dim=1)
     weights = None if tokens.weights is None else tokens.weights[index].mean(dim=1)
     return _made(tokens, vectors, tokens.offsets, f"windows({size})", weights)
+
+
+def reflected(count: int, size: int, windows: int) -> Int[np.ndarray, "w s"]:
+    """The places, from 0 to count - 1, of the tokens in each window; the border reflects.
+
+    Window w reaches from `w - ceil(size / 2)` on; the end tokens stand once at a reflection.
+    """
+    reach = np.arange(windows)[:, None] - (size + 1) // 2 + np.arange(size)
+    if count == 1:
+        return np.zeros_like(reach)
+    period = 2 * (count - 1)  # there and back, without the end tokens twice
+    folded = reach % period
+    return np.minimum(folded, period - folded)
 
 
 @register_token_map("mixed")

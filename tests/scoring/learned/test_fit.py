@@ -9,7 +9,7 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.tokens import TokenFeatures
 from xgap_analysis.scoring.learned.fit import LEARNED, Learned, fit_scorer, register_learned
-from xgap_analysis.scoring.learned.loop import contrastive, descend, seeded
+from xgap_analysis.scoring.learned.loop import Scale, contrastive, descend, seeded
 from xgap_analysis.scoring.learned.pairs import Paired, paired
 from xgap_analysis.scoring.score import score
 from xgap_analysis.scoring.scorer import Scorer, scorer
@@ -57,6 +57,28 @@ def test_a_query_of_several_items_stands_once_in_a_batch() -> None:
         assert sorted(query.ids) == ["0", "1", "2"]
         seen.add(gallery.ids[query.ids.index("0")])
     assert seen == {"0", "1", "2"}
+
+
+def test_no_pair_of_a_batch_is_a_negative_of_another() -> None:
+    pairs = {"0": ["0", "1"], "1": ["0", "1"], "2": ["2"]}
+    of = paired(texts(), clips(), pairs)
+    for seed in range(20):
+        for query, gallery in of.batches(5, torch.Generator().manual_seed(seed)):
+            for q in query.ids:
+                assert len(set(pairs[q]) & set(gallery.ids)) == 1
+
+
+def test_a_fit_without_two_pairs_to_contrast_is_one_sentence() -> None:
+    with pytest.raises(XgapError, match="no two of these have different queries and different items"):
+        fit_scorer("x_pool(epochs=1)", texts(), clips(), pairs={"0": ["1", "2"]})
+
+
+def test_a_scale_at_its_limit_still_learns() -> None:
+    scale = Scale(start=10.0)
+    scale.limit()
+    assert scale().item() == pytest.approx(100)
+    (gradient,) = torch.autograd.grad(scale(), scale.log)
+    assert gradient.item() > 0
 
 
 def test_the_contrastive_loss_is_the_mean_of_both_cross_entropies() -> None:

@@ -18,14 +18,12 @@ def attention(
     mask: Bool[Tensor, "b t"],
     *,
     heads: int = 1,
-    prior: Float[Tensor, "b t"] | None = None,
 ) -> Float[Tensor, "b n d"]:
-    """Values weighed by how well their keys fit a query: `softmax_t(q . k_t / sqrt(d / heads) + prior_t)`, per head.
+    """Values weighed by how well their keys fit a query: `softmax_t(q . k_t / sqrt(d / heads))`, per head.
 
     Padding gets no weight: the mask enters before the softmax.
     """
     bias = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, -math.inf)
-    bias = bias if prior is None else bias + prior
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
     return scaled_dot_product_attention(q, k, v, attn_mask=bias[:, None, None]).transpose(1, 2).flatten(2)
 

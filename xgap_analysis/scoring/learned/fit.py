@@ -90,6 +90,6 @@ def fit_scorer(
     check_options("learned scorer", call.name, maker, LEADING, given)
     of = paired(query, gallery, pairs)
     made = maker(of, **given)
-    name = spelled(call.name, (), given)
+    name = spelled(call.name, (), {key: value for key, value in given.items() if not isinstance(value, Mapping)})
     about = FittedOn.of(of, split, query_spaces)
     return Scorer(name, Fitted(name, made.module, made.scoring, about, made.losses))

@@ -28,7 +28,12 @@ class Scale(nn.Module):
 
     def forward(self) -> Tensor:
         """The factor."""
-        return self.log.clamp(max=HIGHEST_SCALE).exp()
+        return self.log.exp()
+
+    @torch.no_grad()
+    def limit(self) -> None:
+        """After an update: back to the limit, where the gradient still reaches it."""
+        self.log.clamp_(max=HIGHEST_SCALE)
 
 
 def one_way(scores: Float[Tensor, "b b"], scale: Tensor) -> Tensor:
@@ -102,7 +107,12 @@ def descend(
                     raise XgapError(f"the loss of the fit is {value.item()}; take a lower learning rate")
                 value.backward()
                 optimiser.step()
+                for part in module.modules():
+                    if isinstance(part, Scale):
+                        part.limit()
                 values.append(value.item())
+            if not values:
+                raise XgapError("a fit contrasts pairs, and no two of these have different queries and different items")
             curve.append(sum(values) / len(values))
     module.eval().requires_grad_(False)
     return tuple(curve)

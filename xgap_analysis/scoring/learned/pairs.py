@@ -35,17 +35,20 @@ class Paired:
     def batches(self, size: int, generator: torch.Generator) -> Iterator[tuple[TokenBlock, TokenBlock]]:
         """One epoch: the items in a random order, each with one of its queries.
 
-        A row whose query is in the batch already is left out, so that no other row is a second pair of it; and so is a
-        last batch of one pair, which has nothing to be told from.
+        A pair is left out where its query belongs to another item of the batch, or its item to another query, so that
+        no negative is a pair; and so is a batch of one pair, which has nothing to be contrasted with.
         """
         order = torch.randperm(len(self.items), generator=generator)
         drawn = torch.rand(len(self.items), generator=generator)
         for part in order.split(size):
-            chosen: dict[int, int] = {}  # query to item
+            chosen: list[tuple[int, int]] = []  # a query, and the place of its item
             for i in part.tolist():
-                chosen.setdefault(self.queries_of[i][int(drawn[i] * len(self.queries_of[i]))], int(self.items[i]))
+                row = self.queries_of[i][int(drawn[i] * len(self.queries_of[i]))]
+                if not any(row in self.queries_of[j] or other in self.queries_of[i] for other, j in chosen):
+                    chosen.append((row, i))
             if len(chosen) > 1 or len(order) == 1:
-                rows = (torch.tensor([*of]) for of in (chosen.keys(), chosen.values()))
+                queries, places = (torch.tensor(of) for of in zip(*chosen, strict=True))
+                rows = (queries, self.items[places])
                 query, gallery = (self.block(side, at) for side, at in zip(self.sides, rows, strict=True))
                 yield query, gallery
 

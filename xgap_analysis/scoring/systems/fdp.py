@@ -63,6 +63,9 @@ def fdp(
     Only c and the norm's scale and shift are fitted, by symmetric cross entropy with a learned scale: a trained shift
     of one modality, to be set beside the corrections `gap-shift` and `center`. At first, c = 0.
 
+    In the paper the mean token is a key of this attention too, and learned projections of the tower's pool stand before
+    it; here the mean is the query alone, and tokens are read as they are.
+
     Left out: the branch that finds text in images (give its map as weights), function words apart from content words,
     and learned context tokens, which need the text tower; and the spelling loss.
 

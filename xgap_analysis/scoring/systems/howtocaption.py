@@ -12,6 +12,7 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.tokens import TokenFeatures
 from xgap_analysis.scoring.scorer import register_scorer
+from xgap_analysis.scoring.token_maps import reflected
 from xgap_analysis.scoring.tokens import TokenBlock, similarities
 
 if TYPE_CHECKING:
@@ -64,10 +65,7 @@ def windows(frames: int, size: int = SIZE) -> Float[Tensor, "w f"]:
     """
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise XgapError(f"the size of a window must be a whole number of 1 or more, not {size!r}")
-    first = torch.arange(frames + 1) - (size + 1) // 2
-    places = first[:, None] + torch.arange(size)
-    period = max(1, 2 * (frames - 1))  # there and back, without the end frames twice
-    places = (places % period).minimum((period - places % period) if frames > 1 else torch.tensor(0))
+    places = torch.from_numpy(reflected(frames, size, frames + 1))
     return torch.zeros(frames + 1, frames).scatter_add_(1, places, torch.full(places.shape, 1 / size))
 
 
