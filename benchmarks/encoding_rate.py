@@ -13,7 +13,7 @@ from xgap_analysis.views.batches import BATCH, Passage, batches
 
 
 class Pictures(torch.utils.data.Dataset):
-    """Items of a data set as a DataLoader wants them."""
+    """Items of a dataset as a DataLoader wants them."""
 
     def __init__(self, images: Any, preprocess: Any) -> None:
         self._images, self._preprocess = images, preprocess

@@ -36,7 +36,7 @@ INSTEAD = {  # pattern, whatever its case: what to write
     r"(?<!side by )(?<!be)sides?(?! by side)": "modality, space",
 }
 WORST = re.compile("|".join(rf"\b(?:{pattern})\b" for pattern in INSTEAD), re.IGNORECASE)
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/*.md", "data/*/README.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/**/*.md", "data/*/README.md")
 PACKAGE = ("xgap_analysis/cli/*.py", "xgap_analysis/widgets/*.py")
 
 

@@ -1,4 +1,4 @@
-"""Build the embedded data set `emoji` from named package versions of the npm registry.
+"""Build the embedded dataset `emoji` from named package versions of the npm registry.
 
     pip install resvg-py==0.5.0 pillow   # and npm
     python data/emoji/build.py

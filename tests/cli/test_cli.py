@@ -254,7 +254,7 @@ def test_study_fits_corrections_on_the_split_that_is_named(xgap: Xgap) -> None:
 MISTAKES = {
     "model": (["encode", "--model", "tiny-untraind"], "'tiny-untraind'; nearest names: tiny-untrained"),
     "directory": (["encode", "--model", "local-dir:/no/such"], "/no/such"),
-    "data set": (["encode", "--dataset", "emojy"], "unknown dataset 'emojy'; nearest names: emoji"),
+    "dataset": (["encode", "--dataset", "emojy"], "unknown dataset 'emojy'; nearest names: emoji"),
     "split": (["encode", "--split", "tst"], "it has: train, val, test, seen"),
     "limit": (["encode", "--limit", "0"], "--limit"),
     "format": (["encode", "--out", "f.txt"], ".npz, .parquet, .safetensors"),
@@ -346,7 +346,7 @@ def test_doctor_looks_at_everything(xgap: Xgap, xgap_home: Path) -> None:
     assert said.code == (0 if all(row["ok"] for row in rows.values()) else 1)
     assert rows["python"]["found"].startswith(".".join(map(str, sys.version_info[:3])))
     assert torch.__version__ in rows["packages"]["found"]
-    assert rows["data set emoji"]["ok"] is True
+    assert rows["dataset emoji"]["ok"] is True
     assert str(xgap_home) in rows["feature store"]["found"]
     assert all(row["check"] in xgap("doctor").out for row in rows.values())
 
@@ -363,10 +363,10 @@ def test_doctor_finds_what_is_damaged_or_missing(xgap: Xgap, tmp_path: Path, mon
     rows = {row["check"]: row for row in json.loads(said.out)}
     assert said.code == 1
     assert [name for name, row in rows.items() if not row["ok"]] == [
-        "data set emoji",
+        "dataset emoji",
         "embedded models",
         "feature store",
     ]
-    assert "concepts.json" in rows["data set emoji"]["found"]
+    assert "concepts.json" in rows["dataset emoji"]["found"]
     assert "tiny-nogap" in rows["embedded models"]["found"]
     assert "XGAP_HOME" in rows["feature store"]["found"]

@@ -73,7 +73,7 @@ def test_splits_are_made_by_name_and_an_empty_one_is_refused() -> None:
     assert data.split("test").split_name == "test"
     with pytest.raises(XgapError, match="'pets' has no split 'val'; it has: test, none"):
         data.split("val")
-    with pytest.raises(XgapError, match="split 'none' of data set 'pets' is empty"):
+    with pytest.raises(XgapError, match="split 'none' of dataset 'pets' is empty"):
         data.split("none")
 
 

@@ -493,7 +493,7 @@ def test_a_second_run_finds_everything_in_the_store_and_gives_the_same_table(
     asked: dict[str, Any] = {"corrections": ["none", "center"], "steps": 2, "store": Store(tmp_path), "progress": False}
     first = Study([model], [animals()], **asked).run()
     stored = {entry.key for entry in Store(tmp_path).entries()}
-    assert len(stored) == 4  # images, texts and the inversions of both; parts of a data set are items of these
+    assert len(stored) == 4  # images, texts and the inversions of both; parts of a dataset are items of these
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("it is computed again")

@@ -1,4 +1,4 @@
-"""A small model as an open_clip directory, and a small data set with two captions a label."""
+"""A small model as an open_clip directory, and a small dataset with two captions a label."""
 
 import json
 from pathlib import Path

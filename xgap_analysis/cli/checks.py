@@ -20,7 +20,7 @@ def checks() -> list[dict[str, Any]]:
         ("python", _python),
         ("packages", _packages),
         ("device", _device),
-        ("data set emoji", _emoji),
+        ("dataset emoji", _emoji),
         ("embedded models", _embedded),
         ("feature store", _store),
         ("network", lambda: "not needed for the embedded default"),

@@ -29,7 +29,7 @@ class Datasets:
     """Print JSON."""
 
     def run(self) -> int:
-        """Print one row for each data set, or for each split."""
+        """Print one row for each dataset, or for each split."""
         from xgap_analysis.datasets import inventory
 
         if self.names:

@@ -30,7 +30,7 @@ def encoded(command: Encode | Invert, data: Dataset) -> tuple[Model, Features]:
     """The model a command names, and its features of the side that the command names."""
     items = data.items_of(command.space)
     if not len(items):
-        raise XgapError(f"data set {data.name!r} ({data.split_name}) has no {command.space}s")
+        raise XgapError(f"dataset {data.name!r} ({data.split_name}) has no {command.space}s")
     model = load_model(command.model, device=command.device, precision=command.precision, activation=command.activation)
     return model, encode(model, items, on_error=command.on_error)
 

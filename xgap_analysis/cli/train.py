@@ -111,7 +111,7 @@ class Train:
         rows = made.curve.tail(len(made.curve) if self.json else 5).astype(object)
         print_rows(rows.where(rows.notna(), None).to_dict("records"), self.json)
         if judged_on is None:
-            note(f"data set {whole.name!r} has no split {self.judge_split!r}: nothing was judged, and best is last")
+            note(f"dataset {whole.name!r} has no split {self.judge_split!r}: nothing is evaluated, and best is last")
         note(f"the best is {made.best}, the last {made.last}")
         return 0
 

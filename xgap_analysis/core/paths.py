@@ -1,4 +1,4 @@
-"""Where the embedded data sets and models lie: beside the package in a checkout, inside it in an installed wheel."""
+"""Where the embedded datasets and models lie: beside the package in a checkout, inside it in an installed wheel."""
 
 from pathlib import Path
 

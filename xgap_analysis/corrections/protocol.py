@@ -85,7 +85,7 @@ class Correction:
 
     @property
     def from_model(self) -> bool:
-        """Whether the model is all that it is fitted on: no image, text or class name of a data set is read."""
+        """Whether the model is all that it is fitted on: no image, text or class name of a dataset is read."""
         return self.model_alone or self.options.get("words") == "imagenet"  # see `anchor_texts`
 
     def __str__(self) -> str:
@@ -226,7 +226,7 @@ def register_correction(
         transductive: it sees what is judged, whatever it is fitted on; every table will say so.
         claims: comparison to the sign (1, -1) of the difference that its authors claim.
         model_alone: it reads the calibration's model only (and the dimension of its features), so that it can be had
-            for a data set without a split to be fitted on.
+            for a dataset without a split to be fitted on.
         control: it is what another correction is compared with; its rows in a table carry no verdict.
 
     A name may be registered again by the code that registered it: a notebook's cell that is run twice, a module that is

@@ -57,7 +57,7 @@ def assemble(
             written |= {label: prompt.replace("{}", named) for label, named in words.items()}
     clash = next((i for i in images.ids if i in written), None)
     if clash is not None:
-        raise XgapError(f"data set {name!r} has an image with the id of a text, {clash!r}; rename it")
+        raise XgapError(f"dataset {name!r} has an image with the id of a text, {clash!r}; rename it")
     told = {}
     for level in dict.fromkeys((*labels, *prompts)):
         of = labels.get(level, {})

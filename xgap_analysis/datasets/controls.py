@@ -45,9 +45,7 @@ def permuted(data: "Dataset", seed: int) -> "Dataset":
     """
     level, label = data.default_level, data.labels_of()
     if level in data.judgements:
-        raise XgapError(
-            f"level {level!r} of data set {data.name!r} is judged item by item; only labels can be permuted"
-        )
+        raise XgapError(f"level {level!r} of dataset {data.name!r} is judged item by item; only labels can be permuted")
     draw = random.Random(seed)
     made: dict[str, str] = {}
     for items in data.items.values():

@@ -15,7 +15,7 @@ FIRST = ("image", "text")  # of the modalities of a dataset, where it has these
 
 @dataclass(frozen=True, init=False)
 class Dataset:
-    """One split of a data set.
+    """One split of a dataset.
 
     Args:
         name, split_name: for provenance and tables.
@@ -134,16 +134,16 @@ class Dataset:
         return own[modality]
 
     def split(self, name: str) -> "Dataset":
-        """Another split of this data set.
+        """Another split of this dataset.
 
         Raises:
             XgapError: no such split, or an empty one.
         """
         if name not in self.splits:
-            raise XgapError(f"data set {self.name!r} has no split {name!r}; it has: {', '.join(self.splits)}")
+            raise XgapError(f"dataset {self.name!r} has no split {name!r}; it has: {', '.join(self.splits)}")
         chosen = self.splits[name]()
         if not chosen.items:
-            raise XgapError(f"split {name!r} of data set {self.name!r} is empty")
+            raise XgapError(f"split {name!r} of dataset {self.name!r} is empty")
         return chosen
 
     @property
@@ -151,11 +151,13 @@ class Dataset:
         """The first level of judgements, or of labels where nothing is judged item by item.
 
         Raises:
-            XgapError: a data set with neither.
+            XgapError: a dataset with neither.
         """
         levels = (*self.judgements, *self.labels)
         if not levels:
-            raise XgapError(f"data set {self.name!r} has no labels, so nothing says which items answer each other")
+            raise XgapError(
+                f"dataset {self.name!r} has no labels, so nothing defines which items are relevant to each other"
+            )
         return levels[0]
 
     def labels_of(self, level: str | None = None) -> Mapping[str, str]:
@@ -169,7 +171,7 @@ class Dataset:
             return {}
         if level not in self.labels:
             known = ", ".join((*self.judgements, *self.labels))
-            raise XgapError(f"data set {self.name!r} has no labels {level!r}; it has: {known}")
+            raise XgapError(f"dataset {self.name!r} has no labels {level!r}; it has: {known}")
         return self.labels[level]
 
     def relevance(self, level: str | None = None) -> Relevance:
@@ -189,7 +191,7 @@ class Dataset:
         return Relevance.from_labels(of, of)
 
     def words_of(self, level: str | None = None) -> dict[str, str]:
-        """Label to the text of the class, of a level: its name in the data set's prompt.
+        """Label to the text of the class, of a level: its name in the dataset's prompt.
 
         Raises:
             XgapError: a level whose classes have no names.
@@ -197,7 +199,7 @@ class Dataset:
         level = level or self.default_level
         names = self.class_names.get(level)
         if not names:
-            raise XgapError(f"data set {self.name!r} names no classes of level {level!r}")
+            raise XgapError(f"dataset {self.name!r} names no classes of level {level!r}")
         return {label: self.prompt.replace("{}", words) for label, words in names.items()}
 
     def limit(self, n_labels: int) -> "Dataset":

@@ -181,7 +181,7 @@ def _parts_of(items: "Items | Texts", name: str) -> Parts:
 
 
 def _no_image(item: str) -> Image.Image:
-    raise XgapError(f"there is no image {item!r}: this data set has texts alone")
+    raise XgapError(f"there is no image {item!r}: this dataset has texts alone")
 
 
-NO_IMAGES, NO_TEXTS = Images((), _no_image), Texts((), ())  # of a data set of one modality
+NO_IMAGES, NO_TEXTS = Images((), _no_image), Texts((), ())  # of a dataset of one modality

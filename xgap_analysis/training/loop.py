@@ -145,7 +145,7 @@ def train(
 
 
 def judge(model: Model, data: Dataset) -> dict[str, float]:
-    """How good a model is on a data set, in [0, 1] but for the gap: mean average precision across and within sides.
+    """How good a model is on a dataset, in [0, 1] but for the gap: mean average precision across and within sides.
 
     Returns:
         `image_to_text` and `text_to_image`, `image_to_image`, and `modality_gap` of all images and texts; what needs a

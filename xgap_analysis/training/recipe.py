@@ -22,7 +22,7 @@ class Recipe:
         objective: terms and their weights: a term by name with its options (`xgap objectives` lists them), or a
             function of a batch (see `register_objective`); a weight of 0 changes nothing, to the bit.
         steps: updates.
-        batch: items a step, each of another label, so that no two of them answer each other.
+        batch: items a step, each of another label, so that no two of them are relevant to each other.
         micro_batch: items that go through the towers at once; the gradient is that of the whole batch all the same
             (features first, then their gradients part by part). None takes the batch at once.
         image_views, captions: augmentations and captions of an item, where the objective does not ask for more. Runs

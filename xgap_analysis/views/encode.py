@@ -32,7 +32,7 @@ def encode(
 
     Args:
         model: from `load_model`, `as_model`, or a `Model` of towers of one's own.
-        items: `Images`, `Texts` or `Items` of a data set; or a list of captions (str), of PIL images, or of paths
+        items: `Images`, `Texts` or `Items` of a dataset; or a list of captions (str), of PIL images, or of paths
             (Path) to images; or one of these.
         project: False gives the features before the linear projection (towers that have one).
         on_error: `"raise"` on an unreadable image, or `"skip"` it with a warning that counts and names.

@@ -1,4 +1,4 @@
-"""The embedded data set: whole files, honest splits, and captions that do not give the answer away by spelling."""
+"""The embedded dataset: whole files, honest splits, and captions that do not give the answer away by spelling."""
 
 import ast
 import hashlib

@@ -1,4 +1,4 @@
-"""Parquet tables and Hugging Face data sets on disk, in the layouts that `datasets` writes."""
+"""Parquet tables and Hugging Face datasets on disk, in the layouts that `datasets` writes."""
 
 import io
 import json

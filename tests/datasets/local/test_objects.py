@@ -1,4 +1,4 @@
-"""torchvision's data sets, and any object with a length and items."""
+"""torchvision's datasets, and any object with a length and items."""
 
 import math
 import shutil

@@ -181,7 +181,7 @@ def test_what_needs_labels_says_so(data: Dataset) -> None:
     assert data.labels_of() == {}
     with pytest.raises(XgapError, match="'roxford5k' has no labels 'class'; it has: medium, easy, hard"):
         data.relevance("class")
-    with pytest.raises(XgapError, match="level 'medium' of data set 'roxford5k' is judged item by item"):
+    with pytest.raises(XgapError, match="level 'medium' of dataset 'roxford5k' is judged item by item"):
         data.shuffled()
     with pytest.raises(XgapError, match="names no classes of level 'medium'"):
         data.words_of()

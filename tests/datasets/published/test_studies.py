@@ -139,7 +139,7 @@ def test_a_study_by_name_from_the_command_line(xgap: object, root: Path) -> None
         assert by_name.loc[key, "value"] == by_hand.loc[key, "value"]
     code, _, err = xgap("study", "--datasets", "sop")  # type: ignore[operator]
     assert code == 2
-    assert "data set 'sop' is not all there" in err
+    assert "dataset 'sop' is not all there" in err
     assert "Stanford_Online_Products/Ebay_train.txt" in err
 
 

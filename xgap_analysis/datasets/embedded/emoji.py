@@ -1,4 +1,4 @@
-"""The embedded data set `emoji`: one concept drawn by several artists, with names, keywords and groups.
+"""The embedded dataset `emoji`: one concept drawn by several artists, with names, keywords and groups.
 
 What it holds, where it comes from and how it is split is told in its data card, `data/emoji/README.md`.
 """
@@ -29,7 +29,7 @@ SPLITS = ("train", "val", "test", "seen")
 
 
 def load_emoji(language: str = "en") -> Dataset:
-    """The whole data set; `.split(...)` gives the parts that are used.
+    """The whole dataset; `.split(...)` gives the parts that are used.
 
     Splits, by concept and by artist:
         train: the concepts and artists the embedded models were trained on.

@@ -1,4 +1,4 @@
-"""Tables of images and captions in Parquet, and Hugging Face data sets on disk, read with pyarrow alone."""
+"""Tables of images and captions in Parquet, and Hugging Face datasets on disk, read with pyarrow alone."""
 
 import hashlib
 import itertools
@@ -179,7 +179,7 @@ def _held(
 
 
 def _files(path: Path) -> list[tuple[str | None, Path]]:
-    """Split and file, of every file of the data set."""
+    """Split and file, of every file of the dataset."""
     if path.is_file():
         return [(None, path)]
     if not path.is_dir():
@@ -191,7 +191,7 @@ def _files(path: Path) -> list[tuple[str | None, Path]]:
         return [(None, file) for file in _saved(path)]
     files = sorted(path.rglob("*.parquet"))
     if not files:
-        raise XgapError(f"{path} holds no data set: neither what save_to_disk writes nor a .parquet file")
+        raise XgapError(f"{path} holds no dataset: neither what save_to_disk writes nor a .parquet file")
     return [(split_in(file.relative_to(path)), file) for file in files]
 
 
@@ -204,7 +204,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise XgapError(f"{path} cannot be read as a part of a saved data set: {error}") from error
+        raise XgapError(f"{path} cannot be read as a part of a saved dataset: {error}") from error
     return found if isinstance(found, dict) else {}
 
 

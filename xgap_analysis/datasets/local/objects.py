@@ -1,4 +1,4 @@
-"""Data sets that other libraries hold in memory: torchvision's, or any object with a length and items."""
+"""Datasets that other libraries hold in memory: torchvision's, or any object with a length and items."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -18,7 +18,7 @@ from xgap_analysis.datasets.local.rows import cleaned
 
 
 class MapStyle(Protocol):
-    """What PyTorch calls a map-style data set."""
+    """What PyTorch calls a map-style dataset."""
 
     def __len__(self) -> int:
         """The number of items."""
@@ -39,7 +39,7 @@ def as_dataset(
     digest: str = "",
     train_share: float = 0.0,
 ) -> Dataset:
-    """A torchvision data set, or any map-style one, as a `Dataset`; its items are opened when they are needed.
+    """A torchvision dataset, or any map-style one, as a `Dataset`; its items are opened when they are needed.
 
     An item is `(image, label)`, `(image, caption or captions)`, or a mapping with the keys `image`, `label`,
     `caption(s)` (or their usual names in tables); the image is a picture (or an array `[h, w]` or `[h, w, 3]` of

@@ -24,13 +24,13 @@ TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 
 
 def is_own(name: str) -> bool:
-    """Whether a name of a data set is a path: it has a slash or a prefix of `READERS`, or such a file is there."""
+    """Whether a name of a dataset is a path: it has a slash or a prefix of `READERS`, or such a file is there."""
     prefix, colon, _ = name.partition(":")
     return bool(colon and prefix in READERS) or "/" in name or "\\" in name or Path(name).exists()
 
 
 def load_own(name: str, **options: Any) -> Dataset:
-    """A data set by its path, read as its prefix says (`folder:`, `pairs:`, `wds:`, `hf:`) or as it looks.
+    """A dataset by its path, read as its prefix says (`folder:`, `pairs:`, `wds:`, `hf:`) or as it looks.
 
     Args:
         name: the path, with a prefix or without.
@@ -96,7 +96,7 @@ def is_saved(path: Path) -> bool:
 
 
 def _is_data(file: Path, root: Path) -> bool:
-    """Whether a file may hold a data set: not what a system, or this tool itself, put there."""
+    """Whether a file may hold a dataset: not what a system, or this tool itself, put there."""
     parts = file.relative_to(root).parts
     if any(map(is_hidden, parts)) or file.name in METADATA or not file.is_file():
         return False

@@ -33,7 +33,7 @@ class Record:
 
 
 def dataset_of(name: str, records: Sequence[Record], images: Images, *, train_share: float = 0.0) -> Dataset:
-    """A data set of one's own records, whole; `.split(...)` gives its parts.
+    """A dataset of one's own records, whole; `.split(...)` gives its parts.
 
     Labels: level `"class"` where items are labelled; level `"pair"` (an image and its captions) where there are
     captions. Where there are none, the texts are the prompts `a photo of <class>`. The first caption of each item asks
@@ -54,10 +54,10 @@ def dataset_of(name: str, records: Sequence[Record], images: Images, *, train_sh
         XgapError: no records, an id given twice, or a share where there are splits already.
     """
     if not records:
-        raise XgapError(f"data set {name!r} holds no items")
+        raise XgapError(f"dataset {name!r} holds no items")
     twice = next((i for i, n in Counter(r.id for r in records).items() if n > 1), None)
     if twice is not None:
-        raise XgapError(f"data set {name!r} has more than one item with the id {twice!r}")
+        raise XgapError(f"dataset {name!r} has more than one item with the id {twice!r}")
     members: dict[str, list[Record]] = {}
     named = any(record.split for record in records)
     for record in records:
@@ -66,7 +66,7 @@ def dataset_of(name: str, records: Sequence[Record], images: Images, *, train_sh
     if len(members) == 1:
         members = _cut(next(iter(members.values())), train_share)
     elif train_share:
-        raise XgapError(f"data set {name!r} has splits already ({', '.join(members)}); leave train_share out")
+        raise XgapError(f"dataset {name!r} has splits already ({', '.join(members)}); leave train_share out")
     # Zero-shot classification is among all classes, also those that a split lacks.
     classes = sorted({r.label for r in records if r.label is not None})
     words = {label: label.replace("_", " ") for label in classes}

@@ -12,7 +12,7 @@ from xgap_analysis.datasets.items import NO_IMAGES
 from xgap_analysis.datasets.published.files import first_folder, listed_images, read_json
 from xgap_analysis.datasets.published.protocols import Protocol
 
-LEVEL = "image"  # items answer each other when they belong to one image
+LEVEL = "image"  # items are relevant to each other when they belong to one image
 
 Captioned = Mapping[str, tuple[str, Sequence[str]]]  # image id -> path under the image folder, captions
 

@@ -94,11 +94,11 @@ def _zhou(path: Path) -> Listed:
 
 
 def _judged(name: str, protocol: Protocol, base: Path, listed: Listed) -> Dataset:
-    """The data set in its splits; all share one list of files, so that what is encoded for one serves the others."""
+    """The dataset in its splits; all share one list of files, so that what is encoded for one serves the others."""
     label_of = {image: label for part in listed.images.values() for image, label in part.items()}
     if len(label_of) < sum(map(len, listed.images.values())):
-        raise XgapError(f"the split files of data set {name!r} list an image in two splits, or twice in one")
-    every = listed_images(base, {image: image for image in label_of}, f"data set {name!r}")
+        raise XgapError(f"the split files of dataset {name!r} list an image in two splits, or twice in one")
+    every = listed_images(base, {image: image for image in label_of}, f"dataset {name!r}")
     makers = {"test": partial(_part, name, protocol, listed, label_of, every, "test", ("test", "train"))}
     makers |= {
         s: partial(_part, name, protocol, listed, label_of, every, s, (s,)) for s in listed.images if s != "test"

@@ -1,4 +1,4 @@
-"""The published data sets: what each is asked, what it needs on disk, and where. Data only; the loaders read it."""
+"""The published datasets: what each is asked, what it needs on disk, and where. Data only; the loaders read it."""
 
 import os
 from collections.abc import Mapping
@@ -7,12 +7,12 @@ from pathlib import Path
 
 from xgap_analysis.core.errors import XgapError
 
-ROOT_VARIABLE = "XGAP_DATA"  # the folder of data sets where no root is given
+ROOT_VARIABLE = "XGAP_DATA"  # the folder of datasets where no root is given
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a published data set is judged, and what its loader reads.
+    """How a published dataset is judged, and what its loader reads.
 
     Args:
         family: the loader that reads it (a key of `datasets.LOADERS`).
@@ -55,16 +55,16 @@ class Protocol:
             XgapError: something is missing (what was expected where is told).
         """
         if not root.is_dir():
-            raise XgapError(f"data set {name!r} is looked for in {root}, which is no folder")
+            raise XgapError(f"dataset {name!r} is looked for in {root}, which is no folder")
         missing = self.missing(root)
         if missing:
             wanted = "; ".join(f"{path} ({what})" for path, what in missing.items())
-            raise XgapError(f"data set {name!r} is not all there; still to be put in its place: {wanted}")
+            raise XgapError(f"dataset {name!r} is not all there; still to be put in its place: {wanted}")
         return self.folder(root)
 
 
 def data_folder(root: Path | str | None) -> Path | None:
-    """The folder of data sets: the one given, or the environment variable XGAP_DATA; None where neither is."""
+    """The folder of datasets: the one given, or the environment variable XGAP_DATA; None where neither is."""
     given = root if root is not None else os.environ.get(ROOT_VARIABLE) or None
     return None if given is None else Path(given).expanduser()
 

@@ -15,11 +15,11 @@ ID_COLUMNS, TEXT_COLUMNS = ("id", "_id"), ("summary", "text")
 def condensed(folder: Path, texts: Mapping[str, str]) -> tuple[dict[str, str], str]:
     """Short texts for long ones, and which of the two ways was taken: `"summarised"` or `"truncated"`.
 
-    With a file `summaries.jsonl`, `.csv` or `.parquet` (an id and a summary a row) in the data set's folder, its
+    With a file `summaries.jsonl`, `.csv` or `.parquet` (an id and a summary a row) in the dataset's folder, its
     summaries stand for the texts. Without one the texts stay as they are, and the model's tokenizer cuts them.
 
     Args:
-        folder: of the data set.
+        folder: of the dataset.
         texts: id, as published, to text.
 
     Raises:
