@@ -43,6 +43,7 @@ def shift() -> Iterator[None]:
 
     @xg.register_adapter("shift", trained=["logit_scale"])
     def of_images(dims: Mapping[str, int]) -> Mapping[str, nn.Module]:
+        """A shift of each image."""
         return {"image": Shift(dims["image"])}
 
     yield
