@@ -249,3 +249,11 @@ def test_no_memory_is_taken_for_options_that_the_weights_do_not_have(tmp_path: P
     with pytest.raises(xg.XgapError, match="does not hold the weights of adapter head") as caught:
         saved_adapter(tmp_path, DIMS)
     assert "\n" not in str(caught.value)
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(xg.XgapError, match=f"{WEIGHTS} cannot be written"):
+        attached(xg.adapter("head(width=4)"), DIMS).save(tmp_path / "file")
+    attached(xg.adapter("head(width=4)"), DIMS).save(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"file", ABOUT, WEIGHTS}

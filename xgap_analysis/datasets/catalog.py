@@ -79,7 +79,8 @@ def register_dataset(
 
     The decorated function gives a `Dataset` (with its other splits in `splits`). Its parameters are options, written
     `"name(option=value)"`; the first may be written after a colon (`"name:value"`). One that is called `root` gets the
-    folder of published datasets.
+    folder of published datasets. Where options are written so, and the `Dataset` has the registered name all the same,
+    it gets the notation as its name.
 
     Args:
         name: as in tables.
@@ -180,7 +181,6 @@ def load_dataset(name: str, root: Path | str | None = None, **options: Any) -> D
     """
     known = _known(name)
     if known is not None:
-        # Tables tell `mine(size=3)` from `mine(size=5)`, where the function itself calls both `mine`.
         return _made(name, *known, root, options)
     if name not in PROTOCOLS and is_own(name):
         return load_own(name, **options)
@@ -237,7 +237,9 @@ def _made(name: str, base: str, own: dict[str, Any], root: Path | str | None, op
 
 
 def _named(made: Dataset, base: str, name: str) -> Dataset:
-    """A dataset and its splits by the notation that says their options; those with another name than `base` keep it."""
+    """A dataset and its splits by the notation that says their options, so that tables tell `mine(size=3)` from
+    `mine(size=5)`; what its function calls otherwise than `base` keeps that name.
+    """
     splits = {split: cache(partial(_named_split, make, base, name)) for split, make in made.splits.items()}
     return replace(made, name=name if made.name == base else made.name, splits=splits)
 
