@@ -31,14 +31,27 @@ CONTEXT, VOCABULARY = 16, 5000
 
 def words(text: str) -> frozenset[str]:
     """The words of a caption, without plural endings."""
-    return frozenset(re.sub(r"s$", "", w) for w in re.findall(r"[a-z0-9]+", text.lower()))
+    return frozenset(map(singular, re.findall(r"[a-z0-9]+", text.lower())))
+
+
+def singular(word: str) -> str:
+    """A word without the ending of a plural, such that a word and its plural come out as one: "berries" as "berry",
+    "peaches" as "peach", "cookie" and "cookies" as "cooky". What comes out need not be a word ("bus" gives "bu"), and
+    irregular plurals (wolves, mice) stay as they are.
+    """
+    for ending, instead in (("ies", "y"), ("ie", "y"), ("xes", "x"), ("ches", "ch"), ("shes", "sh"), ("sses", "ss")):
+        if word.endswith(ending) and len(word) > 4:  # "pies" and "pie" lose an s alone
+            return word.removesuffix(ending) + instead
+    return word if word.endswith("ss") else word.removesuffix("s")
 
 
 class HeldOut:
     """The names and short codes of the concepts that no batch may hold."""
 
     def __init__(self, concepts: Iterable[dict[str, Any]]) -> None:
-        names = {words(name) for c in concepts for name in (c["name"], *c["other_names"]) if len(name) > 2}
+        said = {name for c in concepts for name in (c["name"], *c["other_names"]) if len(name) > 2}
+        said |= {f"{name}es" for name in said if name.endswith("s")}  # buses, which is no plural of "bu"
+        names = {words(name) for name in said}
         self._by_word: dict[str, list[frozenset[str]]] = defaultdict(list)
         for name in names - {frozenset()}:
             self._by_word[max(name)].append(name)

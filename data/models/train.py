@@ -182,12 +182,15 @@ class Run:
             Muon(matrices, recipe.matrix_rate, recipe.weight_decay),
             torch.optim.AdamW([*decayed, *vectors], lr=recipe.learning_rate, betas=(0.9, 0.98)),
         ]
-        self._groups = [group for optimiser in self.optimisers for group in optimiser.param_groups]
-        self._peaks = [group["lr"] for group in self._groups]
+        self._peaks = [group["lr"] for group in self.groups()]
         self._allowed = material.allowed(recipe.strict_phrases) if recipe.distil_weight else np.zeros(0, int)
         corpus = material.corpus
         self._images, self._coloured = corpus.images.to(device), corpus.coloured.to(device)
         self._fix_temperature()
+
+    def groups(self) -> list[dict[str, Any]]:
+        """The parameter groups of the optimisers as they are now: reading a state puts others in their place."""
+        return [group for optimiser in self.optimisers for group in optimiser.param_groups]
 
     def _fix_temperature(self) -> None:
         if self.recipe.fixed_temperature:
@@ -219,7 +222,7 @@ class Run:
         """One step; its terms, gap and 1 / temperature."""
         recipe = self.recipe
         rate = min(1.0, (step + 1) / recipe.warmup) * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
-        for group, peak in zip(self._groups, self._peaks, strict=True):
+        for group, peak in zip(self.groups(), self._peaks, strict=True):
             group["lr"] = rate * peak
         self.model.visual.patch_dropout.share = recipe.patch_dropout if step < 0.9 * recipe.steps else 0.0
         images, texts, spoken = self.features(step)
@@ -247,9 +250,10 @@ class Run:
         return {**{name: term.item() for name, term in terms.items()}, "scale": scale.item()}
 
     def state(self) -> dict[str, Any]:
-        """Everything that a branch goes on from."""
+        """Everything that a branch goes on from, and what it was made by."""
         optimisers = [optimiser.state_dict() for optimiser in self.optimisers]
-        return {"model": self.model.state_dict(), "head": self.head.state_dict(), "optimisers": optimisers}
+        numbers = {"model": self.model.state_dict(), "head": self.head.state_dict(), "optimisers": optimisers}
+        return {"made_by": made_by(self.recipe, self.material), **numbers}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a state, with this run's own temperature where that is fixed."""
@@ -258,6 +262,17 @@ class Run:
         for optimiser, kept in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(kept)
         self._fix_temperature()
+
+
+def made_by(recipe: Recipe, material: Material) -> dict[str, Any]:
+    """What determines a state of training: the recipe and what the corpus holds."""
+    return {"recipe": asdict(recipe), "data": {**material.corpus.facts, "phrases": len(material.ids)}}
+
+
+def trunk_of(name: str, recipe: Recipe) -> Recipe:
+    """The recipe of the model that a branch goes on from, with what this call set otherwise than the branch's own."""
+    own, trunk = asdict(RECIPES[name]), asdict(RECIPES[recipe.branch_of])
+    return Recipe(**{key: trunk[key] if trunk[key] != own[key] else value for key, value in asdict(recipe).items()})
 
 
 def averaged(rows: Sequence[dict[str, float]]) -> dict[str, float]:
@@ -278,7 +293,8 @@ def train(name: str, recipe: Recipe, material: Material, cache: Path, to: Path) 
     """Train one model and write its folder.
 
     Raises:
-        SystemExit: a branch of a model that has not been trained, or a loss that is not a number.
+        SystemExit: a branch of a model that has not been trained, or not by this recipe and on this corpus; a loss
+            that is not a number.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     run = Run(recipe, material, device)
@@ -287,7 +303,12 @@ def train(name: str, recipe: Recipe, material: Material, cache: Path, to: Path) 
         kept = cache / f"{recipe.branch_of}-{recipe.steps}.pt"
         if not kept.exists():
             raise SystemExit(f"{name} goes on from {recipe.branch_of}: train that first, with the same cache and steps")
-        run.restore(torch.load(kept, weights_only=True, map_location=device))
+        state = torch.load(kept, weights_only=True, map_location=device)
+        if state.get("made_by") != made_by(trunk_of(name, recipe), material):
+            raise SystemExit(
+                f"{kept} is of another recipe or corpus than {name} goes on from: train {recipe.branch_of}"
+            )
+        run.restore(state)
         start = int(BRANCH_AT * recipe.steps)
     branches = any(other.branch_of == name for other in RECIPES.values())
     curve: list[dict[str, float]] = []
@@ -301,7 +322,8 @@ def train(name: str, recipe: Recipe, material: Material, cache: Path, to: Path) 
             curve.append({key: round(value, 4) for key, value in row.items()})
             print(name, curve[-1], flush=True)
             since = []
-    record = {"recipe": asdict(recipe), "curve": curve, "data": {**material.corpus.facts, "phrases": len(material.ids)}}
+    made = made_by(recipe, material)
+    record = {"recipe": made["recipe"], "curve": curve, "data": made["data"]}
     save(run.model.eval(), material.tokenizer, to / name, record, image_only=not recipe.inter_weight)
 
 

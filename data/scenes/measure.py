@@ -135,7 +135,7 @@ def pair_rows(model: xg.Model, data: xg.Dataset, kind: str) -> Iterator[Row]:
             MAX,
         ),
     }
-    pair, of = data.labels["pair"], data.labels["kind"]
+    pair, of = data.labels["contrast"], data.labels["kind"]
     image = {i: k for k, i in enumerate(data.images.ids)}
     rows: dict[str, list[str]] = {}
     for item in matched:

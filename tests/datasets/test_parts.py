@@ -51,3 +51,11 @@ def test_what_does_not_fit_is_refused() -> None:
         PARTS.of(["a", "d"])
     with pytest.raises(XgapError, match="unknown parts of page items: 'sentense'; nearest names: sentences"):
         items().parts_of("sentense")
+
+
+def test_items_of_which_none_has_parts_are_named() -> None:
+    none = Parts(Texts([], []), [], {"section": []})
+    assert none.places == {}
+    with pytest.raises(XgapError, match="1 items have no parts here, the first is 'a'"):
+        none.of(["a"])
+    assert len(none.of([])) == 0

@@ -101,6 +101,23 @@ def test_tokens_go_through_the_base_and_the_head(model: xg.Model) -> None:
         model.text.encode(IDS, project=False)
 
 
+def test_tokens_of_a_set_go_through_the_head_each(model: xg.Model) -> None:
+    own = drawn(attached(xg.adapter("head(width=4, towers=image)"), DIMS))
+    adapted = with_attached(model, own)
+    plain, mask = model.image.hidden(PIXELS)
+    made, kept = adapted.image.hidden(PIXELS)
+    assert torch.equal(mask, kept)
+    expected = by_numpy(plain.flatten(0, 1), own.modules.state_dict(), "image").reshape(plain.shape)
+    np.testing.assert_allclose(made.detach().numpy(), expected, atol=1e-4)
+    assert np.abs(expected - plain.numpy()).max() > 0.01
+    items = [image() for image in (noise(0), noise(1))]
+    before, after = (xg.tokens(m, items, store=None, progress=False) for m in (model, adapted))
+    assert before.vectors.shape == after.vectors.shape
+    assert (before.vectors - after.vectors).abs().max() > 0.01
+    vectors = xg.as_model(lambda waves: np.array(waves) + 2.0, ["audio"], probes=[[1.0, 2.0, 3.0]])
+    assert not hasattr(xg.adapted(vectors, "head(width=2)").tower("audio"), "hidden")
+
+
 def noise(seed: int) -> Any:
     from PIL import Image
 
@@ -212,3 +229,31 @@ def test_damaged_files_are_named(tmp_path: Path, file: str, content: bytes | Non
     with pytest.raises(xg.XgapError, match=message) as caught:
         saved_adapter(tmp_path, DIMS)
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_of_one_tower_leaves_out_the_head_of_the_other(tmp_path: Path) -> None:
+    own = drawn(attached(xg.adapter("head(width=4)"), DIMS))
+    own.save(tmp_path)
+    alone = saved_adapter(tmp_path, {"image": 16})
+    assert alone is not None
+    assert list(alone.modules) == ["image"]
+    features = torch.randn(5, 16, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(alone.after("image", features), own.after("image", features))
+    with pytest.raises(xg.XgapError, match="does not hold the weights of adapter"):
+        saved_adapter(tmp_path, {"image": 24})
+
+
+def test_no_memory_is_taken_for_options_that_the_weights_do_not_have(tmp_path: Path) -> None:
+    attached(xg.adapter("head(width=4)"), DIMS).save(tmp_path)
+    (tmp_path / ABOUT).write_text(json.dumps({"adapter": f"head(width={10**13})"}))  # more than any machine has
+    with pytest.raises(xg.XgapError, match="does not hold the weights of adapter head") as caught:
+        saved_adapter(tmp_path, DIMS)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(xg.XgapError, match=f"{WEIGHTS} cannot be written"):
+        attached(xg.adapter("head(width=4)"), DIMS).save(tmp_path / "file")
+    attached(xg.adapter("head(width=4)"), DIMS).save(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"file", ABOUT, WEIGHTS}

@@ -140,6 +140,34 @@ def test_a_directory_gives_the_models_own_towers_and_the_audio_tower(folder: Pat
     assert xg.check_tower(model.tower("audio")).startswith("tower AudioTower: audio")
 
 
+@pytest.mark.parametrize("key", ["mean", "std", "floor"])
+def test_the_fingerprint_tells_how_sheets_are_normalised(key: str, folder: Path) -> None:
+    """By a difference that is too small for what the probes' features are told in."""
+    before = xg.load_model(folder, device="cpu")
+    edited(lambda c: c["audio_cfg"].update({key: c["audio_cfg"][key] + 1e-6}))(folder)
+    after = xg.load_model(folder, device="cpu")
+    assert after.weights_digest == before.weights_digest
+    assert after.fingerprint != before.fingerprint
+
+
+@pytest.mark.parametrize("change", [{"layers": 2}, {"width": 4096, "heads": 2}, {"dimensions": 4096}])
+def test_no_memory_is_taken_for_sizes_that_the_weights_do_not_have(
+    change: dict[str, int], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edited(lambda c: c["audio_cfg"].update(change))(folder)
+    taken: list[torch.device] = []
+    real = SheetEncoder.__init__
+
+    def noted(self: SheetEncoder, sizes: Sizes) -> None:
+        real(self, sizes)
+        taken.append(self.class_token.device)
+
+    monkeypatch.setattr(SheetEncoder, "__init__", noted)
+    with pytest.raises(XgapError, match=f"does not hold the weights that {CONFIG} describes"):
+        xg.load_model(folder, device="cpu")
+    assert torch.device("cpu") not in taken
+
+
 def edited(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
     def edit(folder: Path) -> None:
         said = json.loads((folder / CONFIG).read_text())

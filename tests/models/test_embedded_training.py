@@ -1,5 +1,6 @@
 """The scripts beside the embedded models that train them: what a batch may hold, and a few steps on a CPU."""
 
+import copy
 import io
 import json
 import random
@@ -108,6 +109,32 @@ def test_a_held_out_name_is_seen_in_any_order_and_number(corpus: Any) -> None:
     assert corpus.held_out.is_in(held_out())
     assert corpus.held_out.is_in(" and a ".join(reversed(held_out().split())) + "s")
     assert not corpus.held_out.is_in("an entirely other thing")
+
+
+def plural(name: str) -> str:
+    if name.endswith("y") and name[-2] not in "aeiou":
+        return f"{name[:-1]}ies"
+    return name + ("es" if name.endswith(("s", "x", "ch", "sh")) else "s")
+
+
+def test_no_held_out_name_passes_in_the_plural(corpus: Any) -> None:
+    held = [f for f in concepts().values() if f["split"] != "train"]
+    names = [n for f in held for n in (f["name"], *f["other_names"]) if len(n) > 2 and any(map(str.isalnum, n))]
+    assert len(names) > 900
+    assert [n for n in names if n.isascii() and not corpus.held_out.is_in(f"two {plural(n)}")] == []
+
+
+@pytest.mark.parametrize(
+    ("one", "many"),
+    [
+        *(("blueberry", "blueberries"), ("peach", "peaches"), ("fox", "foxes"), ("dress", "dresses"), ("pie", "pies")),
+        *(("brush", "brushes"), ("cookie", "cookies"), ("house", "houses"), ("heart", "hearts"), ("toy", "toys")),
+    ],
+)
+def test_a_word_and_its_plural_are_one(scripts: dict[str, ModuleType], one: str, many: str) -> None:
+    words = scripts["corpus"].words
+    assert words(one) == words(many)
+    assert len(words(f"{one} {many} glass gla")) == 3  # "ss" is no plural
 
 
 def test_a_batch_follows_from_seed_and_step(corpus: Any) -> None:
@@ -260,6 +287,37 @@ def test_augmented_images_are_in_range_and_follow_from_the_generator(scripts: di
     assert first.min() >= -1
     assert first.max() <= 1
     assert first[3:].flatten(2).std(dim=2).max() < 1e-6
+
+
+def test_a_branch_goes_on_with_the_rate_of_its_schedule(scripts: dict[str, ModuleType], corpus: Any) -> None:
+    train = scripts["train"]
+    material = train.Material(corpus, None, [], torch.zeros(0, 16, dtype=torch.long), torch.zeros(0, 8))
+    recipe = train.replace(train.RECIPES["tiny-image"], steps=10, pairs=4, warmup=1)
+    trunk, branch = (train.Run(recipe, material, torch.device("cpu")) for _ in range(2))
+    trunk.update(0)
+    state = trunk.state()
+    assert state["made_by"]["recipe"] == train.asdict(recipe)
+    branch.restore(copy.deepcopy(state))
+    for run in (trunk, branch):
+        run.update(8)
+    rates = [[g["lr"] for o in run.optimisers for g in o.param_groups] for run in (trunk, branch)]
+    share = 0.5 * (1 + np.cos(np.pi * 8 / 10))
+    assert sorted({*rates[1]}) == pytest.approx([share * recipe.learning_rate, share * recipe.matrix_rate])
+    assert rates[1] == rates[0]
+    for one, other in zip(trunk.model.parameters(), branch.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+
+
+def test_a_branch_of_another_recipe_is_refused(scripts: dict[str, ModuleType], corpus: Any, tmp_path: Path) -> None:
+    train = scripts["train"]
+    material = train.Material(corpus, None, [], torch.zeros(0, 16, dtype=torch.long), torch.zeros(0, 8))
+    recipe = train.replace(train.RECIPES["tiny-nogap"], steps=10, distil_weight=0.0)
+    assert train.trunk_of("tiny-nogap", recipe) == train.replace(train.TINY, steps=10, distil_weight=0.0)
+    other = train.Run(train.replace(train.TINY, steps=10, pairs=7, distil_weight=0.0), material, torch.device("cpu"))
+    for state in (other.state(), {key: part for key, part in other.state().items() if key != "made_by"}):
+        torch.save(state, tmp_path / "tiny-10.pt")
+        with pytest.raises(SystemExit, match="of another recipe or corpus than tiny-nogap goes on from: train tiny"):
+            train.train("tiny-nogap", recipe, material, tmp_path, tmp_path)
 
 
 @pytest.mark.slow

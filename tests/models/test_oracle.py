@@ -14,6 +14,7 @@ import xgap_analysis as xg
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.tags import TaggedText, tagged, tags_of
 from xgap_analysis.models.oracle import DIM, LENGTH, ROOMS, codes, oracle
+from xgap_analysis.models.trainable import load_trainable
 
 EXACT = {"abs": 1e-6}
 BEAR, KITE, OTHERS = "1f43b", "1fa81", ("1f600", "1f9ca", "1f697")
@@ -286,3 +287,21 @@ def test_a_tagged_text_is_the_same_text_to_every_other_model() -> None:
     model = xg.load_model("tiny", device="cpu")
     plain = vectors(model, ["a bear", "a kite"])
     assert np.array_equal(plain, vectors(model, [TaggedText("a bear", [("concept", BEAR)]), "a kite"]))
+
+
+def test_what_load_model_gives_is_no_option_of_its_notation() -> None:
+    with pytest.raises(XgapError, match=r"device is no option of model 'oracle' but of what loads it: load_model\('o"):
+        xg.load_model("oracle(device=cpu)")
+    assert xg.load_model("oracle", device="cpu").device.type == "cpu"
+
+
+def test_an_activation_is_checked_and_not_ignored() -> None:
+    with pytest.raises(XgapError, match="model 'oracle' does not say its activation; gelu would change its features"):
+        xg.load_model("oracle", activation="gelu")
+
+
+@pytest.mark.parametrize("name", ["oracle", "oracle(g=0.9)", "tiny-audio"])
+def test_it_is_not_trained(name: str) -> None:
+    with pytest.raises(XgapError, match="is no model of open_clip's, and only those are trained") as said:
+        load_trainable(name)
+    assert "nearest" not in str(said.value)

@@ -125,6 +125,19 @@ def test_one_tower_alone(start: Path, data: xg.Dataset, tmp_path: Path) -> None:
     assert moved == {"text"}
 
 
+def test_trained_on_images_alone_it_is_an_image_model_that_loads(start: Path, data: xg.Dataset, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(HEAD, objective={"image-image": 1.0}, towers="image")
+    last = run(start, data, tmp_path, recipe)
+    trained = xg.load_model(last, device="cpu")
+    assert list(trained.towers) == ["image"]
+    native = xg.encode(xg.load_model(start, device="cpu"), data.images, store=None, progress=False)
+    made = xg.encode(trained, data.images, store=None, progress=False)
+    assert (made.vectors - native.vectors).abs().max() > 1e-3
+    on = load_trainable(last, device="cpu")
+    assert on.attached is not None
+    assert set(on.attached.modules) == {"image", "text"}
+
+
 def test_what_an_adapter_trains_of_its_base_moves_and_nothing_else(
     start: Path, data: xg.Dataset, tmp_path: Path, shift: None
 ) -> None:

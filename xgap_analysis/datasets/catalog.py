@@ -2,7 +2,8 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -59,29 +60,33 @@ class Entry:
         function: makes it.
         about: what it is, in one line.
         modalities: of its items, for what is checked before it is read.
+        relevance: what makes two items relevant to each other, in a few words; empty where nothing says.
     """
 
     function: Callable[..., Dataset]
     about: str
     modalities: tuple[str, ...]
+    relevance: str = ""
 
 
 DATASETS: Registry[Entry] = Registry("dataset", lambda entry: entry.function)
 
 
 def register_dataset(
-    name: str, *, about: str = "", modalities: Sequence[str] = ("image", "text")
+    name: str, *, about: str = "", modalities: Sequence[str] = ("image", "text"), relevance: str = ""
 ) -> Callable[[Callable[..., Dataset]], Callable[..., Dataset]]:
     """Make a dataset known by name to studies, the command line, the widgets and the notebooks.
 
     The decorated function gives a `Dataset` (with its other splits in `splits`). Its parameters are options, written
     `"name(option=value)"`; the first may be written after a colon (`"name:value"`). One that is called `root` gets the
-    folder of published datasets.
+    folder of published datasets. Where options are written so, and the `Dataset` has the registered name all the same,
+    it gets the notation as its name.
 
     Args:
         name: as in tables.
         about: one line for `xgap datasets`; by default the first sentence of the function's docstring.
         modalities: of its items.
+        relevance: what makes two items relevant to each other, in a few words for `xgap datasets` ("same scene").
 
     Raises:
         XgapError: the name is taken by other code, or is not one word.
@@ -93,7 +98,7 @@ def register_dataset(
 
     def add(function: Callable[..., Dataset]) -> Callable[..., Dataset]:
         said = about or " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
-        DATASETS.add(name, Entry(function, said, tuple(modalities)))
+        DATASETS.add(name, Entry(function, said, tuple(modalities), relevance))
         return function
 
     return add
@@ -106,35 +111,43 @@ def _emoji(language: str = "en") -> Dataset:
 register_dataset(
     "emoji",
     about="embedded: one emoji concept drawn by several artists, with names and keywords (emoji:de, emoji:parallel)",
+    relevance="same concept",
 )(_emoji)
 register_dataset(
     "emoji-scenes",
     about="embedded: scenes of one to four emoji with boxes and captions (emoji-scenes:twins, :composed, :documents)",
+    modalities=("image", "text", "document"),
+    relevance="same scene; an edit and its results (:composed); a query and its document (:documents)",
 )(load_scenes)
 register_dataset(
     "emoji-clips",
     about="embedded: clips of one to three events, drawn from emoji, with a caption per event and their times",
     modalities=("text", "video", "chain"),
+    relevance="same clip",
 )(load_clips)
 register_dataset(
     "emoji-spoken",
     about="embedded: names of emoji spoken by six voices, beside written names and images",
     modalities=("image", "text", "audio"),
+    relevance="same concept",
 )(load_spoken)
 register_dataset(
     "emoji-m3",
     about="embedded: triples of a text in five languages, a spoken word that picks one of its words, and its drawing",
     modalities=("image", "text", "audio"),
+    relevance="same triple",
 )(load_triples)
 register_dataset(
     "emoji-pieces",
     about="embedded: ten spoken names one after the other, and the strip of their drawings",
     modalities=("image", "audio"),
+    relevance="same piece",
 )(load_pieces)
 register_dataset(
     "emoji-sound-clips",
     about="embedded: the clips of emoji-clips with sound, in which each event is named while it lasts",
     modalities=("text", "video", "chain", "audio"),
+    relevance="same clip",
 )(load_sound_clips)
 
 
@@ -199,7 +212,7 @@ def _known(name: str) -> tuple[str, dict[str, Any]] | None:
         first = next((p for p in inspect.signature(DATASETS[base].function).parameters if p != "root"), None)
         if first is None:
             raise XgapError(f"dataset {base!r} has no variants; {name!r} names one")
-        return base, {first: value}
+        return base, {first: value} if value else {}
     base = name.partition("(")[0]
     if base in DATASETS and name.endswith(")"):
         call = parse(name)
@@ -218,4 +231,18 @@ def _made(name: str, base: str, own: dict[str, Any], root: Path | str | None, op
     made = function(**given)
     if not isinstance(made, Dataset):
         raise XgapError(f"the function of dataset {base!r} gave {type(made).__name__}; it gives a Dataset")
-    return made
+    defaults = {key: str(p.default) for key, p in inspect.signature(function).parameters.items()}
+    told_apart = any(str(value) != defaults.get(key) for key, value in own.items())
+    return _named(made, base, name) if told_apart else made
+
+
+def _named(made: Dataset, base: str, name: str) -> Dataset:
+    """A dataset and its splits by the notation that says their options, so that tables tell `mine(size=3)` from
+    `mine(size=5)`; what its function calls otherwise than `base` keeps that name.
+    """
+    splits = {split: cache(partial(_named_split, make, base, name)) for split, make in made.splits.items()}
+    return replace(made, name=name if made.name == base else made.name, splits=splits)
+
+
+def _named_split(make: Callable[[], Dataset], base: str, name: str) -> Dataset:
+    return _named(make(), base, name)

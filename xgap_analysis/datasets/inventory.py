@@ -16,9 +16,17 @@ def datasets(root: Path | str | None = None) -> list[dict[str, Any]]:
     from xgap_analysis.datasets import DATASETS
     from xgap_analysis.datasets.published.protocols import PROTOCOLS, ROOT_VARIABLE, data_folder
 
-    about = {"queries": "by split", "gallery": "by split", "relevance": "same concept", "prompt": "a photo of {}"}
+    about = {"queries": "by split", "gallery": "by split", "prompt": "a photo of {}"}
     rows: list[dict[str, Any]] = [
-        {"dataset": name, "at_hand": True, "about": entry.about, **about, "folder": None, "missing": {}}
+        {
+            "dataset": name,
+            "at_hand": True,
+            "about": entry.about,
+            **about,
+            "relevance": entry.relevance or "by label",
+            "folder": None,
+            "missing": {},
+        }
         for name, entry in DATASETS.items()
     ]
     folder = data_folder(root)

@@ -58,7 +58,7 @@ class Parts:
     def places(self) -> dict[str, range]:
         """By item id, the places of its parts."""
         starts = [i for i, owner in enumerate(self.owners) if not i or owner != self.owners[i - 1]]
-        ends = [*starts[1:], len(self.owners)]
+        ends = [*starts[1:], len(self.owners)] if starts else []
         return {self.owners[start]: range(start, end) for start, end in zip(starts, ends, strict=True)}
 
     def of(self, ids: Iterable[str]) -> "Parts":

@@ -115,16 +115,23 @@ def load_model(
         base_model = partial(load_model, device=where, precision=precision, activation=activation)
         return audio.load(beside, name, base_model, _of_two_towers(), precision)
     if is_registered(name):
-        return registered_model(name, device=where, precision=precision)
+        return _of_activation(registered_model(name, device=where, precision=precision), activation)
     source = _find(name, activation)
     online = source.needs_hub and reachable()
     with told(name, unreachable=_local(source, online)):
         model, preprocess, tokenize = source.create(where, None if cache_dir is None else str(cache_dir), online)
     settings = source.settings if tokenize is not None else {**source.settings, "image_only": True}
-    loaded = from_open_clip(model.to(where), tokenize, preprocess, name=name, precision=precision, settings=settings)
-    if activation and loaded.activation != activation:
-        raise XgapError(f"model {name!r} is built with {loaded.activation}; {activation} would change its features")
+    made = from_open_clip(model.to(where), tokenize, preprocess, name=name, precision=precision, settings=settings)
+    loaded = _of_activation(made, activation)
     return loaded if source.folder is None else with_saved_adapter(loaded, source.folder)
+
+
+def _of_activation(model: Model, wanted: str | None) -> Model:
+    """The model, where its activation is the one that is wanted."""
+    if wanted and model.activation != wanted:
+        own = f"is built with {model.activation}" if model.activation else "does not say its activation"
+        raise XgapError(f"model {model.name!r} {own}; {wanted} would change its features")
+    return model
 
 
 def embedded_models() -> list[str]:

@@ -61,18 +61,23 @@ def registered_model(name: str, *, device: torch.device, precision: str) -> Mode
     """A registered model by name, with the options in its notation.
 
     Raises:
-        XgapError: an unknown option, a precision that its function does not take, or something that is no model.
+        XgapError: an unknown option, one that `load_model` gives, a precision that its function does not take, or
+            something that is no model.
     """
     call = parse(name)
     if call.arguments:
         raise XgapError(f"a model takes options by name: {call.name}(option=value), not {name!r}")
     function = MODELS[call.name].function
     check_options("model", call.name, function, LEADING, call.options)
-    offered = {"device": device, "precision": precision}
     takes = inspect.signature(function).parameters
+    offered = {key: value for key, value in zip(OFFERED, (device, precision), strict=True) if key in takes}
+    for option in call.options:
+        if option in offered:
+            what = f"{option} is no option of model {call.name!r} but of what loads it"
+            raise XgapError(f"{what}: load_model({call.name!r}, {option}=...) in Python, --{option} in xgap")
     if precision != "fp32" and "precision" not in takes:
         raise XgapError(f"the function of model {call.name!r} has no parameter precision; it computes in its own")
-    made = function(**{key: value for key, value in offered.items() if key in takes}, **call.options)
+    made = function(**offered, **call.options)
     if isinstance(made, Model):
         return replace(made, name=name)
     if callable(getattr(made, "encode", None)):

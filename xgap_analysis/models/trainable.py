@@ -18,9 +18,10 @@ from xgap_analysis.models.adaptation.attached import ABOUT, Attached, attached, 
 from xgap_analysis.models.adapters.assembled import seeded
 from xgap_analysis.models.adapters.openclip import from_open_clip
 from xgap_analysis.models.building import CONFIG, blueprint, module
-from xgap_analysis.models.catalog import _find, _local
+from xgap_analysis.models.catalog import _audio_folder, _find, _local
 from xgap_analysis.models.device import chosen_device
 from xgap_analysis.models.hub import reachable, told
+from xgap_analysis.models.registered import is_registered
 from xgap_analysis.models.tower import Model
 
 WEIGHTS = "open_clip_model.safetensors"
@@ -102,6 +103,8 @@ def load_trainable(
     """
     name = str(name_or_path)
     where = chosen_device(device)
+    if is_registered(name) or _audio_folder(name) is not None:
+        raise XgapError(f"{name!r} is no model of open_clip's, and only those are trained")
     source = _find(name, None)
     if source.architecture is None:
         raise XgapError(f"{name!r} is no model of open_clip's, and only those are trained")

@@ -320,11 +320,19 @@ def test_other_processes_can_open_the_items(parts: dict[str, xg.Dataset]) -> Non
 def pairs_of(data: xg.Dataset) -> list[tuple[list[Image.Image], list[str]]]:
     """The two images, and the two texts that describe them, of each pair."""
     texts = dict(zip(data.texts.ids, data.texts.captions, strict=True))
-    names = list(dict.fromkeys(data.labels["pair"][i] for i in data.images.ids))
+    names = list(dict.fromkeys(data.labels["contrast"][i] for i in data.images.ids))
     return [
         ([data.images.opener(f"{p}/image-{k}") for k in (0, 1)], [texts[f"{p}/text-{k}"] for k in (0, 1)])
         for p in names
     ]
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+def test_a_contrast_of_two_scenes_is_no_pair_of_an_image_and_its_captions(kind: str) -> None:
+    data = task(kind)
+    assert "pair" not in data.labels  # what this name means elsewhere in the package
+    assert data.default_level == "scene"
+    assert all(data.labels["contrast"][i] == i.rpartition("/")[0] for i in (*data.images.ids, *data.texts.ids))
 
 
 @pytest.mark.parametrize("kind", PAIRS)
@@ -351,7 +359,7 @@ def test_hard_replacements_are_of_the_same_subgroup_and_easy_ones_are_not() -> N
     for split in BOTH:
         data = task("objects", split)
         found = concepts_of(data)
-        for name in {data.labels["pair"][i] for i in data.images.ids}:
+        for name in {data.labels["contrast"][i] for i in data.images.ids}:
             (old,), (new,) = (found[f"{name}/image-{a}"] - found[f"{name}/image-{b}"] for a, b in ((0, 1), (1, 0)))
             same = CONCEPTS[old]["subgroup"] == CONCEPTS[new]["subgroup"]
             assert same == (data.labels["kind"][f"{name}/image-0"] == "hard")

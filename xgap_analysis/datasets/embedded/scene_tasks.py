@@ -120,11 +120,13 @@ def _recipes(world: World, split: str, kind: str) -> Iterator[tuple[int, Scene, 
 def _pairs(
     of: Callable[[World, str], Iterator[Pair]], world: World, name: str, splits: Sequence[str], known: Known
 ) -> Dataset:
-    """Pairs as a dataset: label sets `scene` (a caption and its scene), `pair` and `kind`, besides those of scenes."""
+    """Pairs as a dataset: label sets `scene` (a caption and its scene), `contrast` (the pair) and `kind`, besides
+    those of scenes.
+    """
     pairs = [pair for split in splits for pair in of(world, split)]
     items = {pair.id: [s.id for s in pair.scenes] + [c.id for c in pair.captions] for pair in pairs}
     labels = {
-        "pair": {item: pair.id for pair in pairs for item in items[pair.id]},
+        "contrast": {item: pair.id for pair in pairs for item in items[pair.id]},
         "kind": {item: pair.kind for pair in pairs for item in items[pair.id]},
     }
     scenes = [scene for pair in pairs for scene in pair.scenes]

@@ -9,7 +9,7 @@ from torch import nn
 
 from xgap_analysis.core.calls import Call, parse, spelled
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.core.registry import Registry, check_options, options_of
+from xgap_analysis.core.registry import Registry, check_options, name_of, options_of
 
 Build = Callable[..., Mapping[str, nn.Module]]  # (dims, **options) -> modality to the module that enters its tower
 PLACES = ("head",)  # a module from features [n, d] to features [n, d'] behind a tower
@@ -119,8 +119,7 @@ def adapter(wanted: str | Call | Adapter | Build, **options: Any) -> Adapter:
     elif not isinstance(wanted, Adapter):
         if not callable(wanted) or inspect.isclass(wanted):
             raise XgapError(f"an adapter is a name, an Adapter or a function of dimensions, not {wanted!r}")
-        name = getattr(wanted, "__name__", type(wanted).__name__)
-        wanted = getattr(wanted, "adapter", None) or Adapter("own" if name == "<lambda>" else name, wanted)
+        wanted = getattr(wanted, "adapter", None) or Adapter(name_of(wanted), wanted)
     made = replace(wanted, options={**wanted.options, **options})
     check_options("adapter", made.name, made.build, LEADING, made.options)
     return made

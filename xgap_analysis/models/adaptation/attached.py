@@ -2,18 +2,18 @@
 
 import copy
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.writing import written_whole
 from xgap_analysis.models.adaptation.adapter import Adapter, adapter
 from xgap_analysis.models.adapters.assembled import seeded
 from xgap_analysis.models.checkpoint import refuse_pointer
@@ -49,10 +49,10 @@ class Attached:
     def save(self, folder: Path) -> None:
         """Write name and options (JSON) and weights (safetensors); the weights first, whole or not at all."""
         tensors = {name: tensor.detach().cpu().clone() for name, tensor in self.modules.state_dict().items()}
-        temporary = folder / f".{WEIGHTS}.{os.getpid()}"
-        save_file(tensors, temporary)
-        temporary.replace(folder / WEIGHTS)
-        (folder / ABOUT).write_text(json.dumps({"adapter": self.adapter.in_full}, indent=2) + "\n", "utf-8")
+        with written_whole(folder / WEIGHTS, "the weights of an adapter") as place:
+            save_file(tensors, place)
+        with written_whole(folder / ABOUT, "the name of an adapter") as place:
+            place.write_text(json.dumps({"adapter": self.adapter.in_full}, indent=2) + "\n", "utf-8")
 
 
 def attached(what: Adapter, dims: Mapping[str, int], *, seed: int = 0, device: torch.device | str = "cpu") -> Attached:
@@ -95,7 +95,9 @@ def attached(what: Adapter, dims: Mapping[str, int], *, seed: int = 0, device: t
 def saved_adapter(folder: Path, dims: Mapping[str, int], device: torch.device | str = "cpu") -> Attached | None:
     """The adapter beside the weights of a trained model; None where there is none.
 
-    Only its name, options and numbers are read: its code is what is registered here under that name.
+    Only its name, options and numbers are read: its code is what is registered here under that name. Memory is taken
+    only where the sizes in the weights' header are those of the options. Modules of towers that are not in `dims` (of
+    an image model that was trained with the head of a text tower beside) are left out.
 
     Raises:
         XgapError: a file that is damaged or missing, an adapter that is not known here, or weights of another one.
@@ -114,15 +116,37 @@ def saved_adapter(folder: Path, dims: Mapping[str, int], device: torch.device | 
     if not weights.is_file():
         raise XgapError(f"{weights} is missing: the weights of adapter {what} were saved beside {ABOUT}")
     refuse_pointer(weights)
-    made = attached(what, dims, device=device)
     try:
-        made.modules.load_state_dict(load_file(weights, device=str(device)))
+        with safe_open(weights, framework="pt") as file:
+            there = {key: list(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise XgapError(f"{weights} is damaged ({error}); it should hold the weights of adapter {what}") from error
+    further = {key.partition(".")[0] for key in there} - dims.keys()
+    every = {**dims, **dict.fromkeys(further, next(iter(dims.values())))}  # towers of a model share their dimensions
+    expected = _shapes(what, every)
+    if expected is not None and expected != there:
+        listed = ", ".join(f"{key} {shape}" for key, shape in expected.items())
+        raise XgapError(f"{weights} does not hold the weights of adapter {what}, which are {listed}")
+    made = attached(what, every, device=device)
+    try:
+        made.modules.load_state_dict(load_file(weights, device=str(device)))
     except RuntimeError as error:
-        expected = ", ".join(f"{key} {list(tensor.shape)}" for key, tensor in made.modules.state_dict().items())
-        raise XgapError(f"{weights} does not hold the weights of adapter {what}, which are {expected}") from error
+        raise XgapError(f"{weights} does not hold the weights of adapter {what}") from error
+    for modality in further & made.modules.keys():
+        del made.modules[modality]
     return made
+
+
+def _shapes(what: Adapter, dims: Mapping[str, int]) -> dict[str, list[int]] | None:
+    """The shapes of an adapter's weights by name, without memory for them; None of one that cannot be built so."""
+    try:
+        with torch.device("meta"), seeded():
+            made = nn.ModuleDict(dict(what.build(dict(dims), **what.options)))
+    except XgapError:
+        raise
+    except Exception:  # `attached` says what is wrong with it
+        return None
+    return {key: list(tensor.shape) for key, tensor in made.state_dict().items()}
 
 
 def _checked(what: Adapter, modality: str, module: nn.Module, dim: int) -> int:

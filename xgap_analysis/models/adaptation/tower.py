@@ -1,6 +1,7 @@
 """A tower with a head of an adapter behind it: a `Tower`, and an `Invertible` one where the base is."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,9 +11,12 @@ from xgap_analysis.models.adaptation.attached import Attached
 from xgap_analysis.models.fingerprint import modules_of
 from xgap_analysis.models.tower import TOKEN_PARTS
 
+FORWARDED = ("tokenize", "preprocess", "probes", "width", "length", "embed")  # of the base, where it has them
+
 
 class HeadTower:
-    """See `Tower`. What else the base has (`tokenize`, `preprocess`, `probes`, ...) is the base's own.
+    """See `Tower`. What else of a tower the base has (`tokenize`, `preprocess`, `probes`, ...) is the base's own;
+    `hidden`, where it has that, gives the base's tokens after the head.
 
     Args:
         base: the tower.
@@ -28,9 +32,16 @@ class HeadTower:
         self.weights = nn.ModuleList([*known, own.modules[modality]]) if known else None
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name == "base":
-            raise AttributeError(name)
+        if name == "hidden":
+            return partial(self._hidden, self.base.hidden)
+        if name not in FORWARDED:
+            raise AttributeError(f"{type(self).__name__} has no {name}")
         return getattr(self.base, name)
+
+    def _hidden(self, of_base: Callable[[Any], tuple[Tensor, Tensor]], batch: Any) -> tuple[Tensor, Tensor]:
+        """See `Tower.hidden`: tokens `[n, L, d]` of the base, each through the head, and the base's mask."""
+        tokens, mask = of_base(batch)
+        return self._after(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2]), mask
 
     @property
     def space(self) -> str:

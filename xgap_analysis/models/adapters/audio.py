@@ -59,6 +59,8 @@ class SheetEncoder(nn.Module):
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         width = sizes.width
+        # What the tower does to a sheet before it comes here, as settings: the digest of the architecture reads these.
+        self.floor, self.mean, self.std = float(sizes.floor), float(sizes.mean), float(sizes.std)
         self.conv1 = nn.Conv1d(sizes.bands, width, KERNEL, STRIDE, KERNEL // 2)
         self.conv2 = nn.Conv1d(width, width, KERNEL, STRIDE, KERNEL // 2)
         self.class_token = nn.Parameter(torch.randn(width) * 0.02)
@@ -208,6 +210,11 @@ def _filled(path: Path, sizes: Sizes) -> SheetEncoder:
         raise XgapError(f"{path} is missing: restore it from the repository, or train it again (data/spoken/train.py)")
     try:
         weights = state_dict(read_checkpoint(path), path)
+        layers = len({name.split(".")[1] for name in weights if name.startswith("blocks.")})
+        if layers != sizes.layers:
+            raise ValueError(f"they have {layers} layers, not {sizes.layers}")
+        with torch.device("meta"):  # shapes alone: memory is taken only where they are those of the weights
+            SheetEncoder(sizes).load_state_dict(weights, assign=True)
         encoder = SheetEncoder(sizes)
         encoder.load_state_dict(weights)
     except XgapError:
