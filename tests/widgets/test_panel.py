@@ -75,4 +75,4 @@ def test_a_results_folder_that_cannot_be_written_is_said(evaluation: Any, xgap_h
     monkeypatch.setenv("XGAP_RESULTS", str(xgap_home / "file"))
     panel = widgets.NeighbourExplorer(evaluation)
     panel._save_button.click()
-    assert "the results cannot be written" in panel.error
+    assert "cannot be written (File exists); XGAP_RESULTS names another folder" in panel.error

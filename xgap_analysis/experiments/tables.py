@@ -124,12 +124,19 @@ def save_table(table: pd.DataFrame, path: Path | str) -> Path:
     Args:
         table: from `Study.run()` or `Study.gaps()`.
         path: where; a bare file name goes to the results folder (the environment variable XGAP_RESULTS, or `results`).
+
+    Raises:
+        XgapError: a place that cannot be written.
     """
     path = Path(path)
-    if path.name == str(path):
+    bare = path.name == str(path)
+    if bare:
         path = Path(os.environ.get("XGAP_RESULTS", "results")) / path
-    with written_whole(path, "this table") as temporary:
-        table.to_parquet(temporary)
+    try:
+        with written_whole(path, "this table") as temporary:
+            table.to_parquet(temporary)
+    except XgapError as error:
+        raise XgapError(f"{error}; XGAP_RESULTS names another folder for results") if bare else error from error
     return path
 
 
