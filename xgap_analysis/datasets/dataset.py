@@ -155,9 +155,7 @@ class Dataset:
         """
         levels = (*self.judgements, *self.labels)
         if not levels:
-            raise XgapError(
-                f"dataset {self.name!r} has no labels, so nothing defines which items are relevant to each other"
-            )
+            raise XgapError(f"dataset {self.name!r} has no labels, so nothing defines which items are relevant")
         return levels[0]
 
     def labels_of(self, level: str | None = None) -> Mapping[str, str]:
