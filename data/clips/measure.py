@@ -73,10 +73,10 @@ def retrieval_rows(model: Any, data: Any, frames: Any) -> Iterator[dict[str, Any
         "shuffled control": (data.texts, data.shuffled().relevance()),
     }
     for measure, (texts, relevance) in queries.items():
-        asked = xg.encode(model, texts, progress=False)
+        queries = xg.encode(model, texts, progress=False)
         of: dict[str, pd.DataFrame] = {}
         for scorer, call in SCORERS.items():
-            of[scorer] = xg.retrieval(asked, frames, relevance, ks=KS, scorer=call)
+            of[scorer] = xg.retrieval(queries, frames, relevance, ks=KS, scorer=call)
             for events, k, own in _by_events(of[scorer], count):
                 chance = float(np.mean([by_chance(int(n), k, len(frames)) for n in own["n_relevant"]]))
                 groups = [concept[i] for i in own.index]

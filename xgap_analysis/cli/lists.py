@@ -3,13 +3,12 @@
 This module is heavy.
 """
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xgap_analysis.cli.output import print_rows
 from xgap_analysis.core.calls import spelled
-from xgap_analysis.core.registry import options_of
+from xgap_analysis.core.registry import options_of, summary_of
 
 OFFERED = ("on_error", "store", "progress")  # to every view by the study, which has settings of these names
 
@@ -23,7 +22,7 @@ def views() -> list[dict[str, Any]]:
         options = options_of(entry.function, LEADING)
         own = {option: value for option, value in options.items() if option not in OFFERED}
         about = {"modality": entry.modality, "space": entry.space, "options": own}
-        rows.append({"view": name, **about, "about": first_line(entry.function)})
+        rows.append({"view": name, **about, "about": summary_of(entry.function)})
     return rows
 
 
@@ -34,7 +33,7 @@ def scorers() -> list[dict[str, Any]]:
     rows = []
     for name, function in sorted(SCORERS.items()):
         about = {"takes": getattr(function, "takes", None), "options": options_of(function, LEADING)}
-        rows.append({"scorer": name, **about, "about": first_line(function)})
+        rows.append({"scorer": name, **about, "about": summary_of(function)})
     return rows
 
 
@@ -48,7 +47,7 @@ def corrections() -> list[dict[str, Any]]:
         fitted_on = "" if name == "none" else "the model" if entry.from_model else "the fit split"
         about = {"fitted_on": fitted_on, "transductive": entry.transductive, "control": entry.control}
         rows.append(
-            {"correction": name, "options": options_of(entry.maker, LEADING), **about, "about": first_line(entry.maker)}
+            {"correction": name, "options": options_of(entry.maker, LEADING), **about, "about": summary_of(entry.maker)}
         )
     return rows
 
@@ -61,7 +60,7 @@ def metrics() -> list[dict[str, Any]]:
     for name, function in sorted(METRICS.items()):
         options = options_of(function, LEADING)
         own = {option: value for option, value in options.items() if option not in GIVEN}
-        rows.append({"metric": name, "options": own, "about": first_line(function)})
+        rows.append({"metric": name, "options": own, "about": summary_of(function)})
     return rows
 
 
@@ -76,7 +75,7 @@ def objectives() -> list[dict[str, Any]]:
         parts = [f"{n} {what}{'s' if n > 1 else ''}" for what, n in counts if n]
         parts += [word for word, needed in (("temperature", needs.scaled), ("teacher", needs.teacher)) if needed]
         about = {"options": term.known_options, "needs": ", ".join(parts), "trains": term.parameters is not None}
-        rows.append({"objective": name, **about, "about": first_line(term.loss)})
+        rows.append({"objective": name, **about, "about": summary_of(term.loss)})
     return rows
 
 
@@ -89,14 +88,8 @@ def adapters() -> list[dict[str, Any]]:
         start = entry.starts_as_base
         starts = start if isinstance(start, bool) else ", ".join(start)
         about = {"options": options_of(entry.build, LEADING), "enters": entry.place, "starts_as_base": starts}
-        rows.append({"adapter": name, **about, "about": first_line(entry.build)})
+        rows.append({"adapter": name, **about, "about": summary_of(entry.build)})
     return rows
-
-
-def first_line(function: Callable[..., Any]) -> str:
-    """The first sentence of a docstring; a function without one has none."""
-    first_paragraph = (inspect.getdoc(function) or "").split("\n\n")[0]
-    return " ".join(first_paragraph.split())
 
 
 def print_known(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:

@@ -62,6 +62,17 @@ def parse(text: str) -> Call:
     return Call(head[0], tuple(arguments), options)
 
 
+def options_alone(call: Call, what: str) -> dict[str, Any]:
+    """The options of a call that takes no arguments.
+
+    Raises:
+        XgapError: it has some.
+    """
+    if call.arguments:
+        raise XgapError(f"{what} takes options by name: {call.name}(option=value), not {str(call)!r}")
+    return dict(call.options)
+
+
 def listed(text: str) -> list[Any]:
     """The values of a list without its brackets, read as in `parse`: `listed("8, 32, None")` is `[8, 32, None]`.
 

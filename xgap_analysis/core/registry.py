@@ -119,6 +119,21 @@ def options_of(function: Callable[..., Any], leading: int) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if isinstance(p.default, plain)}
 
 
+def check_word(kind: str, name: str) -> None:
+    """Refuse a name that could be read as a path, a prefix or a call.
+
+    Raises:
+        XgapError: it is not one word.
+    """
+    if not name or not set(name).isdisjoint("/\\:() "):
+        raise XgapError(f"a {kind} is named by one word without slashes, colons and brackets, not {name!r}")
+
+
+def summary_of(function: Callable[..., Any]) -> str:
+    """The first sentence of a docstring; a function without one has none."""
+    return " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
+
+
 def own_code(*functions: Any) -> str:
     """A digest of the source of those functions that no part of this package defines: of a plug-in, a notebook, another
     package. Empty where there are none, or no source is there to be read.

@@ -6,7 +6,7 @@ from functools import cache, partial
 from typing import Any, overload
 
 from xgap_analysis.core.calibration import Calibration
-from xgap_analysis.core.calls import Call, parse, spelled
+from xgap_analysis.core.calls import Call, options_alone, parse, spelled
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features, where_doubles_are
 from xgap_analysis.core.registry import Registry, check_options, name_of
@@ -265,10 +265,9 @@ def correction(wanted: "str | Call | Correction | Fit", **options: Any) -> Corre
     if isinstance(wanted, str):
         wanted = parse(wanted)
     if isinstance(wanted, Call):
-        if wanted.arguments:
-            raise XgapError(f"a correction takes options by name: {wanted.name}(option=value), not {str(wanted)!r}")
+        given = options_alone(wanted, "a correction")
         known = CORRECTIONS[wanted.name]
-        made = replace(known, options={**known.options, **wanted.options})
+        made = replace(known, options={**known.options, **given})
     elif isinstance(wanted, Correction):
         made = wanted
     elif callable(wanted):

@@ -7,9 +7,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from xgap_analysis.core.calls import parse
+from xgap_analysis.core.calls import options_alone, parse
 from xgap_analysis.core.errors import XgapError, unknown_name
-from xgap_analysis.core.registry import Registry, check_options
+from xgap_analysis.core.registry import Registry, check_options, check_word, summary_of
 from xgap_analysis.core.relevance import Relevance as Relevance
 from xgap_analysis.datasets.dataset import Dataset as Dataset
 from xgap_analysis.datasets.embedded.clips import load_clips
@@ -91,13 +91,12 @@ def register_dataset(
     Raises:
         XgapError: the name is taken by other code, or is not one word.
     """
-    if not name or not set(name).isdisjoint("/\\:() "):
-        raise XgapError(f"a dataset is named by one word without slashes, colons and brackets, not {name!r}")
+    check_word("dataset", name)
     if name in PROTOCOLS:
         raise XgapError(f"there is a published dataset named {name!r} already; register yours under another name")
 
     def add(function: Callable[..., Dataset]) -> Callable[..., Dataset]:
-        said = about or " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
+        said = about or summary_of(function)
         DATASETS.add(name, Entry(function, said, tuple(modalities), relevance))
         return function
 
@@ -215,10 +214,7 @@ def _known(name: str) -> tuple[str, dict[str, Any]] | None:
         return base, {first: value} if value else {}
     base = name.partition("(")[0]
     if base in DATASETS and name.endswith(")"):
-        call = parse(name)
-        if call.arguments:
-            raise XgapError(f"a dataset takes options by name: {base}(option=value), not {name!r}")
-        return base, dict(call.options)
+        return base, options_alone(parse(name), "a dataset")
     return None
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from xgap_analysis.core.calls import Call, parse, spelled
+from xgap_analysis.core.calls import Call, options_alone, parse, spelled
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.registry import Registry, check_options, name_of
@@ -118,9 +118,7 @@ def metric(wanted: str | Call | Metric | MetricFunction, **options: Any) -> Metr
     if isinstance(wanted, str):
         wanted = parse(wanted)
     if isinstance(wanted, Call):
-        if wanted.arguments:
-            raise XgapError(f"a metric takes options by name: {wanted.name}(option=value), not {str(wanted)!r}")
-        wanted = Metric(wanted.name, METRICS[wanted.name], wanted.options)
+        wanted = Metric(wanted.name, METRICS[wanted.name], options_alone(wanted, "a metric"))
     elif not isinstance(wanted, Metric):
         if not callable(wanted) or inspect.isclass(wanted):
             raise XgapError(f"a metric is a name, a Metric or a function (query, gallery, relevance), not {wanted!r}")

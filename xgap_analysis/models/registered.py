@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from xgap_analysis.core.calls import parse
+from xgap_analysis.core.calls import options_alone, parse
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.core.registry import Registry, check_options
+from xgap_analysis.core.registry import Registry, check_options, check_word, summary_of
 from xgap_analysis.models.adapters.encoder import as_model
 from xgap_analysis.models.tower import Model
 
@@ -41,11 +41,10 @@ def register_model(name: str, *, about: str = "") -> Callable[[Callable[..., Any
     Raises:
         XgapError: the name is taken by other code, or is not one word.
     """
-    if not name or not set(name).isdisjoint("/\\:() "):
-        raise XgapError(f"a model is named by one word without slashes, colons and brackets, not {name!r}")
+    check_word("model", name)
 
     def add(function: Callable[..., Any]) -> Callable[..., Any]:
-        said = about or " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
+        said = about or summary_of(function)
         MODELS.add(name, Entry(function, said))
         return function
 
@@ -65,8 +64,7 @@ def registered_model(name: str, *, device: torch.device, precision: str) -> Mode
             something that is no model.
     """
     call = parse(name)
-    if call.arguments:
-        raise XgapError(f"a model takes options by name: {call.name}(option=value), not {name!r}")
+    options_alone(call, "a model")
     function = MODELS[call.name].function
     check_options("model", call.name, function, LEADING, call.options)
     takes = inspect.signature(function).parameters

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from xgap_analysis.core.calls import Call, parse, spelled
+from xgap_analysis.core.calls import Call, options_alone, parse, spelled
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.registry import Registry, check_options, name_of, options_of
 
@@ -113,9 +113,8 @@ def adapter(wanted: str | Call | Adapter | Build, **options: Any) -> Adapter:
     if isinstance(wanted, str):
         wanted = parse(wanted)
     if isinstance(wanted, Call):
-        if wanted.arguments:
-            raise XgapError(f"an adapter takes options by name: {wanted.name}(option=value), not {str(wanted)!r}")
-        wanted = replace(ADAPTERS[wanted.name], options=wanted.options)
+        given = options_alone(wanted, "an adapter")
+        wanted = replace(ADAPTERS[wanted.name], options=given)
     elif not isinstance(wanted, Adapter):
         if not callable(wanted) or inspect.isclass(wanted):
             raise XgapError(f"an adapter is a name, an Adapter or a function of dimensions, not {wanted!r}")

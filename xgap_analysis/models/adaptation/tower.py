@@ -27,7 +27,7 @@ class HeadTower:
     def __init__(self, base: Any, own: Attached, modality: str) -> None:
         self.base = base
         self._after = lambda features: own.after(modality, features)
-        # Where the base has weights that can be seen, the whole is told from others by those and the head's.
+        # Where the base has weights that can be seen, the whole is distinguished from others by those and the head's.
         known = modules_of(base)
         self.weights = nn.ModuleList([*known, own.modules[modality]]) if known else None
 

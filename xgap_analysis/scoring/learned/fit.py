@@ -6,8 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from xgap_analysis.core.calls import Call, parse, spelled
-from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.calls import Call, options_alone, parse, spelled
 from xgap_analysis.core.registry import Registry, check_options
 from xgap_analysis.core.tokens import ScoredLike
 from xgap_analysis.scoring.learned.fitted import Fitted, FittedOn
@@ -83,9 +82,7 @@ def fit_scorer(
         ('x_pool(epochs=0)', (6, 6))
     """
     call = parse(wanted) if isinstance(wanted, str) else wanted
-    if call.arguments:
-        raise XgapError(f"{call.name} takes options by name: {call.name}(option=value), not {str(call)!r}")
-    given = {**call.options, **options}
+    given = {**options_alone(call, call.name), **options}
     maker = LEARNED[call.name]
     check_options("learned scorer", call.name, maker, LEADING, given)
     of = paired(query, gallery, pairs)

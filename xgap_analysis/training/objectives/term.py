@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from xgap_analysis.core.calls import Call, parse, spelled
+from xgap_analysis.core.calls import Call, options_alone, parse, spelled
 from xgap_analysis.core.errors import XgapError, unknown_name
-from xgap_analysis.core.registry import Registry, options_of
+from xgap_analysis.core.registry import Registry, name_of, options_of
 from xgap_analysis.training.objectives.batch import BatchFeatures
 
 Loss = Callable[..., Tensor]  # (batch, **options), or (batch, own parameters, **options) -> a number
@@ -218,19 +218,13 @@ def objective(wanted: str | Call | Term | Loss, **options: Any) -> Term:
     if isinstance(wanted, str):
         wanted = parse(wanted)
     if isinstance(wanted, Call):
-        if wanted.arguments:
-            raise XgapError(f"an objective takes options by name: {wanted.name}(option=value), not {str(wanted)!r}")
-        wanted = replace(OBJECTIVES[wanted.name], options=wanted.options)
+        given = options_alone(wanted, "an objective")
+        wanted = replace(OBJECTIVES[wanted.name], options=given)
     elif not isinstance(wanted, Term):
         if not callable(wanted) or inspect.isclass(wanted):
             raise XgapError(f"a term of an objective is a name, a Term or a function of a batch, not {wanted!r}")
-        wanted = getattr(wanted, "term", None) or Term(_name_of(wanted), wanted)
+        wanted = getattr(wanted, "term", None) or Term(name_of(wanted), wanted)
     return replace(wanted, options={**wanted.options, **options}).checked()
-
-
-def _name_of(function: Any) -> str:
-    name = getattr(function, "__name__", type(function).__name__)
-    return "own" if name == "<lambda>" else name
 
 
 def _parameters(function: Callable[..., Any], leading: int) -> list[inspect.Parameter]:
