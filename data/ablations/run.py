@@ -15,7 +15,8 @@ import pandas as pd
 import torch
 
 import xgap_analysis as xg
-from xgap_analysis.experiments.ablations import ABLATIONS, RECIPE, ablate
+from xgap_analysis.experiments.ablations import ablate
+from xgap_analysis.experiments.recipes import RECIPE
 
 HERE = Path(__file__).parent
 LIMIT, TEXT_LIMIT = 100, 20  # concepts of the image side and of the text side
@@ -32,7 +33,7 @@ def main() -> None:
     recipe = dataclasses.replace(RECIPE, steps=args.steps)
     steps = (0, args.steps // 2, args.steps)
     common = {"recipe": recipe, "seeds": args.seeds, "checkpoints": steps, "folder": args.work}
-    tables = [ablate(name, limit=LIMIT, text_limit=TEXT_LIMIT, **common) for name in ABLATIONS]
+    tables = [ablate(name, limit=LIMIT, text_limit=TEXT_LIMIT, **common) for name in ("intra", "temperature")]
     xg.save_table(pd.concat(tables, ignore_index=True), args.out)
     minutes = (time.monotonic() - began) / 60
     print(f"{minutes:.0f} minutes, {torch.get_num_threads()} of {os.cpu_count()} threads", flush=True)
