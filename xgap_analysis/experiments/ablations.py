@@ -184,7 +184,7 @@ def _measured(start: Model, model: Model, data: Dataset, chosen: Ablation, last:
         modality = name.removeprefix("misalignment_")
         known = name != modality and modality in data.items
         anchors = misalignment_by_anchor(evaluation, modality) if known else None
-        rows.append({"quantity": name, "value": value, **(_by_group(evaluation, anchors) if known else {})})
+        rows.append({"quantity": name, "value": value, **by_group(anchors, evaluation.labels)})
     return pd.DataFrame(rows)
 
 
@@ -330,22 +330,30 @@ def _scores(evaluation: Evaluation) -> list[dict[str, Any]]:
         name, base, shared = row["comparison"], row["baseline"], {"n_queries": row["n_queries"]}
         value = {"value": row["value"], "low": row["low"], "high": row["high"]}
         scores = evaluation.scores(name)[row["metric"]]
-        rows.append({"quantity": name, **value, **shared, **_by_group(evaluation, scores)})
+        rows.append({"quantity": name, **value, **shared, **by_group(scores, evaluation.labels)})
         if base != name:
             part = {name: row[f"difference{name}"] for name in ("", "_low", "_high")}
             value = {"value": part[""], "low": part["_low"], "high": part["_high"]}
             apart = scores - evaluation.scores(base)[row["metric"]]
-            rows.append({"quantity": f"{name} - {base}", **value, **shared, **_by_group(evaluation, apart)})
+            rows.append({"quantity": f"{name} - {base}", **value, **shared, **by_group(apart, evaluation.labels)})
     return rows
 
 
-def _by_group(evaluation: Evaluation, values: "pd.Series[float] | None") -> dict[str, Any]:
-    """The means of values, one a query, in the groups that share a label, in the order of the labels."""
+def by_group(values: "pd.Series[float] | None", labels: Mapping[str, str]) -> dict[str, Any]:
+    """The columns `by_group` and `group_sizes` of `ablate`: means and numbers of values in groups that share a label.
+
+    Args:
+        values: one a query, indexed by its id; NaN is left out. None has no groups.
+        labels: of the queries; one without a label is its own group.
+
+    Returns:
+        Both columns, groups in the order of their labels; nothing where there is no value.
+    """
     if values is None or not values.notna().any():
         return {}
     known = values.dropna()
-    means = known.groupby([evaluation.labels.get(i, i) for i in known.index], sort=True)
-    return {"by_group": means.mean().to_numpy(np.float32), "group_sizes": means.size().to_numpy(np.int32)}
+    groups = known.groupby([labels.get(i, i) for i in known.index], sort=True)
+    return {"by_group": groups.mean().to_numpy(np.float32), "group_sizes": groups.size().to_numpy(np.int32)}
 
 
 def _key(start: Model, data: Dataset, recipe: Recipe) -> str:
