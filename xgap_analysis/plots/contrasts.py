@@ -13,8 +13,9 @@ from xgap_analysis.plots.style import GREY, by_sign, open_axes, plain
 def trade_offs(changes: pd.DataFrame, x: str, ys: Sequence[str]) -> Figure:
     """Changes of quantities over the change of another, a panel each and a dot a setting.
 
-    The control is where both lines are zero. How to read it: a thick bar is Student's 95 % interval over seeds, a thin one the bootstrap over groups of queries. A
-    setting at the right is better in x than the control, one above it has more of y; names stand in the order of y.
+    The control is where both lines are zero. How to read it: a thick bar is Student's 95 % interval over seeds, a thin
+    one the bootstrap over groups of queries. A setting at the right is better in x than the control, one above it has
+    more of y; names stand in the order of y.
 
     Args:
         changes: from `experiments.contrasts.contrasts`.
