@@ -1,6 +1,7 @@
 """Terms of training objectives, one file per family: small pure functions of unit features, and what has a name."""
 
 from xgap_analysis.training.objectives.arc_margin import arc_margin_loss as arc_margin_loss
+from xgap_analysis.training.objectives.arc_margin import mc_arc_margin_loss as mc_arc_margin_loss
 from xgap_analysis.training.objectives.batch import BatchFeatures as BatchFeatures
 from xgap_analysis.training.objectives.consistency import cross_modal_consistency as cross_modal_consistency
 from xgap_analysis.training.objectives.consistency import in_modal_consistency as in_modal_consistency
@@ -8,6 +9,14 @@ from xgap_analysis.training.objectives.contrast import clip_loss as clip_loss
 from xgap_analysis.training.objectives.contrast import one_to_many_loss as one_to_many_loss
 from xgap_analysis.training.objectives.contrast import siglip_loss as siglip_loss
 from xgap_analysis.training.objectives.contrast import simclr_loss as simclr_loss
+from xgap_analysis.training.objectives.distribution import off_diagonal_loss as off_diagonal_loss
+from xgap_analysis.training.objectives.distribution import sdm_loss as sdm_loss
+from xgap_analysis.training.objectives.matching import angular as angular
+from xgap_analysis.training.objectives.matching import match as match
+from xgap_analysis.training.objectives.pair_scores import pair as pair
+from xgap_analysis.training.objectives.pair_scores import pair_scores_loss as pair_scores_loss
+from xgap_analysis.training.objectives.symile import products as products
+from xgap_analysis.training.objectives.symile import symile_loss as symile_loss
 from xgap_analysis.training.objectives.term import OBJECTIVES as OBJECTIVES
 from xgap_analysis.training.objectives.term import Needs as Needs
 from xgap_analysis.training.objectives.term import Sizes as Sizes
