@@ -1,0 +1,24 @@
+"""Uniformity of what a pair has in common: the directions between an image and its caption (ModGap)."""
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from xgap_analysis.training.objectives.uniformity import uniformity_loss
+
+
+def centroid_uniformity_loss(
+    images: Float[Tensor, "n d"], texts: Float[Tensor, "n d"], t: float = 2.0
+) -> Float[Tensor, ""]:
+    """How unevenly the centroids of pairs cover the sphere: `uniformity_loss` of `u((image + text) / 2)`, in [-4 t, 0].
+
+    With `alignment_loss` beside it, pairs are drawn together and kept apart from other pairs, so that the gap closes
+    without a collapse. (The authors change both weights along the way; here they are constant.)
+
+    Args:
+        images, texts: unit rows, 2 pairs at least, by index.
+        t: sharpness of the kernel.
+
+    Source: Grassucci et al., Closing the modality gap aligns group-wise semantics (ModGap), ICLR 2026.
+    """
+    return uniformity_loss(normalize(images + texts, dim=1), t)
