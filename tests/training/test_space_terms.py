@@ -206,9 +206,7 @@ def test_the_gradients_equal_finite_differences() -> None:
 
     def rebuilt(a: Tensor, b: Tensor) -> Tensor:
         named = {"image": (a, frozen[0]), "text": (b, frozen[1])}
-        each = [
-            1 - (latent(named[of][0], of, to) * named[to][1]).sum(1).mean() for of in named for to in named
-        ]
+        each = [1 - (latent(named[of][0], of, to) * named[to][1]).sum(1).mean() for of in named for to in named]
         return torch.stack(each).mean()
 
     for ours, theirs in (

@@ -4,6 +4,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from xgap_analysis.training.objectives.batch import BatchFeatures
+from xgap_analysis.training.objectives.term import register_objective
 from xgap_analysis.training.objectives.uniformity import uniformity_loss
 
 
@@ -22,3 +24,9 @@ def centroid_uniformity_loss(
     Source: Grassucci et al., Closing the modality gap aligns group-wise semantics (ModGap), ICLR 2026.
     """
     return uniformity_loss(normalize(images + texts, dim=1), t)
+
+
+@register_objective("centroid-uniformity")
+def _centroid_uniformity(batch: BatchFeatures, *, t: float = 2.0) -> Tensor:
+    """How unevenly the centroids of an image and its caption cover the sphere (ModGap)."""
+    return batch.mean_over_pairs(lambda images, texts: centroid_uniformity_loss(images, texts, t))

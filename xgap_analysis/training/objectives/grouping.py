@@ -8,7 +8,9 @@ from torch.nn.functional import normalize
 from xgap_analysis.core.calls import Call
 from xgap_analysis.scoring.pooled import token_weights
 from xgap_analysis.scoring.tokens import TokenBlock
+from xgap_analysis.training.objectives.batch import BatchFeatures
 from xgap_analysis.training.objectives.contrast import clip_loss
+from xgap_analysis.training.objectives.term import Needs, register_objective
 
 
 def multi_positive_loss(
@@ -64,3 +66,23 @@ def grouping_loss(
     Source: Zheng et al., DreamLIP, ECCV 2024.
     """
     return clip_loss(grouped(texts, patches, delta).flatten(0, 1), texts.flatten(0, 1), scale)
+
+
+def _several(*, captions: int = 2) -> Needs:
+    return Needs(captions=captions, scaled=True)
+
+
+def _grouped(*, captions: int = 2) -> Needs:
+    return Needs(captions=captions, scaled=True, image_tokens=True)
+
+
+@register_objective("multi-positive", needs=_several)
+def _multi_positive(batch: BatchFeatures) -> Tensor:
+    """The mean over captions of the contrast of an image with each (DreamLIP)."""
+    return torch.stack([multi_positive_loss(images, batch.texts, batch.scale) for images in batch.images]).mean()
+
+
+@register_objective("grouping", needs=_grouped)
+def _grouping(batch: BatchFeatures, *, delta: float = 0.0) -> Tensor:
+    """InfoNCE between captions and the patches that each of them groups (DreamLIP)."""
+    return grouping_loss(batch.texts, batch.needed("image_tokens"), batch.scale, delta)

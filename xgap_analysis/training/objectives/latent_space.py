@@ -5,7 +5,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from xgap_analysis.training.objectives.term import Sizes
+from xgap_analysis.training.objectives.batch import BatchFeatures
+from xgap_analysis.training.objectives.term import Needs, Sizes, register_objective
 
 
 def separability_loss(vectors: Float[Tensor, "n d"], scale: Float[Tensor, ""] | float) -> Float[Tensor, ""]:
@@ -82,3 +83,22 @@ def reconstruction_loss(
         for to in ("image", "text")
     ]
     return torch.stack(each).mean()
+
+
+@register_objective("separability", needs=Needs(scaled=True))
+def _separability(batch: BatchFeatures) -> Tensor:
+    """How little images are separated from images, and captions from captions, the mean of both (after CLSR)."""
+    each = (batch.images[0], batch.texts[:, 0])
+    return torch.stack([separability_loss(vectors, batch.scale) for vectors in each]).mean()
+
+
+@register_objective("adaptive-contrast", needs=Needs(scaled=True))
+def _adaptive_contrast(batch: BatchFeatures, *, guidance: float = 1.0) -> Tensor:
+    """InfoNCE with a higher temperature for an item among many like it (after CLSR)."""
+    return batch.mean_over_pairs(lambda images, texts: adaptive_contrast(images, texts, batch.scale, guidance))
+
+
+@register_objective("latent-reconstruction", parameters=Reconstruction)
+def _latent_reconstruction(batch: BatchFeatures, own: Reconstruction) -> Tensor:
+    """How badly a small latent space rebuilds each modality from itself and from the other (after CLSR)."""
+    return reconstruction_loss(own, batch.images[0], batch.texts[:, 0])

@@ -3,6 +3,9 @@
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from xgap_analysis.training.objectives.batch import BatchFeatures
+from xgap_analysis.training.objectives.term import Needs, register_objective
+
 
 def multi_event_loss(
     scores: Float[Tensor, "t v"], own: Bool[Tensor, "t v"], alpha: float = 1.0, *, unbalanced: bool = False
@@ -32,3 +35,15 @@ def _one_way(scores: Float[Tensor, "a b"], own: Bool[Tensor, "a b"], unbalanced:
     else:
         logs = scores.log_softmax(dim=1)
     return -(logs.masked_fill(~own, 0).sum(dim=1) / own.sum(dim=1)).mean()
+
+
+def _events(*, captions: int = 2) -> Needs:
+    return Needs(captions=captions, scaled=True)
+
+
+@register_objective("multi-event", needs=_events)
+def _multi_event(batch: BatchFeatures, *, alpha: float = 1.0, unbalanced: bool = False) -> Tensor:
+    """Contrast of an image with all captions of its label as positives, however many there are (MeVTR)."""
+    scores = batch.scale * batch.texts.flatten(0, 1) @ batch.images[0].T
+    own = batch.labels.repeat_interleave(batch.texts.shape[1])[:, None] == batch.labels
+    return multi_event_loss(scores, own, alpha, unbalanced=unbalanced)

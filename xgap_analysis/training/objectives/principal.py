@@ -5,6 +5,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from xgap_analysis.training.objectives.batch import BatchFeatures
+from xgap_analysis.training.objectives.term import Needs, register_objective
+
 CLOSE = 1e-6  # of two eigenvalues beside the largest: their directions cannot be told apart
 
 
@@ -70,3 +73,15 @@ def long_and_short_loss(
         return (ways[0] + ways[1]) / 2
 
     return contrast(images, long) + short_weight * contrast(principal(images, rank), short)
+
+
+@register_objective("long-and-short", needs=Needs(captions=2, scaled=True, ids=True))
+def _long_and_short(
+    batch: BatchFeatures, *, rank: int = 32, smoothing: float = 0.1, short_weight: float = 1.0
+) -> Tensor:
+    """Images with the longer of two captions, and their leading directions with the shorter (Long-CLIP)."""
+    words = batch.needed("is_word").sum(dim=2)[:, :2]
+    longer = words.argmax(dim=1)
+    rows = torch.arange(len(longer), device=longer.device)
+    long, short = batch.texts[rows, longer], batch.texts[rows, 1 - longer]
+    return long_and_short_loss(batch.images[0], long, short, batch.scale, rank, smoothing, short_weight)

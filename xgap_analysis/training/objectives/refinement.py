@@ -1,9 +1,12 @@
-"""After-training that closes the gap and forgets little: shared random references, and a teacher's scores (CLIP-Refine)."""
+"""After-training that closes the gap: random references for both modalities, and a teacher's scores (CLIP-Refine)."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import kl_div
+
+from xgap_analysis.training.objectives.batch import BatchFeatures
+from xgap_analysis.training.objectives.term import Needs, register_objective
 
 
 def random_reference_loss(
@@ -29,8 +32,8 @@ def hybrid_distillation_loss(
 ) -> Float[Tensor, ""]:
     """Distillation from a teacher whose distribution over the batch is mixed with the true pairs.
 
-    Formula: the mean over both directions of `1/n sum_i KL(q_i || softmax similarities_i)`, with `q_i = alpha e_i + (1 -
-    alpha) softmax taught_i`. With `alpha=0` and the teacher's own similarities it is 0.
+    Formula: the mean over both directions of `1/n sum_i KL(q_i || softmax similarities_i)`, where `q_i = alpha e_i +
+    (1 - alpha) softmax taught_i`. With `alpha=0` and the teacher's own similarities it is 0.
 
     Args:
         similarities: of images (rows) with texts; in the authors' code cosines, without a temperature.
@@ -46,3 +49,19 @@ def hybrid_distillation_loss(
         return kl_div(student.log_softmax(dim=1), target, reduction="batchmean")
 
     return (one_way(similarities, taught) + one_way(similarities.T, taught.T)) / 2
+
+
+@register_objective("random-reference")
+def _random_reference(batch: BatchFeatures) -> Tensor:
+    """How far an image and its caption lie from a random vector that is drawn for both (CLIP-Refine)."""
+    images = batch.images[0]
+    drawn = torch.randn(images.shape, generator=batch.generator("random-reference")).to(images)
+    return random_reference_loss(images, batch.texts[:, 0], drawn)
+
+
+@register_objective("hybrid-distillation", needs=Needs(teacher=True))
+def _hybrid_distillation(batch: BatchFeatures, *, alpha: float = 0.5) -> Tensor:
+    """Distillation from the model as it was, its distribution mixed with the true pairs (CLIP-Refine)."""
+    teacher = batch.needed("teacher")
+    similarities = [each.images[0] @ each.texts[:, 0].T for each in (batch, teacher)]
+    return hybrid_distillation_loss(similarities[0], similarities[1], alpha)
