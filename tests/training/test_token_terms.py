@@ -193,7 +193,7 @@ def test_a_patch_equal_to_a_word_has_relevance_one_and_is_hidden_first() -> None
     high, low = most_relevant(found, patches.mask, 0.5), most_relevant(-found, patches.mask, 0.5)
     assert torch.equal(high, ~low)
     with pytest.raises(xg.XgapError, match="a share of patches is above 0 and at most 1, not 0"):
-        most_relevant(found, patches.mask, 0)
+        most_relevant(found, patches.mask, 0.0)
 
 
 def test_hidden_patches_are_those_of_the_picture() -> None:

@@ -20,9 +20,9 @@ def corrupted(
 
     The kinds, as the authors have them: `repeat` puts a run of up to 3 words in again at up to 3 places; `remove` takes
     a run of up to 3 out; `insert` puts up to 3 words of other captions in; `swap` exchanges up to 3 words for such;
-    `shuffle` changes the order. Here a word is a token of the tokenizer, one word at least stays, and where a kind
-    changes nothing (a caption of one word has no order) another is drawn. Start, end and padding stay in their places; what
-    does not fit is cut at the end.
+    `shuffle` changes the order. Here a word is a token of the tokenizer, and one word at least stays. Where a kind
+    changes nothing (a caption of one word has no order), another is drawn. Start, end and padding stay in their places;
+    what does not fit is cut at the end.
 
     Args:
         ids: token ids of captions.
