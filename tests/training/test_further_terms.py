@@ -1,4 +1,4 @@
-"""Every further term in the real loop: it is finite, falls in a few steps, goes on after a stop, and weighs nothing at 0."""
+"""Every further term in the real loop: it is finite, goes on after a stop, and leaves no trace at weight 0."""
 
 import dataclasses
 from pathlib import Path
@@ -7,12 +7,14 @@ import pytest
 import torch
 
 import xgap_analysis as xg
+from xgap_analysis.models.trainable import WEIGHTS
 from xgap_analysis.training.objectives.pseudo_labels import (
     description_classifier,
     fit_labeller,
     pseudo_labels,
     student_of,
 )
+from xgap_analysis.training.step import TrainStep
 
 SHORT = xg.Recipe(steps=3, batch=6, warmup=1, learning_rate=1e-2)
 TERMS = {  # with options that keep them small
@@ -38,12 +40,34 @@ TERMS = {  # with options that keep them small
 @pytest.mark.parametrize("term", TERMS)
 def test_it_trains_in_the_loop(term: str, start: Path, data: xg.Dataset, tmp_path: Path) -> None:
     recipe = dataclasses.replace(SHORT, objective={term: 1.0}, **TERMS[term])
-    made = xg.train(start, data, tmp_path / "run", recipe, note_every=1, progress=False, device="cpu")
-    assert made.curve[term].map(float).notna().all()
-    assert torch.isfinite(torch.tensor(made.curve[term].to_numpy())).all()
-    assert len(set(made.curve[term])) == 3  # it has moved
-    again = xg.train(start, data, tmp_path / "again", recipe, note_every=1, progress=False, device="cpu")
-    assert again.curve[term].tolist() == made.curve[term].tolist()  # what it draws follows from the seed and the step
+    made = xg.train(start, data, tmp_path, recipe, note_every=1, progress=False, device="cpu")
+    values = made.curve[term]
+    assert torch.isfinite(torch.tensor(values.to_numpy())).all()
+    assert values.nunique() == len(values)  # it has moved
+
+
+def test_a_stopped_run_draws_what_it_would_have_drawn(
+    start: Path, data: xg.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawing = {term: 1.0 for term in TERMS if term.startswith(("random", "masked", "grammar", "caption"))}
+    recipe = dataclasses.replace(SHORT, objective=drawing, steps=4)
+    how = {"save_every": 2, "progress": False, "device": "cpu"}
+    whole = xg.train(start, data, tmp_path / "whole", recipe, **how)
+    plain, steps = TrainStep.gradients, []
+
+    def killed(self: TrainStep, *given: object) -> dict[str, float]:
+        steps.append(given)
+        if len(steps) == 4:
+            raise KeyboardInterrupt
+        return plain(self, *given)
+
+    monkeypatch.setattr(TrainStep, "gradients", killed)
+    with pytest.raises(KeyboardInterrupt):
+        xg.train(start, data, tmp_path / "again", recipe, **how)
+    torch.manual_seed(99)  # another process draws otherwise
+    again = xg.train(start, data, tmp_path / "again", recipe, **how)
+    assert len(steps) == 4 + 2
+    assert (whole.last / WEIGHTS).read_bytes() == (again.last / WEIGHTS).read_bytes()
 
 
 def test_at_weight_zero_they_leave_no_trace(start: Path, data: xg.Dataset, tmp_path: Path) -> None:
@@ -57,7 +81,7 @@ def test_at_weight_zero_they_leave_no_trace(start: Path, data: xg.Dataset, tmp_p
 
 
 def test_a_term_of_hidden_words_lowers_what_it_measures(start: Path, data: xg.Dataset, tmp_path: Path) -> None:
-    recipe = dataclasses.replace(SHORT, objective={"masked-words(blocks=1)": 1.0}, steps=25, learning_rate=3e-3)
+    recipe = dataclasses.replace(SHORT, objective={"masked-words(blocks=1)": 1.0}, steps=25, learning_rate=2e-2)
     curve = xg.train(start, data, tmp_path, recipe, note_every=1, progress=False, device="cpu").curve
     values = curve["masked-words(blocks=1)"]
     assert values.iloc[-5:].mean() < 0.8 * values.iloc[0]

@@ -96,6 +96,14 @@ def test_a_grammar_head_that_knows_nothing_has_a_loss_of_log_two() -> None:
     assert grammar_loss(sharp, real, wrong).item() == pytest.approx(expected, abs=1e-6)
 
 
+def test_the_gradient_of_the_grammar_loss_equals_finite_differences() -> None:
+    head = GrammarHead(Sizes(3, 2)).double()
+    real, wrong = (
+        torch.randn(4, 3, generator=torch.Generator().manual_seed(s)).double().requires_grad_() for s in (1, 2)
+    )
+    assert torch.autograd.gradcheck(lambda a, b: grammar_loss(head, a, b), (real, wrong))
+
+
 def test_the_policy_step_moves_towards_what_is_rewarded_more_than_the_greedy_choice() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(3, 4, generator=generator).double().requires_grad_()

@@ -1,6 +1,7 @@
 """Terms of features: each equals a plain loop, has the value of its card and the gradient of finite differences."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+import xgap_analysis as xg
 from xgap_analysis.training.objectives import Sizes, clip_loss, uniformity_loss
 from xgap_analysis.training.objectives.centroids import centroid_uniformity_loss
 from xgap_analysis.training.objectives.grouping import multi_positive_loss
@@ -216,3 +218,26 @@ def test_the_gradients_equal_finite_differences() -> None:
         assert torch.autograd.gradcheck(theirs, (x, y))
         for mine, checked in zip(*(torch.autograd.grad(f(x, y), (x, y)) for f in (ours, theirs)), strict=True):
             torch.testing.assert_close(mine, checked)
+
+
+def test_terms_read_what_they_say_of_a_batch() -> None:
+    images, texts = unit(2, 4, 3, seed=0), unit(4, 2, 3, seed=1)
+    labels, scale = torch.tensor([0, 1, 0, 2]), torch.tensor(SCALE, dtype=torch.float64)
+    words = torch.tensor([[3, 1], [1, 3], [2, 2], [0, 4]])  # of the first caption, of the second
+    is_word = torch.arange(5)[None, None] < words[..., None]
+    batch = xg.BatchFeatures(images, texts, scale, scale, labels, ids=is_word.long(), is_word=is_word, seed=3)
+    own = labels.repeat_interleave(2)[:, None] == labels
+    expected = multi_event_loss(scale * texts.flatten(0, 1) @ images[0].T, own, 0.5)
+    assert xg.objective("multi-event(alpha=0.5)")(batch).item() == pytest.approx(expected.item())
+    long = torch.stack([texts[0, 0], texts[1, 1], texts[2, 0], texts[3, 1]])
+    short = torch.stack([texts[0, 1], texts[1, 0], texts[2, 1], texts[3, 0]])
+    expected = long_and_short_loss(images[0], long, short, scale, rank=2)
+    assert xg.objective("long-and-short(rank=2)")(batch).item() == pytest.approx(expected.item())
+    each = [multi_positive_loss(view, texts, scale).item() for view in images]
+    assert xg.objective("multi-positive")(batch).item() == pytest.approx(np.mean(each))
+    random = xg.objective("random-reference")
+    assert random(batch).item() == random(batch).item() != random(replace(batch, seed=4)).item()
+    taught = replace(batch, teacher=replace(batch, images=unit(2, 4, 3, seed=5)))
+    similar = [each.images[0] @ texts[:, 0].T for each in (batch, taught.needed("teacher"))]
+    expected = hybrid_distillation_loss(similar[0], similar[1], 0.2)
+    assert xg.objective("hybrid-distillation(alpha=0.2)")(taught).item() == pytest.approx(expected.item())

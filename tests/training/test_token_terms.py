@@ -113,6 +113,26 @@ def test_the_gradients_equal_finite_differences() -> None:
     assert torch.autograd.gradcheck(grouping, (many, x, scale))
 
 
+def test_the_gradients_of_terms_with_parameters_equal_finite_differences() -> None:
+    words, patches = unit(2, 3, 4, seed=0).requires_grad_(), IMAGES.vectors[:2, :3, :4].detach().clone()
+    patches.requires_grad_()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model, painter = WordReader(Sizes(4, 3, words=9), blocks=1).double(), PatchPainter(Sizes(4, 3)).double()
+    ids, is_word = torch.tensor([[7, 1, 2], [7, 3, 0]]), torch.tensor([[False, True, True], [False, True, False]])
+    whole = torch.ones(2, 3, dtype=torch.bool)
+    pixels = torch.rand(2, 3, 4, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+    def reading(w: Tensor, p: Tensor) -> Tensor:
+        return masked_words_loss(model, w, is_word, TokenBlock(p, whole), ids, is_word)
+
+    def painting(w: Tensor, p: Tensor) -> Tensor:
+        return masked_patches_loss(painter(p, TokenBlock(w, is_word | (ids == 7))), pixels, whole)
+
+    assert torch.autograd.gradcheck(reading, (words, patches))
+    assert torch.autograd.gradcheck(painting, (words, patches))
+
+
 IDS = torch.tensor([[90, 5, 6, 7, 91, 0], [90, 8, 91, 0, 0, 0], [90, 91, 0, 0, 0, 0], [90, 5, 5, 5, 5, 91]])
 IS_WORD = (IDS > 0) & (IDS < 90)
 

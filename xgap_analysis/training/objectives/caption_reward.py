@@ -35,7 +35,7 @@ class GrammarHead(nn.Module):
 
 
 def grammar_loss(head: nn.Module, real: Float[Tensor, "n d"], spoilt: Float[Tensor, "m d"]) -> Float[Tensor, ""]:
-    """The mean cross-entropy of telling real captions from spoilt ones; log 2 where a head cannot.
+    """The mean cross-entropy of a head that separates real captions from spoilt ones; log 2 where it cannot.
 
     Args:
         head: features to two logits, spoilt and real.
@@ -99,7 +99,7 @@ def _rewarded(*, captions: int = 1) -> Needs:
 
 @register_objective("grammar", needs=Needs(images=0, ids=True, towers=True), parameters=GrammarHead)
 def _grammar(batch: BatchFeatures, own: GrammarHead) -> Tensor:
-    """Telling captions from captions in which words are repeated, left out or exchanged (CLIP reward)."""
+    """Separation of captions from such with words repeated, removed, put in, exchanged or shuffled (CLIP reward)."""
     return grammar_loss(own, batch.texts[:, 0], batch.needed("towers").text(_wrong(batch))[0])
 
 

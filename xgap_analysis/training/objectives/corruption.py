@@ -1,4 +1,4 @@
-"""Captions spoilt at random, by the ids of their tokens: what a grammar head learns to tell from real ones."""
+"""Captions spoilt at random, by the ids of their tokens: what a grammar head learns to separate from real ones."""
 
 import random
 

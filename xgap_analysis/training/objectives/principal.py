@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 from xgap_analysis.training.objectives.batch import BatchFeatures
 from xgap_analysis.training.objectives.term import Needs, register_objective
 
-CLOSE = 1e-6  # of two eigenvalues beside the largest: their directions cannot be told apart
+CLOSE = 1e-6  # of two eigenvalues beside the largest: their directions are not distinct
 
 
 def principal(vectors: Float[Tensor, "n d"], rank: int = 32) -> Float[Tensor, "n d"]:
