@@ -66,6 +66,7 @@ class WordReader(nn.Module):
         heads = heads or max(1, d // 64)
         if d % heads:
             raise XgapError(f"heads must divide the {d} dimensions of the features, and {heads} does not")
+        self.vocabulary = sizes.words
         self.of_words, self.of_patches, self.after = nn.LayerNorm(d), nn.LayerNorm(d), nn.LayerNorm(d)
         # No dropout: a term draws nothing that does not follow from the step.
         self.reading = nn.MultiheadAttention(d, heads, batch_first=True)
@@ -125,6 +126,6 @@ def _masked_words(batch: BatchFeatures, own: WordReader, *, share: float = 0.15,
     if patches < 1:
         spoken = most_relevant(relevance(image, batch.needed("text_tokens")), image.mask, patches)
         image = TokenBlock(image.vectors, spoken)
-    changed, chosen = hidden_words(ids, is_word, own.head[-1].out_features, batch.generator("masked-words"), share)
+    changed, chosen = hidden_words(ids, is_word, own.vocabulary, batch.generator("masked-words"), share)
     words = batch.needed("towers").text(changed)[1]
     return masked_words_loss(own, words, is_word, image, ids, chosen)
