@@ -38,7 +38,7 @@ from xgap_analysis.metrics import bootstrap_interval
 from xgap_analysis.models.adapters.audio import AudioTower
 from xgap_analysis.models.tower import Model
 from xgap_analysis.models.trainable import load_trainable
-from xgap_analysis.training.objectives import clip_loss
+from xgap_analysis.training.objectives import clip_loss, symile_loss
 from xgap_analysis.training.pairs import augmentation
 
 HERE = Path(__file__).parent
@@ -85,7 +85,7 @@ class Together(nn.Module):
         """The sum of the three pairwise contrasts, or Symile's of all three."""
         scales = self.scales.clamp(max=self.most).exp()
         if self.objective == "symile":
-            return symile_loss(features, scales[0], generator)
+            return symile_loss(features, scales[0], generator=generator)
         pairs = list(combinations(features, 2))
         return torch.stack([clip_loss(x, y, scale) for (x, y), scale in zip(pairs, scales, strict=True)]).sum()
 
@@ -93,19 +93,6 @@ class Together(nn.Module):
         """The three towers as they are now."""
         base = self._start.frozen()
         return Model("tiny-3", {**base.towers, "audio": AudioTower(deepcopy(self.audio), self.sizes)})
-
-
-def symile_loss(features: list[Tensor], scale: Tensor, generator: torch.Generator) -> Tensor:
-    losses = []
-    for anchor, rows in enumerate(features):
-        others = [other for k, other in enumerate(features) if k != anchor]
-        n = len(rows)
-        own = torch.stack(others).prod(0)
-        mixed = torch.stack([other[torch.randperm(n, generator=generator)] for other in others]).prod(0)
-        logits = rows @ mixed.T
-        logits = torch.where(torch.eye(n, dtype=torch.bool), (rows * own).sum(1)[:, None], logits)
-        losses.append(F.cross_entropy(scale * logits, torch.arange(n)))
-    return torch.stack(losses).mean()
 
 
 def tuned(objective: str, seed: int, recipe: Recipe) -> Model:

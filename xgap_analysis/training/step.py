@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.models.adaptation.attached import Attached
 from xgap_analysis.models.adapters.assembled import seeded
-from xgap_analysis.models.trainable import feature_dim
+from xgap_analysis.models.trainable import feature_dim, vocabulary
 from xgap_analysis.training.encoding import NOTHING, Encoded, Encoder, joined, part_of, patches_of, words_of
 from xgap_analysis.training.objectives import BatchFeatures, Sizes, total
 from xgap_analysis.training.pairs import Batch, seed_of
@@ -70,7 +70,7 @@ class TrainStep:
             if self.attached is not None:
                 dim = self.attached.after("image", torch.ones(1, dim, device=self.device)).shape[1]
             with seeded(self.recipe.seed):
-                own = term.made(Sizes(dim, n_labels))
+                own = term.made(Sizes(dim, n_labels, vocabulary(self.module)))
             if own is not None:
                 made[str(term)] = own.to(self.device)
         return made

@@ -75,10 +75,12 @@ class Sizes:
     Args:
         dim: dimensions d of a feature.
         labels: classes of the training data.
+        words: token ids that the text tower knows.
     """
 
     dim: int
     labels: int
+    words: int = 0
 
 
 Parameters = Callable[..., nn.Module]  # (sizes, **options) -> the module that the loss gets
