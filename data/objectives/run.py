@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python data/objectives/run.py --processes 16    # what is there is not trained again
 
-`results.parquet`: one row a number (see `xgap_analysis.experiments.ablations.ablate`); `run.json`: the command, the
-machine and the time that made it.
+`results.parquet`: one row a number (see `xgap_analysis.experiments.ablations.ablate`). `run.json`: the command, the machine,
+the time and the recipes that made it. Where the table takes the shipped one's place, the data card is brought up to date.
 """
 
 import argparse
@@ -15,14 +15,29 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import torch
 
 import xgap_analysis as xg
-from xgap_analysis.experiments.ablations import ablate
+from xgap_analysis.experiments.ablations import ablate, at_equal_quality
+from xgap_analysis.experiments.contrasts import contrast_words
 from xgap_analysis.experiments.recipes import ablation, quick
 
 HERE = Path(__file__).parent
+CARD = HERE / "README.md"
+SHOWN = (
+    "I-T",
+    "T-I",
+    "I-I",
+    "OTI-I - I-I",
+    "T-T",
+    "zero-shot",
+    "misalignment_image",
+    "misalignment_text",
+    "modality_gap",
+)
 
 
 def processor() -> str:
@@ -30,6 +45,33 @@ def processor() -> str:
     told = Path("/proc/cpuinfo")
     lines = told.read_text("utf-8").splitlines() if told.is_file() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def markdown(words: pd.DataFrame) -> str:
+    """A table of words as the card shows it."""
+    lines = [
+        ["recipe", *words.columns],
+        ["---"] * (1 + len(words.columns)),
+        *([name, *row] for name, *row in words.itertuples()),
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def write_card(table: pd.DataFrame, record: dict[str, Any], control: str) -> None:
+    """Fill the places of the data card that follow from the table."""
+    said = "`{command}`: {runs} runs of {steps} steps in {minutes} minutes, {machine}, torch {torch}."
+    equal = at_equal_quality(table, "I-T", control)
+    places = {
+        "MADE": said.format(**record, steps=record["recipe"]["steps"]),
+        "LAST": markdown(contrast_words(table, control, SHOWN)),
+        "EQUAL": markdown(contrast_words(equal, control, SHOWN)),
+    }
+    page = CARD.read_text("utf-8")
+    for place, text in places.items():
+        start, end = f"<!-- {place} -->\n", f"\n<!-- /{place} -->"
+        before, _, rest = page.partition(start)
+        page = before + start + text + end + rest.partition(end)[2]
+    CARD.write_text(page, "utf-8")
 
 
 def main() -> None:
@@ -64,6 +106,8 @@ def main() -> None:
         "torch": torch.__version__,
     }
     args.out.with_name("run.json").write_text(json.dumps(record, indent=1, default=str) + "\n", "utf-8")
+    if args.out == HERE / "results.parquet" and not args.quick:
+        write_card(table, record, chosen.control)
     print(f"{len(table)} numbers of {record['runs']} runs in {record['minutes']} minutes", flush=True)
 
 

@@ -53,6 +53,19 @@ def contrasts(table: pd.DataFrame, control: str, quantities: Sequence[str] | Non
     return pd.DataFrame(rows)
 
 
+def beside_zero(changes: pd.DataFrame) -> pd.DataFrame:
+    """The changes that neither other seeds nor other queries would take away: every interval there is lies beside zero.
+
+    No adjustment for the number of settings and quantities is made; `p_adjusted` has one.
+
+    Args:
+        changes: from `contrasts`. A change of one seed has no interval over seeds, and is left out.
+    """
+    seeds = (changes["low"] > 0) | (changes["high"] < 0)
+    queries = (changes["queries_low"] > 0) | (changes["queries_high"] < 0) | changes["queries_low"].isna()
+    return changes[seeds & queries].reset_index(drop=True)
+
+
 def contrast_words(
     table: pd.DataFrame, control: str, quantities: Sequence[str], *, over: str = "seeds", digits: int = 3
 ) -> pd.DataFrame:
