@@ -2,8 +2,9 @@
 
     OMP_NUM_THREADS=1 python data/objectives/run.py --processes 16    # what is there is not trained again
 
-`results.parquet`: one row a number (see `xgap_analysis.experiments.ablations.ablate`). `run.json`: the command, the machine,
-the time and the recipes that made it. Where the table takes the shipped one's place, the data card is brought up to date.
+`results.parquet`: one row a number (see `xgap_analysis.experiments.ablations.ablate`). `run.json`: the command, the
+machine, the time and the recipes that made it. Where the table takes the place of the shipped one, the data card is
+brought up to date.
 """
 
 import argparse
@@ -49,11 +50,8 @@ def processor() -> str:
 
 def markdown(words: pd.DataFrame) -> str:
     """A table of words as the card shows it."""
-    lines = [
-        ["recipe", *words.columns],
-        ["---"] * (1 + len(words.columns)),
-        *([name, *row] for name, *row in words.itertuples()),
-    ]
+    head = [["recipe", *words.columns], ["---"] * (1 + len(words.columns))]
+    lines = [*head, *([str(name), *row] for name, *row in words.itertuples())]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
