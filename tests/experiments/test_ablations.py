@@ -13,15 +13,15 @@ from scipy import stats
 
 from xgap_analysis import Dataset, Images, Recipe, Texts, XgapError, load_model
 from xgap_analysis.experiments.ablations import (
-    ABLATIONS,
     ablate,
     at_equal_quality,
     changes,
-    changes_from,
     over_seeds,
     relation,
     summary,
 )
+from xgap_analysis.experiments.contrasts import contrasts
+from xgap_analysis.experiments.recipes import ABLATIONS
 from xgap_analysis.metrics import detectable_effect, seed_interval
 
 SMALL = Recipe(steps=2, batch=6, image_views=2, learning_rate=1e-2, warmup=1)
@@ -105,8 +105,8 @@ def test_other_data_and_other_checkpoints_are_other_runs_and_other_numbers(data:
 
 
 def test_the_named_ablations_are_the_two_of_the_debate() -> None:
-    assert list(ABLATIONS["intra"]) == ["0", "0.25", "0.5", "1", "2"]
-    assert list(ABLATIONS["temperature"]) == ["0.01", "0.03", "0.07", "0.2", "1", "learned"]
+    assert list(ABLATIONS["intra"].settings) == ["0", "0.25", "0.5", "1", "2"]
+    assert list(ABLATIONS["temperature"].settings) == ["0.01", "0.03", "0.07", "0.2", "1", "learned"]
     with pytest.raises(XgapError, match="nearest names: temperature"):
         ablate("temperatur")
     with pytest.raises(XgapError, match="at least"):
@@ -147,13 +147,13 @@ def test_a_summary_and_changes_are_of_the_last_step() -> None:
     mean, low, high = seed_interval([0.1, 0.2, 0.6])
     assert words.loc["I-I", "0"] == f"{mean:.2f} ({low:.2f}, {high:.2f})"
     assert list(words.columns) == ["0", "1"]
-    (change,) = changes_from(table, "0", "I-I").to_dict("records")
+    (change,) = contrasts(table, "0", ["I-I"]).to_dict("records")
     each = np.array([0.1, 0.15, 0.05])
     assert (change["change"], change["low"], change["high"]) == pytest.approx(seed_interval(each))
     assert change["detectable"] == pytest.approx(detectable_effect(each))
     assert change["seeds"] == 3
     with pytest.raises(XgapError, match="unknown setting"):
-        changes_from(table, "2", "I-I")
+        contrasts(table, "2", ["I-I"])
     with pytest.raises(XgapError, match="unknown quantity"):
         summary(table, ["I-T"])
 

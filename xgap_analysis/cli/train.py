@@ -38,13 +38,15 @@ class Train:
     steps: int = 1000
     """Updates."""
     batch: int = 128
-    """Items a step, each of another label."""
+    """Items a step."""
+    sampler: str = "labels"
+    """labels (each item of another label), or "shared(items=2)" (so many items of each label)."""
     micro_batch: Number = None
     """Items that go through the towers at once; the gradient is the whole batch's all the same."""
     image_views: int = 1
     """Augmentations of an image, where the objective does not need more."""
-    captions: int = 1
-    """Captions of an image, where the objective does not need more."""
+    caption_views: int = 1
+    """Captions of an image in a step, where the objective does not need more."""
     augmentation: str = "crop"
     """none, crop, or simclr (crops, colours, flips)."""
     templates: tuple[str, ...] = ("{}",)

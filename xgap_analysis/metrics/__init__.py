@@ -2,6 +2,8 @@
 
 from xgap_analysis.core.relevance import HasRelevance as HasRelevance
 from xgap_analysis.metrics.classification import zero_shot as zero_shot
+from xgap_analysis.metrics.clip_score import clip_score as clip_score
+from xgap_analysis.metrics.clip_score import ref_clip_score as ref_clip_score
 from xgap_analysis.metrics.cut import Relevancy as Relevancy
 from xgap_analysis.metrics.cut import cut as cut
 from xgap_analysis.metrics.cut import relevancy as relevancy

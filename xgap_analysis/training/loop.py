@@ -7,7 +7,7 @@ import os
 import pickle
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from xgap_analysis.models.adapters.openclip import weights_digest
 from xgap_analysis.models.captions import warn_of_cut
 from xgap_analysis.models.tower import Model
 from xgap_analysis.models.trainable import WEIGHTS, Trainable, load_trainable
+from xgap_analysis.training.given import Further, GivenScores
 from xgap_analysis.training.pairs import Pairs, Unreadable, augmentation
 from xgap_analysis.training.recipe import Recipe
 from xgap_analysis.training.step import TrainStep
@@ -57,6 +58,8 @@ def train(
     out: Path | str,
     recipe: Recipe | None = None,
     *,
+    further: Mapping[str, Further] | None = None,
+    pair_scores: GivenScores | None = None,
     judged_on: Dataset | None = None,
     judge_every: int | None = None,
     checkpoints: tuple[int, ...] = (),
@@ -77,6 +80,8 @@ def train(
         data: images and texts whose default label says which belong together.
         out: the run's folder.
         recipe: how; the defaults of `Recipe` if None.
+        further: modalities beside images and texts, by name, for terms that read them.
+        pair_scores: given scores of image-text pairs, for terms that read them.
         judged_on: what the model is judged on along the way (a validation split), and the best kept by.
         judge_every: steps between two judgements; None judges the last only.
         checkpoints: numbers of updates after which the model is kept as `step-<n>`.
@@ -99,8 +104,9 @@ def train(
     start = load_trainable(model, device=device, scratch=recipe.scratch, seed=recipe.seed, adapter=recipe.adapter)
     if recipe.n_captions:
         warn_of_cut(start.name, start.tokenize, data.texts.captions)
-    pairs = Pairs(data, recipe, start.tokenize, augmentation(start.module, start.preprocess, recipe.augmentation))
-    _claim(out, _run(start, data, recipe))
+    change = augmentation(start.module, start.preprocess, recipe.augmentation)
+    pairs = Pairs(data, recipe, start.tokenize, change, further, pair_scores)
+    _claim(out, _run(start, data, recipe, pairs))
     if not recipe.n_captions:
         start.settings["image_only"] = True  # its text tower learned nothing; questions to it are refused
     if any(term.needed.biased for term, _ in recipe.terms):
@@ -173,7 +179,7 @@ class _Progress:
         self.step, self.best, self.seconds = 0, -math.inf, 0.0
         self.curve: list[dict[str, float]] = []
         self._recipe = recipe
-        self._learner = TrainStep(start.module, recipe, len(pairs.labels), start.attached)
+        self._learner = TrainStep(start.module, recipe, len(pairs.labels), start.attached, pairs.towers)
         trained = self._learner.parameters()
         # Norms, biases and the temperature are not pulled to zero, as CLIP is trained.
         decayed = [p for _, p in trained if p.ndim >= 2]
@@ -211,6 +217,7 @@ class _Progress:
         """What is trained beside the module: the parameters of terms by name, and the adapter's."""
         attached = self._learner.attached
         own = {f"term {name}": part for name, part in self._learner.own.items()}
+        own |= {f"tower {name}": part for name, part in self._learner.further.items()}
         return own if attached is None else {**own, "adapter": attached.modules}
 
     def save(self, file: Path) -> None:
@@ -271,11 +278,13 @@ def trained_on(data: Dataset) -> list[str]:
     return [data.name, data.split_name, hashlib.sha256(items.encode("utf-8", "surrogatepass")).hexdigest()]
 
 
-def _run(start: Trainable, data: Dataset, recipe: Recipe) -> dict[str, Any]:
+def _run(start: Trainable, data: Dataset, recipe: Recipe, pairs: Pairs) -> dict[str, Any]:
     """What a folder's run is made from; two runs that differ here are two runs."""
     about = {"weights": weights_digest(start.module), "data": trained_on(data), "recipe": recipe.plain()}
     if start.attached is not None:
         about["adapter"] = [start.attached.adapter.in_full, weights_digest(start.attached.modules)]
+    if pairs.given:
+        about["given"] = pairs.given
     plain: dict[str, Any] = json.loads(json.dumps(about))
     return plain
 

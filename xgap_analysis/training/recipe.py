@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from xgap_analysis.core.calls import options_alone, parse
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.registry import own_code
 from xgap_analysis.models.adaptation import Adapter, adapter
@@ -22,11 +23,13 @@ class Recipe:
         objective: terms and their weights: a term by name with its options (`xgap objectives` lists them), or a
             function of a batch (see `register_objective`); a weight of 0 changes nothing, to the bit.
         steps: updates.
-        batch: items a step, each of another label, so that no two of them are relevant to each other.
+        batch: items a step.
+        sampler: `"labels"`, each item of a batch of another label, so that no two of them are relevant to each other;
+            or `"shared(items=2)"`, so many items of each label, for objectives that let several be right at once.
         micro_batch: items that go through the towers at once; the gradient is that of the whole batch all the same
             (features first, then their gradients part by part). None takes the batch at once.
-        image_views, captions: augmentations and captions of an item, where the objective does not ask for more. Runs
-            that are to be compared take the same numbers: then they see the same data.
+        image_views, caption_views: augmentations and captions of an item in a step, where the objective does not need
+            more. Runs that are to be compared take the same numbers: then they see the same data.
         augmentation: `"none"`, `"crop"` (random crops, as open_clip trains), or `"simclr"` (also colours and flips).
         templates: one is drawn for each caption.
         learning_rate, weight_decay, warmup: of AdamW; a rise over `warmup` steps, then half a cosine to zero.
@@ -50,7 +53,7 @@ class Recipe:
     batch: int = 128
     micro_batch: int | None = None
     image_views: int = 1
-    captions: int = 1
+    caption_views: int = 1
     augmentation: str = "crop"
     templates: Sequence[str] = ("{}",)
     learning_rate: float = 5e-4
@@ -64,13 +67,14 @@ class Recipe:
     precision: str = "fp32"
     seed: int = 0
     adapter: str | Adapter | None = None
+    sampler: str = "labels"
 
     def __post_init__(self) -> None:
         if self.adapter is not None:
             adapter(self.adapter)
         if self.scratch and any(term.needed.teacher for term, _ in self.terms):
             raise XgapError("a term needs the model as it was before training, which scratch=True replaces")
-        counts = {name: getattr(self, name) for name in ("steps", "image_views", "captions")}
+        counts = {name: getattr(self, name) for name in ("steps", "image_views", "caption_views")}
         for name, value in counts.items():
             if value < 1:
                 raise XgapError(f"{name} is at least 1, not {value}")
@@ -79,6 +83,14 @@ class Recipe:
         for name, known in (("augmentation", AUGMENTATIONS), ("towers", TOWERS), ("precision", PRECISIONS)):
             if getattr(self, name) not in known:
                 raise XgapError(f"{name} is one of {', '.join(known)}, not {getattr(self, name)!r}")
+        if self.batch % self.items_of_a_label or self.batch == self.items_of_a_label:
+            what = f"a batch of {self.batch} items cannot be of {self.items_of_a_label} items of each label"
+            raise XgapError(f"{what}: take a batch that is a multiple of it, twice at least")
+        if self.micro_batch is not None:
+            at_once = [str(term) for term, _ in self.terms if term.needed.towers]
+            if at_once:
+                what = f"objective {at_once[0]!r} encodes something of its own"
+                raise XgapError(f"{what}, which goes with a whole batch at once: leave micro_batch out")
         if isinstance(self.temperature, str):
             if self.temperature != "learned":
                 raise XgapError(f'temperature is "learned", a number or two, not {self.temperature!r}')
@@ -92,6 +104,21 @@ class Recipe:
             raise XgapError('this objective looks at no caption; train with towers="image"')
         if self.towers != "text" and not self.n_views:
             raise XgapError('this objective looks at no image; train with towers="text"')
+
+    @property
+    def items_of_a_label(self) -> int:
+        """Items of each label in a batch.
+
+        Raises:
+            XgapError: an unknown sampler.
+        """
+        call = parse(self.sampler)
+        if call.name == "labels" and not call.arguments and not call.options:
+            return 1
+        items = options_alone(call, "a sampler").get("items", 2)
+        if call.name != "shared" or set(call.options) - {"items"} or not isinstance(items, int) or items < 2:
+            raise XgapError(f'a sampler is "labels" or "shared(items=2)", not {self.sampler!r}')
+        return items
 
     @property
     def way(self) -> tuple[float, float]:
@@ -129,4 +156,4 @@ class Recipe:
     def n_captions(self) -> int:
         """Captions of an item that a step looks at; 0 where no term looks at texts."""
         needed = max(term.needed.captions for term, _ in self.terms)
-        return max(needed, self.captions) if needed else 0
+        return max(needed, self.caption_views) if needed else 0
