@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 import xgap_analysis as xg
 from xgap_analysis.models.trainable import WEIGHTS
@@ -97,7 +98,8 @@ def test_nola_whole(start: Path, data: xg.Dataset, tmp_path: Path) -> None:
     pixels = torch.stack([model.image.prepare([picture])[0] for picture in map(data.images.opener, images.ids)])
     seen = pixels.mean(dim=(2, 3))  # an image-only model: the mean colour
     head = fit_labeller(seen[items], classes, len(classifier), epochs=20, learning_rate=1e-2, width=8)
-    term = student_of(classifier, lambda given: head(given.mean(dim=(2, 3))))
+    colour = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+    term = student_of(classifier, colour)
     recipe = dataclasses.replace(SHORT, objective={term: 1.0}, towers="image", steps=12, learning_rate=3e-3)
     made = xg.train(start, data, tmp_path, recipe, note_every=1, progress=False, device="cpu")
     assert made.curve[str(term)].iloc[-4:].mean() < made.curve[str(term)].iloc[:2].mean()

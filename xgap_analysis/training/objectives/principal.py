@@ -29,7 +29,8 @@ def principal(vectors: Float[Tensor, "n d"], rank: int = 32) -> Float[Tensor, "n
         return vectors
     gram = rest @ rest.T  # P (v - mean) of all rows is Q rest, Q onto the leading eigenvectors of gram
     with torch.no_grad():
-        values, directions = torch.linalg.eigh(gram)
+        # On the processor, in double precision: small, and not every device has it.
+        values, directions = (found.to(gram) for found in torch.linalg.eigh(gram.cpu().double()))
         dropped, kept = directions[:, :-rank], directions[:, -rank:]
         apart = values[-rank:, None] - values[None, :-rank]
         # The derivative of a projector divides by how far eigenvalues lie apart; equal ones have no direction of their
