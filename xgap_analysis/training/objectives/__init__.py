@@ -1,6 +1,7 @@
 """Terms of training objectives, one file per family: small pure functions of unit features, and what has a name."""
 
 from xgap_analysis.training.objectives.arc_margin import arc_margin_loss as arc_margin_loss
+from xgap_analysis.training.objectives.arc_margin import mc_arc_margin_loss as mc_arc_margin_loss
 from xgap_analysis.training.objectives.batch import BatchFeatures as BatchFeatures
 from xgap_analysis.training.objectives.caption_reward import grammar_loss as grammar_loss
 from xgap_analysis.training.objectives.caption_reward import policy_loss as policy_loss
@@ -12,19 +13,27 @@ from xgap_analysis.training.objectives.contrast import one_to_many_loss as one_t
 from xgap_analysis.training.objectives.contrast import siglip_loss as siglip_loss
 from xgap_analysis.training.objectives.contrast import simclr_loss as simclr_loss
 from xgap_analysis.training.objectives.corruption import corrupted as corrupted
+from xgap_analysis.training.objectives.distribution import off_diagonal_loss as off_diagonal_loss
+from xgap_analysis.training.objectives.distribution import sdm_loss as sdm_loss
 from xgap_analysis.training.objectives.grouping import grouping_loss as grouping_loss
 from xgap_analysis.training.objectives.grouping import multi_positive_loss as multi_positive_loss
 from xgap_analysis.training.objectives.latent_space import adaptive_contrast as adaptive_contrast
 from xgap_analysis.training.objectives.latent_space import reconstruction_loss as reconstruction_loss
 from xgap_analysis.training.objectives.latent_space import separability_loss as separability_loss
 from xgap_analysis.training.objectives.masked_words import masked_words_loss as masked_words_loss
+from xgap_analysis.training.objectives.matching import angular as angular
+from xgap_analysis.training.objectives.matching import match as match
 from xgap_analysis.training.objectives.multi_event import multi_event_loss as multi_event_loss
+from xgap_analysis.training.objectives.pair_scores import pair as pair
+from xgap_analysis.training.objectives.pair_scores import pair_scores_loss as pair_scores_loss
 from xgap_analysis.training.objectives.principal import long_and_short_loss as long_and_short_loss
 from xgap_analysis.training.objectives.principal import principal as principal
 from xgap_analysis.training.objectives.pseudo_labels import student_of as student_of
 from xgap_analysis.training.objectives.refinement import hybrid_distillation_loss as hybrid_distillation_loss
 from xgap_analysis.training.objectives.refinement import random_reference_loss as random_reference_loss
 from xgap_analysis.training.objectives.relevant_patches import masked_patches_loss as masked_patches_loss
+from xgap_analysis.training.objectives.symile import products as products
+from xgap_analysis.training.objectives.symile import symile_loss as symile_loss
 from xgap_analysis.training.objectives.term import OBJECTIVES as OBJECTIVES
 from xgap_analysis.training.objectives.term import Needs as Needs
 from xgap_analysis.training.objectives.term import Sizes as Sizes

@@ -112,11 +112,15 @@ class BatchFeatures:
         digest = hashlib.sha256(f"{self.seed} {what}".encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
+    def pairs(self) -> list[tuple[Tensor, Tensor]]:
+        """Images `[n, d]` of each augmentation, with a caption of their own each, in turn `[n, d]`."""
+        k = self.texts.shape[1]
+        return [(images, self.texts[:, v % k]) for v, images in enumerate(self.images)]
+
     def mean_over_pairs(self, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """The mean of a loss of images and texts over the augmentations, each with a caption of its own in turn.
 
         Args:
             loss: of images `[n, d]` and texts `[n, d]`, pairs by index.
         """
-        k = self.texts.shape[1]
-        return torch.stack([loss(images, self.texts[:, v % k]) for v, images in enumerate(self.images)]).mean()
+        return torch.stack([loss(images, texts) for images, texts in self.pairs()]).mean()
