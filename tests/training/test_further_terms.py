@@ -20,9 +20,9 @@ from xgap_analysis.training.step import TrainStep
 SHORT = xg.Recipe(steps=3, batch=6, warmup=1, learning_rate=1e-2)
 TERMS = {  # with options that keep them small
     "token-max(smoothing=0.1)": {},
-    "multi-positive(captions=2)": {},
-    "grouping(captions=2, delta=0.1)": {},
-    "multi-event(captions=2, unbalanced=True)": {},
+    "multi-positive(k=2)": {},
+    "grouping(k=2, delta=0.1)": {},
+    "multi-event(k=2, unbalanced=True)": {},
     "long-and-short(rank=2)": {},
     "centroid-uniformity": {},
     "random-reference": {},
@@ -34,7 +34,7 @@ TERMS = {  # with options that keep them small
     "masked-words(blocks=1, patches=0.5)": {},
     "masked-patches": {},
     "grammar": {"towers": "text"},
-    "caption-reward(captions=2, references=True)": {},
+    "caption-reward(k=2, references=True)": {},
 }
 
 

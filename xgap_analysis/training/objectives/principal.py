@@ -3,9 +3,9 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from xgap_analysis.training.objectives.batch import BatchFeatures
+from xgap_analysis.training.objectives.matching import match
 from xgap_analysis.training.objectives.term import Needs, register_objective
 
 CLOSE = 1e-6  # of two eigenvalues beside the largest: their directions are not distinct
@@ -70,8 +70,7 @@ def long_and_short_loss(
     def contrast(of: Tensor, captions: Tensor) -> Tensor:
         logits = scale * of @ captions.T
         target = torch.arange(len(of), device=of.device)
-        ways = [cross_entropy(each, target, label_smoothing=smoothing) for each in (logits, logits.T)]
-        return (ways[0] + ways[1]) / 2
+        return (match(logits, target, smooth=smoothing) + match(logits.T, target, smooth=smoothing)) / 2
 
     return contrast(images, long) + short_weight * contrast(principal(images, rank), short)
 

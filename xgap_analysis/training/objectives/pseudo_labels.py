@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.training.objectives.batch import BatchFeatures
+from xgap_analysis.training.objectives.matching import match
 from xgap_analysis.training.objectives.term import Needs, Sizes, Term
 
 
@@ -145,7 +146,7 @@ def student_of(classifier: Float[Tensor, "c d"], labeller: nn.Module, smoothing:
             pixels = batch.needed("pixels")
             target = labeller.to(pixels.device)(pixels).argmax(dim=1)
         logits = batch.scale * batch.images[1] @ own.weight.T
-        return cross_entropy(logits, target, label_smoothing=smoothing)
+        return match(logits, target, smooth=smoothing)
 
     needs = Needs(images=2, captions=0, scaled=True, pixels=True)
     return Term(f"nola-{digest.hexdigest()[:8]}", loss, needs, begun)

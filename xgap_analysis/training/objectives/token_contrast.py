@@ -3,11 +3,11 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from xgap_analysis.scoring.late_interaction import late_interaction
 from xgap_analysis.scoring.tokens import TokenBlock
 from xgap_analysis.training.objectives.batch import BatchFeatures
+from xgap_analysis.training.objectives.matching import match
 from xgap_analysis.training.objectives.term import Needs, register_objective
 
 
@@ -30,8 +30,7 @@ def token_max_loss(
     target = torch.arange(len(images), device=images.vectors.device)
     to_texts = scale * late_interaction(images, texts)
     to_images = scale * late_interaction(texts, images)
-    each = [cross_entropy(logits, target, label_smoothing=smoothing) for logits in (to_texts, to_images)]
-    return (each[0] + each[1]) / 2
+    return (match(to_texts, target, smooth=smoothing) + match(to_images, target, smooth=smoothing)) / 2
 
 
 @register_objective("token-max", needs=Needs(scaled=True, image_tokens=True, text_tokens=True))
