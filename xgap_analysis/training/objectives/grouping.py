@@ -68,12 +68,12 @@ def grouping_loss(
     return clip_loss(grouped(texts, patches, delta).flatten(0, 1), texts.flatten(0, 1), scale)
 
 
-def _several(*, captions: int = 2) -> Needs:
-    return Needs(captions=captions, scaled=True)
+def _several(*, k: int = 2) -> Needs:
+    return Needs(captions=k, scaled=True)
 
 
-def _grouped(*, captions: int = 2) -> Needs:
-    return Needs(captions=captions, scaled=True, image_tokens=True)
+def _grouped(*, k: int = 2) -> Needs:
+    return Needs(captions=k, scaled=True, image_tokens=True)
 
 
 @register_objective("multi-positive", needs=_several)

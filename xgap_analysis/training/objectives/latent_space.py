@@ -3,9 +3,10 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import normalize
 
 from xgap_analysis.training.objectives.batch import BatchFeatures
+from xgap_analysis.training.objectives.matching import match
 from xgap_analysis.training.objectives.term import Needs, Sizes, register_objective
 
 
@@ -19,7 +20,7 @@ def separability_loss(vectors: Float[Tensor, "n d"], scale: Float[Tensor, ""] | 
         vectors: unit rows.
         scale: 1 / temperature.
     """
-    return cross_entropy(scale * vectors @ vectors.T, torch.arange(len(vectors), device=vectors.device))
+    return match(scale * vectors @ vectors.T, torch.arange(len(vectors), device=vectors.device))
 
 
 def adaptive_contrast(
@@ -41,7 +42,7 @@ def adaptive_contrast(
     def one_way(queries: Tensor, gallery: Tensor) -> Tensor:
         alike = (queries @ queries.T).detach().fill_diagonal_(0).sum(dim=1) / (len(queries) - 1)
         higher = 1 + guidance * alike.clamp_min(0)
-        return cross_entropy(scale * (queries @ gallery.T) / higher[:, None], target)
+        return match(scale * (queries @ gallery.T) / higher[:, None], target)
 
     return (one_way(images, texts) + one_way(texts, images)) / 2
 

@@ -3,12 +3,12 @@
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.scoring.learned.attention import widened
 from xgap_analysis.scoring.tokens import TokenBlock
 from xgap_analysis.training.objectives.batch import BatchFeatures
+from xgap_analysis.training.objectives.matching import match
 from xgap_analysis.training.objectives.relevant_patches import most_relevant, relevance
 from xgap_analysis.training.objectives.term import Needs, Sizes, register_objective
 
@@ -112,7 +112,7 @@ def masked_words_loss(
     there[:, 0] = True
     read = reader(words, there, patches)[chosen]
     logits = reader.head(read)
-    return cross_entropy(logits, ids[chosen]) if len(logits) else logits.sum()
+    return match(logits, ids[chosen]) if len(logits) else logits.sum()
 
 
 def _reading(*, patches: float = 1.0) -> Needs:

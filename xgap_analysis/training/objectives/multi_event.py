@@ -4,6 +4,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from xgap_analysis.training.objectives.batch import BatchFeatures
+from xgap_analysis.training.objectives.matching import match
 from xgap_analysis.training.objectives.term import Needs, register_objective
 
 
@@ -29,16 +30,15 @@ def multi_event_loss(
 
 def _one_way(scores: Float[Tensor, "a b"], own: Bool[Tensor, "a b"], unbalanced: bool) -> Tensor:
     """The mean over rows of the mean over own columns of `-log softmax`."""
-    if unbalanced:
-        others = scores.masked_fill(own, float("-inf")).logsumexp(dim=1, keepdim=True)
-        logs = scores - scores.logaddexp(others)
-    else:
-        logs = scores.log_softmax(dim=1)
-    return -(logs.masked_fill(~own, 0).sum(dim=1) / own.sum(dim=1)).mean()
+    shares = own / own.sum(dim=1, keepdim=True).to(scores.dtype)
+    if not unbalanced:
+        return match(scores, shares)
+    others = scores.masked_fill(own, float("-inf")).logsumexp(dim=1, keepdim=True)
+    return -(shares * (scores - scores.logaddexp(others))).sum(dim=1).mean()
 
 
-def _events(*, captions: int = 2) -> Needs:
-    return Needs(captions=captions, scaled=True)
+def _events(*, k: int = 2) -> Needs:
+    return Needs(captions=k, scaled=True)
 
 
 @register_objective("multi-event", needs=_events)

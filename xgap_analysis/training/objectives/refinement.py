@@ -3,9 +3,9 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import kl_div
 
 from xgap_analysis.training.objectives.batch import BatchFeatures
+from xgap_analysis.training.objectives.matching import match
 from xgap_analysis.training.objectives.term import Needs, register_objective
 
 
@@ -46,7 +46,7 @@ def hybrid_distillation_loss(
 
     def one_way(student: Tensor, teacher: Tensor) -> Tensor:
         target = alpha * own + (1 - alpha) * teacher.detach().softmax(dim=1)
-        return kl_div(student.log_softmax(dim=1), target, reduction="batchmean")
+        return match(student, target, kind="forward")
 
     return (one_way(similarities, taught) + one_way(similarities.T, taught.T)) / 2
 
