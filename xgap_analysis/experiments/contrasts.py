@@ -97,7 +97,8 @@ def _contrast(runs: pd.DataFrame, setting: str, control: str) -> dict[str, Any]:
     mean, low, high = seed_interval(value - before)
     row: dict[str, Any] = {"setting": setting, "control": before.mean(), "value": value.mean(), "change": mean}
     row |= {"low": low, "high": high, "detectable": detectable_effect(value - before), "seeds": len(seeds)}
-    a, b, sizes = _by_group(base.loc[seeds]), _by_group(own.loc[seeds]), _sizes(own.loc[seeds], base.loc[seeds])
+    sizes = _sizes(own.loc[seeds], base.loc[seeds])
+    a, b = _by_group(base.loc[seeds]), _by_group(own.loc[seeds])
     if a is None or b is None or sizes is None:
         nothing = dict.fromkeys(("queries_low", "queries_high", "p_value", "p_adjusted"), math.nan)
         return {**row, **nothing, "n_groups": 0}
