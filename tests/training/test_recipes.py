@@ -1,4 +1,4 @@
-"""Stages, policies of captions, and recipes by name: the same run whether it is killed or not, and what stays frozen."""
+"""Stages, policies of captions, recipes by name: the same run whether it is killed or not, and what stays frozen."""
 
 import dataclasses
 import json
@@ -109,7 +109,8 @@ def test_mix_takes_alternatives_with_probability_p(data: xg.Dataset) -> None:
 
 
 def test_mix_at_one_trains_as_on_the_alternatives_alone(start: Path, data: xg.Dataset, tmp_path: Path) -> None:
-    alone = dataclasses.replace(data, texts=data.texts.select([i for i in data.texts.ids if i.endswith("1")]))
+    second = tuple(caption[:-1] + "1" for caption in data.texts.captions)
+    alone = dataclasses.replace(data, texts=dataclasses.replace(data.texts, captions=second))
     mixed = run(start, data, tmp_path / "mixed", dataclasses.replace(SHORT, captions="mix(p=1.0)"))
     other = run(start, alone, tmp_path / "alone", SHORT)
     assert moved(mixed.last, other.last) == set()
@@ -262,8 +263,8 @@ def test_the_command_takes_a_recipe_by_name_and_changes_it(
 
     monkeypatch.setattr("xgap_analysis.training.train", stands_in)
     command = ["train", "--out", str(tmp_path / "run"), "--recipe"]
-    assert cli.main([*command, "mod-x(weight=2)", "--steps", "3", "--captions", "mix(p=0.2)"]) == 2
-    expected = dataclasses.replace(recipe("mod-x(weight=2)"), steps=3, captions="mix(p=0.2)")
+    assert cli.main([*command, "mod-x(weight=2.0)", "--steps", "3", "--captions", "mix(p=0.2)"]) == 2
+    expected = dataclasses.replace(recipe("mod-x(weight=2.0)"), steps=3, captions="mix(p=0.2)")
     assert kept == [expected]
     capsys.readouterr()
     assert cli.main([*command, "optimizing-clip", "--towers", "image"]) == 2

@@ -13,7 +13,7 @@ from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.models.tower import Model
 from xgap_analysis.views.encode import encode
 
-DEFAULTS: Mapping[str, Mapping[str, float]] = {
+DEFAULTS: Mapping[str, Mapping[str, int | float]] = {
     "one": {},
     "mix": {"p": 0.5},
     "all": {},
@@ -56,7 +56,7 @@ class Captions:
     """  # noqa: E501
 
     name: str = "one"
-    options: Mapping[str, float] = field(default_factory=dict)
+    options: Mapping[str, int | float] = field(default_factory=dict)
 
     @property
     def of_images(self) -> bool:
@@ -132,7 +132,7 @@ def captions_of(text: str) -> Captions:
             raise XgapError(f"{option} of captions={text!r} is from {low} to {high}, not {value!r}")
         if option == "top" and not isinstance(value, int):
             raise XgapError(f"top of captions={text!r} is a number of captions, not {value!r}")
-    return Captions(call.name, options)
+    return Captions(call.name, {o: value if o == "top" else float(value) for o, value in options.items()})
 
 
 def first_sentence(text: str) -> str:

@@ -77,7 +77,7 @@ class Recipe:
     adapter: str | Adapter | None = None
     sampler: str = "labels"
     captions: str = "one"
-    stages: Sequence[Mapping[str, Any]] = ()
+    stages: Sequence[Any] = ()
 
     def __post_init__(self) -> None:
         for stage in self.stages:
@@ -121,7 +121,7 @@ class Recipe:
         if self.towers != "text" and not self.n_views:
             raise XgapError('this objective looks at no image; train with towers="text"')
 
-    def _check_stage(self, stage: Mapping[str, Any]) -> None:
+    def _check_stage(self, stage: Any) -> None:
         if not isinstance(stage, Mapping):
             raise XgapError(
                 f'a stage is a change of the recipe, {{"towers": "image", "steps": 100}}, not {stage!r:.60}'

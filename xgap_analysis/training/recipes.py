@@ -100,6 +100,69 @@ def _dse(*, scorer: str = "late_interaction", alpha: float = 0.5) -> Recipe:
     return Recipe(objective={"clip": 1 - alpha, f"pair-scores(scorer={scorer})": alpha})
 
 
+@register_recipe("filip")
+def _filip(*, share: float = 1.0) -> Recipe:
+    """Patches and words, each with its most similar token of the other modality (FILIP)."""
+    return Recipe(objective={f"token-max(smoothing=0.1, share={share})": 1.0})
+
+
+@register_recipe("dreamlip")
+def _dreamlip(*, k: int = 7) -> Recipe:
+    """An image with each of its captions, and each caption with the patches that it groups (DreamLIP)."""
+    return Recipe(objective={f"multi-positive(k={k})": 1.0, f"grouping(k={k})": 1.0})
+
+
+@register_recipe("mevtr")
+def _mevtr(*, k: int = 2) -> Recipe:
+    """All texts of an item as its positives (MeVTR)."""
+    return Recipe(objective={f"multi-event(k={k})": 1.0})
+
+
+@register_recipe("sycoca")
+def _sycoca(*, weight: float = 0.5) -> Recipe:
+    """Words read off the patches that a caption speaks of, and these patches off what is left (SyCoCa)."""
+    return Recipe(objective={"clip": 1.0, "masked-words(patches=0.5)": 2.0, "masked-patches": weight})
+
+
+@register_recipe("clip-reward")
+def _clip_reward(*, references: bool = False) -> Recipe:
+    """The text tower learns grammar, then captions are chosen for what they are rewarded with (CLIP reward)."""
+    k = 2 if references else 1
+    return Recipe(
+        stages=(
+            {"objective": {"clip": 1.0, "grammar": 1.0}, "towers": "text"},
+            {"objective": {f"caption-reward(k={k}, references={references})": 1.0}},
+        )
+    )
+
+
+@register_recipe("clsr")
+def _clsr(*, guidance: float = 1.0) -> Recipe:
+    """Modalities contrasted with an adaptive temperature, kept apart within, and rebuilt (after CLSR)."""
+    objective = {f"adaptive-contrast(guidance={guidance})": 1.0, "separability": 1.0, "latent-reconstruction": 1.0}
+    return Recipe(objective=objective)
+
+
+@register_recipe("long-clip")
+def _long_clip(*, rank: int = 32) -> Recipe:
+    """Images with long captions, and their leading directions with the first sentences of these (Long-CLIP)."""
+    return Recipe(objective={f"long-and-short(rank={rank})": 1.0}, captions="first_sentence")
+
+
+@register_recipe("modgap")
+def _modgap(*, alignment: float = 1.0, uniformity: float = 1.0) -> Recipe:
+    """Pairs drawn together while their centroids are spread, at a constant temperature (ModGap)."""
+    objective = {"clip": 1.0, "alignment": alignment, "centroid-uniformity": uniformity}
+    return Recipe(objective=objective, temperature=0.1)
+
+
+@register_recipe("clip-refine")
+def _clip_refine(*, alpha: float = 0.5) -> Recipe:
+    """Both modalities drawn to shared random vectors, and held by the model as it was (CLIP-Refine)."""
+    objective = {"random-reference": 1.0, f"hybrid-distillation(alpha={alpha})": 1.0}
+    return Recipe(objective=objective, learning_rate=1e-6)
+
+
 @register_recipe("veclip")
 def _veclip(*, p: float = 0.5) -> Recipe:
     """Each caption the original or a rewritten one (VeCLIP)."""
@@ -108,5 +171,5 @@ def _veclip(*, p: float = 0.5) -> Recipe:
 
 @register_recipe("irra")
 def _irra(*, items: int = 2) -> Recipe:
-    """Similarities spread over the items of a label, and labels by one classifier (IRRA)."""
-    return Recipe(objective={"sdm": 1.0, "identity": 1.0}, sampler=f"shared(items={items})")
+    """Similarities spread over the items of a label, words read off images, and labels by one classifier (IRRA)."""
+    return Recipe(objective={"sdm": 1.0, "masked-words": 1.0, "identity": 1.0}, sampler=f"shared(items={items})")
