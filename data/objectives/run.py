@@ -48,6 +48,16 @@ def processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
+def own_options(given: list[str]) -> list[str]:
+    """The options without the folders of this machine."""
+    kept: list[str] = []
+    places = {"--work", "--out"}
+    for before, option in zip(["", *given], given, strict=False):
+        if before not in places and option.partition("=")[0] not in places:
+            kept.append(option)
+    return kept
+
+
 def markdown(words: pd.DataFrame) -> str:
     """A table of words as the card shows it."""
     head = [["recipe", *words.columns], ["---"] * (1 + len(words.columns))]
@@ -92,7 +102,7 @@ def main() -> None:
     xg.save_table(table.assign(ablation="objectives"), args.out)
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     record = {
-        "command": shlex.join(["python", "data/objectives/run.py", *sys.argv[1:]]),
+        "command": shlex.join(["python", "data/objectives/run.py", *own_options(sys.argv[1:])]),
         "minutes": round((time.monotonic() - began) / 60, 1),
         "machine": f"{os.cpu_count()} x {processor()}"
         + (f", {torch.cuda.get_device_name()}" if device.startswith("cuda") else ", no GPU"),
