@@ -82,7 +82,7 @@ def video_tower(
     check_options("frame tower", call.name, build, LEADING, options)
     with seeded(seed):
         module = build(model, **options).to(model.device)
-    read = options.get("frames", build.frames) if frames is None else frames  # type: ignore[attr-defined]
+    read: int = options.get("frames", build.frames) if frames is None else frames  # type: ignore[attr-defined]
     return VideoTower(model, module, read), f"{model.name}+{spelled(call.name, (), options)}"
 
 

@@ -116,11 +116,11 @@ def _made(path: Path, call: Call, dim: int, weights: Mapping[str, Tensor]) -> Fi
 def _fitted_on(about: Mapping[str, Any]) -> FittedOn:
     query, gallery = about["provenance"]
     items = frozenset((str(origin), str(of), str(item)) for origin, of, item in about["items"])
-    spaces = (tuple(map(str, about[side])) for side in ("query", "gallery"))
+    first, second = (tuple(map(str, about[side])) for side in ("query", "gallery"))
     dim = about["dim"]
     if not isinstance(dim, int) or dim < 1:
         raise ValueError(f"{dim!r} is no number of dimensions")
-    return FittedOn(*spaces, dim, str(about["split"]), (dict(query), dict(gallery)), items)
+    return FittedOn(first, second, dim, str(about["split"]), (dict(query), dict(gallery)), items)
 
 
 def _checked(path: Path | str) -> Path:
