@@ -102,6 +102,6 @@ def space_time(model: Model, *, frames: int = 4) -> SpaceTime:
 
     Source: Bain et al., Frozen in Time: a joint video and image encoder for end-to-end retrieval, ICCV 2021.
     """
-    if frames < 1:
-        raise XgapError(f"space_time reads one frame or more, not {frames}")
+    if not isinstance(frames, int) or frames < 1:
+        raise XgapError(f"space_time reads one frame or more, not {frames!r}")
     return SpaceTime(copied_vit(model), frames)
