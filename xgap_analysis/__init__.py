@@ -68,9 +68,12 @@ if TYPE_CHECKING:
     from xgap_analysis.models import load_model as load_model
     from xgap_analysis.models import register_adapter as register_adapter
     from xgap_analysis.models import register_model as register_model
+    from xgap_analysis.models import with_frames as with_frames
     from xgap_analysis.scoring import Scorer as Scorer
     from xgap_analysis.scoring import fit_scorer as fit_scorer
+    from xgap_analysis.scoring import load_scorer as load_scorer
     from xgap_analysis.scoring import register_scorer as register_scorer
+    from xgap_analysis.scoring import save_scorer as save_scorer
     from xgap_analysis.scoring import score as score
     from xgap_analysis.scoring import scorer as scorer
     from xgap_analysis.store import Store as Store
@@ -78,6 +81,7 @@ if TYPE_CHECKING:
     from xgap_analysis.training import Needs as Needs
     from xgap_analysis.training import Recipe as Recipe
     from xgap_analysis.training import Term as Term
+    from xgap_analysis.training import fit_frames as fit_frames
     from xgap_analysis.training import objective as objective
     from xgap_analysis.training import register_objective as register_objective
     from xgap_analysis.training import train as train
@@ -135,6 +139,7 @@ _HOME = {
     "embedded_table": "experiments.tables",
     "encode": "views",
     "encode_pseudo_tokens": "views.inversion.invert",
+    "fit_frames": "training",
     "fit_scorer": "scoring",
     "fuse": "views",
     "gap_report": "metrics",
@@ -143,6 +148,7 @@ _HOME = {
     "load_dataset": "datasets",
     "load_features": "core.features_io",
     "load_model": "models",
+    "load_scorer": "scoring",
     "load_tokens": "core.tokens_io",
     "main_rows": "experiments.tables",
     "metric": "metrics",
@@ -161,6 +167,7 @@ _HOME = {
     "reproduce": "experiments.papers.reproduction",
     "retrieval": "metrics",
     "save_features": "core.features_io",
+    "save_scorer": "scoring",
     "save_table": "experiments.tables",
     "save_tokens": "core.tokens_io",
     "score": "scoring",
@@ -172,6 +179,7 @@ _HOME = {
     "tokens": "views",
     "train": "training",
     "view": "views",
+    "with_frames": "models",
     "zero_shot": "metrics",
 }
 _ROOMS = ("corrections", "experiments", "metrics", "plots", "widgets")
