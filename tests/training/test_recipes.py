@@ -15,7 +15,7 @@ from torch import Tensor
 import xgap_analysis as xg
 from xgap_analysis import cli
 from xgap_analysis.training import RECIPES, Further, Recipe, recipe, register_recipe
-from xgap_analysis.training.captions import captions_of, first_sentence, nearest
+from xgap_analysis.training.captions import Captions, captions_of, first_sentence, nearest
 from xgap_analysis.training.pairs import Pairs
 from xgap_analysis.training.step import TrainStep
 
@@ -156,7 +156,7 @@ def test_near_gives_images_the_captions_that_lie_near_in_the_first_model(start: 
     images, texts = (xg.encode(model, items, store=None, progress=False) for items in (own.images, own.texts))
     cosine = images.vectors.double() @ texts.vectors.double().T
     threshold = float(cosine.median())
-    found = nearest(model, own, 5, threshold)
+    found = nearest(model, own, Captions("near", {"top": 5, "threshold": threshold}))
     for i, item in enumerate(own.images.ids):
         ranked = [j for j in cosine[i].argsort(descending=True).tolist() if j != 1]  # spelled like the first
         expected = [own.texts.ids[j] for j in ranked if cosine[i, j] > threshold][:5]

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xgap_analysis.cli.arguments import File, Name, Number
 from xgap_analysis.cli.output import note, print_rows
@@ -135,8 +135,8 @@ class Train:
         from xgap_analysis.training import Recipe, recipe
 
         given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
-        ways = {"objective": self._terms, "temperature": self._temperature}
-        changes = {
+        ways: dict[str, Any] = {"objective": self._terms, "temperature": self._temperature}
+        changes: dict[str, Any] = {
             name: ways[name]() if name in ways else value
             for name, value in given.items()
             if name in Recipe.__dataclass_fields__

@@ -30,12 +30,12 @@ class Chosen(NamedTuple):
     Args:
         ids: k of them.
         texts: the same as they are shown.
-        count: how many, from the first, are captions of the item; others fill its place.
+        n_own: how many, from the first, are captions of the item; others fill its places.
     """
 
     ids: tuple[str, ...]
     texts: tuple[str, ...]
-    count: int
+    n_own: int
 
 
 @dataclass(frozen=True)
@@ -146,17 +146,17 @@ def first_sentence(text: str) -> str:
     return found[1] if found else text
 
 
-def nearest(model: Model, data: Dataset, top: int, threshold: float) -> dict[str, tuple[str, ...]]:
+def nearest(model: Model, data: Dataset, policy: Captions) -> dict[str, tuple[str, ...]]:
     """Ids of the captions nearest to each image, by cosine, nearest first; captions that are spelled alike count once.
 
     Args:
         model: whose space it is.
         data: its images, and its captions of whatever label.
-        top: as many at most.
-        threshold: the cosine is above this.
+        policy: `near`, with its options.
 
     Source: the pseudo-captions of MCIP (Schall et al., SISAP 2024), which are drawn from CC12M.
     """
+    top, threshold = int(policy.options["top"]), policy.options["threshold"]
     ids = {caption: item for item, caption in reversed(list(zip(data.texts.ids, data.texts.captions, strict=True)))}
     kept = [item for item in data.texts.ids if item in set(ids.values())]
     texts = encode(model, data.texts.select(kept), store=None, progress=False)

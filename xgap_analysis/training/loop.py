@@ -166,7 +166,7 @@ def _pairs(
     """What the steps of one stage look at."""
     change = augmentation(start.module, start.preprocess, recipe.augmentation)
     policy = captions_of(recipe.captions)
-    near = nearest(start.frozen(), data, **policy.options) if policy.of_images and recipe.n_captions else None
+    near = nearest(start.frozen(), data, policy) if policy.of_images and recipe.n_captions else None
     return Pairs(data, recipe, start.tokenize, change, further, pair_scores, near)
 
 

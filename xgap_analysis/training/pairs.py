@@ -49,7 +49,7 @@ class Drawn(NamedTuple):
         image: its id; empty where no term looks at images.
         texts: ids of its captions.
         captions: those, in templates.
-        count: how many of those, from the first, are its own; others fill its places.
+        n_own: how many of those, from the first, are its own; others fill its places.
         extra: id of an item of its label in each further modality, by name.
     """
 
@@ -57,7 +57,7 @@ class Drawn(NamedTuple):
     image: str
     texts: tuple[str, ...]
     captions: tuple[str, ...]
-    count: int
+    n_own: int
     extra: Mapping[str, str]
 
 
@@ -165,7 +165,7 @@ class Pairs(torch.utils.data.Dataset):
             for i, (image, own) in enumerate(zip(images, chosen, strict=True)):
                 captions = _in_templates(own.texts, self._templates, random.Random(draw.random()))
                 beside = {name: ids[i] for name, ids in extra.items()}
-                items.append(Drawn(label, image, own.ids, captions, own.count, beside))
+                items.append(Drawn(label, image, own.ids, captions, own.n_own, beside))
         return items
 
     def __getitem__(self, step: int) -> Batch | Unreadable:
@@ -197,7 +197,7 @@ class Pairs(torch.utils.data.Dataset):
 
     def _are_captions(self, items: Sequence[Drawn]) -> Tensor:
         """`[n, k]`, which captions are an item's own."""
-        return torch.arange(self._n_captions)[None] < torch.tensor([item.count for item in items])[:, None]
+        return torch.arange(self._n_captions)[None] < torch.tensor([item.n_own for item in items])[:, None]
 
 
 def augmentation(module: Any, preprocess: Any, kind: str) -> Any:
