@@ -75,11 +75,15 @@ if TYPE_CHECKING:
     from xgap_analysis.scoring import scorer as scorer
     from xgap_analysis.store import Store as Store
     from xgap_analysis.training import BatchFeatures as BatchFeatures
+    from xgap_analysis.training import Further as Further
+    from xgap_analysis.training import GivenScores as GivenScores
     from xgap_analysis.training import Needs as Needs
     from xgap_analysis.training import Recipe as Recipe
     from xgap_analysis.training import Term as Term
     from xgap_analysis.training import objective as objective
+    from xgap_analysis.training import recipe as recipe
     from xgap_analysis.training import register_objective as register_objective
+    from xgap_analysis.training import register_recipe as register_recipe
     from xgap_analysis.training import train as train
     from xgap_analysis.views import View as View
     from xgap_analysis.views import encode as encode
@@ -105,6 +109,8 @@ _HOME = {
     "Correction": "corrections",
     "Dataset": "datasets",
     "Features": "core.features",
+    "Further": "training",
+    "GivenScores": "training",
     "Images": "datasets",
     "Inversion": "views.inversion.invert",
     "Items": "datasets",
@@ -149,6 +155,7 @@ _HOME = {
     "misalignment": "metrics",
     "objective": "training",
     "paired_test": "metrics",
+    "recipe": "training",
     "register_adapter": "models",
     "register_correction": "corrections",
     "register_dataset": "datasets",
@@ -156,6 +163,7 @@ _HOME = {
     "register_model": "models",
     "register_objective": "training",
     "register_parts": "views",
+    "register_recipe": "training",
     "register_scorer": "scoring",
     "register_view": "views",
     "reproduce": "experiments.papers.reproduction",
