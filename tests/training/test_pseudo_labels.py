@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 import xgap_analysis as xg
@@ -62,9 +62,11 @@ def test_the_student_starts_as_zero_shot_and_learns_from_the_other_augmentation(
     classifier, images, pixels = unit(4, 5), unit(2, 6, 5, seed=1), torch.zeros(6, 3, 2, 2)
     pixels[:, 0, 0, 0] = torch.arange(6) % 4
 
-    def labeller(seen: Tensor) -> Tensor:
-        return torch.eye(4)[seen[:, 0, 0, 0].long()]
+    class Corner(nn.Module):
+        def forward(self, seen: Tensor) -> Tensor:
+            return torch.eye(4)[seen[:, 0, 0, 0].long()]
 
+    labeller = Corner()
     scale = torch.tensor(3.0)
     batch = xg.BatchFeatures(images, torch.zeros(0, 0, 0), scale, scale, torch.zeros(6).long(), pixels=pixels)
     term = student_of(classifier, labeller, smoothing=0.0)
@@ -79,6 +81,8 @@ def test_the_student_starts_as_zero_shot_and_learns_from_the_other_augmentation(
     smoothed = student_of(classifier, labeller)(batch, own).item()
     logs = (3.0 * images[1] @ classifier.T).log_softmax(1)
     assert smoothed == pytest.approx(0.9 * total - 0.1 * logs.mean().item(), abs=1e-5)
-    assert str(term) != str(student_of(classifier + 1, labeller))
+    others = [(classifier + 1, labeller, 0.0), (classifier, nn.Linear(2, 2), 0.0), (classifier, labeller, 0.1)]
+    assert len({str(term), *(str(student_of(*other)) for other in others)}) == 4  # runs of them are other runs
+    assert str(term) == str(student_of(classifier.clone(), Corner(), 0.0))
     with pytest.raises(xg.XgapError, match="the classifier has 5 dimensions, and the model's features 7"):
         term.made(Sizes(7, 4, words=1))

@@ -22,7 +22,7 @@ from xgap_analysis.training.objectives.relevant_patches import (
     relevance,
     without_patches,
 )
-from xgap_analysis.training.objectives.token_contrast import token_max_loss
+from xgap_analysis.training.objectives.token_contrast import nearest_tokens, token_max_loss
 
 SCALE = 6.0
 
@@ -64,6 +64,19 @@ def test_token_max_of_one_token_is_the_clip_loss_and_padding_never_wins() -> Non
     padded = TokenBlock(torch.cat([far, torch.zeros(4, 2, 5)], dim=1), torch.tensor([[True, False, False]] * 4))
     bare = token_max_loss(TokenBlock(one, whole), TokenBlock(far, whole), SCALE).item()
     assert token_max_loss(TokenBlock(one, whole), padded, SCALE).item() == pytest.approx(bare)
+
+
+def test_the_tokens_that_are_kept_come_nearest_to_the_batch() -> None:
+    kept = nearest_tokens(TEXTS, IMAGES, 0.5)
+    every = np.concatenate(sets(IMAGES))
+    for own, found in zip(sets(TEXTS), sets(kept), strict=True):
+        count = math.ceil(len(own) / 2)
+        best = sorted(range(len(own)), key=lambda i: -(every @ own[i]).max())[:count]
+        np.testing.assert_array_equal(found, own[best])
+    assert kept.mask[:, 0].all()
+    assert nearest_tokens(TEXTS, IMAGES, 1.0) is TEXTS
+    with pytest.raises(xg.XgapError, match="a share of tokens is above 0 and at most 1"):
+        nearest_tokens(TEXTS, IMAGES, 1.5)
 
 
 def test_grouping_pools_the_patches_of_each_caption() -> None:

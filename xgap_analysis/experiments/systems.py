@@ -12,7 +12,7 @@ from xgap_analysis.corrections import CORRECTIONS
 from xgap_analysis.metrics import METRICS
 from xgap_analysis.scoring import LEARNED, SCORERS
 from xgap_analysis.scoring.token_maps import TOKEN_MAPS
-from xgap_analysis.training import OBJECTIVES
+from xgap_analysis.training import OBJECTIVES, RECIPES
 from xgap_analysis.views import VIEWS
 
 TABLE = Path(__file__).parents[1] / "systems.csv"
@@ -25,6 +25,7 @@ REGISTRIES: Mapping[str, Mapping[str, Any]] = {
     "metric": METRICS,
     "token_map": TOKEN_MAPS,
     "objective": OBJECTIVES,
+    "recipe": RECIPES,
 }
 
 

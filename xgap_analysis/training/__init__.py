@@ -13,3 +13,6 @@ from xgap_analysis.training.objectives import Term as Term
 from xgap_analysis.training.objectives import objective as objective
 from xgap_analysis.training.objectives import register_objective as register_objective
 from xgap_analysis.training.recipe import Recipe as Recipe
+from xgap_analysis.training.recipes import RECIPES as RECIPES
+from xgap_analysis.training.recipes import recipe as recipe
+from xgap_analysis.training.recipes import register_recipe as register_recipe

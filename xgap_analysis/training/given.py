@@ -1,5 +1,6 @@
 """What training may be given beside a dataset: further modalities, and scores of pairs."""
 
+import copy
 import hashlib
 from collections.abc import Sequence
 
@@ -32,6 +33,10 @@ class Further:
         self._row = {item: row for row, item in enumerate(self.ids)}
         if len(self._row) != len(inputs) or len(self.ids) != len(inputs):
             raise XgapError(f"a further modality has one row for each id, not {len(inputs)} for {len(self._row)} ids")
+
+    def copied(self) -> "Further":
+        """The same with a tower of its own."""
+        return Further(self.ids, self.inputs, copy.deepcopy(self.tower))
 
     @property
     def digest(self) -> str:

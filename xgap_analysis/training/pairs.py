@@ -13,6 +13,7 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.datasets.images import UNREADABLE
 from xgap_analysis.models.adapters.hidden import are_words
+from xgap_analysis.training.captions import captions_of, filled
 from xgap_analysis.training.given import Further, GivenScores
 from xgap_analysis.training.recipe import Recipe
 
@@ -48,6 +49,7 @@ class Drawn(NamedTuple):
         image: its id; empty where no term looks at images.
         texts: ids of its captions.
         captions: those, in templates.
+        n_own: how many of those, from the first, are its own; others fill its places.
         extra: id of an item of its label in each further modality, by name.
     """
 
@@ -55,6 +57,7 @@ class Drawn(NamedTuple):
     image: str
     texts: tuple[str, ...]
     captions: tuple[str, ...]
+    n_own: int
     extra: Mapping[str, str]
 
 
@@ -78,6 +81,7 @@ class Pairs(torch.utils.data.Dataset):
         tokenize, augment: captions to ids; an image to pixels.
         further: what there is of further modalities, by name.
         pair_scores: given scores of pairs.
+        near: ids of captions by image, where `recipe.captions` chooses them so (see `captions.nearest`).
 
     Raises:
         XgapError: an item without a label, fewer labels with an image (and a caption, where captions are asked for)
@@ -92,17 +96,20 @@ class Pairs(torch.utils.data.Dataset):
         augment: Any,
         further: Mapping[str, Further] | None = None,
         pair_scores: GivenScores | None = None,
+        near: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._images, self._tokenize, self._augment = data.images, tokenize, augment
         # Numbers and words alone: a process that loads images need not know the terms of the objective.
         self._steps, self._seed, self._templates = recipe.steps, recipe.seed, recipe.templates
-        self._n_views, self._n_captions = recipe.n_views, recipe.n_captions
+        self._policy, self._near, self._n_views = captions_of(recipe.captions), near, recipe.n_views
         self._each = recipe.items_of_a_label
         self._labels_of_batch = recipe.batch // self._each
         _check_items(data, recipe)
-        label = _labels(data)
+        label = _labels(data, data.images.ids if self._policy.of_images else (*data.images.ids, *data.texts.ids))
         self._caption = dict(zip(data.texts.ids, data.texts.captions, strict=True))
         self._pictures, self._texts = _by_label(data.images.ids, label), _by_label(data.texts.ids, label)
+        self._n_captions = self._policy.number(recipe.n_captions, max(map(len, self._texts.values()), default=0))
+        by_label = self._n_captions > 0 and not self._policy.of_images
         needed = [term.needed for term, _ in recipe.terms]
         self._empty = tokenize([""])[0] if any(needs.text_tokens or needs.ids for needs in needed) else None
         self._further = _chosen(further or {}, recipe)
@@ -110,7 +117,7 @@ class Pairs(torch.utils.data.Dataset):
         self._pair_scores = _scores(pair_scores, recipe)
         wanted = [
             name for name in self._pictures.keys() | self._texts.keys()
-            if (name in self._pictures or not self._n_views) and (name in self._texts or not self._n_captions)
+            if (name in self._pictures or not self._n_views) and (name in self._texts or not by_label)
             and all(name in own for own in self._of_further.values())
         ]  # fmt: skip
         self.labels = sorted(wanted)
@@ -145,17 +152,20 @@ class Pairs(torch.utils.data.Dataset):
         items = []
         for label in order[place * m : (place + 1) * m]:
             images = _several(draw, self._pictures.get(label, [""]), self._each)
-            texts = list(self._texts.get(label, [""]))
-            draw.shuffle(texts)  # the same draws however many are looked at
-            k = self._n_captions
-            texts = (texts * math.ceil(self._each * k / len(texts)))[: self._each * k]
-            beside = {name: random.Random(f"{self._seed} step {step} {label} {name}") for name in self._further}
-            extra = {name: _several(rng, self._of_further[name][label], self._each) for name, rng in beside.items()}
-            for i, image in enumerate(images):
-                own = tuple(texts[i * k : (i + 1) * k])
-                seed = draw.random()
-                captions = _in_templates([self._caption[text] for text in own], self._templates, random.Random(seed))
-                items.append(Drawn(label, image, own, captions, {name: ids[i] for name, ids in extra.items()}))
+            seed = f"{self._seed} step {step} {label}"
+            if self._near is not None and self._n_captions:
+                chosen = [filled(self._caption, self._near[image], self._n_captions) for image in images]
+            else:
+                of_label = {text: self._caption[text] for text in self._texts.get(label, ())}
+                chosen = self._policy.of_label(of_label, self._each, self._n_captions, draw, f"{seed} captions")
+            extra = {
+                name: _several(random.Random(f"{seed} {name}"), own[label], self._each)
+                for name, own in self._of_further.items()
+            }
+            for i, (image, own) in enumerate(zip(images, chosen, strict=True)):
+                captions = _in_templates(own.texts, self._templates, random.Random(draw.random()))
+                beside = {name: ids[i] for name, ids in extra.items()}
+                items.append(Drawn(label, image, own.ids, captions, own.n_own, beside))
         return items
 
     def __getitem__(self, step: int) -> Batch | Unreadable:
@@ -182,7 +192,12 @@ class Pairs(torch.utils.data.Dataset):
             torch.zeros(0) if self._empty is None else are_words(tokens, self._empty),
             {name: own.inputs_of([item.extra[name] for item in items]) for name, own in self._further.items()},
             None if scores is None else scores.of([i.image for i in items], [i.texts[0] for i in items]),
+            self._are_captions(items) if self._policy.ragged() and texts else None,
         )
+
+    def _are_captions(self, items: Sequence[Drawn]) -> Tensor:
+        """`[n, k]`, which captions are an item's own."""
+        return torch.arange(self._n_captions)[None] < torch.tensor([item.n_own for item in items])[:, None]
 
 
 def augmentation(module: Any, preprocess: Any, kind: str) -> Any:
@@ -216,14 +231,14 @@ def _check_items(data: Dataset, recipe: Recipe) -> None:
             raise XgapError(f"objective {needing[0]!r} needs {kind}, and {data.name!r} ({data.split_name}) has none")
 
 
-def _labels(data: Dataset) -> Mapping[str, str]:
-    """The label of each item that is trained on."""
+def _labels(data: Dataset, items: Sequence[str]) -> Mapping[str, str]:
+    """The label of each item that is trained on, these at least."""
     where = f"{data.name!r} ({data.split_name})"
     if data.default_label_set in data.judgements:
         what = f"relevance is judged item by item in {where}"
         raise XgapError(f"{what}, and training needs a label for each item: captions go with the images of their label")
     label = data.labels_of()
-    missing = [item for item in (*data.images.ids, *data.texts.ids) if item not in label]
+    missing = [item for item in items if item not in label]
     if missing:
         what = f"{len(missing)} items of {where} have no label, the first is {missing[0]!r}"
         raise XgapError(f"{what}; give each a label, or take them out of the training data")

@@ -74,9 +74,9 @@ class BatchFeatures:
 
     def __post_init__(self) -> None:
         n, k = len(self.labels), self.texts.shape[1]
-        laws = {  # name to the beginning of its shape
-            "image_tokens": (self.image_tokens and self.image_tokens.vectors, (n,)),
-            "text_tokens": (self.text_tokens and self.text_tokens.vectors, (n,)),
+        laws: dict[str, tuple[Tensor | None, tuple[int, ...]]] = {  # name to the beginning of its shape
+            "image_tokens": (None if self.image_tokens is None else self.image_tokens.vectors, (n,)),
+            "text_tokens": (None if self.text_tokens is None else self.text_tokens.vectors, (n,)),
             "pair_scores": (self.pair_scores, (n, n)),
             "is_caption": (self.is_caption, (n, k)),
             "pixels": (self.pixels, (n, 3)),

@@ -3,11 +3,11 @@
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from xgap_analysis.metrics.clip_score import harmonic, rectified
 from xgap_analysis.training.objectives.batch import BatchFeatures
 from xgap_analysis.training.objectives.corruption import corrupted
+from xgap_analysis.training.objectives.matching import match
 from xgap_analysis.training.objectives.term import Needs, Sizes, register_objective
 
 
@@ -44,7 +44,7 @@ def grammar_loss(head: nn.Module, real: Float[Tensor, "n d"], spoilt: Float[Tens
     Source: Cho et al., Fine-grained image captioning with CLIP reward, Findings of NAACL 2022.
     """
     target = torch.tensor([1] * len(real) + [0] * len(spoilt), device=real.device)
-    return cross_entropy(head(torch.cat([real, spoilt])), target)
+    return match(head(torch.cat([real, spoilt])), target)
 
 
 def policy_loss(
@@ -63,6 +63,11 @@ def policy_loss(
 
     Source: Cho et al., CLIP reward, 2022; the greedy choice as baseline, Rennie et al., Self-critical
     sequence training, CVPR 2017.
+
+    Example:
+        >>> logits, rewards = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.2, 0.7]])
+        >>> [round(abs(policy_loss(logits, rewards, torch.tensor([[n]])).item()), 3) for n in (0, 1)]
+        [0.0, 0.657]
     """
     rewards = rewards.detach()
     greedy = rewards.gather(1, logits.argmax(dim=1, keepdim=True))
@@ -93,8 +98,8 @@ def caption_scores(
     return harmonic(scores, nearest.T)
 
 
-def _rewarded(*, captions: int = 1) -> Needs:
-    return Needs(captions=captions, scaled=True, teacher=True, ids=True, towers=True)
+def _rewarded(*, k: int = 1) -> Needs:
+    return Needs(captions=k, scaled=True, teacher=True, ids=True, towers=True)
 
 
 @register_objective("grammar", needs=Needs(images=0, ids=True, towers=True), parameters=GrammarHead)

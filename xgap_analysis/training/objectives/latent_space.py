@@ -3,9 +3,10 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import normalize
 
 from xgap_analysis.training.objectives.batch import BatchFeatures
+from xgap_analysis.training.objectives.matching import match
 from xgap_analysis.training.objectives.term import Needs, Sizes, register_objective
 
 
@@ -18,8 +19,12 @@ def separability_loss(vectors: Float[Tensor, "n d"], scale: Float[Tensor, ""] | 
     Args:
         vectors: unit rows.
         scale: 1 / temperature.
+
+    Example:
+        >>> round(separability_loss(torch.ones(3, 1), 5.0).item(), 3)  # log 3
+        1.099
     """
-    return cross_entropy(scale * vectors @ vectors.T, torch.arange(len(vectors), device=vectors.device))
+    return match(scale * vectors @ vectors.T, torch.arange(len(vectors), device=vectors.device))
 
 
 def adaptive_contrast(
@@ -35,13 +40,18 @@ def adaptive_contrast(
         images, texts: unit rows, 2 pairs at least, by index.
         scale: 1 / temperature.
         guidance: how much the temperature rises.
+
+    Example:
+        >>> alike = normalize(torch.eye(2) + 1, dim=1)
+        >>> bool(adaptive_contrast(alike, alike, 5.0) > adaptive_contrast(alike, alike, 5.0, guidance=0.0))
+        True
     """
     target = torch.arange(len(images), device=images.device)
 
     def one_way(queries: Tensor, gallery: Tensor) -> Tensor:
         alike = (queries @ queries.T).detach().fill_diagonal_(0).sum(dim=1) / (len(queries) - 1)
         higher = 1 + guidance * alike.clamp_min(0)
-        return cross_entropy(scale * (queries @ gallery.T) / higher[:, None], target)
+        return match(scale * (queries @ gallery.T) / higher[:, None], target)
 
     return (one_way(images, texts) + one_way(texts, images)) / 2
 

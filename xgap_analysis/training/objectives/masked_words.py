@@ -3,12 +3,12 @@
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.scoring.learned.attention import widened
 from xgap_analysis.scoring.tokens import TokenBlock
 from xgap_analysis.training.objectives.batch import BatchFeatures
+from xgap_analysis.training.objectives.matching import match
 from xgap_analysis.training.objectives.relevant_patches import most_relevant, relevance
 from xgap_analysis.training.objectives.term import Needs, Sizes, register_objective
 
@@ -41,6 +41,12 @@ def hidden_words(
         share: of the words.
 
     Source: Jiang and Ye, Cross-modal implicit relation reasoning and aligning (IRRA), CVPR 2023.
+
+    Example:
+        >>> ids = torch.tensor([[90, 5, 6, 91, 0]])
+        >>> _, chosen = hidden_words(ids, (ids > 0) & (ids < 90), 92, torch.Generator().manual_seed(0), share=1.0)
+        >>> chosen.tolist()
+        [[False, True, True, False, False]]
     """
     chance = torch.rand(ids.shape, generator=generator).to(ids.device).masked_fill(~is_word, 2.0)
     chosen = (chance < share) | (chance == chance.amin(dim=1, keepdim=True))
@@ -112,7 +118,7 @@ def masked_words_loss(
     there[:, 0] = True
     read = reader(words, there, patches)[chosen]
     logits = reader.head(read)
-    return cross_entropy(logits, ids[chosen]) if len(logits) else logits.sum()
+    return match(logits, ids[chosen]) if len(logits) else logits.sum()
 
 
 def _reading(*, patches: float = 1.0) -> Needs:

@@ -4,6 +4,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from xgap_analysis.training.objectives.batch import BatchFeatures
+from xgap_analysis.training.objectives.matching import match
 from xgap_analysis.training.objectives.term import Needs, register_objective
 
 
@@ -23,22 +24,27 @@ def multi_event_loss(
         unbalanced: leave the other positives out of each softmax, so that the texts of a video do not compete.
 
     Source: Zhang et al., Multi-event video-text retrieval (MeVTR), ICCV 2023.
+
+    Example:
+        >>> import torch
+        >>> scores, own = torch.zeros(3, 2), torch.tensor([[True, False], [True, False], [False, True]])
+        >>> round(multi_event_loss(scores, own).item(), 3)  # log 3 over texts, log 2 over videos
+        1.792
     """
     return _one_way(scores.T, own.T, unbalanced) + alpha * _one_way(scores, own, unbalanced)
 
 
 def _one_way(scores: Float[Tensor, "a b"], own: Bool[Tensor, "a b"], unbalanced: bool) -> Tensor:
     """The mean over rows of the mean over own columns of `-log softmax`."""
-    if unbalanced:
-        others = scores.masked_fill(own, float("-inf")).logsumexp(dim=1, keepdim=True)
-        logs = scores - scores.logaddexp(others)
-    else:
-        logs = scores.log_softmax(dim=1)
-    return -(logs.masked_fill(~own, 0).sum(dim=1) / own.sum(dim=1)).mean()
+    shares = own / own.sum(dim=1, keepdim=True).to(scores.dtype)
+    if not unbalanced:
+        return match(scores, shares)
+    others = scores.masked_fill(own, float("-inf")).logsumexp(dim=1, keepdim=True)
+    return -(shares * (scores - scores.logaddexp(others))).sum(dim=1).mean()
 
 
-def _events(*, captions: int = 2) -> Needs:
-    return Needs(captions=captions, scaled=True)
+def _events(*, k: int = 2) -> Needs:
+    return Needs(captions=k, scaled=True)
 
 
 @register_objective("multi-event", needs=_events)

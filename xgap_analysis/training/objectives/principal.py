@@ -3,9 +3,9 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from xgap_analysis.training.objectives.batch import BatchFeatures
+from xgap_analysis.training.objectives.matching import match
 from xgap_analysis.training.objectives.term import Needs, register_objective
 
 CLOSE = 1e-6  # of two eigenvalues beside the largest: their directions are not distinct
@@ -22,6 +22,11 @@ def principal(vectors: Float[Tensor, "n d"], rank: int = 32) -> Float[Tensor, "n
         rank: directions kept.
 
     Source: Zhang et al., Long-CLIP, ECCV 2024.
+
+    Example:
+        >>> rows = torch.tensor([[1.0, 0.1], [-1.0, 0.1], [0.0, -0.2]])
+        >>> principal(rows, rank=1)[:, 0].round(decimals=3).tolist()  # the second dimension is left out
+        [1.0, -1.0, 0.0]
     """
     mean = vectors.mean(dim=0)
     rest = vectors - mean
@@ -29,7 +34,8 @@ def principal(vectors: Float[Tensor, "n d"], rank: int = 32) -> Float[Tensor, "n
         return vectors
     gram = rest @ rest.T  # P (v - mean) of all rows is Q rest, Q onto the leading eigenvectors of gram
     with torch.no_grad():
-        values, directions = torch.linalg.eigh(gram)
+        # On the processor, in double precision: small, and not every device has it.
+        values, directions = (found.to(gram) for found in torch.linalg.eigh(gram.cpu().double()))
         dropped, kept = directions[:, :-rank], directions[:, -rank:]
         apart = values[-rank:, None] - values[None, :-rank]
         # The derivative of a projector divides by how far eigenvalues lie apart; equal ones have no direction of their
@@ -64,13 +70,17 @@ def long_and_short_loss(
         short_weight: of the second part.
 
     Source: Zhang et al., Long-CLIP, ECCV 2024.
+
+    Example:
+        >>> same = torch.eye(3)
+        >>> round(long_and_short_loss(same, same, same, 0.0).item(), 3)  # twice log 3
+        2.197
     """
 
     def contrast(of: Tensor, captions: Tensor) -> Tensor:
         logits = scale * of @ captions.T
         target = torch.arange(len(of), device=of.device)
-        ways = [cross_entropy(each, target, label_smoothing=smoothing) for each in (logits, logits.T)]
-        return (ways[0] + ways[1]) / 2
+        return (match(logits, target, smooth=smoothing) + match(logits.T, target, smooth=smoothing)) / 2
 
     return contrast(images, long) + short_weight * contrast(principal(images, rank), short)
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int
@@ -11,9 +10,8 @@ from torch.nn.functional import cross_entropy, normalize
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.training.objectives.batch import BatchFeatures
+from xgap_analysis.training.objectives.matching import match
 from xgap_analysis.training.objectives.term import Needs, Sizes, Term
-
-Labeller = Callable[[Tensor], Tensor]  # pixels [n, 3, h, w] -> logits [n, c]
 
 
 def description_classifier(texts: Float[Tensor, "m d"], labels: Int[Tensor, " m"]) -> Float[Tensor, "c d"]:
@@ -27,6 +25,11 @@ def description_classifier(texts: Float[Tensor, "m d"], labels: Int[Tensor, " m"
         XgapError: a class without a description.
 
     Source: Imam et al., CLIP meets DINO (NoLA), 2024.
+
+    Example:
+        >>> texts = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+        >>> description_classifier(texts, torch.tensor([0, 1, 1])).tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
     """
     count = int(labels.max()) + 1
     sums = torch.zeros(count, texts.shape[1], dtype=texts.dtype, device=texts.device).index_add(0, labels, texts)
@@ -54,6 +57,11 @@ def pseudo_labels(
         Positions of images, and the class of each, by class.
 
     Source: Imam et al., CLIP meets DINO (NoLA), 2024.
+
+    Example:
+        >>> items, classes = pseudo_labels(torch.tensor([[3.0, 0.0], [1.0, 0.0], [0.0, 2.0]]), least=1)
+        >>> items.tolist(), classes.tolist()
+        ([0, 2], [0, 1])
     """
     n, c = scores.shape
     most = max(least, math.floor(share * n / c))
@@ -114,7 +122,7 @@ class Classes(nn.Module):
         self.weight = nn.Parameter(start.detach().clone())
 
 
-def student_of(classifier: Float[Tensor, "c d"], labeller: Labeller, smoothing: float = 0.1) -> Term:
+def student_of(classifier: Float[Tensor, "c d"], labeller: nn.Module, smoothing: float = 0.1) -> Term:
     """A term: the classes that a labeller sees in one augmentation of an image, learned from another.
 
     Formula: cross-entropy with smoothed targets of `scale * u . W` of the second augmentation, target `argmax` of the
@@ -126,12 +134,20 @@ def student_of(classifier: Float[Tensor, "c d"], labeller: Labeller, smoothing: 
 
     Args:
         classifier: unit rows of `description_classifier`.
-        labeller: pixels, as the trained model takes them, to logits; it is no part of what is trained.
+        labeller: pixels `[n, 3, h, w]`, as the trained model takes them, to logits `[n, c]`: an image-only tower and a
+            head of `fit_labeller` behind it. It is not trained, and is left in evaluation mode.
         smoothing: share of the target that is spread over all classes.
 
     Source: Imam et al., CLIP meets DINO (NoLA), 2024.
+
+    Example:
+        >>> colour = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+        >>> student_of(torch.eye(2), colour).needed.images
+        2
     """
-    digest = hashlib.sha256(classifier.detach().cpu().float().numpy().tobytes()).hexdigest()
+    digest = hashlib.sha256(f"{smoothing}".encode())
+    for tensor in (classifier, *labeller.eval().state_dict().values()):
+        digest.update(tensor.detach().cpu().numpy().tobytes())
 
     def begun(sizes: Sizes) -> Classes:
         if sizes.dim != classifier.shape[1]:
@@ -142,9 +158,10 @@ def student_of(classifier: Float[Tensor, "c d"], labeller: Labeller, smoothing: 
 
     def loss(batch: BatchFeatures, own: Classes) -> Tensor:
         with torch.no_grad():
-            target = labeller(batch.needed("pixels")).argmax(dim=1)
+            pixels = batch.needed("pixels")
+            target = labeller.to(pixels.device)(pixels).argmax(dim=1)
         logits = batch.scale * batch.images[1] @ own.weight.T
-        return cross_entropy(logits, target, label_smoothing=smoothing)
+        return match(logits, target, smooth=smoothing)
 
     needs = Needs(images=2, captions=0, scaled=True, pixels=True)
-    return Term(f"nola-{digest[:8]}", loss, needs, begun)
+    return Term(f"nola-{digest.hexdigest()[:8]}", loss, needs, begun)

@@ -3,11 +3,13 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
+from xgap_analysis.core.errors import XgapError
 from xgap_analysis.scoring.late_interaction import late_interaction
-from xgap_analysis.scoring.tokens import TokenBlock
+from xgap_analysis.scoring.reductions import Reduction
+from xgap_analysis.scoring.tokens import TokenBlock, similarities
 from xgap_analysis.training.objectives.batch import BatchFeatures
+from xgap_analysis.training.objectives.matching import match
 from xgap_analysis.training.objectives.term import Needs, register_objective
 
 
@@ -26,15 +28,48 @@ def token_max_loss(
         smoothing: of the targets; 0.1 in the port that was read.
 
     Source: Yao et al., FILIP, ICLR 2022, section 3.1.
+
+    Example:
+        >>> tokens = TokenBlock(torch.eye(2)[:, None], torch.ones(2, 1, dtype=torch.bool))
+        >>> round(token_max_loss(tokens, tokens, 0.0).item(), 3)  # log 2
+        0.693
     """
     target = torch.arange(len(images), device=images.vectors.device)
     to_texts = scale * late_interaction(images, texts)
     to_images = scale * late_interaction(texts, images)
-    each = [cross_entropy(logits, target, label_smoothing=smoothing) for logits in (to_texts, to_images)]
-    return (each[0] + each[1]) / 2
+    return (match(to_texts, target, smooth=smoothing) + match(to_images, target, smooth=smoothing)) / 2
+
+
+def nearest_tokens(tokens: TokenBlock, others: TokenBlock, share: float) -> TokenBlock:
+    """The share of each item's tokens, one at least, that come nearest to any token of the other modality.
+
+    Args:
+        tokens: of n items.
+        others: tokens of the other modality, of the whole batch.
+        share: of the tokens of an item, rounded up; above 0, at most 1.
+
+    Raises:
+        XgapError: another share.
+
+    Source: Yao et al., FILIP, ICLR 2022; as a port of it chooses tokens to save memory in training.
+    """
+    if not 0 < share <= 1:
+        raise XgapError(f"a share of tokens is above 0 and at most 1, not {share}")
+    if share == 1:
+        return tokens
+    with torch.no_grad():
+        values = Reduction("max")(similarities(tokens, others), others.mask.T[None, None], 2).amax(dim=2)  # [n, t]
+        order = values.masked_fill(~tokens.mask, -torch.inf).argsort(dim=1, descending=True, stable=True)
+        kept = (share * tokens.counts).ceil().long()
+        mask = torch.arange(int(kept.max()), device=kept.device) < kept[:, None]
+        order = order[:, : mask.shape[1], None].expand(-1, -1, tokens.vectors.shape[2])
+    return TokenBlock(tokens.vectors.gather(1, order).masked_fill(~mask[..., None], 0), mask)
 
 
 @register_objective("token-max", needs=Needs(scaled=True, image_tokens=True, text_tokens=True))
-def _token_max(batch: BatchFeatures, *, smoothing: float = 0.0) -> Tensor:
+def _token_max(batch: BatchFeatures, *, smoothing: float = 0.0, share: float = 1.0) -> Tensor:
     """InfoNCE in which each patch and each word counts by its most similar token of the other modality (FILIP)."""
-    return token_max_loss(batch.needed("image_tokens"), batch.needed("text_tokens"), batch.scale, smoothing)
+    images, texts = batch.needed("image_tokens"), batch.needed("text_tokens")
+    return token_max_loss(
+        nearest_tokens(images, texts, share), nearest_tokens(texts, images, share), batch.scale, smoothing
+    )
