@@ -53,8 +53,8 @@ class Ablation:
             raise unknown_name("setting", self.control, self.settings)
 
 
-# Recipes that give a dual encoder, one a line. Of published recipes (`training.recipes`) the objective alone is taken, so
-# that all runs see the same batches; other terms that were added to CLIP's loss have weight 1.
+# Recipes that give a dual encoder, one a line. Of published recipes (`training.recipes`) the objective alone is taken,
+# so that all runs see the same batches; other terms that were added to CLIP's loss have weight 1.
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "CLIP": {"objective": {"clip": 1.0}},
     "SigLIP": {"objective": {"siglip": 1.0}},
