@@ -196,6 +196,20 @@ def test_a_recipe_by_name_trains(name: str, start: Path, data: xg.Dataset, tmp_p
         assert not torch.equal(made.towers["audio"].weight, before)
 
 
+def test_a_tower_that_one_stage_trains_is_kept_through_the_next(
+    start: Path, data: xg.Dataset, tmp_path: Path
+) -> None:
+    ids = [f"{label}/sound" for label in range(12)]
+    labels = {**data.labels_of(), **{item: item.split("/")[0] for item in ids}}
+    heard = dataclasses.replace(data, labels={"colour": labels})
+    sound = Further(ids, torch.randn(12, 16, generator=torch.Generator().manual_seed(0)), torch.nn.Linear(16, 16))
+    clip = {"objective": {"clip": 1.0}, "steps": 1}
+    three = dataclasses.replace(SHORT, stages=(clip, {"objective": {"symile": 1.0}}, clip))
+    first, again = (run(start, heard, tmp_path, three, further={"audio": sound}) for _ in range(2))
+    assert not torch.equal(first.towers["audio"].weight, sound.tower.weight)
+    assert torch.equal(first.towers["audio"].weight, again.towers["audio"].weight)
+
+
 TERMS = ["mc-arc-margin", "off-diagonal", "sdm", "identity", "pair-scores", "symile", "pairwise-clip"]
 
 
