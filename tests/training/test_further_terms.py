@@ -11,7 +11,7 @@ from torch import nn
 
 import xgap_analysis as xg
 from xgap_analysis.models.trainable import WEIGHTS, load_trainable
-from xgap_analysis.training import recipe
+from xgap_analysis.training import Sizes, recipe
 from xgap_analysis.training.objectives.pseudo_labels import (
     description_classifier,
     fit_labeller,
@@ -118,6 +118,34 @@ def test_in_parts_they_give_the_gradient_of_the_whole(start: Path, data: xg.Data
         torch.testing.assert_close(grads[1][name], grad, atol=1e-5, rtol=1e-3)
     with pytest.raises(xg.XgapError, match=r"'masked-patches' encodes something of its own, .* leave micro_batch out"):
         dataclasses.replace(SHORT, micro_batch=2, objective={"masked-patches": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("term", "message"),
+    [
+        ("one-to-many(weighting=halves)", "weighting of one-to-many is one of 'equal', 'published', not 'halves'"),
+        ("symile(negatives=1)", "negatives of symile is one of 'shuffle', 'all', not 1"),
+        ("token-max(share=most)", "share of token-max is a number, not 'most'"),
+        ("caption-reward(references=maybe)", "references of caption-reward is True or False, not 'maybe'"),
+        ("long-and-short(rank=1.5)", "rank of long-and-short is a whole number, not 1.5"),
+        ("latent-reconstruction(width=wide)", "is a whole number or None, not 'wide'"),
+        ("masked-words(share=2.0)", "share of masked-words is a share, above 0 and at most 1, not 2"),
+        ("masked-words(patches=1.5)", "patches of masked-words is a share"),
+        ("long-and-short(rank=0)", "rank of long-and-short is 1 or more"),
+        ("caption-reward(samples=0)", "samples of caption-reward are 1 or more"),
+        ("adaptive-contrast(guidance=-1.0)", "guidance of adaptive-contrast is 0 or more"),
+    ],
+)
+def test_a_wrong_value_of_an_option_is_one_sentence(term: str, message: str) -> None:
+    with pytest.raises(xg.XgapError, match=message) as caught:
+        xg.objective(term)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("term", ["pair-scores(width=-1)", "latent-reconstruction(width=0)", "masked-words(blocks=-1)"])
+def test_parameters_of_no_size_are_refused(term: str) -> None:
+    with pytest.raises(xg.XgapError, match=r"or more.*, not"):
+        xg.objective(term).made(Sizes(4, 3, 20))
 
 
 def test_at_weight_zero_they_leave_no_trace(start: Path, data: xg.Dataset, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Stages, policies of captions, recipes by name: the same run whether it is killed or not, and what stays frozen."""
 
+import copy
 import dataclasses
 import json
 from collections.abc import Callable
@@ -234,6 +235,7 @@ def test_new_terms_of_weight_zero_change_nothing_to_the_bit(start: Path, data: x
         ({"stages": ("clip",)}, "a stage is a change of the recipe"),
         ({"stages": ({"objective": {"clap": 1.0}},)}, "unknown objective 'clap'; nearest names: clip"),
         ({"stages": ({"objective": {"arc-margin": 1.0}},)}, 'train with towers="image"'),
+        ({"stages": ({"steps": "two"},)}, "steps of a recipe is a whole number, not 'two'"),
     ],
 )
 def test_a_recipe_that_makes_no_sense_is_refused(change: dict[str, Any], message: str) -> None:
@@ -242,12 +244,33 @@ def test_a_recipe_that_makes_no_sense_is_refused(change: dict[str, Any], message
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"captions": None}, "captions of a recipe is a text, not None"),
+        ({"steps": 2.5}, "steps of a recipe is a whole number, not 2.5"),
+        ({"objective": "clip"}, "objective of a recipe is terms and their weights, .*, not 'clip'"),
+        ({"learning_rate": "high"}, "learning_rate of a recipe is a number, not 'high'"),
+        ({"temperature": [0.1, 0.2]}, 'temperature is "learned", a number or two as a tuple, not .0.1, 0.2.'),
+        ({"temperature": (0.1,)}, 'temperature is "learned", a number or two as a tuple'),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(change: dict[str, Any], message: str) -> None:
+    wrong = copy.copy(SHORT)  # without the check of annotations that the tests add, which would come first
+    for name, value in change.items():
+        object.__setattr__(wrong, name, value)
+    with pytest.raises(xg.XgapError, match=message):
+        wrong.__post_init__()
+
+
 def test_recipes_have_names(start: Path, data: xg.Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert captions_of(recipe("mcip(threshold=0.3)").captions).options == {"top": 20, "threshold": 0.3}
     with pytest.raises(xg.XgapError, match="unknown recipe 'mod-y'; nearest names: mod-x"):
         recipe("mod-y")
     with pytest.raises(xg.XgapError, match="unknown option of mod-x 'wight'; nearest names: weight"):
         recipe("mod-x(wight=2)")
+    with pytest.raises(xg.XgapError, match="alpha of dse is a number, not 'half'"):
+        recipe("dse(alpha=half)")
 
     def mine(*, steps: int = 7) -> Any:
         return Recipe(steps=steps) if steps else None

@@ -5,7 +5,7 @@ from typing import Any
 
 from xgap_analysis.core.calls import options_alone, parse
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.core.registry import Registry, check_options
+from xgap_analysis.core.registry import Registry, check_options, check_values
 from xgap_analysis.training.recipe import Recipe
 
 RECIPES: Registry[Callable[..., Recipe]] = Registry("recipe", lambda function: function)
@@ -38,7 +38,8 @@ def recipe(wanted: str, **options: Any) -> Recipe:
         options: replace those in the notation.
 
     Raises:
-        XgapError: an unknown name or option (the nearest are given), or something else than a recipe.
+        XgapError: an unknown name or option (the nearest are given), a value of another kind than the option's, or
+            something else than a recipe.
 
     Example:
         >>> [stage["towers"] for stage in recipe("optimizing-clip").stages]
@@ -48,6 +49,7 @@ def recipe(wanted: str, **options: Any) -> Recipe:
     given = {**options_alone(call, "a recipe"), **options}
     function = RECIPES[call.name]
     check_options("recipe", call.name, function, 0, given)
+    check_values(call.name, function, 0, given)
     made = function(**given)
     if not isinstance(made, Recipe):
         raise XgapError(f"recipe {wanted!r} must give a Recipe, not a {type(made).__name__}")
