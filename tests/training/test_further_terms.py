@@ -3,6 +3,7 @@
 import dataclasses
 import doctest
 import importlib
+import math
 from pathlib import Path
 
 import pytest
@@ -43,19 +44,30 @@ TERMS = {  # with options that keep them small
 
 
 @pytest.mark.parametrize("term", TERMS)
-def test_it_trains_in_the_loop(term: str, start: Path, data: xg.Dataset, tmp_path: Path) -> None:
+def test_alone_it_gives_the_towers_a_gradient(term: str, start: Path, data: xg.Dataset) -> None:
     recipe = dataclasses.replace(SHORT, objective={term: 1.0}, **TERMS[term])
-    made = xg.train(start, data, tmp_path, recipe, note_every=1, progress=False, device="cpu")
-    values = made.curve[term]
-    assert torch.isfinite(torch.tensor(values.to_numpy())).all()
-    assert values.nunique() == len(values)  # it has moved
+    model = load_trainable(start, device="cpu")
+    pairs = Pairs(data, recipe, model.tokenize, augmentation(model.module, model.preprocess, "crop"))
+    learner = TrainStep(model.module, recipe, len(pairs.labels))
+    learner.train()
+    assert math.isfinite(learner.gradients(pairs[0], 0)["loss"])
+    grads = [p.grad for p in model.module.parameters() if p.grad is not None]
+    assert all(bool(grad.isfinite().all()) for grad in grads)
+    assert any(bool(grad.any()) for grad in grads)
+
+
+def test_all_of_them_train_in_the_loop(start: Path, data: xg.Dataset, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(SHORT, objective=dict.fromkeys(TERMS, 1.0))
+    curve = xg.train(start, data, tmp_path, recipe, note_every=1, progress=False, device="cpu").curve[[*TERMS]]
+    assert torch.isfinite(torch.tensor(curve.to_numpy())).all()
+    assert (curve.nunique() == len(curve)).all()  # each has moved
 
 
 def test_a_stopped_run_draws_what_it_would_have_drawn(
     start: Path, data: xg.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawing = {term: 1.0 for term in TERMS if term.startswith(("random", "masked", "grammar", "caption"))}
-    recipe = dataclasses.replace(SHORT, objective=drawing, steps=4, token_dropout=0.1)
+    drawing = ("random-reference", "masked-words(blocks=1)", "masked-patches", "grammar", "caption-reward")
+    recipe = dataclasses.replace(SHORT, objective=dict.fromkeys(drawing, 1.0), steps=4, token_dropout=0.1)
     how = {"save_every": 2, "progress": False, "device": "cpu"}
     whole = xg.train(start, data, tmp_path / "whole", recipe, **how)
     plain, steps = TrainStep.gradients, []
@@ -159,10 +171,10 @@ def test_at_weight_zero_they_leave_no_trace(start: Path, data: xg.Dataset, tmp_p
 
 
 def test_a_term_of_hidden_words_lowers_what_it_measures(start: Path, data: xg.Dataset, tmp_path: Path) -> None:
-    recipe = dataclasses.replace(SHORT, objective={"masked-words(blocks=1)": 1.0}, steps=20, learning_rate=2e-2)
+    recipe = dataclasses.replace(SHORT, objective={"masked-words(blocks=1)": 1.0}, steps=12, learning_rate=2e-2)
     curve = xg.train(start, data, tmp_path, recipe, note_every=1, progress=False, device="cpu").curve
     values = curve["masked-words(blocks=1)"]
-    assert values.iloc[-5:].mean() < 0.9 * values.iloc[0]
+    assert values.iloc[-4:].mean() < 0.9 * values.iloc[0]
 
 
 def test_nola_whole(start: Path, data: xg.Dataset, tmp_path: Path) -> None:

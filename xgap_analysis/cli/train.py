@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from xgap_analysis.cli.arguments import File, Name, Number
+from xgap_analysis.cli.arguments import File, Name, Number, Real
 from xgap_analysis.cli.output import note, print_rows
 from xgap_analysis.cli.plugins import Plugins
 from xgap_analysis.core.errors import XgapError
@@ -29,7 +29,7 @@ class Train:
     out: File = None
     """The run's folder: last and best (open_clip directories), step-N, curve.parquet."""
     recipe: Name = None
-    """A published system by name (see --list); options that are given here replace its own."""
+    """A published system by name (see --list); what is given of the options below replaces its own."""
     list: bool = False
     """Print the recipes that have a name, and train nothing."""
     model: str = "tiny"
@@ -40,46 +40,47 @@ class Train:
     """Its split that is trained on."""
     judge_split: Name = "val"
     """Its split that the best checkpoint is chosen on."""
-    objective: tuple[str, ...] = ("clip=1",)
-    """Terms, with their options, and weights: clip=1 "arc-margin(margin=0.3)=0.5" (see xgap objectives)."""
+    objective: tuple[str, ...] = ()
+    """Terms, with their options, and weights: clip=1 "arc-margin(margin=0.3)=0.5" (see xgap objectives); else clip=1."""
     adapter: Name = None
     """Train an adapter in place of the model, such as "head(width=64)" (see xgap adapters)."""
-    steps: int = 1000
-    """Updates."""
-    batch: int = 128
-    """Items a step."""
-    sampler: str = "labels"
-    """labels (each item of another label), or "shared(items=2)" (so many items of each label)."""
+    steps: Number = None
+    """Updates, 1000 by default; of each stage where the recipe has stages."""
+    batch: Number = None
+    """Items a step, 128 by default."""
+    sampler: Name = None
+    """labels (each item of another label; by default), or "shared(items=2)" (so many items of each label)."""
     micro_batch: Number = None
     """Items that go through the towers at once; the gradient is the whole batch's all the same."""
-    image_views: int = 1
-    """Augmentations of an image, where the objective does not need more."""
-    caption_views: int = 1
-    """Captions of an image in a step, where the objective does not need more."""
-    captions: str = "one"
-    """Which captions of an item: one, "mix(p=0.5)", all, first_sentence, or "near(top=20, threshold=0.27)"."""
-    augmentation: str = "crop"
-    """none, crop, or simclr (crops, colours, flips)."""
-    templates: tuple[str, ...] = ("{}",)
-    """One is drawn for each caption."""
-    learning_rate: float = 5e-4
-    """Of AdamW; it rises, then falls to zero along half a cosine."""
-    weight_decay: float = 0.1
-    """Of AdamW."""
-    warmup: int = 50
-    """Steps of the rise."""
-    temperature: tuple[str, ...] = ("learned",)
-    """learned, a number, or two: the way from the first to the second."""
-    towers: str = "both"
-    """both, image or text."""
-    token_dropout: float = 0.0
-    """Share of each token embedding that is dropped."""
+    image_views: Number = None
+    """Augmentations of an image, where the objective does not need more; 1 by default."""
+    caption_views: Number = None
+    """Captions of an image in a step, where the objective does not need more; 1 by default."""
+    captions: Name = None
+    """Which captions of an item: one (by default), "mix(p=0.5)", all, first_sentence, or "near(top=20,
+    threshold=0.27)"."""
+    augmentation: Name = None
+    """none, crop (by default), or simclr (crops, colours, flips)."""
+    templates: tuple[str, ...] = ()
+    """One is drawn for each caption; "{}" by default."""
+    learning_rate: Real = None
+    """Of AdamW, 0.0005 by default; it rises, then falls to zero along half a cosine."""
+    weight_decay: Real = None
+    """Of AdamW, 0.1 by default."""
+    warmup: Number = None
+    """Steps of the rise, 50 by default."""
+    temperature: tuple[str, ...] = ()
+    """learned (by default), a number, or two: the way from the first to the second."""
+    towers: Name = None
+    """both (by default), image or text."""
+    token_dropout: Real = None
+    """Share of each token embedding that is dropped; 0 by default."""
     scratch: bool = False
     """Start from fresh weights."""
-    precision: str = "fp32"
-    """fp32, bf16 or fp16."""
-    seed: int = 0
-    """Of everything that is drawn."""
+    precision: Name = None
+    """fp32 (by default), bf16 or fp16."""
+    seed: Number = None
+    """Of everything that is drawn; 0 by default."""
     judge_every: Number = None
     """Steps between two evaluations; the last only by default."""
     checkpoints: tuple[int, ...] = ()
@@ -131,10 +132,11 @@ class Train:
         return 0
 
     def _recipe(self) -> "Recipe":
-        """The recipe by name, if there is one, with what differs from the defaults of the command."""
+        """The recipe by name, if there is one, with what is given beside it; a default of `Recipe` may be given too."""
         from xgap_analysis.training import Recipe, recipe
 
-        given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        given = {name: v for name, v in values.items() if v is not None and v is not False and v != ()}
         ways: dict[str, Any] = {"objective": self._terms, "temperature": self._temperature}
         changes: dict[str, Any] = {
             name: ways[name]() if name in ways else value
