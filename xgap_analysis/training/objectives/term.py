@@ -36,7 +36,8 @@ class Needs:
         towers: it encodes something of its own, so that the batch cannot be taken in parts (`micro_batch`).
 
     Raises:
-        XgapError: neither images nor captions, a number below 0, or tokens of what it does not look at.
+        XgapError: neither images nor captions, a number below 0, or tokens, pixels, ids or scores of what it
+            does not look at.
     """
 
     images: int = 1
@@ -58,8 +59,8 @@ class Needs:
         if not all(isinstance(n, int) and n >= 0 for n in counts) or not any(counts):
             raise XgapError(f"a term needs images or captions of an item, 0 or more of each, not {counts}")
         for what, number, parts in (
-            ("images", self.images, ("image_tokens", "pixels")),
-            ("captions", self.captions, ("text_tokens", "ids")),
+            ("images", self.images, ("image_tokens", "pixels", "pair_scores")),
+            ("captions", self.captions, ("text_tokens", "ids", "is_caption", "pair_scores")),
         ):
             without = [part for part in parts if getattr(self, part) and not number]
             if without:
