@@ -197,9 +197,7 @@ def test_a_recipe_by_name_trains(name: str, start: Path, data: xg.Dataset, tmp_p
         assert not torch.equal(made.towers["audio"].weight, before)
 
 
-def test_a_tower_that_one_stage_trains_is_kept_through_the_next(
-    start: Path, data: xg.Dataset, tmp_path: Path
-) -> None:
+def test_a_tower_that_one_stage_trains_is_kept_through_the_next(start: Path, data: xg.Dataset, tmp_path: Path) -> None:
     ids = [f"{label}/sound" for label in range(12)]
     labels = {**data.labels_of(), **{item: item.split("/")[0] for item in ids}}
     heard = dataclasses.replace(data, labels={"colour": labels})

@@ -41,7 +41,8 @@ class Train:
     judge_split: Name = "val"
     """Its split that the best checkpoint is chosen on."""
     objective: tuple[str, ...] = ()
-    """Terms, with their options, and weights: clip=1 "arc-margin(margin=0.3)=0.5" (see xgap objectives); else clip=1."""
+    """Terms, with their options, and weights: clip=1 "arc-margin(margin=0.3)=0.5" (see xgap objectives).
+    clip=1 by default."""
     adapter: Name = None
     """Train an adapter in place of the model, such as "head(width=64)" (see xgap adapters)."""
     steps: Number = None

@@ -29,7 +29,8 @@ def contrasts(table: pd.DataFrame, control: str, quantities: Sequence[str] | Non
         quantities: which; by default all that the table holds.
 
     Returns:
-        One row for each setting and quantity that have a value with one seed of the control at least: setting, quantity, control (the control's mean), value, change, low,
+        One row for each setting and quantity that have a value with one seed of the control at least: setting,
+        quantity, control (the control's mean), value, change, low,
         high, detectable, seeds (that both have), and queries_low, queries_high, p_value, p_adjusted, n_groups (NaN and
         0 where a quantity has no value of each query).
 
