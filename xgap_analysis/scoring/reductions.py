@@ -53,6 +53,18 @@ class Reduction:
         """
         return _REDUCE[self.name](values, None if self.name == "max" and padding_repeats else mask, dim, self.number)
 
+    def weights(self, values: Float[Tensor, "..."], dim: int) -> Tensor:
+        """How much each value counts along an axis: the reduction is the sum of weights times values.
+
+        Of equal values at the edge of a maximum or of the k largest, the first count.
+        """
+        if self.name == "softmax":
+            return softmax(values, None, dim, self.number)
+        if self.linear:
+            return torch.full_like(values, 1.0 if self.name == "sum" else 1 / values.shape[dim])
+        k = int(self.number) if self.name == "top" else 1
+        return top(values, None, dim, k).to(values.dtype) / k
+
 
 def reduction(wanted: str | Call | Reduction, option: str) -> Reduction:
     """A reduction from its notation: `"max"`, `"mean"`, `"sum"`, `"top(3)"`, `"softmax(0.1)"`.
