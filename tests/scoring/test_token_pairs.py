@@ -135,7 +135,7 @@ def test_a_scorer_of_ones_own_says_what_its_pairs_add(named: Callable[..., None]
     query, gallery = some(0, 2, 3)
     named("silent")
     with pytest.raises(
-        XgapError, match="silent does not say what each pair .* these do: late_interaction, pooled, and"
+        XgapError, match=r"silent does not say what each pair .* these do: late_interaction, pooled, and"
     ):
         token_pairs(query, gallery, "silent")
     named("first-token", contributions=adds)

@@ -50,7 +50,7 @@ def token_pairs(
 
     | scorer | contribution of query token i and gallery token j, with `S_ij = q_i . g_j` |
     |---|---|
-    | `late_interaction` | `u_i w_ij S_ij`: w the weights that make the inner reduction a weighted sum, u those of the outer |
+    | `late_interaction` | `u_i w_ij S_ij`: w and u make the inner and the outer reduction weighted sums |
     | the same, `symmetric` | the mean of both directions |
     | the same, `outer=assignment` | `S_ij / min(tq, tg)` for partners, 0 for others |
     | `pooled` | `u_i w_ij S_ij / ||sum_j w_ij g_j||`, w its weights |
