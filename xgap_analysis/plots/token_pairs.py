@@ -135,7 +135,9 @@ def _written(ax: Axes, names: Sequence[str], adds: np.ndarray, norm: Normalize) 
         text = f"{added:+.2f}  {words}"
         box = {"facecolor": colour, "edgecolor": "none", "pad": 2}
         dark = "white" if norm(added) > 0.87 else "black"
-        ax.text(0.02, y, text, va="center", fontsize=size, transform=ax.transAxes, bbox=box, color=dark, parse_math=False)
+        ax.text(
+            0.02, y, text, va="center", fontsize=size, transform=ax.transAxes, bbox=box, color=dark, parse_math=False
+        )
 
 
 def _frames(at: SubFigure, item: DescribedItem, adds: np.ndarray, norm: Normalize) -> None:

@@ -137,6 +137,9 @@ def top(values: Float[Tensor, "..."], mask: Tensor | None, dim: int, k: int) -> 
     """Marks of the k highest along an axis, with ones; of equal ones at the edge, the first."""
     values = _only(values, mask, -torch.inf)
     edge = values.topk(k, dim=dim).values.amin(dim, keepdim=True)
+    reached = values >= edge
+    if int(reached.sum()) * values.shape[dim] == k * values.numel():  # no equal ones at the edge, nearly always
+        return reached
     above, level = values > edge, values == edge
     return above | (level & (level.cumsum(dim) <= k - above.sum(dim, keepdim=True)))
 

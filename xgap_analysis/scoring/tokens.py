@@ -105,12 +105,13 @@ def block_of_tokens(tokens: TokenFeatures, rows: Int[Tensor, " b"], device: torc
     neighbours = whole and bool((index.flatten() == torch.arange(start, start + n)).all())
     # Items of one length that lie behind one another need no copy. Others are gathered place by place (all first
     # tokens, then all second ones), which is how `similarities` reads a gallery.
-    taken: slice | Tensor = slice(start, start + n) if neighbours else index.T.flatten().to(here)
+    taken = None if neighbours else index.T.flatten().to(here)
     there = mask.to(device)
 
     def padded(column: Tensor, empty: float) -> Tensor:
         shape = tuple(index.shape) if neighbours else tuple(index.T.shape)
-        of = column[taken].unflatten(0, shape).to(device)
+        rows = column[start : start + n] if taken is None else column.index_select(0, taken)
+        of = rows.unflatten(0, shape).to(device)
         of = of if neighbours else of.transpose(0, 1)
         return of if whole else of.masked_fill(~there.view(*mask.shape, *(1,) * (of.ndim - 2)), empty)
 
