@@ -1,6 +1,8 @@
 """Which token pairs made a score: what each pair of one query and one gallery item adds to it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import pandas as pd
 import torch
@@ -35,12 +37,24 @@ class TokenPairs:
         """The score: the sum of the contributions."""
         return float(self.contributions.sum())
 
-    def table(self) -> pd.DataFrame:
-        """One row per pair: `query_token` and `gallery_token` (from 0), `similarity` and `contribution`."""
-        index = pd.MultiIndex.from_product(map(range, self.similarities.shape), names=["query_token", "gallery_token"])
-        columns = {"similarity": self.similarities, "contribution": self.contributions}
-        made = pd.DataFrame({name: of.flatten().tolist() for name, of in columns.items()}, index=index)
-        return made.reset_index()
+    def table(self, query: Sequence[str] | None = None, gallery: Sequence[str] | None = None) -> pd.DataFrame:
+        """One row per pair: `query_token` and `gallery_token`, `similarity` and `contribution`.
+
+        Args:
+            query, gallery: names of the tokens; their numbers, from 0, by default.
+        """
+        named = [
+            range(n) if of is None else of for of, n in zip((query, gallery), self.similarities.shape, strict=True)
+        ]
+        places = list(product(*map(range, self.similarities.shape)))
+        return pd.DataFrame(
+            {
+                "query_token": [named[0][i] for i, _ in places],
+                "gallery_token": [named[1][j] for _, j in places],
+                "similarity": self.similarities.flatten().tolist(),
+                "contribution": self.contributions.flatten().tolist(),
+            }
+        )
 
 
 def token_pairs(
