@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from xgap_analysis.models import load_model as load_model
     from xgap_analysis.models import register_adapter as register_adapter
     from xgap_analysis.models import register_model as register_model
+    from xgap_analysis.models import with_frames as with_frames
     from xgap_analysis.scoring import Scorer as Scorer
     from xgap_analysis.scoring import fit_scorer as fit_scorer
     from xgap_analysis.scoring import register_scorer as register_scorer
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     from xgap_analysis.training import Needs as Needs
     from xgap_analysis.training import Recipe as Recipe
     from xgap_analysis.training import Term as Term
+    from xgap_analysis.training import fit_frames as fit_frames
     from xgap_analysis.training import objective as objective
     from xgap_analysis.training import register_objective as register_objective
     from xgap_analysis.training import train as train
@@ -136,6 +138,7 @@ _HOME = {
     "embedded_table": "experiments.tables",
     "encode": "views",
     "encode_pseudo_tokens": "views.inversion.invert",
+    "fit_frames": "training",
     "fit_scorer": "scoring",
     "fuse": "views",
     "gap_report": "metrics",
@@ -174,6 +177,7 @@ _HOME = {
     "tokens": "views",
     "train": "training",
     "view": "views",
+    "with_frames": "models",
     "zero_shot": "metrics",
 }
 _ROOMS = ("corrections", "experiments", "metrics", "plots", "widgets")

@@ -1,5 +1,7 @@
 """Training: objectives, how they are put together, and the loop."""
 
+from xgap_analysis.training.frames import FittedFrames as FittedFrames
+from xgap_analysis.training.frames import fit_frames as fit_frames
 from xgap_analysis.training.loop import Trained as Trained
 from xgap_analysis.training.loop import judge as judge
 from xgap_analysis.training.loop import train as train

@@ -94,6 +94,11 @@ class ImageTower:
         self._size: tuple[int, int] = (size, size) if isinstance(size, int) else tuple(size)
 
     @property
+    def visual(self) -> Module:
+        """The image part of the library's model."""
+        return self._visual
+
+    @property
     def width(self) -> int:
         """Dimensions of a patch token."""
         return self._grid[1]
