@@ -39,7 +39,7 @@ class TokenExplorer(Panel):
         evaluation: a model on a dataset, from `Study.evaluations()`.
         comparisons: by name (`"captions-regions"`), as pairs of views or as `Comparison` objects; by default those of
             all views with several vectors per item that the dataset and the model have.
-        scorers: names, `Scorer` objects or functions; `late_interaction`, `pooled` and what else `xg.token_pairs` reads.
+        scorers: names, `Scorer` objects or functions; those that `xg.token_pairs` reads.
         query: id of the first query; the first of the dataset by default.
         item: id of the first gallery item; the best of the ranking by default.
         k: gallery items in the ranking.
