@@ -62,7 +62,7 @@ def test_a_card_a_query_and_a_scorer_are_chosen(evaluation: Evaluation) -> None:
 def test_regions_and_sub_captions_have_their_names_and_places(scenes: Evaluation, run_code: Any) -> None:
     explorer = TokenExplorer(scenes)
     assert explorer.error == ""
-    assert list(explorer._comparisons)[0] == "captions-regions"
+    assert next(iter(explorer._comparisons)) == "captions-regions"
     table = explorer.table()
     parts = scenes.data.texts.select([explorer.query]).parts_of("captions")
     assert list(dict.fromkeys(table["query_token"])) == [str(text) for text in parts.items]
