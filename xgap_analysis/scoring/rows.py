@@ -65,6 +65,31 @@ def score_rows(
     return scores
 
 
+def score_chosen(
+    query: TokenFeatures, gallery: TokenFeatures, scoring: Scorer, columns: Int[Tensor, "b k"]
+) -> Float[Tensor, "b k"]:
+    """The scores of each query with gallery items of its own, on the device of the query.
+
+    Args:
+        query, gallery: token features.
+        scoring: any scorer.
+        columns: for each query the positions of its items, on the CPU.
+
+    Raises:
+        XgapError: as `score_rows`.
+    """
+    device = query.vectors.device
+    longest = int(gallery.lengths.max()) * columns.shape[1]
+    fits = longest * int(query.lengths.max()) <= TILE.get(device.type, TILE_ELSEWHERE)
+    if (scoring.takes or "tokens") != "tokens" or scoring.joins != (None, None) or not fits:
+        each = enumerate(torch.arange(len(query))[:, None])
+        return torch.cat([score_rows(query, gallery, scoring, rows=row, columns=columns[i]) for i, row in each])
+    # One block for each query, and its own prepared at once: beside so few items, preparing takes as long as scoring.
+    queries = block_of_tokens(query, torch.arange(len(query)), device).items(query.lengths.tolist())
+    pairs = zip(queries, columns, strict=True)
+    return torch.cat([scoring(one, block_of_tokens(gallery, own, device)) for one, own in pairs])
+
+
 def _at(positions: Int[Tensor, " k"], device: torch.device) -> slice | Tensor:
     """Neighbours as a slice, which is written to several times as fast."""
     start, n = int(positions[0]), len(positions)

@@ -81,6 +81,13 @@ class TokenBlock:
             part = slice(start, start + most)
             yield TokenBlock(self.vectors[part], self.mask[part], ids=self.ids[part])
 
+    def items(self, lengths: Sequence[int]) -> Iterator["TokenBlock"]:
+        """Each item by itself, without its padding."""
+        for row, length in enumerate(lengths):
+            of = slice(row, row + 1), slice(length)
+            weights, norms = (None if column is None else column[of] for column in (self.weights, self.norms))
+            yield TokenBlock(self.vectors[of], self.mask[of], weights, norms, self.ids[row : row + 1])
+
     def name(self, row: int) -> str:
         """An item as error messages name it."""
         return f"item {self.ids[row]!r}" if self.ids else f"item number {row}"
