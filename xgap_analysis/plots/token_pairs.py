@@ -45,7 +45,7 @@ def token_pairs(
         if len(of.names) != n:
             raise XgapError(f"the {side} has {n} tokens and {len(of.names)} names; describe it with its own view")
     fig = plt.figure(figsize=(12, 4.6), layout="constrained")
-    left, middle, right = fig.subfigures(1, 3, width_ratios=[1, 1.7, 1])
+    left, middle, right = np.ravel(fig.subfigures(1, 3, width_ratios=[1, 1.7, 1]))
     totals = adds.sum(axis=1), adds.sum(axis=0)
     _item(left, items[0], totals[0], "query")
     _item(right, items[1], totals[1], "gallery item")
@@ -126,12 +126,13 @@ def _label() -> dict[str, object]:
 
 
 def _written(ax: Axes, names: Sequence[str], adds: np.ndarray, norm: Normalize) -> None:
-    """Names below each other, each behind what it adds, the colour behind it."""
-    for line, (name, added) in enumerate(zip(names, adds, strict=True)):
+    """Names below each other, each behind what it adds, the colour behind it; of many, those that add most."""
+    shown = sorted(np.argsort(-abs(adds), kind="stable")[:MOST_NAMES])
+    for line, (name, added) in enumerate((names[i], adds[i]) for i in shown):
         words = textwrap.fill(textwrap.shorten(name, LONG, placeholder="…") or name[:LONG], WRAP)
         colour = differences_map()(norm(added))
-        y = 1 - (line + 0.5) / len(names)
-        size = 9 if len(names) <= 12 else 6
+        y = 1 - (line + 0.5) / len(shown)
+        size = 9 if len(shown) <= 12 else 6
         text = f"{added:+.2f}  {words}"
         box = {"facecolor": colour, "edgecolor": "none", "pad": 2}
         dark = "white" if norm(added) > 0.87 else "black"

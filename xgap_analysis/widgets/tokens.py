@@ -66,7 +66,7 @@ class TokenExplorer(Panel):
             raise XgapError("a token explorer shows a comparison and a scorer; give one of each at least")
         self.query, self.item = query, item
         self.pairs: TokenPairs | None = None
-        self._shown: tuple[Comparison, Scorer, tuple[DescribedItem, ...]] | None = None
+        self._shown: tuple[Comparison, Scorer, tuple[DescribedItem, DescribedItem]] | None = None
         self._pick = ipywidgets.Dropdown(options=list(self._comparisons), description="comparison")
         self._by = ipywidgets.Dropdown(options=list(self._scorers), description="scorer", layout={"width": "430px"})
         self._queries, self._picture = ipywidgets.VBox(), ipywidgets.HTML()
@@ -110,17 +110,17 @@ class TokenExplorer(Panel):
         comparison, by = self._comparisons[self._pick.value], self._scorers[self._by.value]
         query, item, evaluation = self.query, self.item, self.evaluation
 
-        def work() -> tuple[pd.DataFrame, str, TokenPairs, tuple[DescribedItem, ...]]:
+        def work() -> tuple[pd.DataFrame, str, TokenPairs, tuple[DescribedItem, DescribedItem]]:
             ranking = evaluation.ranking(query, comparison, k=self._k, scorer=by)
             chosen, pair = item or str(ranking["item"].iloc[0]), evaluation.pair(comparison, scorer=by)
             pairs = token_pairs(pair.query.select([query]), pair.gallery.select([chosen]), pair.scorer)
             parts = ("all", "classes" if comparison.task == "zero-shot" else "all")
             sides = zip(comparison.views, parts, (query, chosen), pairs.similarities.shape, strict=True)
             model = evaluation.model
-            looks = (described(model, evaluation.items(v.modality, part), i, v, n) for v, part, i, n in sides)
-            return ranking, chosen, pairs, tuple(looks)
+            looks = [described(model, evaluation.items(v.modality, part), i, v, n) for v, part, i, n in sides]
+            return ranking, chosen, pairs, (looks[0], looks[1])
 
-        def done(made: tuple[pd.DataFrame, str, TokenPairs, tuple[DescribedItem, ...]]) -> None:
+        def done(made: tuple[pd.DataFrame, str, TokenPairs, tuple[DescribedItem, DescribedItem]]) -> None:
             ranking, self.item, self.pairs, looks = made
             self._shown = comparison, by, looks
             self._picture.value = picture_html(self.figure(), f"token pairs of {query} and {self.item}", dpi=80)
@@ -130,7 +130,7 @@ class TokenExplorer(Panel):
 
         self.work(work, done)
 
-    def _on_screen(self) -> tuple[TokenPairs, Comparison, Scorer, tuple[DescribedItem, ...]]:
+    def _on_screen(self) -> tuple[TokenPairs, Comparison, Scorer, tuple[DescribedItem, DescribedItem]]:
         if self.pairs is None or self._shown is None:
             raise XgapError("there is nothing to show yet; choose a query and a scorer of token pairs")
         return self.pairs, *self._shown
