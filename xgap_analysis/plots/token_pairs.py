@@ -3,6 +3,7 @@
 import math
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -45,7 +46,8 @@ def token_pairs(
         if len(of.names) != n:
             raise XgapError(f"the {side} has {n} tokens and {len(of.names)} names; describe it with its own view")
     fig = plt.figure(figsize=(12, 4.6), layout="constrained")
-    left, middle, right = np.ravel(fig.subfigures(1, 3, width_ratios=[1, 1.7, 1]))
+    panels: Any = fig.subfigures(1, 3, width_ratios=[1, 1.7, 1])
+    left, middle, right = panels
     totals = adds.sum(axis=1), adds.sum(axis=0)
     _item(left, items[0], totals[0], "query")
     _item(right, items[1], totals[1], "gallery item")

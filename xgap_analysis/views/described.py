@@ -53,7 +53,8 @@ def described(model: Model | Any, items: AnyItems, item: str, of: str | View, co
     Raises:
         XgapError: an id that is not there.
     """
-    of, one = view(of), items.select([item])
+    of = view(of)
+    one: Any = items.select([item])
     if of.name in getattr(one, "parts", {}):
         made = _of_parts(item, one, one.parts_of(of.name))
     elif one.modality == "image" and hasattr(one, "opener"):
@@ -69,10 +70,11 @@ def described(model: Model | Any, items: AnyItems, item: str, of: str | View, co
 
 
 def _of_parts(item: str, one: Any, parts: Parts) -> DescribedItem:
+    items: Any = parts.items
     if parts.modality == "text":
-        return DescribedItem(item, [str(text) for text in parts.items])
+        return DescribedItem(item, [str(text) for text in items])
     column = next((name for name in NAMED_BY if name in parts.columns), None)
-    names = list(parts.items.ids) if column is None else [f"{column} {x}" for x in parts.columns[column]]
+    names = list(items.ids) if column is None else [f"{column} {x}" for x in parts.columns[column]]
     if column not in (None, "time"):
         names = [str(x) for x in parts.columns[column]]  # type: ignore[index]
     if "box" in parts.columns and one.modality == "image":
@@ -80,7 +82,7 @@ def _of_parts(item: str, one: Any, parts: Parts) -> DescribedItem:
         by = (*image.size, *image.size)
         boxes = [tuple(x / length for x, length in zip(box, by, strict=True)) for box in parts.columns["box"]]
         return DescribedItem(item, names, image, boxes)  # type: ignore[arg-type]
-    images = [parts.items[i] for i in range(len(parts))] if parts.modality == "image" else []
+    images = [items[i] for i in range(len(items))] if parts.modality == "image" else []
     return DescribedItem(item, names, images=images)
 
 
