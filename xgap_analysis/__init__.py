@@ -71,7 +71,9 @@ if TYPE_CHECKING:
     from xgap_analysis.models import with_frames as with_frames
     from xgap_analysis.scoring import Scorer as Scorer
     from xgap_analysis.scoring import fit_scorer as fit_scorer
+    from xgap_analysis.scoring import load_scorer as load_scorer
     from xgap_analysis.scoring import register_scorer as register_scorer
+    from xgap_analysis.scoring import save_scorer as save_scorer
     from xgap_analysis.scoring import score as score
     from xgap_analysis.scoring import scorer as scorer
     from xgap_analysis.scoring import token_pairs as token_pairs
@@ -147,6 +149,7 @@ _HOME = {
     "load_dataset": "datasets",
     "load_features": "core.features_io",
     "load_model": "models",
+    "load_scorer": "scoring",
     "load_tokens": "core.tokens_io",
     "main_rows": "experiments.tables",
     "metric": "metrics",
@@ -165,6 +168,7 @@ _HOME = {
     "reproduce": "experiments.papers.reproduction",
     "retrieval": "metrics",
     "save_features": "core.features_io",
+    "save_scorer": "scoring",
     "save_table": "experiments.tables",
     "save_tokens": "core.tokens_io",
     "score": "scoring",

@@ -193,6 +193,9 @@ def test_mistakes_are_one_sentence(make_model: Callable[..., Any]) -> None:
         with_frames(base, "prompt_swich")
     with pytest.raises(XgapError, match="unknown option of space_time"):
         with_frames(base, "space_time(frame=2)")
+    for name in ("space_time(frames=many)", "prompt_switch(prompts=0)"):
+        with pytest.raises(XgapError, match=r"one (frame|prompt) or more, not"):
+            with_frames(base, name)
     with pytest.raises(XgapError, match="takes a multiple of its 3 prompts as frames, not 4"):
         with_frames(base, "prompt_switch(prompts=3)", frames=4).tower("video").encode(clips(1, 4))
     with pytest.raises(XgapError, match="was made for 2 frames, not 3"):

@@ -7,7 +7,9 @@ from xgap_analysis.scoring.cosine import cosine as cosine
 from xgap_analysis.scoring.late_interaction import late_interaction as late_interaction
 from xgap_analysis.scoring.learned import LEARNED as LEARNED
 from xgap_analysis.scoring.learned import fit_scorer as fit_scorer
+from xgap_analysis.scoring.learned import load_scorer as load_scorer
 from xgap_analysis.scoring.learned import register_learned as register_learned
+from xgap_analysis.scoring.learned import save_scorer as save_scorer
 from xgap_analysis.scoring.pooled import pooled as pooled
 from xgap_analysis.scoring.score import score as score
 from xgap_analysis.scoring.scorer import SCORERS as SCORERS

@@ -10,11 +10,10 @@ from torch import Tensor
 from xgap_analysis.core.calls import Call, parse
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.tokens import NO_DIRECTION
-from xgap_analysis.scoring.reductions import Reduction, argument, reduction, softmax, top
+from xgap_analysis.scoring.reductions import Reduction, argument, ratio, reduction, softmax, top
 from xgap_analysis.scoring.scorer import register_scorer
 from xgap_analysis.scoring.tokens import TokenBlock, similarities
 
-EXPLODED = 10.0  # weights by `ratio` whose absolute values add up to more say nothing
 SLOPE = 0.1  # of SCAN's leaky rectifier
 TINY = 1e-8  # as in SCAN's code
 
@@ -146,13 +145,6 @@ class _Similar:
     query_mask: Tensor
     number: float
 
-    def shares(self, values: Tensor, usable: Callable[[Tensor], Tensor]) -> Tensor:
-        """Values over their sum, and equal shares where the sum is of no use."""
-        values = values.masked_fill(~self.mask, 0)
-        total = values.sum(dim=2, keepdim=True)
-        good = usable(total)
-        return torch.where(good, values / torch.where(good, total, 1), _uniform(self))
-
 
 def _uniform(of: _Similar) -> Tensor:
     share = of.mask / of.mask.sum(dim=2, keepdim=True)
@@ -173,12 +165,11 @@ def _minmax(of: _Similar) -> Tensor:
     flat = span <= NO_DIRECTION  # rounding of float32 vectors: equal similarities
     scaled = (of.values - low) / torch.where(flat, 1, span)
     scaled = torch.where(flat | (scaled < of.number), 0, scaled)
-    return of.shares(scaled, lambda total: total > 0)
+    return ratio(scaled, of.mask, 2)  # none is negative, so that no sum is too small for its parts
 
 
 def _ratio(of: _Similar) -> Tensor:
-    size = of.values.abs().masked_fill(~of.mask, 0).sum(dim=2, keepdim=True)
-    return of.shares(of.values, lambda total: (total > 0) & (total >= size / EXPLODED))
+    return ratio(of.values, of.mask, 2)
 
 
 def _scan(of: _Similar) -> Tensor:

@@ -11,6 +11,8 @@ from torch import Tensor
 from xgap_analysis.core.calls import Call, parse
 from xgap_analysis.core.errors import XgapError, unknown_name
 
+EXPLODED = 10.0  # weights by a ratio whose absolute values add up to more say nothing
+
 # A function (values, mask, dim, number) that reads `values` where `mask` is true alone; None says that all is true.
 _Reduce = Callable[[Tensor, Tensor | None, int, float], Tensor]
 
@@ -142,6 +144,19 @@ def top(values: Float[Tensor, "..."], mask: Tensor | None, dim: int, k: int) -> 
         return reached
     above, level = values > edge, values == edge
     return above | (level & (level.cumsum(dim) <= k - above.sum(dim, keepdim=True)))
+
+
+def ratio(values: Float[Tensor, "..."], mask: Tensor, dim: int) -> Tensor:
+    """Values over their sum along an axis, as weights; zero where `mask` is not true.
+
+    Where the values add up to nothing or less, or the absolute weights to more than 10, they say nothing: the weights
+    are then equal.
+    """
+    values = values.masked_fill(~mask, 0)
+    total, size = values.sum(dim, keepdim=True), values.abs().sum(dim, keepdim=True)
+    good = (total > 0) & (total >= size / EXPLODED)
+    equal = mask / mask.sum(dim, keepdim=True).clamp_min(1)
+    return torch.where(good, values / torch.where(good, total, 1), equal.to(values.dtype))
 
 
 def _only(values: Tensor, mask: Tensor | None, empty: float) -> Tensor:

@@ -75,6 +75,12 @@ class Scorer:
         parts = (part for of in self.arguments if isinstance(of, Scorer) for part in of.fitted_on)
         return (*parts,) if own is None else (own, *parts)
 
+    @property
+    def is_unfitted(self) -> bool:
+        """Whether it, or a scorer that it is made of, has weights that are to be fitted first."""
+        parts = (scorer(of) for of in self.arguments if is_scorer(of))
+        return hasattr(self.function, "learned") or any(part.is_unfitted for part in parts)
+
     def __call__(
         self, query: Tensor | TokenBlock | TokenFeatures, gallery: Tensor | TokenBlock | TokenFeatures
     ) -> Tensor:
@@ -156,9 +162,20 @@ def scorer(wanted: "str | Call | Scorer | ScoreFunction", *arguments: Any, **opt
     return made
 
 
+def is_scorer(argument: Any) -> bool:
+    """Whether an argument of a scorer is a scorer, by name or as it is."""
+    if isinstance(argument, str | Call):
+        return (argument if isinstance(argument, str) else argument.name) in SCORERS
+    return isinstance(argument, Scorer)
+
+
 def complete_scorers() -> list[str]:
-    """The names of the scorers that need no other scorers as arguments, as `sum` and `rerank` do."""
-    return [name for name, function in sorted(SCORERS.items()) if not any(map(_is_argument, _parameters(function)))]
+    """The names of the scorers that need no other scorers as arguments, as `sum` and `rerank` do, and no fit."""
+    return [
+        name
+        for name, function in sorted(SCORERS.items())
+        if not any(map(_is_argument, _parameters(function))) and not hasattr(function, "learned")
+    ]
 
 
 def _parameters(function: ScoreFunction) -> list[inspect.Parameter]:

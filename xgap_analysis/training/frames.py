@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 from xgap_analysis.core.calls import Call
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
-from xgap_analysis.datasets.items import AnyItems
+from xgap_analysis.datasets.items import Items, Texts
 from xgap_analysis.models.tower import Model
 from xgap_analysis.models.video import VideoTower, video_tower, with_video
 from xgap_analysis.scoring.learned.loop import contrastive, descend, seeded
@@ -42,7 +42,7 @@ class Clips:
     """
 
     texts: Features
-    videos: AnyItems
+    videos: Items
     tower: VideoTower
     places: tuple[int, ...]
     queries_of: tuple[tuple[int, ...], ...]
@@ -62,8 +62,8 @@ class Clips:
 def fit_frames(
     model: Model,
     wanted: str | Call,
-    texts: AnyItems,
-    videos: AnyItems,
+    texts: Texts,
+    videos: Items,
     *,
     pairs: Mapping[str, str | Collection[str]] | None = None,
     curriculum: Sequence[int] = (),

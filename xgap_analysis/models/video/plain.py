@@ -22,14 +22,15 @@ def copied_vit(model: Model) -> Module:
         XgapError: a model whose image tower is not open_clip's own ViT with a class token.
     """
     tower = model.image
-    visual = tower.visual if isinstance(tower, ImageTower) else None
+    visual: Module = tower.visual if isinstance(tower, ImageTower) else None
     if not is_class_token_vit(visual):
         kind = type(tower if visual is None else getattr(visual, "trunk", visual)).__name__
         what = (
             f"frames exchange something inside a ViT of open_clip with a class token, and {model.name!r} has a {kind}"
         )
         raise XgapError(f'{what}; take the tower "mean", or a model such as tiny or ViT-B-32')
-    return copy.deepcopy(visual).eval().requires_grad_(False)
+    made: Module = copy.deepcopy(visual)
+    return made.eval().requires_grad_(False)
 
 
 def embedded(

@@ -79,6 +79,6 @@ def prompt_switch(model: Model, *, prompts: int = 6) -> PromptSwitch:
 
     Source: Deng et al., Prompt Switch: efficient CLIP adaptation for text-video retrieval, ICCV 2023.
     """
-    if prompts < 1:
-        raise XgapError(f"prompt_switch has one prompt or more, not {prompts}")
+    if not isinstance(prompts, int) or prompts < 1:
+        raise XgapError(f"prompt_switch has one prompt or more, not {prompts!r}")
     return PromptSwitch(copied_vit(model), prompts)

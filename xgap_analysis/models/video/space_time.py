@@ -26,12 +26,7 @@ class SpaceTime(nn.Module):
         self.time = nn.Parameter(torch.zeros(frames, width))
         blocks = visual.transformer.resblocks
         self.norms = nn.ModuleList(copy.deepcopy(block.ln_1) for block in blocks)
-        self.over_time = nn.ModuleList(
-            nn.MultiheadAttention(width, block.attn.num_heads, batch_first=True) for block in blocks
-        )
-        for attention in self.over_time:
-            nn.init.zeros_(attention.in_proj_weight)
-            nn.init.zeros_(attention.in_proj_bias)
+        self.over_time = nn.ModuleList(_silent(width, block.attn.num_heads) for block in blocks)
 
     def forward(self, pixels: Float[Tensor, "n f 3 h w"]) -> Float[Tensor, "n d"]:
         """The feature of the one class token of each clip, not normalised.
@@ -64,7 +59,15 @@ def _divided(
     return attend(own, everything), attend(groups.flatten(0, 1), beside).unflatten(0, (n, g))
 
 
-def _reading(attention: nn.MultiheadAttention) -> Attend:
+def _silent(width: int, heads: int) -> nn.MultiheadAttention:
+    """Attention that adds nothing yet: its queries, keys and values are zero."""
+    made = nn.MultiheadAttention(width, heads, batch_first=True)
+    nn.init.zeros_(made.in_proj_weight)
+    nn.init.zeros_(made.in_proj_bias)
+    return made
+
+
+def _reading(attention: nn.Module) -> Attend:
     """Attention as a function, as open_clip's blocks have it."""
 
     def attend(reads: Tensor, of: Tensor) -> Tensor:
@@ -99,6 +102,6 @@ def space_time(model: Model, *, frames: int = 4) -> SpaceTime:
 
     Source: Bain et al., Frozen in Time: a joint video and image encoder for end-to-end retrieval, ICCV 2021.
     """
-    if frames < 1:
-        raise XgapError(f"space_time reads one frame or more, not {frames}")
+    if not isinstance(frames, int) or frames < 1:
+        raise XgapError(f"space_time reads one frame or more, not {frames!r}")
     return SpaceTime(copied_vit(model), frames)

@@ -82,7 +82,8 @@ def video_tower(
     check_options("frame tower", call.name, build, LEADING, options)
     with seeded(seed):
         module = build(model, **options).to(model.device)
-    read = options.get("frames", build.frames) if frames is None else frames  # type: ignore[attr-defined]
+    by_default: int = build.frames  # type: ignore[attr-defined]
+    read = int(options.get("frames", by_default)) if frames is None else frames
     return VideoTower(model, module, read), f"{model.name}+{spelled(call.name, (), options)}"
 
 
