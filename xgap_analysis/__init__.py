@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from xgap_analysis.scoring import save_scorer as save_scorer
     from xgap_analysis.scoring import score as score
     from xgap_analysis.scoring import scorer as scorer
+    from xgap_analysis.scoring import token_pairs as token_pairs
     from xgap_analysis.store import Store as Store
     from xgap_analysis.training import BatchFeatures as BatchFeatures
     from xgap_analysis.training import Further as Further
@@ -184,6 +185,7 @@ _HOME = {
     "stacked": "core.stacked",
     "study_of_features": "experiments.vectors",
     "summary": "experiments.tables",
+    "token_pairs": "scoring",
     "tokens": "views",
     "train": "training",
     "view": "views",

@@ -30,4 +30,6 @@ from xgap_analysis.scoring.systems.x_pool import x_pool as x_pool
 from xgap_analysis.scoring.token_maps import TOKEN_MAPS as TOKEN_MAPS
 from xgap_analysis.scoring.token_maps import register_token_map as register_token_map
 from xgap_analysis.scoring.token_maps import token_map as token_map
+from xgap_analysis.scoring.token_pairs import TokenPairs as TokenPairs
+from xgap_analysis.scoring.token_pairs import token_pairs as token_pairs
 from xgap_analysis.scoring.tokens import TokenBlock as TokenBlock

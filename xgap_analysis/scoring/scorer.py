@@ -103,7 +103,11 @@ SCORERS: Registry[ScoreFunction] = Registry("scorer", lambda function: function)
 
 
 def register_scorer(
-    name: str, *, takes: Takes = "vectors", joins: Callable[..., Joins] | None = None
+    name: str,
+    *,
+    takes: Takes = "vectors",
+    joins: Callable[..., Joins] | None = None,
+    contributions: ScoreFunction | None = None,
 ) -> Callable[[ScoreFunction], ScoreFunction]:
     """Make a scorer known by name to metrics, studies, the command line, the widgets and the notebooks.
 
@@ -112,6 +116,8 @@ def register_scorer(
         takes: what the function is called with: `"vectors"`, `"tokens"` or `"features"` (see `Scorer.takes`).
         joins: for `tokens`: a function of the options that says whether the score depends on no more than the mean or
             the sum of an item's tokens. The function is then called with that as the item's one token.
+        contributions: for `tokens`: a function of blocks of one query and one gallery item, and the options, that gives
+            what each pair of tokens adds to the score, `[tq, tg]` (see `token_pairs`).
 
     Raises:
         XgapError: the name is taken by other code, or `takes` is something else.
@@ -123,6 +129,7 @@ def register_scorer(
         SCORERS.add(name, function)
         # On the function, so that it may itself stand where its name may stand.
         function.takes, function.joins = takes, joins  # type: ignore[attr-defined]
+        function.contributions = contributions  # type: ignore[attr-defined]
         return function
 
     return add
