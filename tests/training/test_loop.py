@@ -201,9 +201,9 @@ def test_no_batch_holds_two_items_of_one_label_and_an_epoch_shows_each(start: Pa
     for step in range(20):
         drawn = pairs.drawn(step)
         assert len({item.label for item in drawn}) == 5
-        for label, image, _, captions, _ in drawn:
-            assert image.split("/")[0] == label
-            assert sorted(captions) == [f"colour number {label} in words {k}" for k in range(2)]
+        for item in drawn:
+            assert item.image.split("/")[0] == item.label
+            assert sorted(item.captions) == [f"colour number {item.label} in words {k}" for k in range(2)]
     assert pairs.drawn(3) == pairs.drawn(3)
     assert pairs.drawn(3) != pairs.drawn(4)
     assert len({item.label for step in (0, 1) for item in pairs.drawn(step)}) == 10
