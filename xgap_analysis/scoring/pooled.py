@@ -115,7 +115,7 @@ def _weighed(
         parts = TokenBlock(gallery.vectors, own, ids=gallery.ids)
         parts.require(int(number), f"weights=top({number:g})")
     mask = own.T[None, None]
-    weight = token_weights(values, mask, query.mask[:, :, None, None], weights, tau)
+    weight = _weights(values, mask, query.mask[:, :, None, None], by)
     if base == "first":
         weight[:, :, 0] += 1
     return values, weight
@@ -144,7 +144,11 @@ def token_weights(
         >>> [round(w, 3) for w in token_weights(values, whole.expand(1, 1, 3, 1), whole, "minmax").flatten().tolist()]
         [0.0, 0.333, 0.667]
     """
-    rule, number = _rule(weights, tau)
+    return _weights(values, mask, query_mask, _rule(weights, tau))
+
+
+def _weights(values: Tensor, mask: Tensor, query_mask: Tensor, by: tuple[str, float]) -> Tensor:
+    rule, number = by
     return _WEIGHTS[rule](_Similar(values, mask, query_mask, number)).masked_fill(~mask, 0)
 
 
