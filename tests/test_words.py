@@ -30,7 +30,7 @@ INSTEAD = {  # pattern, whatever its case: what to write
     r"hears?|heard": "receives",
     r"pictures?": "image, figure",
     r"data sets?": "dataset",
-    r"is no (?:whole|notebook|table|model|file)": "is not a ...",
+    r"(?<!there )is no (?:whole|notebook|table|model|file|path)": "is not a ...",
     r"too small to tell": "inconclusive",
     r"gestures?": "action",
     r"(?<!side by )(?<!be)sides?(?! by side)": "modality, space",

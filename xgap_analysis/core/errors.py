@@ -8,7 +8,7 @@ from types import FrameType
 
 
 class XgapError(ValueError):
-    """A user's mistake, or a missing file or hub, told in one sentence (the command line exits with code 2 on it)."""
+    """A user's mistake, or a missing file or hub, explained in one sentence (the command line exits with code 2)."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> XgapError:

@@ -65,7 +65,7 @@ def _projection(model: Model, space: str) -> Tensor:
 
 @register_correction("isoclip", claims={"I-I": 1, "T-T": 1}, model_alone=True)
 def isoclip(calibration: Calibration, k_top: int | None = None, k_bottom: int | None = None) -> FeatureMap:
-    """Leave out the first and the last singular directions of the inter-modal operator, on each side.
+    """Remove the first and the last singular directions of the inter-modal operator, from each modality.
 
     Formula: W' = W U_S U_S^T, U_S the columns k_top to r - k_bottom of U (images) or V (texts); the feature is W' f of
     the feature f before the projection. Every column of U_S lies in the row space of W, so W' f = W U_S U_S^T W^+ x
@@ -76,8 +76,8 @@ def isoclip(calibration: Calibration, k_top: int | None = None, k_bottom: int | 
 
     Args:
         calibration: of which only the model is used.
-        k_top, k_bottom: directions left out, on both sides alike. By default those published for the model, side by
-            side; where there are none, the shares of the spectrum that were published for CLIP ViT-B/32.
+        k_top, k_bottom: number of directions removed, for both modalities. By default those published for the
+            model, for each modality; if there are none, the fractions of the spectrum published for CLIP ViT-B/32.
 
     Raises:
         XgapError: no model, a tower without a linear projection, or nothing left.

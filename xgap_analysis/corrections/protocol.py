@@ -69,7 +69,7 @@ class Correction:
         name: as registered.
         maker: `maker(calibration, **options)` fits it.
         options: given by the user; the others keep the maker's defaults.
-        transductive: it sees by its nature what is judged.
+        transductive: it always sees what is evaluated.
         claims: comparison to the sign of the difference that its authors claim: 1 better, -1 worse.
         model_alone: the model is all that it is fitted on, whatever its options.
         control: it stands beside another correction, and nothing is claimed of it; tables give it no verdict.
@@ -104,7 +104,7 @@ class Correction:
 
 @dataclass(frozen=True)
 class FittedCorrection:
-    """A fitted correction: a map of features, and what two sides become before they meet.
+    """A fitted correction: a map of features, applied to query and gallery before they are scored.
 
     Args:
         name: of the correction, with its options.
@@ -223,7 +223,7 @@ def register_correction(
 
     Args:
         name: as in tables.
-        transductive: it sees what is judged, whatever it is fitted on; every table will say so.
+        transductive: it sees what is evaluated, whatever it is fitted on; every table says so.
         claims: comparison to the sign (1, -1) of the difference that its authors claim.
         model_alone: it reads the calibration's model only (and the dimension of its features), so that it can be had
             for a dataset without a split to be fitted on.

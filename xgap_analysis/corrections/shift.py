@@ -1,4 +1,4 @@
-"""Corrections that move a whole side of the sphere, or none."""
+"""Corrections that shift all features of a modality, and the one that does nothing."""
 
 from dataclasses import replace
 
@@ -48,10 +48,10 @@ def center(calibration: Calibration, roles: bool = False) -> FeatureMap | ByRole
 
 @register_correction("gap-shift")
 def gap_shift(calibration: Calibration, lambda_: float = 0.5) -> FeatureMap:
-    """Move the two sides towards each other along the vector between their means, then scale to unit length.
+    """Move images and texts towards each other along the vector between their means, then scale to unit length.
 
-    Formula: x' = x - lambda g on the image side, y' = y + lambda g on the text side, g = mean(x) - mean(y). With 0
-    nothing moves, with 0.5 the means meet (before the scaling), beyond it the sides change places.
+    Formula: x' = x - lambda g for images, y' = y + lambda g for texts, g = mean(x) - mean(y). 0 changes nothing, 0.5
+    makes the means equal (before scaling), and larger values make the two modalities swap places.
 
     Source: Liang et al., Mind the Gap, NeurIPS 2022, section 4.2.
     """

@@ -82,13 +82,13 @@ def random_subspace(calibration: Calibration, rank: int | None = None, seed: int
 
 @register_correction("whiten")
 def whiten(calibration: Calibration, shrinkage: float = 0.1) -> FeatureMap:
-    """Centre each side and give it the same spread in every direction, then scale to unit length.
+    """Centre each modality and give it the same variance in every direction, then scale to unit length.
 
     Formula: x' = C^(-1/2) (x - m), m and C the mean and covariance of the calibration vectors of x's space, C shrunk
-    towards a multiple of the identity: (1 - s) C + s trace(C) / d I. The symmetric root turns a side least.
+    towards a multiple of the identity: (1 - s) C + s trace(C) / d I. The symmetric root rotates least.
 
     Args:
-        calibration: its images and texts give each side's mean and covariance.
+        calibration: its images and texts give the mean and covariance of each modality.
         shrinkage: s in (0, 1]; with 1 only the mean is taken away.
 
     Raises:
@@ -117,21 +117,21 @@ def whiten(calibration: Calibration, shrinkage: float = 0.1) -> FeatureMap:
 
 
 def _leading(name: str, vectors: Float[Tensor, "n d"], rank: int | None, centred: bool) -> Float[Tensor, "d rank"]:
-    """The leading principal directions, as many as are asked for and as the vectors span."""
+    """The leading principal directions, up to `rank` and to the number that the vectors span."""
     if centred:
         vectors = vectors - vectors.mean(dim=0)
     values, directions = torch.linalg.eigh(vectors.T @ vectors)
-    asked = _checked(rank, len(values))
-    # A text that stands twice may differ in the last bit of single precision; that is no direction of its own.
+    wanted = _checked(rank, len(values))
+    # A repeated text may differ in the last bit of single precision; that difference is not a direction.
     noise = max(vectors.shape) * torch.finfo(torch.float32).eps
     spanned = int((values > values[-1] * noise**2).sum()) if float(values[-1]) > noise**2 else 0
     if not spanned:
         what = f"{name}: the {len(vectors)} vectors it is fitted on are all the same"
         raise XgapError(f"{what}, and span no direction; fit it on more classes, or give centred=False")
-    if spanned < asked:
-        what = f"{name}: {len(vectors)} vectors span {spanned} directions, so {spanned} are kept and not {asked}"
+    if spanned < wanted:
+        what = f"{name}: {len(vectors)} vectors span {spanned} directions, so {spanned} are kept and not {wanted}"
         warnings.warn(f"{what}; compare with controls of rank={spanned}", stacklevel=2)
-    return directions.flip(dims=(1,))[:, : min(asked, spanned)]
+    return directions.flip(dims=(1,))[:, : min(wanted, spanned)]
 
 
 def _checked(rank: int | None, d: int) -> int:

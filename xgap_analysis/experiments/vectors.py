@@ -5,11 +5,11 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-from xgap_analysis.core.cells import label_text
 from xgap_analysis.core.errors import XgapError, notice, unknown_name
 from xgap_analysis.core.features import Features, FeaturesLike, as_modalities
 from xgap_analysis.core.features_io import load_features
 from xgap_analysis.core.relevance import RelevanceLike, labels_by_id
+from xgap_analysis.core.table_values import label_text
 from xgap_analysis.corrections import Correction
 from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.datasets.items import NO_IMAGES, NO_TEXTS, Vectors

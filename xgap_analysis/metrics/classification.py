@@ -46,7 +46,7 @@ def zero_shot(
         `attrs["degenerate"]` say that the accuracy is 1 whatever the features are.
 
     Raises:
-        XgapError: an empty side, different dimensions, an image without label, or a label without class text.
+        XgapError: no images or no classes, different dimensions, an image without label, or a label without class text.
 
     Source: Radford et al., 2021 (CLIP), section 3.1.2.
     """

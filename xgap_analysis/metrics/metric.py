@@ -44,7 +44,7 @@ class Pair(Protocol):
 
     @property
     def query(self) -> AnyFeatures:
-        """What is asked."""
+        """The features of the queries."""
 
     @property
     def gallery(self) -> AnyFeatures:
@@ -208,7 +208,7 @@ def _zero_shot(
 ) -> pd.DataFrame:
     """All columns of `zero_shot`; the gallery is the classes, and the labels of the query are their ids."""
     if relevance.query_labels is None:
-        raise XgapError("zero-shot classification needs the label of every query, and not graded judgements")
+        raise XgapError("zero-shot classification needs the label of every query, not graded relevance")
     return zero_shot(query, gallery, relevance.query_labels, scorer=scorer, normalise=normalise)
 
 

@@ -87,7 +87,7 @@ def k_occurrence(
         counts `[m]`, each in 0 .. n; they add up to `k * n`.
 
     Raises:
-        XgapError: an empty side, different dimensions, or fewer than k items to choose from.
+        XgapError: no queries or items, different dimensions, or fewer than k items to choose from.
 
     Source: Radovanovic, Nanopoulos, Ivanovic, Hubs in space, JMLR 2010, section 2.
     """
@@ -118,7 +118,7 @@ def hubness(
     | column | formula | how to read it |
     |---|---|---|
     | `skewness` | `E[(N_k - mean)^3] / std^3` | 0 even (also where all N_k are equal); above 1 marked hubs |
-    | `hub_share` | share of items with N_k at least twice its mean `k n / m` (2k where a set asks itself) | [0, 0.5] |
+    | `hub_share` | share of items with N_k at least twice its mean `k n / m` (2k within one set) | [0, 0.5] |
     | `orphan_share` | share of items with N_k = 0, which no query ever reaches | [0, 1]; high is bad |
 
     Args:
@@ -129,7 +129,7 @@ def hubness(
 
     Source: skewness of N_k, Radovanovic et al., JMLR 2010, section 2; hubs from 2k on and orphans ("anti-hubs"),
     Flexer and Schnitzer, Choosing lp norms in high-dimensional spaces based on hub analysis, Neurocomputing 2015
-    (scikit-hubness asks for more than 2k; Radovanovic et al. for two standard deviations above the mean).
+    (scikit-hubness requires more than 2k; Radovanovic et al. for two standard deviations above the mean).
     """
     query, gallery = scored_pair(query, gallery)
     counts = exact(k_occurrence(query, gallery, k, exclude_self, block=block, scorer=scorer))

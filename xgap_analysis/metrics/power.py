@@ -37,10 +37,10 @@ def seed_interval(values: Values, level: float = 0.95) -> tuple[float, float, fl
 
 
 def detectable_effect(values: Values, power: float = 0.8, level: float = 0.95) -> float:
-    """The smallest true mean that `seed_interval` of so many values, so spread, would tell from zero with this power.
+    """The smallest true mean that `seed_interval` of `n` values with this spread detects with this power.
 
     Formula: the effect at which a noncentral t of n - 1 degrees of freedom, with noncentrality
-    `effect sqrt(n) / s`, lies beyond the interval's quantile, on its own side, with probability `power`.
+    `effect sqrt(n) / s`, lies beyond the interval's quantile, in its own direction, with probability `power`.
 
     How to read it: an effect of the published size that is well above it and was not seen is evidence against it here;
     one below it could not have been seen. NaN for a single value.

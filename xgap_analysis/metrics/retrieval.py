@@ -48,7 +48,7 @@ def retrieval(
     normalise: ScoreNormaliser | None = None,
     scorer: str | Scorer | ScoreFunction = COSINE,
 ) -> pd.DataFrame:
-    """How well the gallery's items that answer a query are ranked by cosine similarity; one row a query.
+    """How well the relevant gallery items are ranked by cosine similarity; one row per query.
 
     Every item is ranked by descending similarity, and equal similarities keep the gallery's order. Junk items, and the
     query itself where its id is in the gallery, are taken out of the ranking first. R is the number of relevant items
@@ -66,9 +66,9 @@ def retrieval(
     | `mp_at_10` | P(min(10, rank of the last relevant item)) (Radenovic et al., 2018, and their code) | [0, 1], 1 |
 
     Args:
-        query: `[n, d]` what is asked; `Features`, or an array, whose ids are its positions (see `as_features`).
+        query: `[n, d]`, the queries; `Features`, or an array, whose ids are its positions (see `as_features`).
         gallery: `[m, d]` what is ranked; the same array again is the same items.
-        relevance: which items answer which: a `Relevance`, a `Dataset` (its default level), a mapping from id to label,
+        relevance: a `Relevance`, a `Dataset` (for its default label set), a mapping from id to label,
             a pair of lists of labels (of the query, of the gallery), or one list for both where they are the same items
             (see `as_relevance`).
         ks: cut-offs of `hit_at_k` and `recall_at_k`.
@@ -85,12 +85,12 @@ def retrieval(
     Returns:
         n rows, indexed by query id ("query"), all columns numeric; with `ap_trapezoid` besides (see `revisited`) where
         the relevance names junk. A query without a relevant item has `n_relevant` 0
-        and NaN elsewhere, so that means leave it out; `attrs["without_relevant"]` counts them, and a warning tells.
+        and NaN elsewhere, so that means leave it out; `attrs["without_relevant"]` and a warning count them.
         Where all that is ranked is relevant to every query (one class, say), a warning and `attrs["degenerate"]` say
         that the scores are 1 whatever the features are.
 
     Raises:
-        XgapError: an empty side, different dimensions, labels that do not fit, or no query with a relevant item.
+        XgapError: no queries or items, different dimensions, labels that do not fit, or no query with a relevant item.
     """
     query, gallery = scored_pair(query, gallery)
     bound = as_relevance(relevance, query, gallery)

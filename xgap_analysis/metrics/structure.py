@@ -150,12 +150,12 @@ def _mid_ranks(scores: Float[Tensor, " n"]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Rotation:
-    """How far one side turned between two checkpoints.
+    """How far the features of a modality rotated between two checkpoints.
 
     Args:
         mean_degrees: mean angle between an item's vectors before and after, in [0, 180].
-        residual: root mean square distance left after the best orthogonal map of the side, in [0, 1.42]; 0 where the
-            side turned as a rigid body, so that its own similarities did not change.
+        residual: root mean square distance left after the best orthogonal map, in [0, 1.42]; 0 where the features
+            rotated rigidly, so that similarities within the modality did not change.
         n: number of items.
     """
 
@@ -165,7 +165,7 @@ class Rotation:
 
 
 def rotation(before: FeaturesLike, after: FeaturesLike) -> Rotation:
-    """Intra-modal rotation: how far the vectors of one side turned, and how rigidly.
+    """Intra-modal rotation: how far the vectors of one modality rotated, and how rigidly.
 
     Formula: `mean_degrees` is the mean over items of `arccos(before_i . after_i)`; `residual` is
     `min over orthogonal Q of ||before Q - after||_F / sqrt(n)` (orthogonal Procrustes).
@@ -189,16 +189,16 @@ def rotation(before: FeaturesLike, after: FeaturesLike) -> Rotation:
 
 
 def deviation(before_x: FeaturesLike, after_x: FeaturesLike, before_y: FeaturesLike, after_y: FeaturesLike) -> float:
-    """Inter-modal deviation: how differently the two sides turned between two checkpoints.
+    """Inter-modal deviation: how differently two modalities rotated between two checkpoints.
 
-    Formula: `||Q_x - Q_y||_F / (2 sqrt(d))`, with Q the orthogonal map that carries a side's vectors before nearest to
+    Formula: `||Q_x - Q_y||_F / (2 sqrt(d))`, with Q the orthogonal map that takes a modality's vectors nearest to
     those after. It is the root mean square of `sin(angle / 2)` over the d turns that lead from one map to the other.
-    In [0, 1]: 0 where both sides turned alike, however far, so that similarities across survive; 1 where one turned
-    opposite to the other. Directions that a side does not use turn as little as they can.
+    In [0, 1]: 0 where both rotated in the same way, however far, which preserves similarities across modalities; 1
+    where they rotated in opposite ways. Directions that a modality does not use rotate as little as possible.
 
     Args:
         before_x, after_x: `[n, d]`, the same ids, at two checkpoints.
-        before_y, after_y: `[m, d]`, likewise for the other side; the sides need no pairs.
+        before_y, after_y: `[m, d]`, likewise for the other modality; vectors need not be paired.
 
     Raises:
         XgapError: ids or dimensions that differ.
@@ -210,7 +210,7 @@ def deviation(before_x: FeaturesLike, after_x: FeaturesLike, before_y: FeaturesL
     _check(before_x, after_x, same=True)
     _check(before_y, after_y, same=True)
     if before_x.dim != before_y.dim:
-        raise XgapError(f"the sides have {before_x.dim} and {before_y.dim} dimensions; they must be the same")
+        raise XgapError(f"the two modalities have {before_x.dim} and {before_y.dim} dimensions; they must be the same")
     turns = [_best_map(*sides) for sides in ((before_x, after_x), (before_y, after_y))]
     return float((turns[0] - turns[1].to(turns[0].device)).norm() / (2 * math.sqrt(before_x.dim)))
 
@@ -234,7 +234,7 @@ def _check(x: Features, y: Features, *, same: bool = False) -> None:
     if (same or x.origin == y.origin) and x.ids != y.ids:
         first = next(i for i, (a, b) in enumerate(zip(x.ids, y.ids, strict=True)) if a != b)
         raise XgapError(
-            f"row {first} is {x.ids[first]!r} on one side and {y.ids[first]!r} on the other; "
+            f"row {first} is {x.ids[first]!r} in one and {y.ids[first]!r} in the other; "
             "the ids must be the same in the same order (use Features.select)"
         )
     if same and x.dim != y.dim:

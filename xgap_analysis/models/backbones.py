@@ -21,7 +21,7 @@ class Backbone:
         repository: of the weights: on the Hugging Face hub, or on GitHub where `file` is said.
         file: the checkpoint's own name, where it comes as a file and from no hub.
         ovi_tokens: pseudo-patches P of OVI.
-        isoclip: `(k_top, k_bottom)` of IsoCLIP for each side.
+        isoclip: `(k_top, k_bottom)` of IsoCLIP for each tower.
         oti_tokens: pseudo-tokens R of OTI.
     """
 

@@ -61,7 +61,7 @@ def registered_model(name: str, *, device: torch.device, precision: str) -> Mode
 
     Raises:
         XgapError: an unknown option, one that `load_model` gives, a precision that its function does not take, or
-            something that is no model.
+            something that is not a model.
     """
     call = parse(name)
     options_alone(call, "a model")

@@ -61,7 +61,7 @@ def values(table: pd.DataFrame, by: str = "model", ax: Axes | None = None) -> Ax
 
     Args:
         table: rows of `Study.run()`; cells without a value are left out.
-        by: the column that marks tell apart: `"model"`, `"dataset"`, `"split"` or `"correction"`.
+        by: the column that marks distinguish: `"model"`, `"dataset"`, `"split"` or `"correction"`.
         ax: where to draw; a new figure by default.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The two sides of the sphere and what lies between them, as figures."""
+"""Two modalities on the sphere and the gap between them, as figures."""
 
 from collections.abc import Mapping
 
@@ -18,7 +18,7 @@ from xgap_analysis.plots.style import BLUE, GREY, in_legend, line_styles, open_a
 
 
 def gap_map(x: Features, y: Features, pairs: int = 60, ax: Axes | None = None) -> Axes:
-    """Both sides in the plane that holds most of their common variance (PCA), some pairs joined.
+    """Two modalities in the plane of most of their common variance (PCA), with some pairs joined.
 
     The axes' labels say how much of the variance the plane shows: on a real sphere that is little, so two points may
     lie together here and far apart there.
@@ -29,7 +29,7 @@ def gap_map(x: Features, y: Features, pairs: int = 60, ax: Axes | None = None) -
         ax: where to draw; a new figure by default.
 
     Raises:
-        XgapError: sides that have no pairs.
+        XgapError: no pairs.
     """
     x, y = paired(x, y)
     both = np.concatenate([x.vectors.cpu().double().numpy(), y.vectors.cpu().double().numpy()])
@@ -71,7 +71,7 @@ def gap_share(sides: Mapping[str, tuple[Features, Features]], ax: Axes | None = 
 
 
 def shift_curve(table: pd.DataFrame, moved: Mapping[float, tuple[Features, Features]]) -> Figure:
-    """What moving the sides along the gap does: scores with their 95 % intervals, and the gap that is left.
+    """The effect of moving images and texts along the gap: scores with 95 % intervals, and the remaining gap.
 
     Args:
         table: rows of `Study.run()` with corrections `gap-shift(lambda_=...)`; one line a comparison.

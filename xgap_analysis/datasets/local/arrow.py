@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xgap_analysis.core.cells import id_text, image_path, is_missing
 from xgap_analysis.core.errors import XgapError, notice
+from xgap_analysis.core.table_values import id_text, image_path, is_missing
 from xgap_analysis.datasets.contents import of_bytes, of_file, once
 from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.datasets.local.columnar import (

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xgap_analysis.core.cells import is_missing
 from xgap_analysis.core.errors import XgapError, notice
+from xgap_analysis.core.table_values import is_missing
 from xgap_analysis.datasets.images import is_picture
 from xgap_analysis.datasets.local.tables import Row, check_distinct
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from xgap_analysis.core.cells import id_text, label_text
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.table_values import id_text, label_text
 from xgap_analysis.datasets.local.columns import cell_of, usual_column
 from xgap_analysis.datasets.local.rows import row_of, split_text, tell_missing
 from xgap_analysis.datasets.local.tables import columns_of, read_rows

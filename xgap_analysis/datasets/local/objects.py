@@ -7,8 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from xgap_analysis.core.cells import caption_texts, id_text, label_text
 from xgap_analysis.core.errors import XgapError, notice
+from xgap_analysis.core.table_values import caption_texts, id_text, label_text
 from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.datasets.images import as_rgb
 from xgap_analysis.datasets.items import Images

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from xgap_analysis.core.cells import caption_texts, id_text, is_missing, plain
 from xgap_analysis.core.errors import XgapError, notice
+from xgap_analysis.core.table_values import caption_texts, id_text, is_missing, plain
 from xgap_analysis.datasets.items import AnyItems, Texts
 from xgap_analysis.datasets.local.encodings import decoded
 from xgap_analysis.datasets.local.records import split_named

@@ -5,8 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xgap_analysis.core.cells import caption_texts, clean_text, id_text, image_path, is_missing, label_text
 from xgap_analysis.core.errors import XgapError, notice
+from xgap_analysis.core.table_values import caption_texts, clean_text, id_text, image_path, is_missing, label_text
 from xgap_analysis.datasets.local.columns import cell_of
 from xgap_analysis.datasets.local.records import Record, split_named
 from xgap_analysis.datasets.local.tables import Row

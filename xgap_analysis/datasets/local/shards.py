@@ -11,8 +11,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from xgap_analysis.core.cells import caption_texts, clean_text, is_missing, label_text
 from xgap_analysis.core.errors import XgapError, notice
+from xgap_analysis.core.table_values import caption_texts, clean_text, is_missing, label_text
 from xgap_analysis.datasets.contents import of_part
 from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.datasets.images import PREFERRED, UNREAD, head_of, is_hidden, is_picture, stand_in

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xgap_analysis.core.cells import clean_text, id_text, is_missing
 from xgap_analysis.core.errors import XgapError, notice
 from xgap_analysis.core.relevance import Relevance
+from xgap_analysis.core.table_values import clean_text, id_text, is_missing
 from xgap_analysis.datasets.assemble import assemble
 from xgap_analysis.datasets.dataset import Dataset, in_splits
 from xgap_analysis.datasets.published.files import read_parquet

@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from xgap_analysis.core.cells import id_text, is_missing
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.table_values import id_text, is_missing
 from xgap_analysis.datasets.published.files import read_text
 
 NAMES = ("summaries.jsonl", "summaries.csv", "summaries.parquet")
