@@ -198,7 +198,7 @@ def changes_from(table: pd.DataFrame, setting: str, quantity: str) -> pd.DataFra
 
     Returns:
         indexed by setting: `change` (mean over seeds), `low`, `high` (Student's 95 % interval), `detectable` (the
-        smallest change that so many seeds would tell from zero four times out of five; see `metrics.power`), `seeds`.
+        smallest change that so many seeds would detect with 80 % power; see `metrics.power`), `seeds`.
 
     Raises:
         XgapError: a quantity or a setting that the table does not hold.

@@ -52,18 +52,18 @@ def gap_map(x: Features, y: Features, pairs: int = 60, ax: Axes | None = None) -
     return ax
 
 
-def gap_share(sides: Mapping[str, tuple[Features, Features]], ax: Axes | None = None) -> Axes:
+def gap_share(pairs: Mapping[str, tuple[Features, Features]], ax: Axes | None = None) -> Axes:
     """Share of the variance of images and texts together that lies along the gap, one bar a model or a correction.
 
     Args:
-        sides: title to (image features, text features).
+        pairs: title to (image features, text features).
         ax: where to draw; a new figure by default.
     """
-    ax = own_axes(ax, 5, 0.4 * len(sides) + 1)
-    shares = [variance_along_gap(x, y) for x, y in sides.values()]
+    ax = own_axes(ax, 5, 0.4 * len(pairs) + 1)
+    shares = [variance_along_gap(x, y) for x, y in pairs.values()]
     bars = ax.barh(range(len(shares)), shares, color=BLUE)
     ax.bar_label(bars, [f"{share:.2f}" for share in shares], padding=3)
-    ax.set_yticks(range(len(shares)), [plain(name) for name in sides])
+    ax.set_yticks(range(len(shares)), [plain(name) for name in pairs])
     ax.invert_yaxis()
     ax.set(xlabel="share of variance along the gap", xlim=(0, 1.1 * max(shares)))
     open_axes([ax])

@@ -36,16 +36,16 @@ def spectrum(models: Mapping[str, Model], k_top: int = 0, k_bottom: int = 0, ax:
     return ax
 
 
-def occurrences(sides: Mapping[str, tuple[Features, Features]], k: int = 10, ax: Axes | None = None) -> Axes:
+def occurrences(pairs: Mapping[str, tuple[Features, Features]], k: int = 10, ax: Axes | None = None) -> Axes:
     """How often each gallery item is among the k nearest, in descending order: hubs to the left, orphans at zero.
 
     Args:
-        sides: title to (query features, gallery features), such as before and after a correction.
+        pairs: title to (query features, gallery features), such as before and after a correction.
         k: size of a neighbourhood.
         ax: where to draw; a new figure by default.
     """
     ax = own_axes(ax, 6, 3)
-    for (colour, style, _), (title, (query, gallery)) in zip(line_styles(), sides.items(), strict=False):
+    for (colour, style, _), (title, (query, gallery)) in zip(line_styles(), pairs.items(), strict=False):
         counts = k_occurrence(query, gallery, k).sort(descending=True).values.numpy()
         share = (np.arange(len(counts)) + 0.5) / len(counts)
         ax.plot(

@@ -101,7 +101,7 @@ def _digest(features: Features) -> str:
     return hashlib.sha256(features.vectors.cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
-def move_sides(lambda_: float, images: Features, texts: Features, *more: Features) -> tuple[Features, ...]:
+def move_modalities(lambda_: float, images: Features, texts: Features, *more: Features) -> tuple[Features, ...]:
     """Images, texts and more features after `gap-shift`, fitted on these very images and texts.
 
     Args:
@@ -170,6 +170,6 @@ def partners(item: str, others: Features, relevance: Relevance) -> list[int]:
     return (grades > 0).nonzero()[:, 0].tolist()
 
 
-def cosines(query: Features, *sides: Features) -> np.ndarray:
+def cosines(query: Features, *galleries: Features) -> np.ndarray:
     """Cosine of one feature to all rows of several, one after the other."""
-    return torch.cat([side.vectors @ query.vectors[0] for side in sides]).cpu().numpy()
+    return torch.cat([gallery.vectors @ query.vectors[0] for gallery in galleries]).cpu().numpy()

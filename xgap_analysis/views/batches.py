@@ -94,7 +94,7 @@ def source_of(way: Passage) -> Source:
 
 
 def _prepared_by(way: Passage) -> dict[str, Any]:
-    """What a tower makes of a fixed image: the name or text of its preprocess would not tell two functions apart."""
+    """What a tower makes of a fixed image: the name or text of its preprocess does not identify a function."""
     if way.items.modality != "image":
         return {}
     noise = np.random.default_rng(0).integers(0, 256, (48, 80, 3), dtype=np.uint8)

@@ -10,7 +10,7 @@ import ipywidgets
 
 from xgap_analysis.core.progress import Cancelled, watched
 
-GRACE = 0.2  # seconds that a gesture may take before the progress bar appears
+GRACE = 0.2  # seconds that an action may take before the progress bar appears
 
 
 class Jobs(ipywidgets.HBox):
@@ -64,7 +64,7 @@ class Jobs(ipywidgets.HBox):
 
         def thread() -> None:
             with self._one_at_a_time:
-                self._compute(job, lambda *told: soon(self._show_if_current, job, *told))
+                self._compute(job, lambda *progress: soon(self._show_if_current, job, *progress))
             soon(self._finish, job)
 
         worker = threading.Thread(target=contextvars.copy_context().run, args=(thread,), daemon=True)
@@ -76,15 +76,15 @@ class Jobs(ipywidgets.HBox):
             self._show("computing ...", 0, 1)
 
     def _compute(self, job: "_Job", show: Callable[[str, int, int], None]) -> None:
-        def told(what: str, done: int, total: int) -> None:
+        def on_progress(what: str, done: int, total: int) -> None:
             if job.unwanted.is_set():
                 raise Cancelled
             if job.is_news(what, done, total):
                 show(what, done, total)
 
         try:
-            with watched(told):
-                told("computing ...", 0, 1)
+            with watched(on_progress):
+                on_progress("computing ...", 0, 1)
                 job.result = job.work()
         except Exception as error:  # it is shown in the widget, whatever it is
             job.error = error

@@ -1,7 +1,7 @@
 """The embedded dataset `emoji-scenes`: images of one to four emoji, with boxes, attributes, relations and captions.
 
 A scene is a recipe (who drew it, which concepts, where, how large) and is drawn from the sheets of `data/emoji` when
-it is opened. Sources, splits, label sets, known answers and traps: its data card, `data/scenes/README.md`.
+it is opened. Sources, splits, label sets, known results and traps: its data card, `data/scenes/README.md`.
 """
 
 import json

@@ -144,7 +144,7 @@ def _used(
 
 
 def _of(items: AnyItems, ids: Sequence[str]) -> AnyItems:
-    used = set(ids)  # an id without an item is told by `PairScores`
+    used = set(ids)  # an id without an item is reported by `PairScores`
     return items.select(i for i in items.ids if i in used)
 
 

@@ -1,4 +1,4 @@
-"""WebDataset shards: `.tar` files in which a sample's picture, caption and label share a stem."""
+"""WebDataset shards: `.tar` files in which a sample's image, caption and label share a stem."""
 
 import glob
 import json
@@ -84,11 +84,11 @@ def load_shards(path: Path | str, *, train_share: float = 0.0) -> Dataset:
     names = _class_names(shards)
     records, places = [], {}
     for shard in shards:
-        told = shard.relative_to(root).with_suffix("")
+        name = shard.relative_to(root).with_suffix("")
         split = split_in(shard.relative_to(root))
         with shard.open("rb") as file:
             for stem, parts in _samples(shard, left_out).items():
-                item = f"{readable(told.as_posix())}/{stem}"
+                item = f"{readable(name.as_posix())}/{stem}"
                 image = _image(parts, f"{stem} in {shard}", left_out)
                 about = _texts(file, parts, f"{stem} in {shard}", left_out)
                 captions, label = _told(about, names, f"{stem} in {shard}", left_out)
@@ -97,9 +97,7 @@ def load_shards(path: Path | str, *, train_share: float = 0.0) -> Dataset:
                 if image is not None or captions:
                     records.append(Record(item, captions, label, split, has_image=image is not None))
     if not records:
-        raise XgapError(
-            f"no sample in {path} has a picture or a caption" + (f": {left_out}" if left_out.counts else "")
-        )
+        raise XgapError(f"no sample in {path} has an image or a caption" + (f": {left_out}" if left_out.counts else ""))
     if left_out.counts:
         notice(f"in the shards of {path}: {left_out}")
     name = root.resolve().name if len(shards) > 1 else shards[0].stem
@@ -119,7 +117,7 @@ def _content(places: Mapping[str, Place], item: str) -> str:
 
 
 def _shards(pattern: str, left_out: _LeftOut) -> tuple[list[Path], Path]:
-    """The shards, and the folder that their ids are told from."""
+    """The shards, and the folder to which their ids are relative."""
     if Path(pattern).is_dir():
         root = Path(pattern)
         inside = [p for p in sorted(root.rglob("*")) if not any(map(is_hidden, p.relative_to(root).parts))]
@@ -287,7 +285,7 @@ def _told(
     if "json" in about:
         try:
             facts = json.loads(about["json"])
-        except (ValueError, RecursionError):  # facts are an extra: the picture and its caption are there without them
+        except (ValueError, RecursionError):  # facts are an extra: the image and its caption do not need them
             left_out.add("parts .json cannot be read", where)
     facts = facts if isinstance(facts, dict) else {}
     told: Any = next((facts[k] for k in USUAL["caption"] if not is_missing(facts.get(k))), None)

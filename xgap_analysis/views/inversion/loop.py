@@ -1,4 +1,4 @@
-"""The optimisation behind modality inversion: pseudo-tokens whose feature comes close to a target on the other side.
+"""The optimisation behind modality inversion: pseudo-tokens whose feature approaches a target of the other modality.
 
 Mistretta et al. (ICLR 2025), Algorithms 1 and 2: AdamW on `1 - cos(feature, target)`, everything else frozen. Here the
 loss is summed over items and each item's start has a generator of its own, so an item is optimised as if alone.
@@ -69,7 +69,7 @@ class AdamW:
 
 
 class Stop:
-    """Which items go on. Each is judged by its own losses alone.
+    """Which items go on, each according to its own losses.
 
     Args:
         rule: `"fixed"` (all steps), `"plateau"`, or the cosine at which an item stops.
@@ -173,22 +173,22 @@ class InversionLoop:
             self._load(start, targets)
             if self._to_capture:
                 self._replay, self._to_capture = self._captured(), False
-            judge = None if self._stop == "fixed" else Stop(self._stop, len(start), self._tokens.device)
+            stop = None if self._stop == "fixed" else Stop(self._stop, len(start), self._tokens.device)
             for step in range(steps):
                 if step in keep:
                     kept[step] = unit_features(self._forward, self._tokens)
                 if self._replay is not None:
                     self._replay()
-                elif judge is None:
+                elif stop is None:
                     self._step()
                 else:
                     loss, gradient = self._descend()
                     self._losses[step] = loss
-                    judge.see(loss)
+                    stop.see(loss)
                     if step % LOOK_EVERY == 0 and not bool(judge.active.any()):
                         self._losses[step + 1 :] = loss
                         break
-                    self._optimiser.step(gradient, judge.active)
+                    self._optimiser.step(gradient, stop.active)
                 if on_step is not None:
                     on_step(step + 1)
             features = unit_features(self._forward, self._tokens)
