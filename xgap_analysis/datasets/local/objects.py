@@ -71,19 +71,19 @@ def as_dataset(
         notice(f"{what}; pass class_names where its labels are others")
     given = labels if labels is not None else _targets(source)
     if given is None:
-        labelled = [_labelled(source[i], named[i] if i < len(named) else str(i)) for i in range(n)]
+        items = [_parts_of(source[i], named[i] if i < len(named) else str(i)) for i in range(n)]
     else:
-        labelled = [([], label) for label in (given.tolist() if hasattr(given, "tolist") else given)]
-    for what, found in (("ids", named), ("labels", labelled)):
+        items = [([], label) for label in (given.tolist() if hasattr(given, "tolist") else given)]
+    for what, found in (("ids", named), ("labels", items)):
         if len(found) != n:
             raise XgapError(f"{len(found)} {what} were given for {n} items")
     name = name or type(source).__name__
     labelled = [
-        _of(item, partial(label_text, names=words), label) for item, (_, label) in zip(named, labelled, strict=True)
+        _of(item, partial(label_text, names=words), label) for item, (_, label) in zip(named, items, strict=True)
     ]
-    captions = cleaned([texts for texts, _ in labelled], name)
+    captions = cleaned([texts for texts, _ in items], name)
     lacking = sum(label is None for label in labelled)
-    if lacking and any(label is not None for _, label in labelled):
+    if lacking and any(label is not None for _, label in items):
         notice(f"{lacking} of {n} items of {name} have no label (None, NaN or -1); they belong to no class")
     if any(captions) and not all(captions):
         notice(f"{sum(not texts for texts in captions)} of {n} items of {name} have no caption")
@@ -141,7 +141,7 @@ def _parts(source: Any) -> list[Any]:
     return [whole] if whole is not None else list(getattr(source, "datasets", ()))
 
 
-def _labelled(item: Any, name: str) -> tuple[list[str], Any]:
+def _parts_of(item: Any, name: str) -> tuple[list[str], Any]:
     """Captions and label of an item."""
     if isinstance(item, Mapping):
         key = next((key for key in ("captions", *USUAL["caption"]) if key in item), None)

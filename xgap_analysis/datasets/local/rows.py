@@ -13,10 +13,10 @@ from xgap_analysis.datasets.local.tables import Row
 
 
 def without_several_labels(
-    rows: Sequence[Row], columns: dict[str, str], path: Path, images: str | None
+    rows: Sequence[Row], columns: dict[str, str], path: Path, label_column: str | None
 ) -> dict[str, str]:
     """The columns, less that of labels where a cell holds several; where the user named it, `to_records` refuses."""
-    if "label" not in columns or images is not None:
+    if "label" not in columns or label_column is not None:
         return columns
     try:
         for row in rows:

@@ -84,11 +84,11 @@ def load_shards(path: Path | str, *, train_share: float = 0.0) -> Dataset:
     names = _class_names(shards)
     records, places = [], {}
     for shard in shards:
-        name = shard.relative_to(root).with_suffix("")
+        place = shard.relative_to(root).with_suffix("")
         split = split_in(shard.relative_to(root))
         with shard.open("rb") as file:
             for stem, parts in _samples(shard, left_out).items():
-                item = f"{readable(name.as_posix())}/{stem}"
+                item = f"{readable(place.as_posix())}/{stem}"
                 image = _image(parts, f"{stem} in {shard}", left_out)
                 about = _texts(file, parts, f"{stem} in {shard}", left_out)
                 captions, label = _told(about, names, f"{stem} in {shard}", left_out)

@@ -45,11 +45,11 @@ def load_documents(name: str, protocol: Protocol, folder: Path) -> Dataset:
 
 
 def _qrels(folder: Path, queries: Mapping[str, str], documents: Mapping[str, str]) -> dict[str, dict[str, float]]:
-    qrels = read_parquet(folder / "qrels", ("query-id", "corpus-id"))
-    grades = qrels["score"] if "score" in qrels else [1.0] * len(qrels)
+    table = read_parquet(folder / "qrels", ("query-id", "corpus-id"))
+    grades = table["score"] if "score" in table else [1.0] * len(table)
     qrels: dict[str, dict[str, float]] = {}
     unscored = repeated = 0
-    for query_id, document_id, score in zip(qrels["query-id"], qrels["corpus-id"], grades, strict=True):
+    for query_id, document_id, score in zip(table["query-id"], table["corpus-id"], grades, strict=True):
         query, document = id_text(query_id), id_text(document_id)
         for item, known, where in ((query, queries, "queries"), (document, documents, "corpus")):
             if item not in known:
@@ -65,9 +65,9 @@ def _qrels(folder: Path, queries: Mapping[str, str], documents: Mapping[str, str
     if not qrels:
         raise XgapError(f"{folder / 'qrels'} has no rows")
     if unscored:
-        notice(f"{unscored} of {len(qrels)} rows of {folder / 'qrels'} have no score; they are read as grade 1")
+        notice(f"{unscored} of {len(table)} rows of {folder / 'qrels'} have no score; they are read as grade 1")
     if repeated:
-        notice(f"{repeated} of {len(qrels)} rows of {folder / 'qrels'} repeat an earlier one, with the same grade")
+        notice(f"{repeated} of {len(table)} rows of {folder / 'qrels'} repeat an earlier one, with the same grade")
     return qrels
 
 

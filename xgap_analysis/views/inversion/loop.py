@@ -185,7 +185,7 @@ class InversionLoop:
                     loss, gradient = self._descend()
                     self._losses[step] = loss
                     stop.see(loss)
-                    if step % LOOK_EVERY == 0 and not bool(judge.active.any()):
+                    if step % LOOK_EVERY == 0 and not bool(stop.active.any()):
                         self._losses[step + 1 :] = loss
                         break
                     self._optimiser.step(gradient, stop.active)
