@@ -63,7 +63,7 @@ def main_results(table: pd.DataFrame, digits: int = 3) -> list[dict[str, str]]:
 
 
 def summary(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
-    """The main rows of a study's table for reading: one row a comparison, each number with its interval.
+    """The main rows of a study's table for reading: one row per comparison, each number with its interval.
 
     What is the same in all rows (the model, the dataset, ...) is left out.
 

@@ -26,6 +26,13 @@ def gap_vector(x: FeaturesLike, y: FeaturesLike) -> Float[Tensor, " d"]:
     """The vector from the centre of y to the centre of x: `mean(x) - mean(y)`, `[d]`.
 
     Source: Liang et al., Mind the Gap, NeurIPS 2022, section 4.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> x, y = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[-1.0, 0.0], [0.0, -1.0]])
+        >>> np.asarray(xg.metrics.gap_vector(x, y)).round(2).tolist()
+        [1.0, 1.0]
     """
     x, y = as_pair(x, y)
     _check(x, y)
@@ -39,6 +46,15 @@ def modality_gap(x: FeaturesLike, y: FeaturesLike) -> float:
     pairs come closer together; see `relative_modality_gap`. Vectors need not be paired.
 
     Source: Liang et al., Mind the Gap, NeurIPS 2022, section 4.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> x, y = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[-1.0, 0.0], [0.0, -1.0]])
+        >>> round(xg.metrics.modality_gap(x, y), 3)  # means (0.5, 0.5) and (-0.5, -0.5)
+        1.414
+        >>> round(xg.metrics.modality_gap(x, x), 3)
+        0.0
     """
     x, y = as_pair(x, y)
     _check(x, y)
@@ -54,6 +70,15 @@ def relative_modality_gap(x: FeaturesLike, y: FeaturesLike) -> float:
     all vectors are the same.
 
     Source: Schrodi et al., Two Effects, One Trigger, ICLR 2025.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> x = np.array([[1.0, 0.0], [0.0, 1.0]])
+        >>> round(xg.metrics.relative_modality_gap(x, x), 3)  # pairs coincide
+        0.0
+        >>> round(xg.metrics.relative_modality_gap(x, -x), 3)  # pairs are farther apart than items of a modality
+        0.667
     """
     x, y = paired(x, y)
     match = max(0.0, (1 - cross_cosine(x, y)) / 2)
@@ -75,6 +100,13 @@ def separability(x: FeaturesLike, y: FeaturesLike, *, folds: int = 5, seed: int 
 
     Source: Shi et al., Towards understanding the modality gap in CLIP, ICLR 2023 workshops; LS in An et al., I0T,
     ACL 2025.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> x = np.random.default_rng(0).normal([3.0, 0.0], 0.5, (40, 2))
+        >>> round(xg.metrics.separability(x, -x), 2)  # two separate clusters
+        1.0
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_score
@@ -93,13 +125,28 @@ def alignment(x: FeaturesLike, y: FeaturesLike) -> float:
     In [0, 4]: 0 where pairs coincide, 2 where they are orthogonal. Lower is better.
 
     Source: Wang and Isola, Understanding contrastive representation learning, ICML 2020, section 4 (alpha = 2).
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> x, y = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[1.0, 0.0], [1.0, 0.0]])
+        >>> round(xg.metrics.alignment(x, y), 3)  # squared distances 0 and 2
+        1.0
     """
     x, y = paired(x, y)
     return float((exact(x.vectors) - exact(y.vectors)).square().sum(dim=1).mean())
 
 
 def cross_cosine(x: FeaturesLike, y: FeaturesLike) -> float:
-    """Mean cosine of the pairs, `E cos(x_i, y_i)`, in [-1, 1]; 1 is best."""
+    """Mean cosine of the pairs, `E cos(x_i, y_i)`, in [-1, 1]; 1 is best.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> x, y = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[1.0, 0.0], [1.0, 0.0]])
+        >>> round(xg.metrics.cross_cosine(x, y), 3)  # cosines 1 and 0
+        0.5
+    """
     x, y = paired(x, y)
     return float((exact(x.vectors) * exact(y.vectors)).sum(dim=1).mean())
 
@@ -115,6 +162,14 @@ def uniformity(x: FeaturesLike, *, block: int | None = None) -> float:
         block: rows at a time; memory grows with `block * n`, and by default it stays within half a GiB.
 
     Source: Wang and Isola, Understanding contrastive representation learning, ICML 2020, section 4 (t = 2).
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> square = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
+        >>> narrow = square * 0.1 + [1.0, 0.0]
+        >>> round(xg.metrics.uniformity(square), 2), round(xg.metrics.uniformity(narrow), 2)
+        (-4.4, -0.04)
     """
     x = as_features(x)
     _check(x, x, least=2)
@@ -138,6 +193,13 @@ def cone(x: FeaturesLike) -> float:
     pairs. In [-1 / (n - 1), 1]: 0 for even directions, 1 where all vectors are the same.
 
     Source: the cone effect, Liang et al., Mind the Gap, NeurIPS 2022, section 2.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> square = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
+        >>> round(xg.metrics.cone(square), 3), round(xg.metrics.cone(square * 0.1 + [1.0, 0.0]), 3)
+        (-0.333, 0.99)
     """
     x = as_features(x)
     _check(x, x, least=2)
@@ -159,6 +221,12 @@ def effective_rank(x: FeaturesLike, *, centred: bool = False) -> float:
         centred: subtract the mean first, so that the direction of the cone does not count. The source does not.
 
     Source: Roy and Vetterli, The effective rank, EUSIPCO 2007; as RankMe for representations in Garrido et al., 2023.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> round(xg.metrics.effective_rank(np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])), 3)
+        2.0
     """
     vectors = exact(distinct(x).vectors)
     if centred:
@@ -191,6 +259,16 @@ def gap_report(x: FeaturesLike, y: FeaturesLike) -> pd.DataFrame:
 
     Raises:
         XgapError: different dimensions, or fewer than two vectors.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> x = xg.Features(random.normal(0, 1, (30, 8)) + 1, range(30), space="image", origin="image")
+        >>> y = xg.Features(random.normal(0, 1, (30, 8)) - 1, range(30), space="text", origin="text")
+        >>> xg.gap_report(x, y)[["modality_gap", "rmg", "separability", "cone_x"]].round(2)
+           modality_gap   rmg  separability  cone_x
+        0           1.4  0.74           1.0    0.47
     """
     x, y = side_by_side(x, y)
     _check(x, y, least=2)
@@ -278,6 +356,13 @@ def variance_along_gap(x: FeaturesLike, y: FeaturesLike) -> float:
         XgapError: no vectors, or different dimensions.
 
     Source: the observation that few directions carry the gap, Schrodi et al., Two Effects, One Trigger, ICLR 2025.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> x = np.random.default_rng(0).normal([3.0, 0.0], 0.5, (40, 2))
+        >>> round(xg.metrics.variance_along_gap(x, -x), 2)
+        0.98
     """
     x, y = as_pair(x, y)
     gap = exact(gap_vector(x, y))

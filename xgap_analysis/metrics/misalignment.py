@@ -48,6 +48,16 @@ def misalignment(
 
     Source: the question is that of Mistretta et al., Cross the Gap, ICLR 2025 (two dogs less alike than a dog and a
     cat); the AUC as the probability of a right order, Hanley and McNeil, Radiology 1982.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> images = np.array([[1.0, 0.0], [0.0, 1.0], [0.9, 0.1], [0.1, 0.9]])
+        >>> best = xg.misalignment(images, images, ["cat", "dog", "cat", "dog"])  # similar images share a label
+        >>> best["misalignment"].tolist()
+        [0.0, 0.0, 0.0, 0.0]
+        >>> xg.misalignment(images, images, ["cat", "cat", "dog", "dog"])["misalignment"].tolist()
+        [1.0, 1.0, 0.5, 0.5]
     """
     query, gallery = scored_pair(query, gallery)
     parts = []
@@ -104,6 +114,13 @@ def pooled_misalignment(
 
     Raises:
         XgapError: as `misalignment`.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> images = np.array([[1.0, 0.0], [0.0, 1.0], [0.9, 0.1], [0.1, 0.9]])
+        >>> xg.metrics.pooled_misalignment(images, images, ["cat", "dog", "cat", "dog"])
+        0.0
     """
     query, gallery = scored_pair(query, gallery)
 
@@ -143,6 +160,14 @@ def similarity_histograms(
 
     Raises:
         XgapError: no queries or items, different dimensions, labels that do not fit, or no pair of one kind.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> images = np.array([[1.0, 0.0], [0.0, 1.0], [0.9, 0.1], [0.1, 0.9]])
+        >>> table = xg.similarity_histograms(images, images, ["cat", "dog", "cat", "dog"], bins=4)
+        >>> table.columns.tolist()
+        ['same', 'different']
     """
     if bins < 1:
         raise XgapError(f"bins must be at least 1, not {bins}")
@@ -188,6 +213,13 @@ def similarity_overlap(
 
     Source: IoU of the two densities, Magistri et al., IsoCLIP, CVPR 2026 (Dogs vs Cats), who do not state their bins;
     Kravets and Namboodiri, BMVC 2024 (intra-modal overlap).
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> images = np.array([[1.0, 0.0], [0.0, 1.0], [0.9, 0.1], [0.1, 0.9]])
+        >>> xg.metrics.similarity_overlap(images, images, ["cat", "dog", "cat", "dog"])
+        0.0
     """
     density = similarity_histograms(
         query, gallery, relevance, bins=bins, exclude_self=exclude_self, block=block, scorer=scorer
@@ -211,6 +243,14 @@ def filtered_ids(
 
     Source: Mistretta et al., Cross the Gap, ICLR 2025, section 2 (Dogs vs Cats). Herzog and Wang, CVPR 2026, dispute
     what follows from it.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> images = np.array([[1.0, 0.0], [0.0, 1.0], [0.1, 0.9]])
+        >>> classes = xg.Features(np.eye(2), ["cat", "dog"], space="text", origin="text")
+        >>> xg.metrics.filtered_ids(images, classes, {"0": "cat", "1": "dog", "2": "cat"})
+        ('0', '1')
     """
     images, class_texts = scored_pair(images, class_texts)
     right = zero_shot(images, class_texts, labels, topk=(1,))["correct_at_1"]

@@ -26,6 +26,11 @@ def seed_interval(values: Values, level: float = 0.95) -> tuple[float, float, fl
         XgapError: no value, or a level out of range.
 
     Source: Student, The probable error of a mean, Biometrika 1908.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> [round(value, 4) for value in xg.metrics.seed_interval([0.010, 0.012, 0.014])]  # mean, low, high
+        [0.012, 0.007, 0.017]
     """
     if not len(values) or not 0 < level < 1:
         raise XgapError("an interval over seeds needs a value at least, and a level in (0, 1)")
@@ -54,6 +59,11 @@ def detectable_effect(values: Values, power: float = 0.8, level: float = 0.95) -
         XgapError: no value, or a share out of range.
 
     Source: Cohen, Statistical power analysis for the behavioral sciences, 1988, section 2.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> round(xg.metrics.detectable_effect([0.010, 0.012, 0.014]), 4)
+        0.0065
     """
     if not len(values) or not 0 < level < 1 or not 0 < power < 1:
         raise XgapError("a detectable effect needs a value at least, and level and power in (0, 1)")

@@ -91,6 +91,14 @@ def retrieval(
 
     Raises:
         XgapError: no queries or items, different dimensions, labels that do not fit, or no query with a relevant item.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> images = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+        >>> table = xg.retrieval(images, images, ["cat", "cat", "dog"])
+        >>> table["ap"].tolist()  # the third query has no relevant item in its gallery
+        [1.0, 1.0, nan]
     """
     query, gallery = scored_pair(query, gallery)
     bound = as_relevance(relevance, query, gallery)
@@ -108,7 +116,7 @@ def revisited(
     ks: Sequence[int] = (1, 5, 10),
     block: int | None = None,
 ) -> pd.DataFrame:
-    """The easy, medium and hard protocols of the revisited Oxford and Paris sets; one row a query.
+    """The easy, medium and hard protocols of the revisited Oxford and Paris sets; one row per query.
 
     | protocol | relevant | taken out of the ranking |
     |---|---|---|
@@ -133,6 +141,17 @@ def revisited(
         XgapError: as `retrieval`, for any of the protocols.
 
     Source: Radenovic, Iscen, Tolias, Avrithis, Chum, Revisiting Oxford and Paris, CVPR 2018, section 4.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> queries = xg.Features(np.array([[1.0, 0.0]]), ["q"], space="image", origin="image", items="queries")
+        >>> vectors = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+        >>> gallery = xg.Features(vectors, ["a", "b", "c"], space="image", origin="image")
+        >>> grades = {"easy": {"q": ["b"]}, "hard": {"q": ["c"]}, "junk": {"q": ["a"]}}
+        >>> table = xg.metrics.revisited(queries, gallery, **grades)
+        >>> {protocol: float(table[protocol, "ap"].iloc[0]) for protocol in ("easy", "medium", "hard")}
+        {}
     """
     query, gallery = scored_pair(query, gallery)
     protocols = {"easy": ([easy], [junk, hard]), "medium": ([easy, hard], [junk]), "hard": ([hard], [junk, easy])}

@@ -37,6 +37,13 @@ def linear_cka(x: FeaturesLike, y: FeaturesLike) -> float:
         XgapError: items that do not match.
 
     Source: Kornblith et al., Similarity of neural network representations revisited, ICML 2019, section 3.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> x = np.random.default_rng(0).normal(size=(20, 4))
+        >>> round(xg.metrics.linear_cka(x, x[:, ::-1].copy()), 3)  # the same up to a rotation
+        1.0
     """
     x, y = as_pair(x, y)
     _check(x, y)
@@ -59,6 +66,13 @@ def mutual_knn(x: FeaturesLike, y: FeaturesLike, k: int = 10, *, block: int | No
         XgapError: items that do not match, or k out of range.
 
     Source: Huh et al., The platonic representation hypothesis, ICML 2024, appendix A.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> x = np.random.default_rng(0).normal(size=(20, 4))
+        >>> round(xg.metrics.mutual_knn(x, x[:, ::-1].copy(), k=3), 3)
+        1.0
     """
     x, y = as_pair(x, y)
     _check(x, y)
@@ -90,6 +104,13 @@ def similarity_spearman(x: FeaturesLike, y: FeaturesLike, *, sample: int = 2000,
         XgapError: items that do not match, or fewer than 3.
 
     Source: representational similarity analysis, Kriegeskorte et al., Frontiers in Systems Neuroscience 2008.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> x = np.random.default_rng(0).normal(size=(20, 4))
+        >>> round(xg.metrics.similarity_spearman(x, x[:, ::-1].copy()), 3)
+        1.0
     """
     x, y = as_pair(x, y)
     _check(x, y)
@@ -119,6 +140,14 @@ def structure_table(features: Mapping[str, FeaturesLike], *, k: int = 10) -> pd.
 
     Raises:
         XgapError: fewer than two sets, or what the functions refuse.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> x = np.random.default_rng(0).normal(size=(20, 4))
+        >>> xg.metrics.structure_table({"one": x, "other": x}, k=3).round(2)
+             a      b  linear_cka  mutual_knn  spearman   n
+        0  one  other         1.0         1.0       1.0  20
     """
     if len(features) < 2:
         raise XgapError(f"at least two sets of features are compared, not {len(features)}")
@@ -157,6 +186,13 @@ class Rotation:
         residual: root mean square distance left after the best orthogonal map, in [0, 1.42]; 0 where the features
             rotated rigidly, so that similarities within the modality did not change.
         n: number of items.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> x = np.random.default_rng(0).normal(size=(20, 2))
+        >>> round(xg.metrics.rotation(x, x).mean_degrees, 1)
+        0.0
     """
 
     mean_degrees: float
@@ -178,6 +214,14 @@ def rotation(before: FeaturesLike, after: FeaturesLike) -> Rotation:
 
     Source: Ni et al., Continual vision-language representation learning with off-diagonal information (Mod-X), ICML
     2023, section 3; the best map, Schoenemann, Psychometrika 1966.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> x = np.random.default_rng(0).normal(size=(20, 2))
+        >>> turned = xg.metrics.rotation(x, x @ np.array([[0.0, 1.0], [-1.0, 0.0]]))
+        >>> round(turned.mean_degrees, 1), round(turned.residual, 3)
+        (90.0, 0.0)
     """
     before, after = as_pair(before, after)
     _check(before, after, same=True)
@@ -204,6 +248,17 @@ def deviation(before_x: FeaturesLike, after_x: FeaturesLike, before_y: FeaturesL
         XgapError: ids or dimensions that differ.
 
     Source: the idea, Ni et al. (Mod-X), ICML 2023, section 3; they compare angles and state no such number.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> x, y = random.normal(size=(20, 2)), random.normal(size=(30, 2))
+        >>> turn = np.array([[0.0, 1.0], [-1.0, 0.0]])
+        >>> round(xg.metrics.deviation(x, x @ turn, y, y @ turn), 3)  # both rotated in the same way
+        0.0
+        >>> round(xg.metrics.deviation(x, x @ turn, y, y), 3)  # only x rotated, by 90 degrees
+        0.707
     """
     before_x, after_x = as_pair(before_x, after_x)
     before_y, after_y = as_pair(before_y, after_y)

@@ -56,7 +56,7 @@ def over_settings(table: pd.DataFrame, quantities: Sequence[str], step: int | No
 
 
 def runs(table: pd.DataFrame, x: str, y: str, step: int | None = None, ax: Axes | None = None) -> Axes:
-    """One quantity of each run over another: a mark a run, its shape and colour the ablation, its setting beside it.
+    """One quantity of each run over another: a mark per run, its shape and colour the ablation, its setting beside it.
 
     Args:
         table: from `Ablation.run`, of one ablation or several below each other.

@@ -53,7 +53,7 @@ def gap_map(x: Features, y: Features, pairs: int = 60, ax: Axes | None = None) -
 
 
 def gap_share(pairs: Mapping[str, tuple[Features, Features]], ax: Axes | None = None) -> Axes:
-    """Share of the variance of images and texts together that lies along the gap, one bar a model or a correction.
+    """Share of the variance of images and texts together that lies along the gap, one bar per model or a correction.
 
     Args:
         pairs: title to (image features, text features).
@@ -74,7 +74,7 @@ def shift_curve(table: pd.DataFrame, moved: Mapping[float, tuple[Features, Featu
     """The effect of moving images and texts along the gap: scores with 95 % intervals, and the remaining gap.
 
     Args:
-        table: rows of `Study.run()` with corrections `gap-shift(lambda_=...)`; one line a comparison.
+        table: rows of `Study.run()` with corrections `gap-shift(lambda_=...)`; one line per comparison.
         moved: lambda to (image features, text features) after the shift.
 
     Raises:

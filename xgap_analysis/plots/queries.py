@@ -29,7 +29,7 @@ def per_query(before: pd.Series, after: pd.Series, ax: Axes | None = None) -> Ax
     if not len(difference):
         raise XgapError("the two comparisons have no scored query in common")
     ax = own_axes(ax, 6, 2.8)
-    place = np.arange(len(difference) + 1) - 0.5  # the edges of one bar a query
+    place = np.arange(len(difference) + 1) - 0.5  # the edges of one bar per query
     shares = []
     for sign, colour, word in ((1, HIGHER, "gain"), (0, "none", "same"), (-1, LOWER, "lose")):
         of = np.where(np.abs(difference) < SAME, 0, np.sign(difference)) == sign
@@ -54,7 +54,7 @@ def by_class(
     """The mean score of each class under several comparisons, with 95 % intervals.
 
     Args:
-        scores: title to a frame with one row a query (`Evaluation.scores`).
+        scores: title to a frame with one row per query (`Evaluation.scores`).
         labels: query id to the class it is counted under.
         metric: a column of the frames.
         groups: query id to a label; queries of one label are resampled together.

@@ -13,7 +13,7 @@ from xgap_analysis.plots.style import BLUE, ORANGE, in_legend, line_styles, own_
 
 
 def densities(histograms: Mapping[str, pd.DataFrame], sharex: bool = True) -> Figure:
-    """Similarity densities of same-class and different-class pairs, one panel a comparison.
+    """Similarity densities of same-class and different-class pairs, one panel per comparison.
 
     Args:
         histograms: a title to a frame of `similarity_histograms`.

@@ -78,7 +78,7 @@ def image_column(file: Path) -> str | None:
     if not stored and not usual:
         lists = [f.name for f in schema if pa.types.is_list(f.type) and _kind(f.type.value_type) in ("image", "both")]
         for name in (*lists, *begins):
-            what = "several images a row" if name in lists else "bytes that no image begins with"
+            what = "several images per row" if name in lists else "bytes that no image begins with"
             notice(f"the column {name!r} of {file} holds {what}; it is not read")
     return stored[0] if stored else None
 

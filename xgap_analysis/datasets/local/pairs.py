@@ -1,4 +1,4 @@
-"""A table of images and captions, one row a pair: CSV, TSV, JSON lines."""
+"""A table of images and captions, one row per pair: CSV, TSV, JSON lines."""
 
 import os
 import re

@@ -60,7 +60,7 @@ class _LeftOut:
 def load_shards(path: Path | str, *, train_share: float = 0.0) -> Dataset:
     """The samples of `.tar` shards; nothing is unpacked, and images are read from their place when they are opened.
 
-    Of a sample, `.jpg` (or another image), `.txt` (a caption a line), `.cls` (its class) and `.json` (`caption`,
+    Of a sample, `.jpg` (or another image), `.txt` (a caption per line), `.cls` (its class) and `.json` (`caption`,
     `label`; where the others do not say it) are read. A number in `.cls` is a line, from 0, of a file
     `classnames.txt` beside the shards or above them. Splits are what folders and shards are named for
     (`train/0.tar`, `val-000.tar`). Ids are `<shard>/<stem>`.
