@@ -5,8 +5,10 @@
 """
 
 import ast
+import io
 import json
 import re
+import tokenize
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +39,7 @@ INSTEAD = {  # pattern, whatever its case: what to write
 }
 WORST = re.compile("|".join(rf"\b(?:{pattern})\b" for pattern in INSTEAD), re.IGNORECASE)
 PAGES = ("README.md", "CONTRIBUTING.md", "docs/**/*.md", "data/*/README.md")
-PACKAGE = ("xgap_analysis/cli/*.py", "xgap_analysis/widgets/*.py")
+PACKAGE = "xgap_analysis/**/*.py"
 
 
 def found_in(text: str) -> list[str]:
@@ -47,7 +49,7 @@ def found_in(text: str) -> list[str]:
 
 
 def texts() -> Iterator[tuple[str, str]]:
-    """What users read, with its file: pages, notebooks' prose, help of the command line, and labels of explorers."""
+    """What is read, with its file: pages, notebooks' prose; docstrings, messages and comments of the package."""
     for pattern in PAGES:
         for page in sorted(ROOT.glob(pattern)):
             yield page.relative_to(ROOT).as_posix(), page.read_text(encoding="utf-8")
@@ -55,16 +57,18 @@ def texts() -> Iterator[tuple[str, str]]:
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
         prose = ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
         yield notebook.relative_to(ROOT).as_posix(), "\n\n".join(prose)
-    for pattern in PACKAGE:
-        for source in sorted(ROOT.glob(pattern)):
-            yield source.relative_to(ROOT).as_posix(), "\n".join(strings(ast.parse(source.read_text("utf-8"))))
+    for source in sorted(ROOT.glob(PACKAGE)):
+        yield source.relative_to(ROOT).as_posix(), "\n\n".join(sentences(source.read_text("utf-8")))
 
 
-def strings(tree: ast.Module) -> Iterator[str]:
-    """The sentences of a source file: strings with a space in them, docstrings among them (they are the help)."""
-    for node in ast.walk(tree):
+def sentences(source: str) -> Iterator[str]:
+    """Docstrings, help, messages (strings with a space in them) and comments of a source file."""
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value.strip():
-            yield node.value
+            yield re.sub(r"^ *(>>>|\.\.\.) .*", "", node.value, flags=re.MULTILINE)  # examples are code
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.string
 
 
 def counts() -> dict[str, int]:
@@ -101,6 +105,7 @@ def test_the_list_names_files_that_exist() -> None:
         ("only the query crosses to the text side", ["crosses", "side"]),
         ("the two sides' means; a Data set of pictures", ["sides", "data set", "pictures"]),
         ("it is no notebook, and it is told so", ["is no notebook", "told"]),
+        ("there is no file x.npy; a picture frame", ["picture"]),
         ("Does image retrieval improve when the query is inverted into the text space?", []),
         ("side by side, beside *Cross the Gap* and cross-modal terms; inside a dataset", []),
         ("see `judge.py` and [the data](../data/models/judge.py)", []),

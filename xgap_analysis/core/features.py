@@ -55,6 +55,15 @@ class Features:
 
     Raises:
         XgapError: not a matrix, a NaN or infinite value, a zero row, or ids that do not fit.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> features = xg.Features(np.array([[3.0, 4.0], [0.0, 2.0]]), ["a", "b"], space="image", origin="image")
+        >>> features.vectors.double().round(decimals=3).tolist()  # scaled to unit length
+        [[0.6, 0.8], [0.0, 1.0]]
+        >>> features.select(["b"]).ids
+        ('b',)
     """
 
     vectors: Tensor

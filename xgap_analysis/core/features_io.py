@@ -46,6 +46,13 @@ def save_features(
 
     Raises:
         XgapError: another suffix, a place that cannot be written, or ids or provenance that the format cannot hold.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> features = xg.Features(np.eye(2), ["a", "b"], space="image", origin="image")
+        >>> xg.save_features(features, "features.npz").name
+        'features.npz'
     """
     path = Path(path)
     write, _ = _format(path)
@@ -88,6 +95,14 @@ def load_features(
 
     Raises:
         XgapError: no such file, another suffix, another layout, or vectors that `Features` refuses.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> np.save("audio.npy", np.eye(3))
+        >>> features = xg.load_features("audio.npy", space="audio")
+        >>> features.space, features.ids
+        ('audio', ('0', '1', '2'))
     """
     path = Path(path)
     read = _read_folder if path.is_dir() else _format(path)[1]

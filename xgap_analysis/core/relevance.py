@@ -33,6 +33,13 @@ class Relevance:
 
     Made by `from_labels` (same label, grade 1) or `from_qrels` (sparse grades, junk removed from the
     ranking as in the revisited Oxford/Paris protocol).
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> by_label = xg.Relevance.from_labels({"q": "cat"}, {"a": "cat", "b": "dog"})  # a is relevant to q
+        >>> by_item = xg.Relevance.from_qrels({"q": {"b": 2}}, junk={"q": ["a"]})  # b with grade 2; a is not ranked
+        >>> by_item.qrels
+        {'q': {'b': 2}}
     """
 
     query_labels: Labels | None = None

@@ -24,6 +24,14 @@ class QueryGallery:
     """Query and gallery as they are scored: by `scorer`, after which `normalise` may change a block of scores.
 
     `note` is what a reader of the row must know of the correction on this very pair.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> images = xg.Features(np.eye(2), ["a", "b"], space="image", origin="image")
+        >>> pair = xg.QueryGallery(images, images)
+        >>> str(pair.scorer), pair.normalise is None
+        ('cosine', True)
     """
 
     query: AnyFeatures
@@ -39,6 +47,17 @@ class ScoreCorrection:
 
     Args:
         apply: `apply(query, gallery, scorer)` gives `QueryGallery`.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> import numpy as np
+        >>> import torch
+        >>> def doubled(query, gallery, scorer):
+        ...     return xg.QueryGallery(query, gallery, normalise=lambda scores: 2 * scores, scorer=scorer)
+        >>> images = xg.Features(np.eye(2), ["a", "b"], space="image", origin="image")
+        >>> pair = xg.ScoreCorrection(doubled).apply(images, images, xg.scorer("cosine"))
+        >>> pair.normalise(torch.ones(1)).tolist()
+        [2.0]
     """
 
     apply: Callable[[Features, Features, Scorer], QueryGallery]
@@ -73,6 +92,12 @@ class Correction:
         claims: comparison to the sign of the difference that its authors claim: 1 better, -1 worse.
         model_alone: the model is all that it is fitted on, whatever its options.
         control: it stands beside another correction, and nothing is claimed of it; tables give it no verdict.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> correction = xg.correction("pca-text", rank=64)
+        >>> str(correction), correction.transductive
+        ('pca-text(rank=64)', False)
     """
 
     name: str
@@ -110,6 +135,14 @@ class FittedCorrection:
         name: of the correction, with its options.
         split: what it was fitted on.
         made: what the correction's maker gave.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> images = xg.Features(np.eye(2), ["a", "b"], space="image", origin="image")
+        >>> fitted = xg.correction("none").fit(xg.Calibration({"image": images}, split="train"))
+        >>> fitted.name, fitted.split
+        ('none', 'train')
     """
 
     name: str
@@ -234,6 +267,18 @@ def register_correction(
 
     Raises:
         XgapError: the name is taken by other code.
+
+    Example:
+        >>> import dataclasses
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> @xg.register_correction("first-half")
+        ... def first_half(calibration: xg.Calibration):
+        ...     return lambda features: dataclasses.replace(features, vectors=features.vectors[:, : features.dim // 2])
+        >>> images = xg.Features(np.ones((2, 4)), ["a", "b"], space="image", origin="image")
+        >>> xg.correction("first-half").fit(xg.Calibration({"image": images}, split="train"))(images).dim
+        2
+        >>> CORRECTIONS.remove("first-half")  # for this example only
     """
 
     def add(maker: Fit) -> Fit:
@@ -261,6 +306,13 @@ def correction(wanted: "str | Call | Correction | Fit", **options: Any) -> Corre
 
     Raises:
         XgapError: an unknown name or option (the nearest are given), or something that is not a correction.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> str(xg.correction("pca-text", rank=64))
+        'pca-text(rank=64)'
+        >>> str(xg.correction("gap-shift(lambda_=0.5)"))
+        'gap-shift(lambda_=0.5)'
     """
     if isinstance(wanted, str):
         wanted = parse(wanted)

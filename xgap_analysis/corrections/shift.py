@@ -13,7 +13,17 @@ from xgap_analysis.corrections.protocol import ByRole, FeatureMap, check_dimensi
 
 @register_correction("none")
 def none(calibration: Calibration) -> FeatureMap:
-    """Vectors as the model gives them."""
+    """Vectors as the model gives them.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> images = xg.Features(np.eye(2), ["a", "b"], space="image", origin="image")
+        >>> texts = xg.Features(-np.eye(2), ["a", "b"], space="text", origin="text")
+        >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
+        >>> xg.correction("none").fit(calibration)(images) is images
+        True
+    """
     return lambda features: features
 
 
@@ -33,6 +43,19 @@ def center(calibration: Calibration, roles: bool = False) -> FeatureMap | ByRole
         XgapError: roles, where the calibration split parts the queries of no space from what is searched.
 
     Source: GR-CLIP (Li et al., 2025); I0T-post (An et al., ACL 2025) with means of a calibration set.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
+        >>> fitted = xg.correction("center").fit(calibration)
+        >>> round(xg.metrics.modality_gap(images, texts), 2)
+        1.51
+        >>> round(xg.metrics.modality_gap(fitted(images), fitted(texts)), 2)  # much smaller
+        0.29
     """
     if not roles:
         return _shifted(calibration, {space: -_mean(of) for space, of in calibration.features.items()})
@@ -54,6 +77,19 @@ def gap_shift(calibration: Calibration, lambda_: float = 0.5) -> FeatureMap:
     makes the means equal (before scaling), and larger values make the two modalities swap places.
 
     Source: Liang et al., Mind the Gap, NeurIPS 2022, section 4.2.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
+        >>> fitted = xg.correction("gap-shift(lambda_=0.5)").fit(calibration)
+        >>> round(xg.metrics.modality_gap(images, texts), 2)
+        1.51
+        >>> round(xg.metrics.modality_gap(fitted(images), fitted(texts)), 2)  # much smaller
+        0.31
     """
     first, second = calibration.pair
     gap = _mean(first) - _mean(second)

@@ -47,6 +47,17 @@ def pca_text(
         XgapError: as `anchor_texts`, or a rank out of range.
 
     Source: Herzog and Wang, Reevaluating the Intra-Modal Misalignment Hypothesis in CLIP, CVPR 2026, PCA on text.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
+        >>> kept = xg.correction("pca-text(rank=2, words=captions)").fit(calibration)(images)
+        >>> kept.dim, int(np.linalg.matrix_rank(kept.vectors.numpy(), tol=1e-4))
+        (4, 2)
     """
     texts = anchor_texts(calibration, words, template)
     if not normalised and words == "captions":
@@ -64,6 +75,17 @@ def pca_image(calibration: Calibration, rank: int | None = None, centred: bool =
 
     Raises:
         XgapError: a rank out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
+        >>> kept = xg.correction("pca-image(rank=2)").fit(calibration)(images)
+        >>> kept.dim, int(np.linalg.matrix_rank(kept.vectors.numpy(), tol=1e-4))
+        (4, 2)
     """
     return _keeping(_leading("pca-image", exact(calibration.images.vectors), rank, centred))
 
@@ -74,6 +96,17 @@ def random_subspace(calibration: Calibration, rank: int | None = None, seed: int
 
     Raises:
         XgapError: a rank out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
+        >>> kept = xg.correction("random-subspace(rank=2)").fit(calibration)(images)
+        >>> kept.dim, int(np.linalg.matrix_rank(kept.vectors.numpy(), tol=1e-4))
+        (4, 2)
     """
     d = calibration.dim
     normal = torch.randn(d, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -95,6 +128,19 @@ def whiten(calibration: Calibration, shrinkage: float = 0.1) -> FeatureMap:
         XgapError: a shrinkage out of range.
 
     Source: Kessy, Lewin, Strimmer, Optimal whitening and decorrelation, The American Statistician 2018 (ZCA).
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
+        >>> whitened = xg.correction("whiten").fit(calibration)(images)
+        >>> round(xg.metrics.cone(images), 2)  # images fill a cone
+        0.57
+        >>> abs(xg.metrics.cone(whitened)) < 0.1  # and now the whole sphere
+        True
     """
     if not 0 < shrinkage <= 1:
         raise XgapError(f"the shrinkage of whitening lies in (0, 1], not {shrinkage}")

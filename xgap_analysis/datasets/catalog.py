@@ -90,6 +90,17 @@ def register_dataset(
 
     Raises:
         XgapError: the name is taken by other code, or is not one word.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> from PIL import Image
+        >>> @xg.register_dataset("plain")
+        ... def plain(size: int = 8):
+        ...     images = xg.Images(["red", "blue"], lambda i: Image.new("RGB", (size, size), i), f"plain {size}")
+        ...     return xg.Dataset("plain", "test", images, labels={"colour": {"red": "red", "blue": "blue"}})
+        >>> xg.load_dataset("plain(size=16)").images[0].size
+        (16, 16)
+        >>> DATASETS.remove("plain")  # for this example only
     """
     check_word("dataset", name)
     if name in PROTOCOLS:
@@ -177,6 +188,12 @@ def load_dataset(name: str, root: Path | str | None = None, **options: Any) -> D
 
     Raises:
         XgapError: an unknown name (with the nearest ones), no root, or something missing in it.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> data = xg.load_dataset("emoji").split("test")
+        >>> len(data.images), len(set(data.labels_of("concept").values())), sorted(data.splits)
+        (1944, 335, ['seen', 'test', 'train', 'val'])
     """
     known = _known(name)
     if known is not None:

@@ -33,6 +33,14 @@ class Dataset:
         control: whether nothing is relevant but by chance, as after `shuffled`; its rows in a study have no verdict.
         items: the items of all modalities, by name, instead of or in addition to `images`, `texts` and `others`.
         query_ids: ids of the queries by modality, instead of or in addition to `image_queries` and `text_queries`.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> from PIL import Image
+        >>> images = xg.Images(["a", "b", "c"], lambda i: Image.new("RGB", (8, 8), "red"), "red squares")
+        >>> data = xg.Dataset("squares", "test", images, labels={"kind": {"a": "x", "b": "x", "c": "y"}})
+        >>> data.default_label_set, data.labels_of()["c"]
+        ('kind', 'y')
     """
 
     name: str

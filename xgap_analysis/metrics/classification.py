@@ -33,7 +33,7 @@ def zero_shot(
 
     Args:
         images: `[n, d]`; native or inverted features, and of any modality; `Features` or an array.
-        class_texts: `[c, d]`, one row per class; its ids are the labels. Of an array these are the positions: label 0 is
+        class_texts: `[c, d]`, one row per class; its ids are the labels. Those of an array are positions: label 0 is
             the first row.
         labels: the right label of each image: a mapping from image id, or a list (or array) in the images' order.
         topk: the k of `correct_at_k`.

@@ -247,7 +247,7 @@ def gap_report(x: FeaturesLike, y: FeaturesLike) -> pd.DataFrame:
 
     Pairs have the same id, and only items with a pair are used; a warning counts those that are left out.
     Two arrays of as many rows are pairs by position. Of Features, equal lengths alone make no pairs: where no id is on
-    both sides (nor where two arrays are not of as many rows), `rmg`, `alignment` and `cross_cosine` are NaN, `n`
+    both modalities (nor where two arrays differ in length), `rmg`, `alignment` and `cross_cosine` are NaN, `n`
     is 0, and a warning says so.
 
     Args:

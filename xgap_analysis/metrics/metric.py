@@ -68,6 +68,11 @@ class Metric:
         function: `function(query, gallery, relevance, *, scorer, **options)`; where it has a parameter `normalise`, it
             gets what a score correction makes of a block of scores (or None).
         options: given by the user; others keep the function's defaults.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> xg.metric("retrieval").name
+        'retrieval'
     """
 
     name: str
@@ -114,6 +119,11 @@ def metric(wanted: str | Call | Metric | MetricFunction, **options: Any) -> Metr
 
     Raises:
         XgapError: an unknown name or option (the nearest are given), or something that is not a metric.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> str(xg.metric("retrieval"))
+        'retrieval'
     """
     if isinstance(wanted, str):
         wanted = parse(wanted)

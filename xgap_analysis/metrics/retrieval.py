@@ -151,7 +151,7 @@ def revisited(
         >>> grades = {"easy": {"q": ["b"]}, "hard": {"q": ["c"]}, "junk": {"q": ["a"]}}
         >>> table = xg.metrics.revisited(queries, gallery, **grades)
         >>> {protocol: float(table[protocol, "ap"].iloc[0]) for protocol in ("easy", "medium", "hard")}
-        {}
+        {'easy': 1.0, 'medium': 1.0, 'hard': 1.0}
     """
     query, gallery = scored_pair(query, gallery)
     protocols = {"easy": ([easy], [junk, hard]), "medium": ([easy, hard], [junk]), "hard": ([hard], [junk, easy])}

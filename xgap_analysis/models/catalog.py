@@ -102,6 +102,16 @@ def load_model(
     Raises:
         XgapError: an unknown name (with the nearest ones), no weights, weights that cannot be fetched or do not fit,
             an unknown device, or an activation other than the one the weights were trained with.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> model = xg.load_model("tiny")
+        >>> sorted(model.towers), round(1 / model.logit_scale, 3)  # modalities, and the temperature
+        (['image', 'text'], 0.039)
+        >>> xg.load_model("tinny")
+        Traceback (most recent call last):
+            ...
+        xgap_analysis.core.errors.XgapError: unknown model 'tinny'; nearest names: tiny, tiny-seed2, tiny-seed1
     """
     from xgap_analysis.models.adapters.openclip import from_open_clip
 

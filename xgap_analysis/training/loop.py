@@ -39,10 +39,10 @@ class Trained:
     """A finished run.
 
     Args:
-        folder: holds everything below, and a folder `step-<n>` for each checkpoint that was asked for.
+        folder: holds everything below, and a folder `step-<n>` for each requested checkpoint.
         last, best: open_clip directories, for `load_model`.
         curve: a row for each noted step: the terms, loss, scale and gap of that step's batch, and, where the model was
-            judged, the columns of `judge`.
+            evaluated, the columns of `judge`.
     """
 
     folder: Path
@@ -77,8 +77,8 @@ def train(
         data: images and texts whose default label says which belong together.
         out: the run's folder.
         recipe: how; the defaults of `Recipe` if None.
-        judged_on: what the model is judged on along the way (a validation split), and the best kept by.
-        judge_every: steps between two judgements; None judges the last only.
+        judged_on: the dataset that the model is evaluated on during training (a validation split); the best is kept.
+        judge_every: steps between two evaluations; None evaluates only the last step.
         checkpoints: numbers of updates after which the model is kept as `step-<n>`.
         save_every: steps between two saved states; a killed run loses at most so many.
         note_every: steps between two rows of the curve.
@@ -145,11 +145,11 @@ def train(
 
 
 def judge(model: Model, data: Dataset) -> dict[str, float]:
-    """How good a model is on a dataset, in [0, 1] but for the gap: mean average precision across and within sides.
+    """Scores of a model on a dataset, in [0, 1] but for the gap: mean average precision across and within modalities.
 
     Returns:
         `image_to_text` and `text_to_image`, `image_to_image`, and `modality_gap` of all images and texts; what needs a
-        side that the model or the data lacks is left out.
+        modality that the model or the data lacks is left out.
     """
     told: dict[str, float] = {}
     images = encode(model, data.images, store=None, progress=False) if len(data.images) else None

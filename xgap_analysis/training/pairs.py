@@ -46,10 +46,10 @@ class Pairs(torch.utils.data.Dataset):
     Args:
         data: its default labels say which captions belong to an image.
         recipe: how many of each, and how they are changed.
-        tokenize, augment: captions to ids; a picture to pixels.
+        tokenize, augment: captions to ids; an image to pixels.
 
     Raises:
-        XgapError: an item without a label, or fewer labels with an image (and a caption, where captions are asked for)
+        XgapError: an item without a label, or fewer labels with an image (and a caption, where captions are needed)
             than a batch takes.
     """
 
@@ -127,7 +127,7 @@ class Pairs(torch.utils.data.Dataset):
 
 
 def augmentation(module: Any, preprocess: Any, kind: str) -> Any:
-    """Picture to pixels: the model's own size and normalisation, with the recipe's changes before them.
+    """Image to pixels: the model's own size and normalisation, with the recipe's changes before them.
 
     Source: crops as open_clip trains (Radford et al., 2021); the rest, Chen et al., 2020 (SimCLR), appendix A, without
     blur.
@@ -161,7 +161,7 @@ def _labels(data: Dataset) -> Mapping[str, str]:
     """The label of each item that is trained on."""
     where = f"{data.name!r} ({data.split_name})"
     if data.default_label_set in data.judgements:
-        what = f"relevance is judged item by item in {where}"
+        what = f"relevance is given item by item in {where}"
         raise XgapError(f"{what}, and training needs a label for each item: captions go with the images of their label")
     label = data.labels_of()
     missing = [item for item in (*data.images.ids, *data.texts.ids) if item not in label]

@@ -25,7 +25,7 @@ class Recipe:
         batch: items a step, each of another label, so that no two of them are relevant to each other.
         micro_batch: items that go through the towers at once; the gradient is that of the whole batch all the same
             (features first, then their gradients part by part). None takes the batch at once.
-        image_views, captions: augmentations and captions of an item, where the objective does not ask for more. Runs
+        image_views, captions: augmentations and captions of an item, where the objective does not need more. Runs
             that are to be compared take the same numbers: then they see the same data.
         augmentation: `"none"`, `"crop"` (random crops, as open_clip trains), or `"simclr"` (also colours and flips).
         templates: one is drawn for each caption.
@@ -43,6 +43,12 @@ class Recipe:
 
     Raises:
         XgapError: a value out of range.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> recipe = xg.Recipe(objective={"clip": 1.0, "image-image": 0.5}, steps=100, batch=32)
+        >>> recipe.temperature, recipe.learning_rate
+        ('learned', 0.0005)
     """
 
     objective: Mapping[Any, float] = field(default_factory=lambda: {"clip": 1.0})

@@ -94,7 +94,7 @@ def load_scenes(variant: str = "") -> Dataset:
     Items:
         `images`: scenes of 128 x 128 pixels, with `parts["regions"]`, 64 x 64 pixels each (columns `box` (left, top,
             right, bottom), `concept`, `name`, `size`, `colour`).
-        `texts`: one caption per scene, "a bear, a kite and a cup", with `parts["captions"]`, one for each thing, "a large
+        `texts`: one caption per scene, "a bear, a kite and a cup", with `parts["captions"]`, one per thing, "a large
             yellow bear" (the same columns); `parts["names"]`, "a bear"; and `parts["sentences"]`, "a bear left of a
             kite".
 

@@ -1,4 +1,4 @@
-"""A folder of images: one folder per class, under folders of splits or not; images alone; images with their metadata."""
+"""A folder of images: one folder per class, with or without split folders; images alone; images with metadata."""
 
 import os
 import re

@@ -62,6 +62,14 @@ def as_dataset(
     Raises:
         XgapError: an empty source, items of another form, ids or labels that do not fit, an item of several labels, or
             parts of a source that name their classes differently.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> from PIL import Image
+        >>> pairs = [(Image.new("RGB", (8, 8), colour), label) for colour, label in (("red", 0), ("blue", 1))]
+        >>> data = xg.as_dataset(pairs, "squares", class_names=["warm", "cold"])
+        >>> dict(data.labels_of())
+        {'0': 'warm', '1': 'cold', 'class/cold': 'cold', 'class/warm': 'warm'}
     """
     n = len(source)
     named = [id_text(i) for i in ids] if ids is not None else [str(i) for i in range(n)]

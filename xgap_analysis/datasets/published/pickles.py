@@ -79,7 +79,7 @@ def read_plain_pickle(path: Path) -> Any:
     except _Refused as error:
         raise XgapError(f"{path} is refused: {error}; restore the published file") from error
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
-        raise XgapError(f"{path} is not a valid pickle of plain data (truncated?): {error}") from error
+        raise XgapError(f"{path} is damaged: it is not a valid pickle of plain data (truncated?): {error}") from error
 
 
 def _interpreted(content: bytes) -> Any:

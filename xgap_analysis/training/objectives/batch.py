@@ -19,6 +19,14 @@ class BatchFeatures:
         labels: class numbers `[n]`.
         teacher: the same batch through the model as it was before training, without gradients, where a term needs it
             (`Needs.teacher`).
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> batch = xg.BatchFeatures(unit[None], unit[:, None], torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> round(float(xg.objective("clip").loss(batch)), 4)  # each image is equal to its caption
+        0.0
     """
 
     images: Tensor

@@ -34,7 +34,7 @@ def siglip_loss(
     scale: Float[Tensor, ""] | float,
     bias: Float[Tensor, ""] | float,
 ) -> Float[Tensor, ""]:
-    """Sigmoid loss: each image-text pair of the batch is judged alone, without a softmax over the others.
+    """Sigmoid loss: each image-text pair of the batch is classified on its own, without a softmax over the others.
 
     Formula: `-1/n sum over i, j of log sigmoid(z_ij (scale * images_i . texts_j + bias))`, z = 1 on the diagonal and -1
     elsewhere.

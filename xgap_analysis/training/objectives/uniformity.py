@@ -22,7 +22,7 @@ def alignment_loss(first: Float[Tensor, "n d"], second: Float[Tensor, "n d"]) ->
 
 
 def uniformity_loss(vectors: Float[Tensor, "n d"], t: float = 2.0) -> Float[Tensor, ""]:
-    """How unevenly one side covers the sphere: `log mean over i < j of exp(-t ||v_i - v_j||^2)`, in [-4 t, 0].
+    """How unevenly a modality covers the sphere: `log mean over i < j of exp(-t ||v_i - v_j||^2)`, in [-4 t, 0].
 
     Args:
         vectors: unit rows, 2 at least.

@@ -38,6 +38,14 @@ class Inversion:
             After an item has stopped (`stop`), its loss stays as it was.
         snapshots: number of updates to features after them; 0 is the start.
         provenance: parameters, model and inputs.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> model = xg.load_model("tiny")
+        >>> images = xg.encode(model, xg.load_dataset("emoji").split("val").limit(1).images, progress=False)
+        >>> inversion = xg.invert(model, images, steps=5, tokens=2, snapshots=[0, 5], progress=False)
+        >>> inversion.pseudo_tokens.shape[1], len(inversion.loss), sorted(inversion.snapshots)
+        (2, 5, [0, 5])
     """
 
     features: Features
@@ -98,6 +106,16 @@ def invert(
 
     Raises:
         XgapError: features of another space or dimension, a template that does not work, or a parameter out of range.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> model = xg.load_model("tiny")
+        >>> images = xg.encode(model, xg.load_dataset("emoji").split("val").limit(1).images, progress=False)
+        >>> oti = xg.invert(model, images, steps=5, progress=False)
+        >>> oti.features.space, oti.features.origin, oti.features.ids == images.ids
+        ('text', 'image', True)
+        >>> bool(oti.loss[-1].mean() < oti.loss[0].mean())  # the loss is 1 - cosine to the native feature
+        True
     """
     settings = Settings.of(
         model,
@@ -189,6 +207,14 @@ def encode_pseudo_tokens(
 
     Raises:
         XgapError: tokens of another shape than the tower takes, or a template that does not work.
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> model = xg.load_model("tiny")
+        >>> tokens = torch.zeros(3, 1, model.text.width)  # three items, one pseudo-word each
+        >>> tuple(xg.encode_pseudo_tokens(model, tokens).shape)
+        (3, 512)
     """
     width = model.invertible(space).width
     if tokens.ndim != 3 or tokens.shape[2] != width:
