@@ -42,15 +42,10 @@ def inverted_softmax(calibration: Calibration, beta: float = BETA) -> ScoreCorre
         >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
         >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
         >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
-        >>> pair = xg.correction("inverted-softmax").fit(calibration).apply_to(texts, images)
-        Traceback (most recent call last):
-            ...
-        builtins.TypeError: 'Features' object is not callable
+        >>> pair = xg.correction("inverted-softmax").fit(calibration).apply(texts, images)
         >>> relevance = xg.Relevance.from_labels([i // 4 for i in range(20)], [i // 4 for i in range(20)])
         >>> len(xg.metrics.scores("retrieval", pair, relevance))  # one row per query, ranked by the corrected scores
-        Traceback (most recent call last):
-            ...
-        builtins.NameError: name 'pair' is not defined
+        20
     """
     return _rule(calibration, [beta])
 
@@ -74,15 +69,10 @@ def dynamic_inverted_softmax(calibration: Calibration, beta: float = BETA, k: in
         >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
         >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
         >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
-        >>> pair = xg.correction("dynamic-inverted-softmax").fit(calibration).apply_to(texts, images)
-        Traceback (most recent call last):
-            ...
-        builtins.TypeError: 'Features' object is not callable
+        >>> pair = xg.correction("dynamic-inverted-softmax").fit(calibration).apply(texts, images)
         >>> relevance = xg.Relevance.from_labels([i // 4 for i in range(20)], [i // 4 for i in range(20)])
         >>> len(xg.metrics.scores("retrieval", pair, relevance))  # one row per query, ranked by the corrected scores
-        Traceback (most recent call last):
-            ...
-        builtins.NameError: name 'pair' is not defined
+        20
     """
     return _rule(calibration, [beta], k)
 
@@ -111,15 +101,10 @@ def dual_inverted_softmax(
         >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
         >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
         >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
-        >>> pair = xg.correction("dual-inverted-softmax").fit(calibration).apply_to(texts, images)
-        Traceback (most recent call last):
-            ...
-        builtins.TypeError: 'Features' object is not callable
+        >>> pair = xg.correction("dual-inverted-softmax").fit(calibration).apply(texts, images)
         >>> relevance = xg.Relevance.from_labels([i // 4 for i in range(20)], [i // 4 for i in range(20)])
         >>> len(xg.metrics.scores("retrieval", pair, relevance))  # one row per query, ranked by the corrected scores
-        Traceback (most recent call last):
-            ...
-        builtins.NameError: name 'pair' is not defined
+        20
     """
     return _rule(calibration, [beta, beta_gallery])
 
@@ -151,15 +136,10 @@ def dual_dynamic_inverted_softmax(
         >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
         >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
         >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
-        >>> pair = xg.correction("dual-dynamic-inverted-softmax").fit(calibration).apply_to(texts, images)
-        Traceback (most recent call last):
-            ...
-        builtins.TypeError: 'Features' object is not callable
+        >>> pair = xg.correction("dual-dynamic-inverted-softmax").fit(calibration).apply(texts, images)
         >>> relevance = xg.Relevance.from_labels([i // 4 for i in range(20)], [i // 4 for i in range(20)])
         >>> len(xg.metrics.scores("retrieval", pair, relevance))  # one row per query, ranked by the corrected scores
-        Traceback (most recent call last):
-            ...
-        builtins.NameError: name 'pair' is not defined
+        20
     """
     return _rule(calibration, [beta, beta_gallery], k)
 

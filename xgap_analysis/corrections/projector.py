@@ -47,6 +47,12 @@ def inter_modal_operator(model: Model) -> InterModalOperator:
         XgapError: a tower without a linear projection, or a model without two towers that go together.
 
     Source: Magistri et al., IsoCLIP, CVPR 2026, the inter-modal operator Psi.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> operator = inter_modal_operator(xg.load_model("tiny"))
+        >>> operator.spaces, bool((operator.singular_values.diff() <= 0).all())  # in descending order
+        (('image', 'text'), True)
     """
     spaces = ("image", "text") if len(model.towers) != 2 else tuple(model.towers)
     first, second = sorted(spaces, key=lambda space: space == "text")  # the text tower, if there is one, is the second
@@ -83,6 +89,14 @@ def isoclip(calibration: Calibration, k_top: int | None = None, k_bottom: int | 
         XgapError: no model, a tower without a linear projection, or nothing left.
 
     Source: Magistri et al., IsoCLIP, CVPR 2026.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> model = xg.load_model("tiny")
+        >>> calibration = xg.Calibration({}, split="none", model=model)
+        >>> texts = xg.encode(model, ["a cat", "a dog"], progress=False)
+        >>> xg.correction("isoclip(k_top=2, k_bottom=2)").fit(calibration)(texts).dim
+        512
     """
     model = calibration.model
     if model is None:

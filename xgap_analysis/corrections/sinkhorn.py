@@ -48,15 +48,10 @@ def sinkhorn(
         >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
         >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
         >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
-        >>> pair = xg.correction("sinkhorn").fit(calibration).apply_to(texts, images)
-        Traceback (most recent call last):
-            ...
-        builtins.TypeError: 'Features' object is not callable
+        >>> pair = xg.correction("sinkhorn").fit(calibration).apply(texts, images)
         >>> relevance = xg.Relevance.from_labels([i // 4 for i in range(20)], [i // 4 for i in range(20)])
         >>> len(xg.metrics.scores("retrieval", pair, relevance))  # one row per query, ranked by the corrected scores
-        Traceback (most recent call last):
-            ...
-        builtins.NameError: name 'pair' is not defined
+        20
     """
     if not tau > 0:
         raise XgapError(f"tau, the temperature of sinkhorn, is positive, not {tau}")

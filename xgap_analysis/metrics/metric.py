@@ -154,6 +154,17 @@ def scores(wanted: str | Metric | MetricFunction, pair: Pair, relevance: Relevan
 
     Raises:
         XgapError: a metric that gives something else, or one that takes no `normalise` under a correction of scores.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> labels = {str(i): str(i // 4) for i in range(20)}
+        >>> pair = xg.QueryGallery(images, images)
+        >>> len(xg.metrics.scores("retrieval", pair, xg.Relevance.from_labels(labels, labels)))
+        20
     """
     own, query = metric(wanted), pair.query
     given: dict[str, Any] = {"scorer": as_scorer(pair.scorer), "normalise": pair.normalise}

@@ -26,6 +26,14 @@ def differences(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     Args:
         table: rows of `Study.run()`; the main measure of each comparison is drawn.
         ax: where to draw; a new figure by default.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> table = xg.embedded_table("study")
+        >>> table = table[(table["model"] == "tiny") & (table["split"] == "test")]
+        >>> ax = xg.plots.differences(table)
+        >>> ax.get_xlabel()
+        'paired difference (mAP or top-1 accuracy), 95 % interval'
     """
     rows = table[table["main"] & table["difference_low"].notna()].iloc[::-1]  # a mean over datasets has no interval
     if rows.empty:
@@ -66,6 +74,14 @@ def values(table: pd.DataFrame, by: str = "model", ax: Axes | None = None) -> Ax
 
     Raises:
         XgapError: no values, several in one place, or an unknown column.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> table = xg.embedded_table("study")
+        >>> table = table[(table["model"] == "tiny") & (table["split"] == "test")]
+        >>> ax = xg.plots.values(table)
+        >>> len(ax.lines) + len(ax.collections) > 0
+        True
     """
     rows = table[table["main"] & table["value"].notna()]
     if rows.empty:
@@ -105,6 +121,14 @@ def grid(table: pd.DataFrame, by: str = "correction", ax: Axes | None = None) ->
 
     Raises:
         XgapError: several values for one cell, or an unknown column.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> table = xg.embedded_table("study")
+        >>> table = table[(table["model"] == "tiny") & (table["split"] == "test")]
+        >>> ax = xg.plots.grid(table[table["comparison"] != table["baseline"]], by="model")
+        >>> len(ax.texts) > 0  # one number per cell
+        True
     """
     rows = table[table["main"]]
     _check_column(rows, by)

@@ -30,6 +30,16 @@ def gap_map(x: Features, y: Features, pairs: int = 60, ax: Axes | None = None) -
 
     Raises:
         XgapError: no pairs.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> ax = xg.plots.gap_map(images, texts, pairs=5)
+        >>> len(ax.collections) >= 2  # images and texts
+        True
     """
     x, y = paired(x, y)
     both = np.concatenate([x.vectors.cpu().double().numpy(), y.vectors.cpu().double().numpy()])
@@ -58,6 +68,16 @@ def gap_share(pairs: Mapping[str, tuple[Features, Features]], ax: Axes | None = 
     Args:
         pairs: title to (image features, text features).
         ax: where to draw; a new figure by default.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> ax = xg.plots.gap_share({"mine": (images, texts)})
+        >>> len(ax.patches)
+        1
     """
     ax = own_axes(ax, 5, 0.4 * len(pairs) + 1)
     shares = [variance_along_gap(x, y) for x, y in pairs.values()]

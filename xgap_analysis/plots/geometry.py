@@ -20,6 +20,12 @@ def spectrum(models: Mapping[str, Model], k_top: int = 0, k_bottom: int = 0, ax:
         models: title to model.
         k_top, k_bottom: the bands' widths, shaded.
         ax: where to draw; a new figure by default.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> ax = xg.plots.spectrum({"tiny": xg.load_model("tiny")}, k_top=2, k_bottom=2)
+        >>> len(ax.lines) > 0
+        True
     """
     ax = own_axes(ax, 6, 3)
     rank = 0
@@ -43,6 +49,16 @@ def occurrences(pairs: Mapping[str, tuple[Features, Features]], k: int = 10, ax:
         pairs: title to (query features, gallery features), such as before and after a correction.
         k: size of a neighbourhood.
         ax: where to draw; a new figure by default.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> ax = xg.plots.occurrences({"text to image": (texts, images)}, k=3)
+        >>> len(ax.lines) > 0
+        True
     """
     ax = own_axes(ax, 6, 3)
     for (colour, style, _), (title, (query, gallery)) in zip(line_styles(), pairs.items(), strict=False):

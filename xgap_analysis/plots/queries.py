@@ -24,6 +24,14 @@ def per_query(before: pd.Series, after: pd.Series, ax: Axes | None = None) -> Ax
 
     Raises:
         XgapError: no query in common.
+
+    Example:
+        >>> import pandas as pd
+        >>> import xgap_analysis as xg
+        >>> before, after = pd.Series([0.5, 0.6], ["a", "b"]), pd.Series([0.7, 0.5], ["a", "b"])
+        >>> ax = xg.plots.per_query(before, after)
+        >>> len(ax.patches) >= 2  # one bar per query
+        True
     """
     difference = (after - before).dropna().sort_values(ascending=False).to_numpy()
     if not len(difference):

@@ -1,4 +1,4 @@
-"""Long work of a widget: on a thread of its own, with a progress bar and a button that ends it."""
+"""Long work of a widget: on its own thread, with a progress bar and a cancel button."""
 
 import asyncio
 import contextvars
@@ -14,10 +14,12 @@ GRACE = 0.2  # seconds that an action may take before the progress bar appears
 
 
 class Jobs(ipywidgets.HBox):
-    """Runs one job at a time; a new one ends the one before, whose result nobody waits for any more.
+    """One job at a time; a new one cancels the previous one, whose result is no longer wanted.
 
-    Results arrive on the kernel's event loop, so that nothing on screen changes from a thread. Without a running loop
-    (a plain script, a test) the work is done at once.
+    Threads: the kernel's event loop draws the widgets, so work on it would freeze them. A job therefore runs on a thread
+    of its own, and reports progress and result to the loop (`call_soon_threadsafe`): only the loop changes what is
+    on screen. A cancelled job ends at its next progress report, so a lock keeps the next one waiting until then. Without a
+    running loop (a plain script, a test) the work is done at once.
     """
 
     def __init__(self) -> None:
@@ -38,13 +40,13 @@ class Jobs(ipywidgets.HBox):
         return self._current is not None
 
     def cancel(self) -> None:
-        """Ends the running job at its next progress report; what it stored is found again."""
+        """End the running job at its next progress report; what it has stored is reused."""
         if self._current is not None:
             self._current.unwanted.set()
             self._what.value = "ending ..."
 
     def run(self, work: Callable[[], Any], done: Callable[[Any], None], failed: Callable[[Exception], None]) -> None:
-        """Does the work, then calls `done` with its result, or `failed` with what it raised (also `Cancelled`)."""
+        """Do the work, then call `done` with its result, or `failed` with what it raised (also `Cancelled`)."""
         self.cancel()
         try:
             loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()

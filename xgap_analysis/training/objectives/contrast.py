@@ -94,13 +94,31 @@ def simclr_loss(
 
 @register_objective("clip", needs=Needs(scaled=True))
 def _clip(batch: BatchFeatures) -> Tensor:
-    """Symmetric InfoNCE between images and their captions (CLIP)."""
+    """Symmetric InfoNCE between images and their captions (CLIP).
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> batch = xg.BatchFeatures(unit[None], unit[:, None], torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> round(float(xg.objective("clip").loss(batch)), 3)  # each image equals its caption
+        0.0
+    """
     return batch.mean_over_pairs(lambda images, texts: clip_loss(images, texts, batch.scale))
 
 
 @register_objective("siglip", needs=Needs(scaled=True, biased=True))
 def _siglip(batch: BatchFeatures) -> Tensor:
-    """Sigmoid loss, each image-text pair by itself (SigLIP)."""
+    """Sigmoid loss, each image-text pair by itself (SigLIP).
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> batch = xg.BatchFeatures(unit[None], unit[:, None], torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> round(float(xg.objective("siglip").loss(batch)), 3)
+        0.693
+    """
     return batch.mean_over_pairs(lambda images, texts: siglip_loss(images, texts, batch.scale, batch.bias))
 
 
@@ -110,17 +128,47 @@ def _several(*, captions: int = 2) -> Needs:
 
 @register_objective("one-to-many", needs=_several)
 def _one_to_many(batch: BatchFeatures) -> Tensor:
-    """Contrast of an image with all of its captions at once."""
+    """Contrast of an image with all of its captions at once.
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> two = torch.stack([unit, unit])
+        >>> batch = xg.BatchFeatures(two, two.transpose(0, 1), torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> float(xg.objective("one-to-many").loss(batch)) >= 0
+        True
+    """
     return torch.stack([one_to_many_loss(images, batch.texts, batch.scale) for images in batch.images]).mean()
 
 
 @register_objective("image-image", needs=Needs(images=2, captions=0))
 def _image_image(batch: BatchFeatures, *, temperature: float = 0.1) -> Tensor:
-    """NT-Xent between two augmentations of an image (SimCLR)."""
+    """NT-Xent between two augmentations of an image (SimCLR).
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> two = torch.stack([unit, unit])
+        >>> batch = xg.BatchFeatures(two, two, torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> round(float(xg.objective("image-image").loss(batch)), 3)  # both augmentations agree
+        0.0
+    """
     return simclr_loss(batch.images[0], batch.images[1], temperature)
 
 
 @register_objective("text-text", needs=Needs(images=0, captions=2))
 def _text_text(batch: BatchFeatures, *, temperature: float = 0.1) -> Tensor:
-    """NT-Xent between two captions of an image."""
+    """NT-Xent between two captions of an image.
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> two = torch.stack([unit, unit])
+        >>> batch = xg.BatchFeatures(two, two.transpose(0, 1), torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> round(float(xg.objective("text-text").loss(batch)), 3)  # both captions agree
+        0.0
+    """
     return simclr_loss(batch.texts[:, 0], batch.texts[:, 1], temperature)

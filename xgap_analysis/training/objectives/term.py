@@ -57,6 +57,11 @@ class Sizes:
     Args:
         dim: dimensions d of a feature.
         labels: classes of the training data.
+
+    Example:
+        >>> from xgap_analysis.training import Sizes
+        >>> Sizes(dim=512, labels=10).dim
+        512
     """
 
     dim: int

@@ -221,12 +221,17 @@ class InversionLoop:
     def _captured(self) -> Callable[[], None] | None:
         """The whole step (forward, backward, AdamW, the loss into its row) as one CUDA graph, to be replayed.
 
+        A step of a small tower is many short kernels, and launching them from Python takes longer than running them. A
+        CUDA graph records them once and launches them with one call. It records addresses, not values: tokens, targets,
+        losses and the optimiser's state are therefore buffers that `_load` overwrites in place, and the number of the
+        step is a tensor on the device.
+
         None where a tower does something that cannot be captured, such as waiting for the device.
         """
         device = self._tokens.device  # which need not be the current one
         here, aside = torch.cuda.current_stream(device), torch.cuda.Stream(device)
         aside.wait_stream(here)
-        with torch.cuda.stream(aside):  # libraries make their workspaces at the first passes, which no capture may see
+        with torch.cuda.stream(aside):  # libraries allocate workspaces in the first passes, which must not be captured
             for _ in range(2):
                 self._descend()
         here.wait_stream(aside)
