@@ -16,10 +16,10 @@ GRACE = 0.2  # seconds that an action may take before the progress bar appears
 class Jobs(ipywidgets.HBox):
     """One job at a time; a new one cancels the previous one, whose result is no longer wanted.
 
-    Threads: the kernel's event loop draws the widgets, so work on it would freeze them. A job therefore runs on a thread
-    of its own, and reports progress and result to the loop (`call_soon_threadsafe`): only the loop changes what is
-    on screen. A cancelled job ends at its next progress report, so a lock keeps the next one waiting until then. Without a
-    running loop (a plain script, a test) the work is done at once.
+    Threads: the kernel's event loop draws the widgets, so work on it would freeze them. A job therefore runs on its
+    own thread, and reports progress and result to the loop (`call_soon_threadsafe`): only the loop changes what is on
+    screen. A cancelled job ends at its next progress report, so a lock keeps the next one waiting until then. Without
+    a running loop (a plain script, a test) the work is done at once.
     """
 
     def __init__(self) -> None:
