@@ -11,6 +11,7 @@ import re
 import tokenize
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -48,8 +49,13 @@ def found_in(text: str) -> list[str]:
     return [match[0].lower() for match in WORST.finditer(" ".join(prose.split()))]
 
 
-def texts() -> Iterator[tuple[str, str]]:
-    """What is read, with its file: pages, notebooks' prose; docstrings, messages and comments of the package."""
+@cache
+def texts() -> dict[str, str]:
+    """What is read, by file: pages, notebooks' prose; docstrings, messages and comments of the package."""
+    return dict(_texts())
+
+
+def _texts() -> Iterator[tuple[str, str]]:
     for pattern in PAGES:
         for page in sorted(ROOT.glob(pattern)):
             yield page.relative_to(ROOT).as_posix(), page.read_text(encoding="utf-8")
@@ -73,15 +79,15 @@ def sentences(source: str) -> Iterator[str]:
 
 def counts() -> dict[str, int]:
     """File to the number of words to replace, for files that have some."""
-    return {file: n for file, text in texts() if (n := len(found_in(text)))}
+    return {file: n for file, text in texts().items() if (n := len(found_in(text)))}
 
 
 ALLOWED: dict[str, int] = json.loads(COUNTS.read_text(encoding="utf-8")) if COUNTS.exists() else {}
 
 
-@pytest.mark.parametrize("file", [file for file, _ in texts()])
+@pytest.mark.parametrize("file", list(texts()))
 def test_no_file_gains_a_word_that_is_to_go(file: str) -> None:
-    found = found_in(dict(texts())[file])
+    found = found_in(texts()[file])
     assert len(found) <= ALLOWED.get(file, 0), f"{dict(Counter(found))} in {file}; write instead: " + "; ".join(
         f"{INSTEAD[p]} for {p}" for p in INSTEAD if any(re.fullmatch(p, word, re.I) for word in found)
     )

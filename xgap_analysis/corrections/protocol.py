@@ -68,7 +68,20 @@ FeatureMap = Callable[[Features], Features]
 
 @dataclass(frozen=True)
 class ByRole:
-    """A correction that maps what is a query in another way than what is in the gallery."""
+    """A correction that maps what is a query in another way than what is in the gallery.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> from xgap_analysis.corrections import ByRole, FittedCorrection
+        >>> by_role = ByRole(query=lambda x: x, gallery=lambda x: x.select(x.ids[:5]))
+        >>> pair = FittedCorrection("mine", "train", by_role).apply(texts, images)
+        >>> len(pair.query), len(pair.gallery)
+        (20, 5)
+    """
 
     query: FeatureMap
     gallery: FeatureMap

@@ -103,6 +103,12 @@ def with_verdicts(table: pd.DataFrame) -> pd.DataFrame:
     Returns:
         the table, with `family` an id that names what is compared and a digest of the tests in it, and `family_size`
         their number; empty and 0 in rows outside it.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> table = xg.embedded_table("study")
+        >>> sorted(set(xg.metrics.with_verdicts(table)["verdict"].dropna()))
+        ['contradicted', 'higher', 'inconclusive', 'lower', 'supported']
     """
     tested = table["main"].astype(bool) & table["p_value"].notna()
     table = table.assign(**UNTESTED)

@@ -128,6 +128,11 @@ def published(name: str) -> Backbone | None:
     Args:
         name: `"ViT-B/32/openai"`, `"ViT-B-32-quickgelu/openai"`, `"hf-hub:timm/ViT-B-16-SigLIP"`, or an architecture
             and a file of the published name (`"SLIP-ViT-B-16//path/slip_base_100ep.pt"`).
+
+    Example:
+        >>> from xgap_analysis.models import published
+        >>> published("ViT-B-32/openai").isoclip
+        {'image': (150, 50), 'text': (20, 100)}
     """
     if name.startswith(HUB):
         repository = name.removeprefix(HUB)  # open_clip's, as the prefix says, so neither timm's nor a file's

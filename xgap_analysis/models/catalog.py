@@ -145,7 +145,13 @@ def _of_activation(model: Model, wanted: str | None) -> Model:
 
 
 def embedded_models() -> list[str]:
-    """Names of the models that come with the package."""
+    """Names of the models that come with the package.
+
+    Example:
+        >>> from xgap_analysis.models import embedded_models
+        >>> "tiny" in embedded_models()
+        True
+    """
     return sorted([*_of_two_towers(), *(config.parent.name for config in _folder().glob(f"*/{audio.CONFIG}"))])
 
 

@@ -70,6 +70,14 @@ def by_class(
 
     Raises:
         XgapError: no scores.
+
+    Example:
+        >>> import pandas as pd
+        >>> import xgap_analysis as xg
+        >>> scores = {"zero-shot": pd.DataFrame({"correct_at_1": [1.0, 0.0, 1.0]}, index=["a", "b", "c"])}
+        >>> ax = xg.plots.by_class(scores, {"a": "cat", "b": "cat", "c": "dog"})
+        >>> [label.get_text() for label in ax.get_yticklabels()]
+        ['dog (1)', 'cat (2)']
     """
     if not scores:
         raise XgapError("there are no scores to draw")

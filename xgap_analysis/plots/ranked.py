@@ -29,6 +29,14 @@ def ranked(
             are images.
         images: opens the images.
         words: id to the text shown for an item that is not an image; its id by default.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> (evaluation,) = xg.Study(["tiny"], ["emoji"], ["I-I"], limit=3, progress=False).evaluations()
+        >>> query = evaluation.scores("I-I").index[0]
+        >>> rankings = {"I-I": evaluation.ranking(query, "I-I", k=3).assign(space="image")}
+        >>> len(xg.plots.ranked(query, "image", rankings, evaluation.data.images).axes) > 0
+        True
     """
     if not rankings or not all(len(frame) for frame in rankings.values()):
         raise XgapError("there is no ranking to draw")

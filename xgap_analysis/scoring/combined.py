@@ -64,6 +64,12 @@ def rerank(
 
     Raises:
         XgapError: a depth below 1.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> xg.score(np.eye(2), np.eye(2), scorer="rerank(first=cosine, second=cosine, depth=1)").argmax(1).tolist()
+        [0, 1]
     """
     if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
         raise XgapError(f"depth of rerank must be a whole number of 1 or more, not {depth!r}")

@@ -89,6 +89,14 @@ def train(
     Raises:
         XgapError: a folder that holds another run, labels that do not suffice, an image that cannot be read, or a loss
             that is not a number.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> data = xg.load_dataset("emoji").split("val").limit(8)
+        >>> recipe = xg.Recipe(steps=1, batch=4, warmup=0)
+        >>> trained = xg.train("tiny-untrained", data, "run", recipe)
+        >>> trained.last.name, len(trained.curve) > 0
+        ('last', True)
     """
     recipe, out = recipe or Recipe(), Path(out)
     if any(not 0 <= step <= recipe.steps for step in checkpoints):
