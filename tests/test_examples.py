@@ -17,8 +17,6 @@ from xgap_analysis.training import OBJECTIVES
 
 WITHOUT = {
     "AmortisedInverter",
-    "BatchFeatures",
-    "Needs",
     "adaptive-contrast",
     "caption-reward",
     "centroid-uniformity",

@@ -37,6 +37,12 @@ class Needs:
 
     Raises:
         XgapError: neither images nor captions, a number below 0, or tokens of what it does not look at.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> needs = xg.Needs(images=2, captions=0)  # two augmentations of each image, and no caption
+        >>> needs.teacher
+        False
     """
 
     images: int = 1
