@@ -119,7 +119,7 @@ def test_an_item_without_a_label_is_named(start: Path, data: Dataset, tmp_path: 
         with pytest.raises(XgapError, match=f"1 items of 'colours' .* have no label, the first is '{missing}'"):
             run(start, part, tmp_path)
     judged = dataclasses.replace(data, judgements={"people": Relevance.from_qrels({"0/0": {"0/text-0": 1}})})
-    with pytest.raises(XgapError, match=r"judged item by item .* training needs a label"):
+    with pytest.raises(XgapError, match=r"given item by item .* training needs a label"):
         run(start, judged, tmp_path)
 
 

@@ -96,7 +96,14 @@ class ClassCentres(nn.Module):
 
 @register_objective("arc-margin", needs=Needs(captions=0), parameters=ClassCentres)
 def _arc_margin(batch: BatchFeatures, own: ClassCentres, *, scale: float = 64.0, margin: float = 0.5) -> Tensor:
-    """Classification of images by the angle to learned class centres, with a margin (ArcFace)."""
+    """Classification of images by the angle to learned class centres, with a margin (ArcFace).
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> term = xg.objective("arc-margin(margin=0.3)")
+        >>> term.needs.images, term.needs.captions  # one image of each item, and no caption
+        (1, 0)
+    """
     each = [arc_margin_loss(images, own.centres, batch.labels, scale, margin) for images in batch.images]
     return torch.stack(each).mean()
 
