@@ -15,6 +15,8 @@ from sphinx.transforms import SphinxTransform
 CODE = re.compile(r"(``.+?``|`[^`]+`)", re.DOTALL)
 NAME = re.compile(r"(xg\.)?([A-Za-z_]\w*(?:\.\w+)?)(\(.*\))?", re.DOTALL)
 
+LINKS = (nodes.reference, addnodes.pending_xref, nodes.title)  # links already; a title is one in tables of contents
+
 
 def as_restructured_text(lines: list[str]) -> list[str]:
     """A docstring of this package as reStructuredText: one backtick is code, an indented block is code, and nothing
@@ -95,7 +97,7 @@ class LinkedNames(SphinxTransform):
         public = {name for name in dir(xgap_analysis) if name not in xgap_analysis._ROOMS}
         for literal in list(self.document.findall(nodes.literal)):
             match = NAME.fullmatch(literal.astext())
-            if match is None or isinstance(literal.parent, nodes.reference):
+            if match is None or isinstance(literal.parent, LINKS):
                 continue
             name, *rest = match[2].split(".")
             # A bare name, such as `Features`, is one of ours in docstrings; elsewhere it may be anything.
