@@ -10,27 +10,21 @@ import shutil
 import sys
 from pathlib import Path
 
-import nbformat
-
 ROOT = Path(__file__).parent.parent.parent
 sys.path.insert(0, str(ROOT))
 PAGES = ("docs/**/*.md", "data/*/README.md", "CHANGELOG.md", "CONTRIBUTING.md")
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 
 
-def cells(file: Path) -> list[tuple[str, str]]:
-    """What a notebook says and runs, without what came of it."""
-    return [(cell.cell_type, cell.source) for cell in nbformat.read(file, as_version=4).cells]
-
-
 def executed(notebooks: list[Path], report: Path) -> list[Path]:
     """The notebooks with their outputs, from the report; where one of them is not there, or has changed since, the
     report is made anew.
     """
-    outputs = [report / "notebooks" / file.name for file in notebooks]
-    if not all(out.exists() and cells(out) == cells(file) for file, out in zip(notebooks, outputs, strict=True)):
-        from xgap_analysis.cli.page import make_report
+    from xgap_analysis.cli.notebook import cells_of
+    from xgap_analysis.cli.page import make_report
 
+    outputs = [report / "notebooks" / file.name for file in notebooks]
+    if not all(out.exists() and cells_of(out) == cells_of(file) for file, out in zip(notebooks, outputs, strict=True)):
         print("the report is missing or older than a notebook: it is made first, about a minute a notebook", flush=True)
         make_report(notebooks, report)
     return outputs
