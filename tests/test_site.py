@@ -1,4 +1,4 @@
-"""The site: it is built without a warning, every link of it leads somewhere, and every public name is two clicks away."""
+"""The site: built without a warning, with no broken link, and with every public name two clicks from the front page."""
 
 import os
 import re

@@ -16,7 +16,8 @@ def drawn(page: str) -> str:
 
 def _image(diagram: str, page: str) -> str:
     code = base64.b64encode(svg(ARROW.findall(diagram), floors(page)).encode()).decode()
-    return f'<img class="rooms" alt="The rooms and their imports, one row a floor" src="data:image/svg+xml;base64,{code}">'
+    about = "The rooms and their imports, one row for each floor"
+    return f'<img class="rooms" alt="{about}" src="data:image/svg+xml;base64,{code}">'
 
 
 def floors(page: str) -> list[list[str]]:
@@ -46,8 +47,8 @@ def svg(arrows: list[tuple[str, str]], rows: list[list[str]]) -> str:
             path = f"M{x1},{y1} L{x2},{y2 - 2}"
         parts.append(f'<path d="{path}" fill="none" stroke="#8795a5" stroke-width="1.4" marker-end="url(#tip)"/>')
     for room, (x, y) in place.items():
-        parts.append(f'<rect x="{x}" y="{y}" width="{BOX[0]}" height="{BOX[1]}" rx="6" fill="#e8f0f8" stroke="#1f5a92"/>')
         parts.append(
+            f'<rect x="{x}" y="{y}" width="{BOX[0]}" height="{BOX[1]}" rx="6" fill="#e8f0f8" stroke="#1f5a92"/>'
             f'<text x="{x + BOX[0] / 2}" y="{y + 22}" text-anchor="middle" fill="#12304d" '
             f'font-family="ui-monospace, monospace" font-size="14">{escape(room)}</text>'
         )
@@ -56,4 +57,5 @@ def svg(arrows: list[tuple[str, str]], rows: list[list[str]]) -> str:
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         '<path d="M0,0 L8,4 L0,8 z" fill="#8795a5"/></marker></defs>'
     )
-    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}">{tip}{"".join(parts)}</svg>'
+    frame = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}">'
+    return f"{frame}{tip}{''.join(parts)}</svg>"

@@ -14,7 +14,7 @@ ROOMS = {  # what a page says before its list
     "corrections": "What is fitted before scoring. Corrections by name are listed under [names](names.md#corrections).",
     "experiments": "One model on one dataset, and grids of them.",
     "metrics": "Functions of features, never of a model. Metrics by name are listed under [names](names.md#metrics).",
-    "plots": "Tables and features drawn with matplotlib and seaborn. Each function gives the Axes (or the grid) it drew on.",
+    "plots": "Tables and features, drawn with matplotlib and seaborn. Each function gives the Axes it drew on.",
     "widgets": "Explorers for notebooks. Each is an ipywidgets box: the last expression of a cell shows it.",
     "views": "How items become features. Views by name are listed under [names](names.md#views).",
     "scoring": "How a pair is scored. Scorers by name are listed under [names](names.md#scorers).",
@@ -108,7 +108,8 @@ def systems_page() -> str:
         "",
     ]
     for one in systems():
-        lines += [f"## {one.system}", "", f"*{one.paper}*. {one.kind.capitalize()}: {', '.join(f'`{name}`' for name in one.names)}.", ""]
+        names = ", ".join(f"`{name}`" for name in one.names)
+        lines += [f"## {one.system}", "", f"*{one.paper}*. {one.kind.capitalize()}: {names}.", ""]
         lines += [f"Built: {one.built}.", ""] + ([f"Left out: {one.left_out}.", ""] if one.left_out else [])
     return "\n".join(lines)
 
