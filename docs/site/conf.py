@@ -36,7 +36,7 @@ napoleon_use_ivar = True
 add_module_names = False
 python_use_unqualified_type_names = True
 maximum_signature_line_length = 96
-toc_object_entries = False
+toc_object_entries_show_parents = "hide"
 
 html_theme = "furo"
 html_title = "xgap_analysis"

@@ -8,13 +8,16 @@ from typing import Any
 
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
+from numpy.typing import ArrayLike
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
+from sphinx.util.typing import stringify_annotation
 
 CODE = re.compile(r"(``.+?``|`[^`]+`)", re.DOTALL)
 NAME = re.compile(r"(xg\.)?([A-Za-z_]\w*(?:\.\w+)?)(\(.*\))?", re.DOTALL)
 
+ARRAY_LIKE = stringify_annotation(ArrayLike, "smart")
 LINKS = (nodes.reference, addnodes.pending_xref, nodes.title)  # links already; a title is one in tables of contents
 
 
@@ -82,8 +85,13 @@ def clean_docstring(app: Sphinx, what: str, name: str, obj: Any, options: Any, l
 def clean_signature(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None
 ) -> tuple[str | None, str | None]:
-    """Replace what no parser of signatures reads: the default of a data class that is made anew each time."""
-    return (signature.replace("<factory>", "...") if signature else signature), returns
+    """Replace what no parser of signatures reads (a default that is made anew each time) and what no reader does (all
+    that numpy takes for an array).
+    """
+    if signature is not None:
+        signature = signature.replace("<factory>", "...").replace(ARRAY_LIKE, "~numpy.typing.ArrayLike")
+        signature = re.sub(r"Scorer\(name='cosine'.*?arguments=\(\)\)", "'cosine'", signature)
+    return signature, returns
 
 
 class LinkedNames(SphinxTransform):
