@@ -1,13 +1,16 @@
 """The site: built without a warning, with no broken link, and with every public name two clicks from the front page."""
 
+import importlib.util
 import os
 import re
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import nbformat
 import pytest
 
 import xgap_analysis as xg
@@ -75,6 +78,9 @@ def test_the_diagram_is_drawn_without_a_script_and_holds_every_room() -> None:
     assert diagram.drawn("no diagram") == "no diagram"
 
 
+TABLE = "\n.. list-table::\n   :header-rows: 1\n\n   * - a\n     - b\n   * - ``c``\n     - 1\\*2\n\n\nMore."
+
+
 @pytest.mark.parametrize(
     ("docstring", "restructured"),
     [
@@ -83,12 +89,46 @@ def test_the_diagram_is_drawn_without_a_script_and_holds_every_room() -> None:
         ("Words.\n\n    import xgap_analysis as xg\n\nMore *words*.", None),
         ("Example:\n    xg.chosen(table)\n    more(`x`)", "Example::\n\n    xg.chosen(table)\n    more(`x`)"),
         ("Example:\n    >>> f(*x)\n    `y`", "Example:\n    >>> f(*x)\n    `y`"),
+        ("| a | b |\n|---|---|\n| `c` | 1*2 |\n\nMore.", TABLE),
         ("Args:\n    x, y: `[n, d]` rows.", "Args:\n    x, y: ``[n, d]`` rows."),
     ],
 )
 def test_a_docstring_of_the_house_is_read_as_it_is_meant(docstring: str, restructured: str | None) -> None:
     expected = restructured or "Words.\n\n::\n\n    import xgap_analysis as xg\n\nMore \\*words\\*."
     assert "\n".join(markup.as_restructured_text(docstring.split("\n"))) == expected
+
+
+# The notebooks
+
+
+@pytest.fixture
+def build(monkeypatch: pytest.MonkeyPatch) -> Any:
+    spec = importlib.util.spec_from_file_location("build_of_the_site", SITE / "build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_report_is_made_where_a_notebook_has_changed_since(
+    build: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
+    monkeypatch.setattr("xgap_analysis.cli.page.make_report", lambda notebooks, out: made.append(out))
+    file, report = tmp_path / "a.ipynb", tmp_path / "report"
+    cell = nbformat.v4.new_code_cell("1 + 1")
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), file)
+    assert build.executed([file], report) == [report / "notebooks" / "a.ipynb"]
+    assert made == [report]
+    cell.outputs = [nbformat.v4.new_output("execute_result", {"text/plain": "2"})]
+    (report / "notebooks").mkdir(parents=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), report / "notebooks" / "a.ipynb")
+    build.executed([file], report)
+    assert made == [report]  # the same cells: its outputs are shown
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 + 2")]), file)
+    build.executed([file], report)
+    assert made == [report, report]
 
 
 # The built site

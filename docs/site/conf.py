@@ -22,6 +22,7 @@ nitpick_ignore_regex = [
 
 nb_execution_mode = "off"  # `build.py` gives executed notebooks
 nb_merge_streams = True
+nb_output_stderr = "remove"  # warnings with paths of the machine that ran it; the report has them
 nb_render_markdown_format = "myst"
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4

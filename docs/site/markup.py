@@ -3,7 +3,7 @@ links, and formulas that need no script.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from docutils import nodes
@@ -18,6 +18,8 @@ CODE = re.compile(r"(``.+?``|`[^`]+`)", re.DOTALL)
 NAME = re.compile(r"(xg\.)?([A-Za-z_]\w*(?:\.\w+)?)(\(.*\))?", re.DOTALL)
 
 ARRAY_LIKE = stringify_annotation(ArrayLike, "smart")
+STAR = "\0"  # the one star that is markup, until all others are escaped
+ROW = re.compile(r" *\|.*\|")
 LINKS = (nodes.reference, addnodes.pending_xref, nodes.title)  # links already; a title is one in tables of contents
 
 
@@ -32,6 +34,8 @@ def as_restructured_text(lines: list[str]) -> list[str]:
     def end_of_prose() -> None:
         result.extend(_prose("\n".join(prose)).split("\n") if prose else [])
         prose.clear()
+
+    lines = _with_tables(lines)
 
     for number, line in enumerate(lines):
         before = next((one for one in reversed(lines[:number]) if one.strip()), "")
@@ -62,6 +66,24 @@ def as_restructured_text(lines: list[str]) -> list[str]:
     return result
 
 
+def _with_tables(lines: Sequence[str]) -> list[str]:
+    """Tables in Markdown as list-tables, which the rest leaves as they are but for code."""
+    result: list[str] = []
+    for number, line in enumerate(lines):
+        if not ROW.fullmatch(line):
+            if number and ROW.fullmatch(lines[number - 1]):
+                result.append("")
+            result.append(line)
+            continue
+        indent = line[: len(line) - len(line.lstrip())]
+        if not number or not ROW.fullmatch(lines[number - 1]):
+            result += ["", f"{indent}.. list-table::", f"{indent}   :header-rows: 1", ""]
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip()[1:-1])]
+        if not all(re.fullmatch(r":?-+:?", cell) for cell in cells):
+            result += [f"{indent}   {STAR if place == 0 else ' '} - {cell}" for place, cell in enumerate(cells)]
+    return result
+
+
 def _prose(text: str) -> str:
     parts = CODE.split(text)
     for i, part in enumerate(parts):
@@ -71,7 +93,7 @@ def _prose(text: str) -> str:
                 parts[i + 1] = "\\ " + parts[i + 1]
         else:
             parts[i] = re.sub(r"(?<=\w)_(?!\w)", r"\\_", re.sub(r"([*|])", r"\\\1", part))
-    return "".join(parts)
+    return "".join(parts).replace(STAR, "*")
 
 
 def clean_docstring(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
