@@ -5,6 +5,7 @@ everything is copied into one folder in the same places, notebooks with their ou
 """
 
 import argparse
+import os
 import re
 import shutil
 import sys
@@ -35,13 +36,12 @@ def stage(source: Path, notebooks: list[Path]) -> None:
     import diagram
     import reference
 
-    shutil.rmtree(source, ignore_errors=True)
     for pattern in PAGES:
         for page in sorted(ROOT.glob(pattern)):
             text = diagram.drawn(page.read_text(encoding="utf-8"))
             write(source / page.relative_to(ROOT), text)
             for link in LINK.findall(text):
-                linked = page.parent.joinpath(link).resolve()
+                linked = (ROOT / link[1:] if link.startswith("/") else page.parent / link).resolve()
                 if linked.is_file() and linked.suffix not in {".md", ".ipynb"} and linked.is_relative_to(ROOT):
                     copied = source / linked.relative_to(ROOT)
                     copied.parent.mkdir(parents=True, exist_ok=True)
@@ -68,18 +68,28 @@ def main() -> int:
     parser.add_argument("--plain", action="store_true", help="notebooks without outputs: a minute, to work on pages")
     args = parser.parse_args()
     committed = sorted((ROOT / "notebooks").glob("*.ipynb"))
-    source = args.out.with_name(f"{args.out.name}-source")
-    stage(source, committed if args.plain else executed(committed, args.report))
-    shutil.rmtree(args.out, ignore_errors=True)
+    work = args.out.with_name(f"{args.out.name}-work")
+    shutil.rmtree(work, ignore_errors=True)
+    os.environ["COLUMNS"] = "100"  # of the help of `xgap`, wherever this runs
+    from xgap_analysis.cli.page import NotebookError
+
+    try:
+        stage(work / "source", committed if args.plain else executed(committed, args.report))
+    except NotebookError as error:
+        print(f"error: {error}")
+        return 1
     from sphinx.cmd.build import build_main
 
-    here = Path(__file__).parent
-    doctrees = source.with_name(f"{args.out.name}-doctrees")
-    shutil.rmtree(doctrees, ignore_errors=True)
-    options = ["-q", "-n", "-W", "--keep-going", "-b", "html", "-c", str(here), "-d", str(doctrees)]
-    code = build_main([*options, str(source), str(args.out)])
-    print(f"open {args.out / 'index.html'}" if code == 0 else "the site has warnings, which are errors here")
-    return code
+    options = ["-q", "-n", "-W", "--keep-going", "-b", "html", "-c", str(Path(__file__).parent)]
+    code = build_main([*options, "-d", str(work / "doctrees"), str(work / "source"), str(work / "html")])
+    if code != 0:
+        print(f"the site is not built: every warning above is an error here, of a page in {work / 'source'}")
+        return code
+    shutil.rmtree(args.out, ignore_errors=True)
+    shutil.move(work / "html", args.out)
+    shutil.rmtree(work)
+    print(f"open {args.out / 'index.html'}")
+    return 0
 
 
 if __name__ == "__main__":
