@@ -78,7 +78,7 @@ def test_the_diagram_is_drawn_without_a_script_and_holds_every_room() -> None:
     assert diagram.drawn("no diagram") == "no diagram"
 
 
-TABLE = "\n.. list-table::\n   :header-rows: 1\n\n   * - a\n     - b\n   * - ``c``\n     - 1\\*2\n\n\nMore."
+TABLE = "\n.. list-table::\n   :header-rows: 1\n\n   * - a\n     - b\n   * - ``|c|``\n     - 1\\*2\n\n\nMore."
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ TABLE = "\n.. list-table::\n   :header-rows: 1\n\n   * - a\n     - b\n   * - ``c
         ("Words.\n\n    import xgap_analysis as xg\n\nMore *words*.", None),
         ("Example:\n    xg.chosen(table)\n    more(`x`)", "Example::\n\n    xg.chosen(table)\n    more(`x`)"),
         ("Example:\n    >>> f(*x)\n    `y`", "Example:\n    >>> f(*x)\n    `y`"),
-        ("| a | b |\n|---|---|\n| `c` | 1*2 |\n\nMore.", TABLE),
+        ("| a | b |\n|---|---|\n| `|c|` | 1*2 |\n\nMore.", TABLE),
         ("Args:\n    x, y: `[n, d]` rows.", "Args:\n    x, y: ``[n, d]`` rows."),
     ],
 )

@@ -20,6 +20,7 @@ NAME = re.compile(r"(xg\.)?([A-Za-z_]\w*(?:\.\w+)?)(\(.*\))?", re.DOTALL)
 ARRAY_LIKE = stringify_annotation(ArrayLike, "smart")
 STAR = "\0"  # the one star that is markup, until all others are escaped
 ROW = re.compile(r" *\|.*\|")
+BAR = re.compile(r"\|(?=(?:[^`]*`[^`]*`)*[^`]*$)")  # outside code
 LINKS = (nodes.reference, addnodes.pending_xref, nodes.title)  # links already; a title is one in tables of contents
 
 
@@ -78,7 +79,7 @@ def _with_tables(lines: Sequence[str]) -> list[str]:
         indent = line[: len(line) - len(line.lstrip())]
         if not number or not ROW.fullmatch(lines[number - 1]):
             result += ["", f"{indent}.. list-table::", f"{indent}   :header-rows: 1", ""]
-        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip()[1:-1])]
+        cells = [cell.strip() for cell in BAR.split(line.strip()[1:-1])]
         if not all(re.fullmatch(r":?-+:?", cell) for cell in cells):
             result += [f"{indent}   {STAR if place == 0 else ' '} - {cell}" for place, cell in enumerate(cells)]
     return result
