@@ -10,8 +10,10 @@ from typing import Any
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.corrections import CORRECTIONS
 from xgap_analysis.metrics import METRICS
+from xgap_analysis.models.video import FRAME_TOWERS
 from xgap_analysis.scoring import LEARNED, SCORERS
 from xgap_analysis.scoring.token_maps import TOKEN_MAPS
+from xgap_analysis.training import OBJECTIVES, RECIPES
 from xgap_analysis.views import VIEWS
 
 TABLE = Path(__file__).parents[1] / "systems.csv"
@@ -23,6 +25,9 @@ REGISTRIES: Mapping[str, Mapping[str, Any]] = {
     "correction": CORRECTIONS,
     "metric": METRICS,
     "token_map": TOKEN_MAPS,
+    "objective": OBJECTIVES,
+    "recipe": RECIPES,
+    "frame_tower": FRAME_TOWERS,
 }
 
 

@@ -15,6 +15,8 @@ EMBEDDED = {  # tables that are shipped: name to place
     "study": "models/study.parquet",
     "gaps": "models/gaps.parquet",
     "ablations": "ablations/results.parquet",
+    "objectives": "objectives/results.parquet",
+    "tiny-3": "spoken/together.parquet",
 }
 ABOUT = ("model", "dataset", "split", "comparison", "correction", "scorer", "metric")
 
@@ -89,6 +91,13 @@ def as_text(rows: Sequence[Mapping[str, object]]) -> str:
     return "\n".join(line.rstrip() for line in padded)
 
 
+def as_markdown(words: pd.DataFrame) -> str:
+    """A table of words, with its index, as a page in Markdown shows it."""
+    head = [str(words.index.name or ""), *map(str, words.columns)]
+    lines = [head, ["---"] * len(head), *([str(name), *map(_cell, row)] for name, *row in words.itertuples())]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def _interval(row: Mapping[str, object], middle: str, low: str, high: str, digits: int, sign: str = "") -> str:
     numbers = [row.get(name) for name in (middle, low, high)]
     words = ["" if x is None or pd.isna(x) else f"{x:{sign}.{digits}f}" for x in numbers]
@@ -145,7 +154,9 @@ def embedded_table(name: str) -> pd.DataFrame:
 
     Args:
         name: `"study"` (every comparison of the embedded models on all held-out concepts; columns of `Study.run`),
-            `"gaps"` (their geometry), or `"ablations"` (one row per number; see `experiments.ablations`).
+            `"gaps"` (their geometry), or, with one row per number (see `experiments.ablations`), `"ablations"`,
+            `"objectives"` (the recipes of `xgap study --table objectives`) or `"tiny-3"` (three modalities trained
+            together).
 
     Raises:
         XgapError: an unknown table, or an installation without it.

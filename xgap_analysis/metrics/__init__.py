@@ -2,6 +2,8 @@
 
 from xgap_analysis.core.relevance import HasRelevance as HasRelevance
 from xgap_analysis.metrics.classification import zero_shot as zero_shot
+from xgap_analysis.metrics.clip_score import clip_score as clip_score
+from xgap_analysis.metrics.clip_score import ref_clip_score as ref_clip_score
 from xgap_analysis.metrics.cut import Relevancy as Relevancy
 from xgap_analysis.metrics.cut import cut as cut
 from xgap_analysis.metrics.cut import relevancy as relevancy
@@ -17,6 +19,8 @@ from xgap_analysis.metrics.gap import relative_modality_gap as relative_modality
 from xgap_analysis.metrics.gap import separability as separability
 from xgap_analysis.metrics.gap import uniformity as uniformity
 from xgap_analysis.metrics.gap import variance_along_gap as variance_along_gap
+from xgap_analysis.metrics.languages import best_ranks as best_ranks
+from xgap_analysis.metrics.languages import rank_variance as rank_variance
 from xgap_analysis.metrics.metric import METRICS as METRICS
 from xgap_analysis.metrics.metric import Metric as Metric
 from xgap_analysis.metrics.metric import MetricFunction as MetricFunction
@@ -42,6 +46,7 @@ from xgap_analysis.metrics.significance import SeedSpread as SeedSpread
 from xgap_analysis.metrics.significance import bootstrap_interval as bootstrap_interval
 from xgap_analysis.metrics.significance import holm as holm
 from xgap_analysis.metrics.significance import paired_test as paired_test
+from xgap_analysis.metrics.significance import ratio_interval as ratio_interval
 from xgap_analysis.metrics.significance import seed_spread as seed_spread
 from xgap_analysis.metrics.stratified import Stratified as Stratified
 from xgap_analysis.metrics.stratified import four_groups as four_groups
@@ -53,6 +58,8 @@ from xgap_analysis.metrics.structure import mutual_knn as mutual_knn
 from xgap_analysis.metrics.structure import rotation as rotation
 from xgap_analysis.metrics.structure import similarity_spearman as similarity_spearman
 from xgap_analysis.metrics.structure import structure_table as structure_table
+from xgap_analysis.metrics.token_sets import one_token_share as one_token_share
+from xgap_analysis.metrics.token_sets import token_spread as token_spread
 from xgap_analysis.metrics.verdicts import Verdict as Verdict
 from xgap_analysis.metrics.verdicts import verdict as verdict
 from xgap_analysis.metrics.verdicts import with_verdicts as with_verdicts

@@ -137,6 +137,13 @@ def feature_dim(module: Any) -> int:
     return int(made.shape[1])
 
 
+def vocabulary(module: Any) -> int:
+    """The number of token ids that the text tower of an open_clip module knows."""
+    text = getattr(module, "text", module)
+    table = getattr(text, "token_embedding", None) or text.transformer.get_input_embeddings()
+    return int(table.num_embeddings)
+
+
 def _attached(module: Any, wanted: str | Adapter | Build | None, folder: Path | None, seed: int) -> Attached | None:
     device = next(module.parameters()).device
     if wanted is None and (folder is None or not (folder / ABOUT).is_file()):

@@ -5,6 +5,7 @@ from xgap_analysis.plots.ablations import runs as runs
 from xgap_analysis.plots.comparisons import differences as differences
 from xgap_analysis.plots.comparisons import grid as grid
 from xgap_analysis.plots.comparisons import values as values
+from xgap_analysis.plots.contrasts import trade_offs as trade_offs
 from xgap_analysis.plots.dynamics import drift as drift
 from xgap_analysis.plots.gap import gap_map as gap_map
 from xgap_analysis.plots.gap import gap_share as gap_share
@@ -21,3 +22,4 @@ from xgap_analysis.plots.ranking import neighbours as neighbours
 from xgap_analysis.plots.similarity import cosines as cosines
 from xgap_analysis.plots.similarity import densities as densities
 from xgap_analysis.plots.structure import agreement as agreement
+from xgap_analysis.plots.token_pairs import token_pairs as token_pairs
