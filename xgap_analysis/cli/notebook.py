@@ -36,6 +36,11 @@ def read_notebook(file: Path, parameters: Mapping[str, Any], plugins: Sequence[P
     return notebook
 
 
+def cells_of(file: Path) -> list[tuple[str, str]]:
+    """Kind and source of every cell of a notebook file: what it says and runs, without what came of it."""
+    return [(cell.cell_type, cell.source) for cell in nbformat.read(file, as_version=4).cells]
+
+
 def is_code(cell: NotebookNode) -> bool:
     """Whether a cell has code to run."""
     return cell.cell_type == "code" and bool(cell.source.strip())

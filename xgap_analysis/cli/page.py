@@ -125,8 +125,8 @@ def make_report(
 ) -> Report:
     """Run notebooks in order, each in its own kernel with this interpreter, and write the report.
 
-    The folder gets `index.html`, `results.parquet`, `pages/<notebook>.html`, `figures/<notebook>-<n>.png` and
-    `tables/<notebook>/*.parquet`.
+    The folder gets `index.html`, `results.parquet`, `pages/<notebook>.html`, `notebooks/<notebook>.ipynb` (with its
+    outputs), `figures/<notebook>-<n>.png` and `tables/<notebook>/*.parquet`.
 
     Args:
         notebooks: from `find_notebooks`; each runs in the folder it lies in, as in JupyterLab.
@@ -142,7 +142,7 @@ def make_report(
     """
     out = Path(out)
     read = {file: read_notebook(file, parameters or {}, plugins) for file in notebooks}
-    for folder in ("pages", "figures", "tables"):
+    for folder in ("pages", "notebooks", "figures", "tables"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     pages = []
     n_cells = sum(is_code(cell) for notebook in read.values() for cell in notebook.cells)
@@ -151,12 +151,15 @@ def make_report(
             bar.set_postfix_str(file.stem)
             tables = _emptied(out / "tables" / file.stem, "*.parquet")
             page = out / "pages" / f"{file.stem}.html"
+            executed = out / "notebooks" / f"{file.stem}.ipynb"
+            executed.unlink(missing_ok=True)  # one that fails leaves none, so that an earlier run is never shown for it
             try:
                 _execute(notebook, file, tables, timeout, bar.update)
             except NotebookError as error:
                 page.write_text(render(notebook, file.stem), encoding="utf-8")
                 raise NotebookError(f"{error}; what it wrote so far: {page}") from error.__cause__
             page.write_text(render(notebook, file.stem), encoding="utf-8")
+            nbformat.write(notebook, executed)
             figures = _write_figures(notebook, out / "figures", file.stem)
             pages.append(Page(_title(notebook, file.stem), page, figures, tuple(sorted(tables.glob("*.parquet")))))
     table = _collect(pages)
