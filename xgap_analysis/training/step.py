@@ -58,7 +58,8 @@ class TrainStep:
         for term, _ in self.terms:
             if term.parameters is None:
                 continue
-            dim = feature_dim(self.module)
+            with self._adapted():
+                dim = feature_dim(self.module)
             if self.attached is not None:
                 dim = self.attached.after("image", torch.ones(1, dim, device=self.device)).shape[1]
             with seeded(self.recipe.seed):
@@ -181,7 +182,7 @@ class TrainStep:
         """Unit features of some items: images `[v, m, d]` and texts `[m, k, d]`; empty where no term needs them."""
         images = texts = torch.zeros(0, 0, 0, device=self.device)
         cuda = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=cuda), autocast(self.device, self.recipe.precision):
+        with torch.random.fork_rng(devices=cuda), autocast(self.device, self.recipe.precision), self._adapted():
             torch.manual_seed(seed_of(self.recipe.seed, step, part.start))  # the same dropout when a part comes again
             if batch.pixels.numel():
                 pixels = batch.pixels[:, part].to(self.device, non_blocking=True)
@@ -193,6 +194,9 @@ class TrainStep:
                     texts = self._unit("text", self.module.encode_text(tokens.flatten(0, 1)))
                 texts = texts.unflatten(0, tokens.shape[:2])
         return images, texts
+
+    def _adapted(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self.attached is None else self.attached.within(self.module)
 
     def _unit(self, modality: str, features: Tensor) -> Tensor:
         features = features.float()

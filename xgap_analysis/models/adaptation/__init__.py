@@ -4,7 +4,11 @@ The rooms beside it hold something else: `models/adapters/` has one file per fam
 becomes towers), and nothing in it is trained.
 """
 
+from xgap_analysis.models.adaptation import experts as experts
 from xgap_analysis.models.adaptation import head as head
+from xgap_analysis.models.adaptation import pools as pools
+from xgap_analysis.models.adaptation import prompts as prompts
+from xgap_analysis.models.adaptation import stretched as stretched
 from xgap_analysis.models.adaptation.adapted import adapted as adapted
 from xgap_analysis.models.adaptation.adapter import ADAPTERS as ADAPTERS
 from xgap_analysis.models.adaptation.adapter import Adapter as Adapter
