@@ -5,9 +5,13 @@ becomes towers), and nothing in it is trained.
 """
 
 from xgap_analysis.models.adaptation import experts as experts
+from xgap_analysis.models.adaptation import grounded as grounded
 from xgap_analysis.models.adaptation import head as head
+from xgap_analysis.models.adaptation import lexical as lexical
+from xgap_analysis.models.adaptation import one_network as one_network
 from xgap_analysis.models.adaptation import pools as pools
 from xgap_analysis.models.adaptation import prompts as prompts
+from xgap_analysis.models.adaptation import sentences as sentences
 from xgap_analysis.models.adaptation import stretched as stretched
 from xgap_analysis.models.adaptation.adapted import adapted as adapted
 from xgap_analysis.models.adaptation.adapter import ADAPTERS as ADAPTERS

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.models.adaptation.part import Passing, shadowed
 
 Module = Any  # a module of open_clip, timm or transformers
 
@@ -89,6 +90,13 @@ def width_of(module: Module, modality: str) -> int:
     return int(first.weight.shape[0])
 
 
+def vocabulary_of(module: Module) -> int:
+    """Rows of the token table of an open_clip model, whatever its text tower is made of."""
+    text = getattr(module, "text", module)
+    table = getattr(text, "token_embedding", None) or text.transformer.get_input_embeddings()
+    return int(table.num_embeddings)
+
+
 def mlp_of(block: Module) -> nn.Module:
     """The MLP of a block: open_clip's and timm's have one name for it.
 
@@ -113,3 +121,24 @@ def embedded(base: Backbone, caption: str, count: int) -> Tensor:
     with torch.no_grad():
         rows: Tensor = text_part(base.module).token_embedding(base.ids([caption])[0, start : start + count])
     return rows.detach().clone()
+
+
+def last_tokens(module: Module, modality: str, batch: Tensor) -> Tensor:
+    """What comes out of the last block of a tower for each patch or each place of a caption: `[n, L, width]`.
+
+    Class and register tokens are left out; start, end and padding of a caption are not.
+
+    Args:
+        module: open_clip's model, whose pass is gone through as it is now.
+        modality: of the tower.
+        batch: pixels `[n, 3, h, w]` or token ids `[n, L]`.
+    """
+    seen: list[Tensor] = []
+    owner, name, blocks = blocks_of(module, modality)
+    blocks[-1] = Passing(blocks[-1], behind=lambda x: seen.append(x) or x)  # type: ignore[func-returns-value]
+    with shadowed([shown(owner, name, blocks)]):
+        type(module).encode_image(module, batch) if modality == "image" else type(module).encode_text(module, batch)
+    if modality == "text":
+        return seen[0][:, : batch.shape[1]]  # CoCa appends a token of its own
+    trunk = getattr(module.visual, "trunk", None)
+    return seen[0][:, 1 if trunk is None else trunk.num_prefix_tokens :]

@@ -23,7 +23,7 @@ def balance(probabilities: Tensor, k: int) -> Tensor:
         k: experts that a token chooses.
 
     Source: Zhang et al., CLIP-MoE: towards building mixture of experts for CLIP with diversified multiplet upcycling,
-    EMNLP 2025, section 3.3.
+    EMNLP 2025.
     """
     chosen = torch.zeros_like(probabilities).scatter(1, probabilities.topk(k, dim=1).indices, 1.0)
     return probabilities.shape[1] * (chosen.mean(0) * probabilities.mean(0)).sum()
@@ -110,7 +110,8 @@ def clip_moe(
     Raises:
         XgapError: numbers that do not fit the model.
 
-    Source: Zhang et al., CLIP-MoE, EMNLP 2025, sections 3.2 and 3.3.
+    Source: Zhang et al., CLIP-MoE: towards building mixture of experts for CLIP with diversified multiplet upcycling,
+    EMNLP 2025.
     """
     if not (2 <= experts <= 64 and 1 <= k <= experts) or train not in ("all", "gates"):
         raise XgapError(

@@ -113,3 +113,14 @@ class Passing:
         """The block's output."""
         made: Tensor = self._block(x if self._before is None else self._before(x), *more, **how)
         return made if self._behind is None else self._behind(made)
+
+
+def whole_pass(module: Any, modality: str, encode: Callable[[Tensor], Tensor]) -> Shadow:
+    """The shadow of a tower's whole pass.
+
+    Args:
+        module: open_clip's model.
+        modality: `"image"` or `"text"`.
+        encode: a batch to features `[n, d]`.
+    """
+    return module, f"encode_{modality}", lambda batch, normalize=False: encode(batch)

@@ -23,8 +23,8 @@ def gathered(pool: Tensor, query: Tensor, k: int) -> Tensor:
         query: one for each item.
         k: rows of an item.
 
-    Source: Chen et al., Towards unifying medical vision-and-language pre-training via soft prompts, ICCV 2023,
-    section 3.2; the released code takes the gradient of the rows away too.
+    Source: Chen et al., Towards unifying medical vision-and-language pre-training via soft prompts, ICCV 2023; the
+    released code takes the gradient of the rows away too.
     """
     with torch.no_grad():
         chosen = (query @ pool.T).topk(k, dim=1).indices
@@ -106,8 +106,8 @@ def ptunifier(
     Raises:
         XgapError: more tokens than a pool has.
 
-    Source: Chen et al., Towards unifying medical vision-and-language pre-training via soft prompts, ICCV 2023,
-    section 3.2. There the tokens go into a fusion encoder, here into the tower itself.
+    Source: Chen et al., Towards unifying medical vision-and-language pre-training via soft prompts, ICCV 2023.
+    There the tokens go into a fusion encoder, here into the tower itself.
     """
     made: dict[str, nn.Module] = {}
     for modality, k in (("image", image_tokens), ("text", text_tokens)):

@@ -115,7 +115,7 @@ def maple(
     Raises:
         XgapError: a depth above that of a tower, or a template with fewer words than a prompt.
 
-    Source: Khattak et al., MaPLe: multi-modal prompt learning, CVPR 2023, section 3.2.
+    Source: Khattak et al., MaPLe: multi-modal prompt learning, CVPR 2023.
     """
     most = min(len(blocks_of(base.module, modality)[2]) for modality in ("text", "image"))
     if not 1 <= depth <= most:

@@ -33,7 +33,7 @@ def stretch(table: Tensor, keep: int = 20, factor: int = 4) -> Tensor:
     Raises:
         XgapError: fewer than two rows behind those that are kept, or a factor below 2.
 
-    Source: Zhang et al., Long-CLIP: unlocking the long-text capability of CLIP, ECCV 2024, section 3.2.
+    Source: Zhang et al., Long-CLIP: unlocking the long-text capability of CLIP, ECCV 2024.
 
     Example:
         >>> stretch(torch.arange(77.0)[:, None])[[19, 23, 243, 247], 0].tolist()
@@ -126,7 +126,7 @@ def long_clip(base: Backbone, *, keep: int = 20, factor: int = 4) -> Mapping[str
     Raises:
         XgapError: a tower that is not causal, a tokenizer without `context_length`, or values that do not fit.
 
-    Source: Zhang et al., Long-CLIP: unlocking the long-text capability of CLIP, ECCV 2024, section 3.2.
+    Source: Zhang et al., Long-CLIP: unlocking the long-text capability of CLIP, ECCV 2024.
     """
     text = text_part(base.module)
     pooled = getattr(text, "text_pool_type", getattr(text, "pool_type", ""))

@@ -8,6 +8,10 @@ from xgap_analysis.training.objectives.contrast import clip_loss as clip_loss
 from xgap_analysis.training.objectives.contrast import one_to_many_loss as one_to_many_loss
 from xgap_analysis.training.objectives.contrast import siglip_loss as siglip_loss
 from xgap_analysis.training.objectives.contrast import simclr_loss as simclr_loss
+from xgap_analysis.training.objectives.lexical import overuse as overuse
+from xgap_analysis.training.objectives.lexical import sparse_contrast as sparse_contrast
+from xgap_analysis.training.objectives.ranking_margin import ranking_margin as ranking_margin
+from xgap_analysis.training.objectives.self_distillation import self_distil as self_distil
 from xgap_analysis.training.objectives.term import OBJECTIVES as OBJECTIVES
 from xgap_analysis.training.objectives.term import Needs as Needs
 from xgap_analysis.training.objectives.term import Sizes as Sizes
