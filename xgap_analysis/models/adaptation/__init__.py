@@ -18,3 +18,4 @@ from xgap_analysis.models.adaptation.adapter import ADAPTERS as ADAPTERS
 from xgap_analysis.models.adaptation.adapter import Adapter as Adapter
 from xgap_analysis.models.adaptation.adapter import adapter as adapter
 from xgap_analysis.models.adaptation.adapter import register_adapter as register_adapter
+from xgap_analysis.models.adaptation.published import load_adapter as load_adapter
