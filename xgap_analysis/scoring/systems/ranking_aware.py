@@ -45,19 +45,21 @@ class Relations(nn.Module):
         super().__init__()
         check_heads(dim, heads)
         self.heads = heads
-        self.norms = nn.ModuleList([nn.LayerNorm(dim) for _ in range(2)])
+        self.norms = nn.ModuleList([nn.LayerNorm(dim) for _ in range(3)])
+        self.first, self.second = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
         self.query, self.key, self.value = (nn.Linear(dim, dim) for _ in range(3))
         self.registers = nn.Parameter(0.02 * torch.randn(registers, dim))
         self.pair_key, self.pair_value = nn.Linear(dim, dim), nn.Linear(dim, dim, bias=False)
         self.project, self.relation, self.score = nn.Linear(dim, dim), nn.Linear(dim, 1), nn.Linear(dim, 1)
 
     def read(self, text: TokenBlock, images: TokenBlock) -> Float[Tensor, "b m t d"]:
-        """The tokens of m images under each of b texts: `v + attention(v; text)`, normed."""
+        """The tokens of m images under each of b texts: `x = LN(v + attention(v; text))`, then `LN(x + MLP(x))`."""
         b, m, t = len(text), len(images), images.vectors.shape[1]
         tokens, words = widened(images.vectors), widened(text.vectors)
         asked = self.query(self.norms[0](tokens)).reshape(1, m * t, -1).expand(b, -1, -1)
         seen = attention(asked, self.key(words), self.value(words), text.mask, heads=self.heads)
-        made: Tensor = self.norms[1](tokens[None] + seen.unflatten(1, (m, t)))
+        under = self.norms[1](tokens[None] + seen.unflatten(1, (m, t)))
+        made: Tensor = self.norms[2](under + self.second(F.relu(self.first(under))))
         return made
 
     def difference(
