@@ -90,7 +90,9 @@ def test_self_distillation_is_its_formula() -> None:
     assert float(self_distil(zero, zero, torch.zeros(7))) == pytest.approx(math.log(7))
     # a teacher at its centre says all alike
     even = self_distil(student, centre.expand(2, 3, 5), centre)
-    expected = np.mean([-(s[j] - np.log(np.exp(s[j]).sum(-1, keepdims=True))).mean(-1).mean() for j in (1, 2, 3, 0, 2, 3)])
+    expected = np.mean(
+        [-(s[j] - np.log(np.exp(s[j]).sum(-1, keepdims=True))).mean(-1).mean() for j in (1, 2, 3, 0, 2, 3)]
+    )
     assert float(even) == pytest.approx(expected, rel=1e-5)
 
 

@@ -38,9 +38,9 @@ def modality_negatives(
 ) -> ModalityNegatives:
     """Hard negatives of a mixed gallery, by what is wrong with them.
 
-    Of the `top` best items, the first kind (C1) is of a wrong modality and ranks above the best relevant item; the second
-    (C2) is of the wanted one, not relevant, and ranks behind place `tail`. Equal scores rank by their place in the
-    gallery. A query whose relevant items are not among the `top` has every item of a wrong modality there in the first.
+    Of the `top` best items, the first kind (C1) is of a wrong modality and ranks above the best relevant item; the
+    second (C2) is of the wanted one, not relevant, and ranks behind place `tail`. Equal scores rank by their place in
+    the gallery. Where no relevant item is among the `top`, every item of a wrong modality there is of the first kind.
 
     Args:
         scores: of queries with gallery items, higher is nearer.

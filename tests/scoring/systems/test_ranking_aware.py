@@ -25,8 +25,8 @@ from .conftest import (
     linear,
     module_of,
     sets_of,
-    some,
     softmax,
+    some,
     unit,
     weights_of,
 )

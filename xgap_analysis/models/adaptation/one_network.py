@@ -109,7 +109,8 @@ def vladva(
     Raises:
         XgapError: no language model in that folder, or an empty prompt.
 
-    Source: Ouali et al., VladVA: discriminative fine-tuning of LVLMs, CVPR 2025. Its next-word loss is not part of this.
+    Source: Ouali et al., VladVA: discriminative fine-tuning of LVLMs, CVPR 2025. Its next-word loss is not part of
+    this.
     """
     made = Language(language, length)
     phrase = made.phrase(prompt)

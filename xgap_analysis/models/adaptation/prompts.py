@@ -1,6 +1,7 @@
 """Learned tokens in both towers at several depths, those of images made from those of texts (MaPLe)."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -74,7 +75,7 @@ class ImagePrompts(Part):
         owner, name, blocks = blocks_of(module, "image")
         wrapped: list[Any] = list(blocks)
         for i in range(1, len(self.maps)):
-            wrapped[i] = Passing(wrapped[i], before=lambda x, i=i: torch.cat([x[:, : -self.count], self._of(i, x)], 1))
+            wrapped[i] = Passing(wrapped[i], before=partial(self._again, i))
         wrapped[-1] = Passing(wrapped[-1], behind=lambda x: x[:, : -self.count])
         native = name == "resblocks"  # of open_clip's own ViT; timm's has its norm under another name
         before, attribute = (module.visual, "ln_pre") if native else (owner, "norm_pre")
@@ -88,6 +89,9 @@ class ImagePrompts(Part):
     def count(self) -> int:
         """Tokens before each block."""
         return len(self.texts.ctx)
+
+    def _again(self, i: int, x: Tensor) -> Tensor:
+        return torch.cat([x[:, : -self.count], self._of(i, x)], dim=1)
 
     def _of(self, i: int, x: Tensor) -> Tensor:
         prompt = self.texts.ctx if i == 0 else self.texts.deep[i - 1]

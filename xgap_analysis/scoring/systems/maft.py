@@ -22,8 +22,8 @@ def representation_compensation(
 ) -> Float[Tensor, ""]:
     """How far a map of features went from the frozen copy's, in sums over its rows and columns at three scales.
 
-    Formula: the mean, over scales s of 1, 2 and 4 and over both sums, of `SmoothL1(sum(pool_s(relu(x))), sum(pool_s(relu(
-    y))))`, pool_s the average over s x s places. 0 where both are equal.
+    Formula: the mean, over scales s of 1, 2 and 4 and over sums of rows and of columns, of
+    `SmoothL1(sum(pool_s(relu(x))), sum(pool_s(relu(y))))`, pool_s the average over s x s places. 0 for equal maps.
 
     Args:
         features, frozen: of the tuned and of the frozen tower.
@@ -58,7 +58,7 @@ def mask_aware(scores: Float[Tensor, " n"], overlaps: Float[Tensor, " n"]) -> Fl
 
 
 class Dependent(nn.Module):
-    """Texts that read the tokens of an image: `t + LN(MLP(attention(t; tokens)))`, the MLP zero at first; see `maft`."""
+    """Texts that read the tokens of an image: `t + LN(MLP(attention(t; tokens)))`, the MLP 0 at first; see `maft`."""
 
     takes = "tokens"
 
@@ -99,8 +99,8 @@ def maft(
 ) -> Learned:
     """Texts that read each image before they are compared with it (MAFT+), fitted; at first plain cosines.
 
-    Formula, for a text t and tokens v: `t' = u(t + LN(MLP(sum_p softmax_p(q(t) . k(v_p) / sqrt(d / heads)) value(v_p))))`,
-    score = `cos(t', mean v)`. The last map of the MLP is zero at first, so that t' = t.
+    Formula, for a text t and tokens v: `a = sum_p softmax_p(q(t) . k(v_p) / sqrt(d / heads)) value(v_p)`,
+    `t' = u(t + LN(MLP(a)))`, score = `cos(t', mean v)`. The last map of the MLP is zero at first, so that t' = t.
 
     It scores a pair and gives no vectors of items, so measures of the gap do not apply to it.
 

@@ -22,8 +22,8 @@ def ranking_loss(
 ) -> Float[Tensor, ""]:
     """Whether pairs are in the right order, and scores are right.
 
-    Formula: `BCE(relations_ij, y_i > y_j) + 0.2 log(1 + SmoothL1(scores, y))`, over all pairs; where all y are equal each
-    pair's target is 0.
+    Formula: `BCE(relations_ij, y_i > y_j) + 0.2 log(1 + SmoothL1(scores, y))`, over all pairs; where all y are equal
+    each pair's target is 0.
 
     Args:
         relations: logits that item i ranks above item j.
@@ -65,7 +65,7 @@ class Relations(nn.Module):
     def difference(
         self, first: Float[Tensor, "n t d"], second: Float[Tensor, "n t d"], masks: tuple[Tensor, Tensor]
     ) -> Float[Tensor, "n r d"]:
-        """What the registers see of two images: values of the first, less those of the second; swapped, its negative."""
+        """What registers see of two images: values of the first, less those of the second; swapped, its negative."""
         keys = torch.cat([self.pair_key(first), self.pair_key(second)], dim=1)
         values = torch.cat([self.pair_value(first), -self.pair_value(second)], dim=1)
         registers = self.registers.expand(len(first), -1, -1)
@@ -104,9 +104,9 @@ def ranking_aware(
     values are taken from each other, so that exchanged images give the negative; from that a logit says which ranks
     higher. A second head scores one image, beside the cosine of the means; a gallery is ranked by that score.
 
-    The values that it is fitted to are 1 for the text's own image and 0 for others, where the paper has numbers (counts,
-    ages, quality). One layer of attention stands where the paper has two and an encoder; a batch is small, as all pairs
-    of its images are compared under all of its texts.
+    The values that it is fitted to are 1 for the text's own image and 0 for others, where the paper has numbers
+    (counts, ages, quality). One layer of attention stands where the paper has two and an encoder; a batch is small, as
+    all pairs of its images are compared under all of its texts.
 
     Args:
         pairs: texts, and images with a token per patch.
@@ -134,7 +134,5 @@ def ranking_aware(
             ]
             return torch.stack(costs).mean()
 
-        losses = descend(
-            module, loss, pairs, generator, epochs=epochs, batch=batch, learning_rate=learning_rate
-        )
+        losses = descend(module, loss, pairs, generator, epochs=epochs, batch=batch, learning_rate=learning_rate)
     return Learned(module, Scorer("ranked", module), losses)
