@@ -1,5 +1,6 @@
 """The `xgap` command as a user meets it: what it prints, what it leaves behind, and how it says no."""
 
+import dataclasses
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features_io import load_features
 from xgap_analysis.core.paths import data_root
 from xgap_analysis.datasets import load_dataset
+from xgap_analysis.experiments.recipes import ABLATIONS
 from xgap_analysis.experiments.study import Study
 from xgap_analysis.experiments.tables import main_rows
 from xgap_analysis.models import inventory, load_model
@@ -243,6 +245,41 @@ def test_train_leaves_a_model_that_loads(xgap: Xgap, tmp_path: Path) -> None:
     again = xgap("train", "--model", UNTRAINED, "--out", "run", "--steps", "4", *options)
     assert again.code == 2
     assert "another run" in again.err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--table", "objectives", "--corrections", "center"], "takes no --corrections, but --models --datasets"),
+        (["--table", "objectives", "--models", "tiny", "tiny-intra"], "trains from one of the models"),
+        (["--table", "objectives", "--processes", "0"], "1 or more"),
+        (["--table", "corrections", "--quick"], "belongs to a table that trains its models"),
+        (["--processes", "2"], "belongs to a table that trains its models"),
+        (["--table", "objective"], "nearest names"),
+    ],
+)
+def test_study_says_what_a_table_that_trains_takes(xgap: Xgap, options: list[str], said: str) -> None:
+    code, _, err = xgap("study", *options)
+    assert code == 2
+    assert said in err
+
+
+@pytest.mark.slow
+def test_study_trains_and_compares_the_settings_of_a_table(
+    xgap: Xgap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XGAP_HOME", str(tmp_path / "home"))
+    chosen = ABLATIONS["objectives"]
+    few = dataclasses.replace(chosen, settings={name: chosen.settings[name] for name in ("CLIP", "SLIP", "DSE")})
+    monkeypatch.setitem(ABLATIONS, "objectives", few)
+    code, out, err = xgap("study", "--table", "objectives", "--quick", "--limit", "4", "--out", "few.parquet")
+    assert code == 0, err
+    assert "Of one seed:" in out
+    assert [line.split()[0] for line in out.splitlines()[2:]] == ["CLIP", "SLIP", "DSE"]
+    table = pd.read_parquet(tmp_path / "few.parquet")
+    assert set(table["ablation"]) == {"objectives"}
+    assert set(table["step"]) == {0, 2}
+    assert all(len(groups) == 4 for groups in table.loc[table["quantity"] == "I-I", "by_group"])
 
 
 def test_study_fits_corrections_on_the_split_that_is_named(xgap: Xgap) -> None:

@@ -13,15 +13,15 @@ from scipy import stats
 
 from xgap_analysis import Dataset, Images, Recipe, Texts, XgapError, load_model
 from xgap_analysis.experiments.ablations import (
-    ABLATIONS,
     ablate,
     at_equal_quality,
     changes,
-    changes_from,
     over_seeds,
     relation,
     summary,
 )
+from xgap_analysis.experiments.contrasts import contrasts
+from xgap_analysis.experiments.recipes import ABLATIONS, ablation, quick
 from xgap_analysis.metrics import detectable_effect, seed_interval
 
 SMALL = Recipe(steps=2, batch=6, image_views=2, learning_rate=1e-2, warmup=1)
@@ -74,6 +74,9 @@ def test_every_run_is_judged_at_every_checkpoint(data: Dataset, tmp_path: Path) 
     assert value["0", 3, 0, "rotation_image"] == 0
     assert value["1", 3, 2, "rotation_image"] > 0
     assert value["0", 3, 2, "modality_gap"] != value["1", 3, 2, "modality_gap"]
+    for row in table[table["quantity"].isin(["I-I", "OTI-I - I-I", "misalignment_image"])].to_dict("records"):
+        assert np.average(row["by_group"], weights=row["group_sizes"]) == pytest.approx(row["value"], abs=1e-5)
+        assert len(row["by_group"]) == 6  # labels
     assert len(list(tmp_path.iterdir())) == 2
     pd.testing.assert_frame_equal(ablate(settings, **asked), table)  # from what is there
 
@@ -104,9 +107,26 @@ def test_other_data_and_other_checkpoints_are_other_runs_and_other_numbers(data:
     assert set(table.index.get_level_values("step")) == {0, 1}
 
 
+@pytest.mark.slow
+def test_runs_in_several_processes_are_those_in_one(tmp_path: Path) -> None:
+    chosen = quick(ablation({"CLIP": {}, "SLIP": {"objective": {"clip": 1.0, "image-image": 1.0}}}, text_limit=0))
+    one, two = (
+        ablate(chosen, folder=tmp_path / str(n), processes=n, progress=False)
+        .set_index(["setting", "step", "quantity"])["value"]
+        .sort_index()
+        for n in (1, 2)
+    )
+    pd.testing.assert_series_equal(one, two, atol=1e-4)
+
+
+def test_several_processes_need_the_name_of_the_dataset(data: Dataset) -> None:
+    with pytest.raises(XgapError, match="by name or path"):
+        ablate({"0": {}}, dataset=data, processes=2)
+
+
 def test_the_named_ablations_are_the_two_of_the_debate() -> None:
-    assert list(ABLATIONS["intra"]) == ["0", "0.25", "0.5", "1", "2"]
-    assert list(ABLATIONS["temperature"]) == ["0.01", "0.03", "0.07", "0.2", "1", "learned"]
+    assert list(ABLATIONS["intra"].settings) == ["0", "0.25", "0.5", "1", "2"]
+    assert list(ABLATIONS["temperature"].settings) == ["0.01", "0.03", "0.07", "0.2", "1", "learned"]
     with pytest.raises(XgapError, match="nearest names: temperature"):
         ablate("temperatur")
     with pytest.raises(XgapError, match="at least"):
@@ -147,13 +167,13 @@ def test_a_summary_and_changes_are_of_the_last_step() -> None:
     mean, low, high = seed_interval([0.1, 0.2, 0.6])
     assert words.loc["I-I", "0"] == f"{mean:.2f} ({low:.2f}, {high:.2f})"
     assert list(words.columns) == ["0", "1"]
-    (change,) = changes_from(table, "0", "I-I").to_dict("records")
+    (change,) = contrasts(table, "0", ["I-I"]).to_dict("records")
     each = np.array([0.1, 0.15, 0.05])
     assert (change["change"], change["low"], change["high"]) == pytest.approx(seed_interval(each))
     assert change["detectable"] == pytest.approx(detectable_effect(each))
     assert change["seeds"] == 3
     with pytest.raises(XgapError, match="unknown setting"):
-        changes_from(table, "2", "I-I")
+        contrasts(table, "2", ["I-I"])
     with pytest.raises(XgapError, match="unknown quantity"):
         summary(table, ["I-T"])
 
@@ -166,8 +186,19 @@ def test_equal_quality_takes_each_run_where_it_is_as_good_as_the_worst_became() 
     chosen = at_equal_quality(long(rows))
     assert dict(chosen[["setting", "step"]].drop_duplicates().to_numpy()) == {"fast": 1, "slow": 2}
     assert len(chosen) == 4
+    chosen = at_equal_quality(long(rows), "I-T", control="fast")
+    assert dict(chosen[["setting", "step"]].drop_duplicates().to_numpy()) == {"fast": 2, "slow": 2}
+    start = [
+        ("fast", 0, 0, "I-T", 0.5),
+        *(row for row in rows if row[:3] != ("fast", 0, 0)),
+        ("slow", 0, 3, "I-T", 0.3),
+    ]
+    chosen = at_equal_quality(long(start), "I-T", control="slow")
+    assert dict(chosen[["setting", "step"]].drop_duplicates().to_numpy()) == {"fast": 1, "slow": 3}  # no start
     with pytest.raises(XgapError, match="unknown quantity"):
         at_equal_quality(long(rows), "I-I")
+    with pytest.raises(XgapError, match="unknown setting"):
+        at_equal_quality(long(rows), "I-T", control="none")
 
 
 def test_a_relation_is_a_rank_correlation_whose_interval_draws_settings() -> None:

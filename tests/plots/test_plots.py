@@ -501,6 +501,23 @@ def test_over_settings_draws_every_seed_and_the_interval_of_the_mean() -> None:
         plots.over_settings(ablated(), ["gap"])
 
 
+def test_trade_offs_places_each_setting_with_its_intervals() -> None:
+    rows = [
+        {"setting": setting, "quantity": quantity, "change": change, "low": change - 1, "high": change + 2}
+        for setting, changes in {"$a$": {"I-T": -3.0, "gap": 0.5}, "b": {"I-T": 1.0, "gap": -0.5}}.items()
+        for quantity, change in changes.items()
+    ]
+    table = pd.DataFrame(rows).assign(queries_low=np.nan, queries_high=np.nan)
+    (ax,) = plots.trade_offs(table, "I-T", ["gap"]).axes
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in ax.lines[2:]] == [(1.0, -0.5), (-3.0, 0.5)]
+    assert [text.get_text() for text in ax.texts] == ["b", r"\$a\$"]  # in the order of the gap
+    ends = [tuple(map(tuple, path.vertices)) for bars in ax.collections for path in bars.get_paths()]
+    assert ((0.0, -0.5), (3.0, -0.5)) in ends
+    assert ((-3.0, -0.5), (-3.0, 2.5)) in ends
+    with pytest.raises(XgapError, match="unknown quantity"):
+        plots.trade_offs(table, "I-I", ["gap"])
+
+
 def test_runs_places_each_run_and_names_its_setting() -> None:
     ax = plots.runs(ablated(), "gap", "OTI-I - I-I")
     intra, temperature = ax.lines[:2]

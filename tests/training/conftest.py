@@ -1,12 +1,17 @@
 """A small model as an open_clip directory, and a small dataset with two captions a label."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn.functional import normalize
+
+from xgap_analysis.scoring.tokens import TokenBlock
+from xgap_analysis.training import BatchFeatures
 
 SHAPE = {
     "embed_dim": 16,
@@ -53,3 +58,44 @@ def data() -> "object":
         texts=Texts(tuple(texts), tuple(captions)),
         labels={"colour": labels},
     )
+
+
+@pytest.fixture(scope="session")
+def full_batch() -> "Callable[..., BatchFeatures]":
+    """`full_batch(seed=0, n=4, k=2, d=5, dtype=torch.float64, **fields)`: random features of a batch, with ragged
+    tokens, a further modality, given scores, token ids, and a teacher that has the same; `fields` replace some of it.
+    """
+
+    def made(
+        seed: int = 0, n: int = 4, k: int = 2, d: int = 5, dtype: torch.dtype = torch.float64, **fields: object
+    ) -> BatchFeatures:
+        rng = torch.Generator().manual_seed(seed)
+
+        def unit(*shape: int) -> torch.Tensor:
+            return normalize(torch.randn(*shape, d, dtype=dtype, generator=rng), dim=-1)
+
+        def tokens(length: int) -> TokenBlock:
+            counts = torch.randint(1, length + 1, (n,), generator=rng)
+            counts[0] = length
+            mask = torch.arange(length)[None] < counts[:, None]
+            return TokenBlock(unit(n, length).masked_fill(~mask[..., None], 0.0), mask)
+
+        images, texts = unit(2, n), unit(n, k)
+        patches = unit(n, 6)
+        given = {
+            "image_tokens": TokenBlock(patches, torch.ones(n, 6, dtype=torch.bool)),
+            "text_tokens": tokens(3),
+            "extra": {"audio": unit(n)},
+            "pair_scores": torch.rand(n, n, dtype=dtype, generator=rng),
+            "ids": torch.randint(1, 9, (n, k, 7), generator=rng),
+            "is_word": torch.arange(7).expand(n, k, 7) % 6 != 0,
+        }
+        number = torch.tensor
+        scale, bias = number(5.0, dtype=dtype), number(-1.0, dtype=dtype)
+        labels = torch.arange(n)
+        before = {**given, "image_tokens": TokenBlock(unit(n, 6), given["image_tokens"].mask), "text_tokens": tokens(3)}
+        teacher = BatchFeatures(unit(2, n), unit(n, k), number(8.0, dtype=dtype), bias, labels, **before)
+        of = {"images": images, "texts": texts, "scale": scale, "bias": bias, "labels": labels, "teacher": teacher}
+        return BatchFeatures(**{**of, **given, **fields})
+
+    return made

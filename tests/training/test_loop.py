@@ -196,17 +196,17 @@ def test_fresh_weights_follow_from_the_seed(start: Path) -> None:
 
 
 def test_no_batch_holds_two_items_of_one_label_and_an_epoch_shows_each(start: Path, data: Dataset) -> None:
-    recipe = Recipe(steps=20, batch=5, captions=2)
+    recipe = Recipe(steps=20, batch=5, caption_views=2)
     pairs = Pairs(data, recipe, lambda texts: torch.zeros(len(texts), 4), lambda picture: torch.zeros(3, 8, 8))
     for step in range(20):
         drawn = pairs.drawn(step)
-        assert len({label for label, _, _ in drawn}) == 5
-        for label, image, captions in drawn:
+        assert len({item.label for item in drawn}) == 5
+        for label, image, _, captions, _ in drawn:
             assert image.split("/")[0] == label
             assert sorted(captions) == [f"colour number {label} in words {k}" for k in range(2)]
     assert pairs.drawn(3) == pairs.drawn(3)
     assert pairs.drawn(3) != pairs.drawn(4)
-    assert len({label for step in (0, 1) for label, _, _ in pairs.drawn(step)}) == 10
+    assert len({item.label for step in (0, 1) for item in pairs.drawn(step)}) == 10
 
 
 @pytest.mark.parametrize(

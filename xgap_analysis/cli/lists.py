@@ -1,4 +1,4 @@
-"""What is known by name: views, scorers, corrections, metrics, objectives and adapters, with their options.
+"""What is known by name: views, scorers, corrections, metrics, objectives, recipes and adapters, with their options.
 
 This module is heavy.
 """
@@ -73,9 +73,29 @@ def objectives() -> list[dict[str, Any]]:
         needs = term.needed
         counts = (("image", needs.images), ("caption", needs.captions))
         parts = [f"{n} {what}{'s' if n > 1 else ''}" for what, n in counts if n]
-        parts += [word for word, needed in (("temperature", needs.scaled), ("teacher", needs.teacher)) if needed]
+        further = (
+            ("temperature", needs.scaled),
+            ("teacher", needs.teacher),
+            ("patches", needs.image_tokens),
+            ("words", needs.text_tokens),
+            ("a further modality", needs.extra),
+            ("pair scores", needs.pair_scores),
+        )
+        parts += [word for word, needed in further if needed]
         about = {"options": term.known_options, "needs": ", ".join(parts), "trains": term.parameters is not None}
         rows.append({"objective": name, **about, "about": summary_of(term.loss)})
+    return rows
+
+
+def recipes() -> list[dict[str, Any]]:
+    """One row for each recipe with a name: name, options, objective (of each stage), what it is."""
+    from xgap_analysis.training.recipes import RECIPES, recipe
+
+    rows = []
+    for name, function in sorted(RECIPES.items()):
+        stages = [" + ".join(str(term) for term, _ in own.terms) for own in recipe(name).in_turn]
+        about = {"options": options_of(function, 0), "objective": ", then ".join(stages)}
+        rows.append({"recipe": name, **about, "about": summary_of(function)})
     return rows
 
 

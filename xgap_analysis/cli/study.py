@@ -83,8 +83,8 @@ class Study:
     """Inversion steps; the paper's by default (150 for images, 1000 for texts)."""
     tokens: Number = None
     """Pseudo-tokens for each item; the paper's by default."""
-    seeds: tuple[int, ...] = (42,)
-    """One inversion is run for each."""
+    seeds: Annotated[tuple[int, ...] | None, tyro.conf.arg(help_behavior_hint="(default: 42, or the table's)")] = None
+    """One inversion is run for each; of a table that trains, one training."""
     only: Name = None
     """zero-shot-correct keeps only images that zero-shot classifies correctly."""
     on_error: str = "raise"
@@ -95,6 +95,10 @@ class Study:
     """fp32, or bf16 / fp16 for autocast."""
     plugin: Plugins = ()
     """A Python file with views, scorers or corrections of your own, which is run first."""
+    quick: bool = False
+    """Of a table that trains: two updates on eight items and six labels, to see in a minute that all of it runs."""
+    processes: int = 1
+    """Of a table that trains: trainings at a time, each in a process of one thread."""
     out: Path = Path("results/study.parquet")
     """Where the whole table is written."""
     json: bool = False
@@ -103,22 +107,32 @@ class Study:
     def run(self) -> int:
         """Run, write, print."""
         from xgap_analysis.cli.features import check_writable
+        from xgap_analysis.cli.trained import is_trained
         from xgap_analysis.experiments.tables import as_text, main_results, save_table
 
-        for name in ("models", "datasets", "corrections"):
+        trained = is_trained(self)
+        for name in ("models", "datasets", "corrections", "seeds"):
             if getattr(self, name) == ():
                 raise XgapError(f"--{name} needs at least one name")
         if self.out.suffix != ".parquet":
             raise XgapError(f"the table is written as .parquet, and {str(self.out)!r} is not")
         check_writable(self.out)
-        table = self._of_features() if self.features else self._of_models()
+        table = self._of_training() if trained else self._of_features() if self.features else self._of_models()
         save_table(table, Path.cwd() / self.out)  # a bare name is meant as it stands
         if self.json:
             say(table.to_json(orient="records", double_precision=15))
-        else:
+        elif not trained:
             say(as_text(main_results(table)))
         note(f"{len(table)} rows are in {self.out}")
         return 0
+
+    def _of_training(self) -> "pd.DataFrame":
+        from xgap_analysis.cli.trained import printed, trained_table
+
+        table = trained_table(self)
+        if not self.json:
+            say(printed(table, str(self.table)))
+        return table
 
     def _of_features(self) -> "pd.DataFrame":
         from xgap_analysis.experiments.tables import as_text
@@ -166,7 +180,7 @@ class Study:
             label_set=self.label_set,
             split=self.split,
             fit_split=self.fit_split,
-            seeds=self.seeds,
+            seeds=self.seeds or (42,),
             steps=self.steps,
             tokens=self.tokens,
             limit=limit,

@@ -1,13 +1,16 @@
 """`xgap train`."""
 
 import re
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
-from xgap_analysis.cli.arguments import Name, Number
+from xgap_analysis.cli.arguments import File, Name, Number
 from xgap_analysis.cli.output import note, print_rows
 from xgap_analysis.cli.plugins import Plugins
 from xgap_analysis.core.errors import XgapError
+
+if TYPE_CHECKING:
+    from xgap_analysis.training import Recipe
 
 
 @dataclass(frozen=True)
@@ -18,11 +21,17 @@ class Train:
         xgap train --model tiny --out results/train/kept --temperature 0.01 --steps 100
         xgap train --model tiny-untrained --scratch --objective clip=1 image-image=0.5 --out results/train/intra
         xgap train --objective clip=1 "arc-margin(margin=0.3)=0.5" --adapter "head(width=64)" --out results/train/head
+        xgap train --recipe optimizing-clip --steps 200 --out results/train/two-stages
+        xgap train --list
         xgap train --model ViT-B-32/openai --dataset /my/pairs.csv --micro-batch 64 --precision bf16 --out results/run
     """
 
-    out: Path
+    out: File = None
     """The run's folder: last and best (open_clip directories), step-N, curve.parquet."""
+    recipe: Name = None
+    """A published system by name (see --list); options that are given here replace its own."""
+    list: bool = False
+    """Print the recipes that have a name, and train nothing."""
     model: str = "tiny"
     """Where training starts: a model by name or path (see xgap models)."""
     dataset: str = "emoji"
@@ -38,13 +47,17 @@ class Train:
     steps: int = 1000
     """Updates."""
     batch: int = 128
-    """Items a step, each of another label."""
+    """Items a step."""
+    sampler: str = "labels"
+    """labels (each item of another label), or "shared(items=2)" (so many items of each label)."""
     micro_batch: Number = None
     """Items that go through the towers at once; the gradient is the whole batch's all the same."""
     image_views: int = 1
     """Augmentations of an image, where the objective does not need more."""
-    captions: int = 1
-    """Captions of an image, where the objective does not need more."""
+    caption_views: int = 1
+    """Captions of an image in a step, where the objective does not need more."""
+    captions: str = "one"
+    """Which captions of an item: one, "mix(p=0.5)", all, first_sentence, or "near(top=20, threshold=0.27)"."""
     augmentation: str = "crop"
     """none, crop, or simclr (crops, colours, flips)."""
     templates: tuple[str, ...] = ("{}",)
@@ -84,18 +97,20 @@ class Train:
 
     def run(self) -> int:
         """Train, and say where the checkpoints are."""
+        from xgap_analysis.cli.lists import print_known, recipes
         from xgap_analysis.datasets import load_dataset
-        from xgap_analysis.training import Recipe, train
+        from xgap_analysis.training import train
 
+        if self.list:
+            print_known(recipes(), self.json)
+            return 0
+        if self.out is None:
+            raise XgapError("--out FOLDER says where the run is kept")
+        recipe = self._recipe()
         whole = load_dataset(self.dataset)
         judged_on = None
         if self.judge_split is not None and self.judge_split in whole.splits:
             judged_on = whole.split(self.judge_split)
-        recipe = Recipe(
-            objective=self._terms(),
-            temperature=self._temperature(),
-            **{name: getattr(self, name) for name in Recipe.__dataclass_fields__ if name not in SPELT},
-        )
         made = train(
             self.model,
             whole.split(self.split),
@@ -114,6 +129,26 @@ class Train:
             note(f"dataset {whole.name!r} has no split {self.judge_split!r}: nothing is evaluated, and best is last")
         note(f"the best is {made.best}, the last {made.last}")
         return 0
+
+    def _recipe(self) -> "Recipe":
+        """The recipe by name, if there is one, with what differs from the defaults of the command."""
+        from xgap_analysis.training import Recipe, recipe
+
+        given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        ways: dict[str, Any] = {"objective": self._terms, "temperature": self._temperature}
+        changes: dict[str, Any] = {
+            name: ways[name]() if name in ways else value
+            for name, value in given.items()
+            if name in Recipe.__dataclass_fields__
+        }
+        if self.recipe is None:
+            return Recipe(**changes)
+        named = recipe(self.recipe)
+        of_stages = sorted({name for stage in named.stages for name in stage} & changes.keys())
+        if of_stages:
+            option = of_stages[0].replace("_", "-")
+            raise XgapError(f"each stage of recipe {self.recipe!r} has its own --{option}; leave that out")
+        return replace(named, **changes)
 
     def _terms(self) -> dict[str, float]:
         terms: dict[str, float] = {}
@@ -140,6 +175,3 @@ class Train:
         if len(numbers) not in (1, 2):
             raise XgapError(f"--temperature is learned, a number or two, not {' '.join(self.temperature)!r}")
         return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
-
-
-SPELT = ("objective", "temperature", "clip_gradient")  # written in another way here, or left as it is

@@ -6,21 +6,28 @@ opens and closes the modality gap. Every run sees the same images, captions, aug
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy import stats
 from tqdm.auto import tqdm
 
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.datasets import Dataset, load_dataset
+from xgap_analysis.experiments.evaluation import Evaluation
+from xgap_analysis.experiments.gaps import misalignment_by_anchor
+from xgap_analysis.experiments.recipes import Ablation, ablation
 from xgap_analysis.experiments.study import Study
 from xgap_analysis.experiments.tables import main_rows
-from xgap_analysis.metrics import detectable_effect, deviation, linear_cka, mutual_knn, rotation, seed_interval
+from xgap_analysis.metrics import deviation, linear_cka, mutual_knn, rotation, seed_interval
 from xgap_analysis.models import load_model
 from xgap_analysis.models.tower import Model
 from xgap_analysis.store import Store
@@ -29,102 +36,156 @@ from xgap_analysis.training.loop import trained_on
 from xgap_analysis.training.objectives import objective as term
 from xgap_analysis.views.encode import encode
 
-OF_IMAGES = ("I-I", "OTI-I", "I-T", "T-I", "zero-shot", "OTI-T")
-OF_TEXTS = ("T-T", "OVI-T")
 RUN = ("ablation", "setting", "seed", "step")  # the columns that name a checkpoint
-TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "a drawing of {}")
-ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
-    "intra": {f"{w:g}": {"objective": {"clip": 1.0, "image-image": w}} for w in (0, 0.25, 0.5, 1, 2)},
-    "temperature": {
-        **{f"{t:g}": {"temperature": t} for t in (0.01, 0.03, 0.07, 0.2, 1.0)},
-        "learned": {"temperature": "learned"},
-    },
-}
-# Two augmentations of each image in every run, so that the image-image term costs and sees nothing more.
-RECIPE = Recipe(
-    steps=60, batch=96, image_views=2, augmentation="simclr", templates=TEMPLATES, learning_rate=5e-4, warmup=10
-)
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What all runs of an ablation share; it travels to other processes, so a dataset by name stays a name."""
+
+    chosen: Ablation
+    model: str
+    dataset: str | Dataset
+    root: Path
+    device: str | None
+    workers: int
+
+    def data(self) -> tuple[Dataset, Dataset]:
+        """What is trained on, and what is evaluated."""
+        whole = load_dataset(self.dataset) if isinstance(self.dataset, str) else self.dataset
+        test = whole.split("test")
+        return whole.split("train"), test if self.chosen.limit is None else test.limit(self.chosen.limit)
+
+    def start(self) -> Model:
+        """The model that every run starts from."""
+        return load_model(self.model, device=self.device)
 
 
 def ablate(
-    settings: str | Mapping[str, Mapping[str, Any]],
+    settings: str | Ablation | Mapping[str, Mapping[str, Any]],
     *,
     model: str = "tiny",
     dataset: str | Dataset = "emoji",
-    recipe: Recipe = RECIPE,
-    seeds: Sequence[int] = (0, 1, 2),
-    checkpoints: Sequence[int] = (0, 30, 60),
-    limit: int | None = None,
-    text_limit: int = 20,
     folder: Path | str | None = None,
     device: str | None = None,
     workers: int = 0,
+    processes: int = 1,
     progress: bool = True,
+    **changes: Any,
 ) -> pd.DataFrame:
     """Train every setting with every seed, and evaluate the checkpoints: one row for each number.
 
     Args:
-        settings: name of a setting to the parts of the recipe that it changes; or one of `ABLATIONS` by name.
+        settings: one of `ABLATIONS` by name, an `Ablation`, or name of a setting to the parts of the recipe that it
+            changes.
         model: where training starts, by name or path.
         dataset: trained on its split `train`, evaluated on `test`.
-        recipe: what all runs have in common.
-        seeds: of the batches and augmentations, and of the fresh weights if the recipe starts from such.
-        checkpoints: numbers of updates after which a run is evaluated; 0 is the start.
-        limit: labels that are evaluated; None evaluates all.
-        text_limit: labels of the comparisons of texts, whose inversion is slow; they are made after the last update
-            only. 0 leaves them out.
         folder: where runs are kept, beside the user's store by default; a killed ablation goes on there.
         device: as in `load_model`.
         workers: as in `train`.
+        processes: runs at a time, each in a process of its own with one thread; 1 runs them one by one in this one.
         progress: whether a bar is shown.
+        changes: of the ablation: `recipe`, `seeds`, `checkpoints`, `limit`, ... (see `Ablation`).
 
     Returns:
         Columns ablation, setting, seed, step, quantity, value, low, high (95 % over groups of queries, where there is
-        one), n_queries. Quantities: the main measure of each comparison (`"OTI-I"`), its paired difference from its
-        baseline (`"OTI-I - I-I"`), the gap metrics of `Study.gaps`, and how far the model has come from its start
-        (`changes`).
+        one), n_queries, and of these groups, in one order in all runs, the means of the queries' values (`by_group`)
+        and their numbers (`group_sizes`). Quantities: the main measure of each comparison (`"OTI-I"`), its paired
+        difference from its baseline (`"OTI-I - I-I"`), the gap metrics of `Study.gaps`, and how far the model has come
+        from its start (`changes`).
 
     Raises:
-        XgapError: an unknown name, or no setting, seed or checkpoint.
+        XgapError: an unknown name, no setting, seed or checkpoint, or several processes for a dataset without a name.
     """
-    if isinstance(settings, str) and settings not in ABLATIONS:
-        raise unknown_name("ablation", settings, ABLATIONS)
-    name, cases = (settings, ABLATIONS[settings]) if isinstance(settings, str) else ("settings", settings)
-    if not cases or not len(seeds) or not len(checkpoints):
-        raise XgapError("an ablation needs a setting, a seed and a checkpoint at least")
-    whole = load_dataset(dataset) if isinstance(dataset, str) else dataset
-    training, evaluated = whole.split("train"), whole.split("test")
-    evaluated = evaluated if limit is None else evaluated.limit(limit)
-    start, steps = load_model(model, device=device), tuple(sorted(checkpoints))
-    root = Path(folder or Store().root / "runs")
-    known: dict[tuple[str, int], pd.DataFrame] = {}  # every run of one start has the same first checkpoint
-    tables = []
-    runs = [(setting, seed) for setting in cases for seed in seeds]
-    for setting, seed in tqdm(runs, desc=f"ablation {name}", unit="run", disable=not progress):
-        own = replace(recipe, **cases[setting], seed=seed)
-        run = root / _key(start, training, own)
-        how: dict[str, Any] = {"save_every": max(1, own.steps // 2), "device": device, "workers": workers}
-        train(model, training, run, own, checkpoints=steps, progress=False, **how)
-        for step in steps:
-            made = load_model(run / f"step-{step}", device=device)
-            of_texts = text_limit if step == steps[-1] else 0
-            key = (made.weights_digest, of_texts)
-            if key not in known:
-                known[key] = _measured(start, made, evaluated, of_texts)
-            tables.append(known[key].assign(ablation=name, setting=setting, seed=seed, step=step))
-    table = pd.concat(tables, ignore_index=True)
+    name, chosen = settings if isinstance(settings, str) else "settings", ablation(settings, **changes)
+    if processes > 1 and not isinstance(dataset, str):
+        raise XgapError("with several processes each of them loads the dataset: give it by name or path")
+    bench = _Bench(chosen, model, dataset, Path(folder or Store().root / "runs"), device, workers)
+    start, (training, _) = bench.start(), bench.data()
+    runs: dict[tuple[str, int], Recipe] = {
+        (setting, seed): replace(chosen.recipe, **chosen.settings[setting], seed=seed)
+        for setting in chosen.settings
+        for seed in chosen.seeds
+    }
+    keys = {run: _key(start, training, own) for run, own in runs.items()}
+    distinct = {keys[run]: own for run, own in runs.items()}  # what is one run by two names is trained once
+    tasks: list[tuple[str, Recipe | None]] = [("", None), *distinct.items()]
+    bar = tqdm(total=len(tasks), desc=f"ablation {name}", unit="run", disable=not progress)
+    found: dict[str, dict[int, pd.DataFrame | None]] = {}
+    with bar:
+        for key, tables in _done(bench, tasks, processes):
+            found[key] = tables
+            bar.update()
+    made = []
+    for (setting, seed), key in keys.items():
+        for step, own in found[key].items():
+            table = found[""][0] if own is None else own
+            assert table is not None
+            made.append(table.assign(ablation=name, setting=setting, seed=seed, step=step))
+    table = pd.concat(made, ignore_index=True)
     return table[[*RUN, *(column for column in table if column not in RUN)]]
 
 
-def _measured(start: Model, model: Model, data: Dataset, text_limit: int) -> pd.DataFrame:
+def _done(
+    bench: _Bench, tasks: Sequence[tuple[str, Recipe | None]], processes: int
+) -> Iterator[tuple[str, dict[int, pd.DataFrame | None]]]:
+    """The tables of each task, as they are ready."""
+    if processes < 2:
+        yield from ((key, _run(bench, key, recipe)) for key, recipe in tasks)
+        return
+    # Spawned, as a forked child of a process that has threads or a GPU may hang.
+    with ProcessPoolExecutor(processes, get_context("spawn"), initializer=_begin) as pool:
+        waiting = [(key, pool.submit(_run, bench, key, recipe)) for key, recipe in tasks]
+        try:
+            yield from ((key, one.result()) for key, one in waiting)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _begin() -> None:
+    """Of a process that takes runs: one thread, and no warning twice."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("once")
+
+
+def _run(bench: _Bench, key: str, recipe: Recipe | None) -> dict[int, pd.DataFrame | None]:
+    """Train one run and measure its checkpoints; without a recipe, measure the start, where a checkpoint is that.
+
+    A checkpoint that is the start itself, to the bit, has None in the place of a table: it is measured once for all.
+    """
+    chosen, start, (training, evaluated) = bench.chosen, bench.start(), bench.data()
+    steps = tuple(sorted(chosen.checkpoints))
+    if recipe is None:
+        return {0: _measured(start, start, evaluated, chosen, steps == (0,)) if 0 in steps else None}
+    run = bench.root / key
+    how: dict[str, Any] = {"device": bench.device, "workers": bench.workers, "progress": False}
+    train(bench.model, training, run, recipe, checkpoints=steps, save_every=max(1, recipe.steps // 2), **how)
+    tables: dict[int, pd.DataFrame | None] = {}
+    for step in steps:
+        model = load_model(run / f"step-{step}", device=bench.device)
+        same = step == 0 and model.weights_digest == start.weights_digest
+        tables[step] = None if same else _measured(start, model, evaluated, chosen, step == steps[-1])
+    return tables
+
+
+def _measured(start: Model, model: Model, data: Dataset, chosen: Ablation, last: bool) -> pd.DataFrame:
     """The numbers of one checkpoint: scores, gap metrics, and the changes since the start."""
-    study = Study([model], [data], OF_IMAGES, progress=False)
-    rows = _scores(study.run())
-    if text_limit:
-        rows += _scores(Study([model], [data.limit(text_limit)], OF_TEXTS, progress=False).run())
-    gaps = study.gaps().select_dtypes("number").drop(columns="n").iloc[0].to_dict()
+    study = Study([model], [data], chosen.comparisons, steps=chosen.inversion_steps, progress=False)
+    (evaluation,) = study.evaluations()
+    rows = _scores(evaluation)
+    if last and chosen.text_limit and chosen.text_comparisons:
+        texts = replace(study, datasets=[data.limit(chosen.text_limit)], comparisons=chosen.text_comparisons)
+        (of_texts,) = texts.evaluations()
+        rows += _scores(of_texts)
+    gaps = evaluation.gaps().select_dtypes("number").drop(columns="n").iloc[0].to_dict()
     numbers = {**gaps, **changes(start, model, data)}
-    return pd.DataFrame([*rows, *({"quantity": name, "value": value} for name, value in numbers.items())])
+    for name, value in numbers.items():
+        modality = name.removeprefix("misalignment_")
+        known = name != modality and modality in data.items
+        anchors = misalignment_by_anchor(evaluation, modality) if known else None
+        rows.append({"quantity": name, "value": value, **by_group(anchors, evaluation.labels)})
+    return pd.DataFrame(rows)
 
 
 def changes(before: Model, after: Model, data: Dataset) -> dict[str, float]:
@@ -188,52 +249,29 @@ def summary(table: pd.DataFrame, quantities: Sequence[str], digits: int = 3) -> 
     return pd.DataFrame(cells, index=list(quantities), columns=settings)
 
 
-def changes_from(table: pd.DataFrame, setting: str, quantity: str) -> pd.DataFrame:
-    """How a quantity differs from one setting to each of the others, seed by seed, and what could have been seen.
-
-    Args:
-        table: from `ablate`, of one ablation; the last step of each run counts.
-        setting: the one that the others are compared with.
-        quantity: what is compared.
-
-    Returns:
-        indexed by setting: `change` (mean over seeds), `low`, `high` (Student's 95 % interval), `detectable` (the
-        smallest change that so many seeds would tell from zero four times out of five; see `metrics.power`), `seeds`.
-
-    Raises:
-        XgapError: a quantity or a setting that the table does not hold.
-    """
-    _check_known(table, [quantity])
-    if setting not in set(table["setting"]):
-        raise unknown_name("setting", setting, table["setting"].unique())
-    last = _last(table)
-    wide = last[last["quantity"] == quantity].pivot(index="seed", columns="setting", values="value")
-    rows = {}
-    for other in dict.fromkeys(last["setting"]):
-        if other != setting:
-            change = (wide[other] - wide[setting]).dropna().to_numpy()
-            mean, low, high = seed_interval(change)
-            found = {"change": mean, "low": low, "high": high, "detectable": detectable_effect(change)}
-            rows[other] = {**found, "seeds": len(change)}
-    return pd.DataFrame(rows).T.rename_axis("setting")
-
-
-def at_equal_quality(table: pd.DataFrame, quality: str = "I-T") -> pd.DataFrame:
+def at_equal_quality(table: pd.DataFrame, quality: str = "I-T", control: str | None = None) -> pd.DataFrame:
     """One step of each run, so that all runs are about equally good by a quantity.
 
-    A setting that trains faster is further along after as many steps. Here, for each seed, the aim is the lowest of
-    the settings' last values, and each run stands at the step whose value is nearest to it.
+    A setting that trains faster is further along after as many steps. Here, for each seed, the aim is the last value of
+    the control, or else the lowest of the settings' last values, and each run stands at the step whose value is nearest
+    to it. The start is left out: it is no setting's. A run that never comes near the aim stands at its nearest all the
+    same, so look at what is left of the difference in `quality` before reading any other.
 
     Args:
         table: from `ablate`.
         quality: whose values are to be equal.
+        control: the setting that the others are to equal.
 
     Raises:
-        XgapError: a quantity that the table does not hold.
+        XgapError: a quantity or a setting that the table does not hold.
     """
     _check_known(table, [quality])
-    known = table[table["quantity"] == quality]
+    known = table[(table["quantity"] == quality) & (table["step"] > 0)]
     last = known[known["step"] == known["step"].max()]
+    if control is not None:
+        if control not in set(last["setting"]):
+            raise unknown_name("setting", control, last["setting"].unique())
+        last = last[last["setting"] == control]
     aim = known["seed"].map(last.groupby("seed")["value"].min())
     away = (known["value"] - aim).abs()
     chosen = known.loc[away.groupby([known["setting"], known["seed"]]).idxmin(), ["setting", "seed", "step"]]
@@ -285,17 +323,37 @@ def _check_known(table: pd.DataFrame, quantities: Sequence[str]) -> None:
             raise unknown_name("quantity", quantity, known)
 
 
-def _scores(table: pd.DataFrame) -> list[dict[str, Any]]:
+def _scores(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """The main measure of each comparison, and its difference from its baseline."""
     rows: list[dict[str, Any]] = []
-    for row in main_rows(table).to_dict("records"):
-        shared = {"n_queries": row["n_queries"]}
+    for row in main_rows(evaluation.table()).to_dict("records"):
+        name, base, shared = row["comparison"], row["baseline"], {"n_queries": row["n_queries"]}
         value = {"value": row["value"], "low": row["low"], "high": row["high"]}
-        rows.append({"quantity": row["comparison"], **value, **shared})
-        if row["baseline"] != row["comparison"]:
+        scores = evaluation.scores(name)[row["metric"]]
+        rows.append({"quantity": name, **value, **shared, **by_group(scores, evaluation.labels)})
+        if base != name:
             part = {name: row[f"difference{name}"] for name in ("", "_low", "_high")}
             value = {"value": part[""], "low": part["_low"], "high": part["_high"]}
-            rows.append({"quantity": f"{row['comparison']} - {row['baseline']}", **value, **shared})
+            apart = scores - evaluation.scores(base)[row["metric"]]
+            rows.append({"quantity": f"{name} - {base}", **value, **shared, **by_group(apart, evaluation.labels)})
     return rows
+
+
+def by_group(values: "pd.Series[float] | None", labels: Mapping[str, str]) -> dict[str, Any]:
+    """The columns `by_group` and `group_sizes` of `ablate`: means and numbers of values in groups that share a label.
+
+    Args:
+        values: one a query, indexed by its id; NaN is left out. None has no groups.
+        labels: of the queries; one without a label is its own group.
+
+    Returns:
+        Both columns, groups in the order of their labels; nothing where there is no value.
+    """
+    if values is None or not values.notna().any():
+        return {}
+    known = values.dropna()
+    groups = known.groupby([labels.get(i, i) for i in known.index], sort=True)
+    return {"by_group": groups.mean().to_numpy(np.float32), "group_sizes": groups.size().to_numpy(np.int32)}
 
 
 def _key(start: Model, data: Dataset, recipe: Recipe) -> str:

@@ -69,9 +69,23 @@ def _two(evaluation: "Evaluation") -> tuple[str, str]:
 
 def within(features: Features, labels: Mapping[str, str], relevance: Relevance) -> tuple[float, float]:
     """Misalignment within a modality, per anchor and pooled; NaN where no two items share a label."""
-    sizes = Counter(labels[i] for i in features.ids if i in labels)
-    anchors = features.select(i for i in features.ids if i in labels and sizes[labels[i]] > 1)  # others have no pair
+    anchors = _anchors(features, labels)
     if not len(anchors):
         return math.nan, math.nan
     per_anchor = misalignment(anchors, features, relevance)["misalignment"].mean()
     return float(per_anchor), pooled_misalignment(features, features, relevance)
+
+
+def misalignment_by_anchor(evaluation: "Evaluation", modality: str) -> "pd.Series[float] | None":
+    """The misalignment of each item of a modality that shares its label with another; None where none does."""
+    features = evaluation.native(modality, "all")
+    anchors = _anchors(features, evaluation.labels)
+    if not len(anchors):
+        return None
+    return misalignment(anchors, features, evaluation.data.relevance(evaluation.label_set))["misalignment"]
+
+
+def _anchors(features: Features, labels: Mapping[str, str]) -> Features:
+    """The items that share their label with another; the rest have no pair."""
+    sizes = Counter(labels[i] for i in features.ids if i in labels)
+    return features.select(i for i in features.ids if i in labels and sizes[labels[i]] > 1)

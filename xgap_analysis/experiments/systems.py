@@ -13,7 +13,7 @@ from xgap_analysis.metrics import METRICS
 from xgap_analysis.models import ADAPTERS
 from xgap_analysis.scoring import LEARNED, SCORERS
 from xgap_analysis.scoring.token_maps import TOKEN_MAPS
-from xgap_analysis.training.objectives import OBJECTIVES
+from xgap_analysis.training import OBJECTIVES, RECIPES
 from xgap_analysis.views import VIEWS
 
 TABLE = Path(__file__).parents[1] / "systems.csv"
@@ -27,6 +27,7 @@ REGISTRIES: Mapping[str, Mapping[str, Any]] = {
     "token_map": TOKEN_MAPS,
     "adapter": ADAPTERS,
     "objective": OBJECTIVES,
+    "recipe": RECIPES,
 }
 
 

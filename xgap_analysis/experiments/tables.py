@@ -15,6 +15,8 @@ EMBEDDED = {  # tables that are shipped: name to place
     "study": "models/study.parquet",
     "gaps": "models/gaps.parquet",
     "ablations": "ablations/results.parquet",
+    "objectives": "objectives/results.parquet",
+    "tiny-3": "spoken/together.parquet",
 }
 ABOUT = ("model", "dataset", "split", "comparison", "correction", "scorer", "metric")
 
@@ -145,7 +147,9 @@ def embedded_table(name: str) -> pd.DataFrame:
 
     Args:
         name: `"study"` (every comparison of the embedded models on all held-out concepts; columns of `Study.run`),
-            `"gaps"` (their geometry), or `"ablations"` (one row per number; see `experiments.ablations`).
+            `"gaps"` (their geometry), or, with one row per number (see `experiments.ablations`), `"ablations"`,
+            `"objectives"` (the recipes of `xgap study --table objectives`) or `"tiny-3"` (three modalities trained
+            together).
 
     Raises:
         XgapError: an unknown table, or an installation without it.

@@ -2,6 +2,8 @@
 
 from xgap_analysis.core.relevance import HasRelevance as HasRelevance
 from xgap_analysis.metrics.classification import zero_shot as zero_shot
+from xgap_analysis.metrics.clip_score import clip_score as clip_score
+from xgap_analysis.metrics.clip_score import ref_clip_score as ref_clip_score
 from xgap_analysis.metrics.cut import Relevancy as Relevancy
 from xgap_analysis.metrics.cut import cut as cut
 from xgap_analysis.metrics.cut import relevancy as relevancy
@@ -17,6 +19,8 @@ from xgap_analysis.metrics.gap import relative_modality_gap as relative_modality
 from xgap_analysis.metrics.gap import separability as separability
 from xgap_analysis.metrics.gap import uniformity as uniformity
 from xgap_analysis.metrics.gap import variance_along_gap as variance_along_gap
+from xgap_analysis.metrics.languages import best_ranks as best_ranks
+from xgap_analysis.metrics.languages import rank_variance as rank_variance
 from xgap_analysis.metrics.metric import METRICS as METRICS
 from xgap_analysis.metrics.metric import Metric as Metric
 from xgap_analysis.metrics.metric import MetricFunction as MetricFunction

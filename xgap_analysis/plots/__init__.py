@@ -5,6 +5,7 @@ from xgap_analysis.plots.ablations import runs as runs
 from xgap_analysis.plots.comparisons import differences as differences
 from xgap_analysis.plots.comparisons import grid as grid
 from xgap_analysis.plots.comparisons import values as values
+from xgap_analysis.plots.contrasts import trade_offs as trade_offs
 from xgap_analysis.plots.dynamics import drift as drift
 from xgap_analysis.plots.gap import gap_map as gap_map
 from xgap_analysis.plots.gap import gap_share as gap_share

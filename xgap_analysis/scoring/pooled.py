@@ -91,12 +91,38 @@ def pooled(
         parts = TokenBlock(gallery.vectors, own, ids=gallery.ids)
         parts.require(int(number), f"weights=top({number:g})")
     mask = own.T[None, None]
-    weight = _WEIGHTS[rule](_Similar(values, mask, query.mask[:, :, None, None], number))
-    weight = weight.masked_fill(~mask, 0)
+    weight = token_weights(values, mask, query.mask[:, :, None, None], weights, tau)
     if base == "first":
         weight[:, :, 0] += 1
     cosines = _cosines(values, weight, query, gallery)
     return outer(cosines, None if query.whole else query.mask[:, :, None], 1, padding_repeats=True)
+
+
+def token_weights(
+    values: Float[Tensor, "b tq tg m"],
+    mask: Tensor,
+    query_mask: Tensor,
+    weights: str | Call = "softmax",
+    tau: int | float = 0.1,
+) -> Float[Tensor, "b tq tg m"]:
+    """How much each gallery token counts for each query token: the weights of `pooled`; zero where there is no token.
+
+    Args:
+        values: similarities.
+        mask: of a shape that fits `[b, 1, tg, m]`: the gallery tokens that are weighed.
+        query_mask: of a shape that fits `[b, tq, 1, 1]`: the query tokens.
+        weights, tau: as of `pooled`.
+
+    Raises:
+        XgapError: an unknown name.
+
+    Example:
+        >>> values, whole = torch.tensor([0.1, 0.3, 0.5]).view(1, 1, 3, 1), torch.ones(1, 1, 1, 1, dtype=torch.bool)
+        >>> [round(w, 3) for w in token_weights(values, whole.expand(1, 1, 3, 1), whole, "minmax").flatten().tolist()]
+        [0.0, 0.333, 0.667]
+    """
+    rule, number = _rule(weights, tau)
+    return _WEIGHTS[rule](_Similar(values, mask, query_mask, number)).masked_fill(~mask, 0)
 
 
 def _cosines(values: Tensor, weight: Tensor, query: TokenBlock, gallery: TokenBlock) -> Float[Tensor, "b tq m"]:

@@ -1,5 +1,7 @@
 """Training: objectives, how they are put together, and the loop."""
 
+from xgap_analysis.training.given import Further as Further
+from xgap_analysis.training.given import GivenScores as GivenScores
 from xgap_analysis.training.loop import Trained as Trained
 from xgap_analysis.training.loop import judge as judge
 from xgap_analysis.training.loop import train as train
@@ -11,3 +13,6 @@ from xgap_analysis.training.objectives import Term as Term
 from xgap_analysis.training.objectives import objective as objective
 from xgap_analysis.training.objectives import register_objective as register_objective
 from xgap_analysis.training.recipe import Recipe as Recipe
+from xgap_analysis.training.recipes import RECIPES as RECIPES
+from xgap_analysis.training.recipes import recipe as recipe
+from xgap_analysis.training.recipes import register_recipe as register_recipe

@@ -1,20 +1,30 @@
 """One step: the gradient of an objective over a batch, of whatever size the towers can take at once."""
 
-import contextlib
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.models.adaptation.attached import Attached
+from xgap_analysis.models.adaptation.backbone import vocabulary
 from xgap_analysis.models.adapters.assembled import seeded
-from xgap_analysis.models.adapters.openclip import autocast
 from xgap_analysis.models.trainable import feature_dim
+from xgap_analysis.training.encoding import (
+    NOTHING,
+    Encoded,
+    Encoder,
+    check_tokens,
+    entered,
+    joined,
+    part_of,
+    patches_of,
+    words_of,
+)
 from xgap_analysis.training.objectives import BatchFeatures, Sizes, total
 from xgap_analysis.training.pairs import Batch, seed_of
 from xgap_analysis.training.recipe import Recipe
@@ -31,12 +41,20 @@ class TrainStep:
         recipe: what it is trained for.
         n_labels: classes of the data, for terms with parameters of their own.
         attached: an adapter, trained in place of the module.
+        further: towers of further modalities, by name.
 
     Raises:
         XgapError: an adapter that trains what the module does not have, or nothing in the towers that are trained.
     """
 
-    def __init__(self, module: Any, recipe: Recipe, n_labels: int, attached: Attached | None = None) -> None:
+    def __init__(
+        self,
+        module: Any,
+        recipe: Recipe,
+        n_labels: int,
+        attached: Attached | None = None,
+        further: Mapping[str, nn.Module] | None = None,
+    ) -> None:
         self.module, self.recipe, self.attached = module, recipe, attached
         self.device = next(module.parameters()).device
         self.terms = recipe.terms
@@ -45,11 +63,12 @@ class TrainStep:
         self.own = self._modules_of_terms(n_labels)
         if any(needs.biased for needs in needed) and getattr(module, "logit_bias", None) is None:
             module.logit_bias = nn.Parameter(torch.tensor(-10.0, device=self.device))
-        self._teacher: TrainStep | None = None
+        self.further = nn.ModuleDict(dict(further or {})).to(self.device)
+        dropout = recipe.token_dropout
+        self.encoder = Encoder(module, attached, tuple(needed), recipe.precision, dropout, self.further)
+        self._teacher: Encoder | None = None
         if any(needs.teacher for needs in needed):
-            self._teacher = copy.copy(self)
-            self._teacher.module = copy.deepcopy(module).eval().requires_grad_(False)
-            self._teacher.attached = None if attached is None else attached.copied()
+            self._teacher = _frozen(self.encoder)
         self._choose_trained()
 
     def _modules_of_terms(self, n_labels: int) -> dict[str, nn.Module]:
@@ -58,12 +77,12 @@ class TrainStep:
         for term, _ in self.terms:
             if term.parameters is None:
                 continue
-            with self._adapted():
+            with entered(self.module, self.attached):
                 dim = feature_dim(self.module)
             if self.attached is not None:
                 dim = self.attached.after("image", torch.ones(1, dim, device=self.device)).shape[1]
             with seeded(self.recipe.seed):
-                own = term.made(Sizes(dim, n_labels))
+                own = term.made(Sizes(dim, n_labels, vocabulary(self.module)))
             if own is not None:
                 made[str(term)] = own.to(self.device)
         return made
@@ -85,6 +104,7 @@ class TrainStep:
             for modality, module in self.attached.modules.items():
                 module.requires_grad_(images if modality == "image" else texts)
             self._check_adapter(self.attached)
+            check_tokens(self.module, self.attached, [term for term, _ in self.terms])
 
     def _check_adapter(self, attached: Attached) -> None:
         what, names = f"adapter {attached.adapter}", [name for name, _ in self.module.named_parameters()]
@@ -104,13 +124,13 @@ class TrainStep:
         if self.attached is not None:
             for module in self.attached.modules.values():
                 module.train(any(p.requires_grad for p in module.parameters()))
-        for own in self.own.values():
+        for own in (*self.own.values(), *self.further.values()):
             own.train()
 
     def parameters(self) -> list[tuple[str, nn.Parameter]]:
         """What is trained, by name."""
         adapter = [] if self.attached is None else [("adapter", self.attached.modules)]
-        parts = [*adapter, *self.own.items()]
+        parts = [*adapter, *self.own.items(), *self.further.items()]
         own = [(f"{part}.{name}", p) for part, module in parts for name, p in module.named_parameters()]
         return [(name, p) for name, p in (*self.module.named_parameters(), *own) if p.requires_grad]
 
@@ -131,28 +151,26 @@ class TrainStep:
         size = self.recipe.micro_batch or n
         parts = [slice(start, start + size) for start in range(0, n, size)]
         if len(parts) == 1:
-            images, texts = self._towers(batch, parts[0], step)
-            made = self._loss(images, texts, batch, parts, step)
+            whole = self._encoded(self.encoder, batch, parts[0], step)
+            made = self._loss(whole, batch, parts, step)
             _scaled(made["loss"], scaler).backward()
         else:
             with torch.no_grad():
-                halves = [self._towers(batch, part, step) for part in parts]
-            images = torch.cat([x for x, _ in halves], dim=1).requires_grad_()
-            texts = torch.cat([y for _, y in halves], dim=0).requires_grad_()
-            made = self._loss(images, texts, batch, parts, step)
+                whole = joined([self._encoded(self.encoder, batch, part, step) for part in parts])
+            whole = {name: tensor.requires_grad_() for name, tensor in whole.items()}
+            made = self._loss(whole, batch, parts, step)
             _scaled(made["loss"], scaler).backward()
             for part in parts:
-                again = self._towers(batch, part, step)
-                asked = (
-                    None if images.grad is None else images.grad[:, part],
-                    None if texts.grad is None else texts.grad[part],
-                )
-                made_of = [(x, g) for x, g in zip(again, asked, strict=True) if g is not None and x.requires_grad]
-                if made_of:
-                    torch.autograd.backward([x for x, _ in made_of], [g for _, g in made_of])
+                again = self._encoded(self.encoder, batch, part, step)
+                flowing = [
+                    (tensor, part_of(name, grad, part)) for name, tensor in again.items()
+                    if (grad := whole[name].grad) is not None and tensor.requires_grad
+                ]  # fmt: skip
+                if flowing:
+                    torch.autograd.backward([x for x, _ in flowing], [g for _, g in flowing])
         told = {name: float(value.detach()) for name, value in made.items()}
-        if images.numel() and texts.numel():
-            gap = images.detach().flatten(0, 1).mean(0) - texts.detach().flatten(0, 1).mean(0)
+        if "images" in whole and "texts" in whole:
+            gap = whole["images"].detach().flatten(0, 1).mean(0) - whole["texts"].detach().flatten(0, 1).mean(0)
             told["gap"] = float(gap.norm())
         return {**told, "scale": float(self.scale(step).detach())}
 
@@ -162,60 +180,64 @@ class TrainStep:
             if self.module.logit_scale.requires_grad:
                 self.module.logit_scale.clamp_(0, LARGEST_SCALE)
 
-    def _loss(self, images: Tensor, texts: Tensor, batch: Batch, parts: list[slice], step: int) -> dict[str, Tensor]:
-        teacher = None if self._teacher is None else self._teacher._taught(batch, parts, step)
-        features = BatchFeatures(images, texts, self.scale(step), self._bias(), batch.labels.to(self.device), teacher)
+    def _loss(self, whole: Encoded, batch: Batch, parts: list[slice], step: int) -> dict[str, Tensor]:
+        features = self._features(self.encoder, whole, batch, self.scale(step), step)
+        if self._teacher is not None:
+            with torch.no_grad():
+                before = joined([self._encoded(self._teacher, batch, part, step) for part in parts])
+                scale: Tensor = self._teacher.module.logit_scale.exp()
+                features = replace(features, teacher=self._features(self._teacher, before, batch, scale, step))
         return total(self.terms, features, self.own)
 
-    def _bias(self) -> Tensor:
-        bias = getattr(self.module, "logit_bias", None)
-        return torch.zeros((), device=self.device) if bias is None else bias
+    def _encoded(self, encoder: Encoder, batch: Batch, part: slice, step: int) -> Encoded:
+        return encoder.parts(batch, part, seed_of(self.recipe.seed, step, part.start))
 
-    @torch.no_grad()
-    def _taught(self, batch: Batch, parts: list[slice], step: int) -> BatchFeatures:
-        """A batch through this model as a teacher: in evaluation, and with its own temperature."""
-        made = [self._towers(batch, part, step, dropout=False) for part in parts]
-        images, texts = torch.cat([x for x, _ in made], dim=1), torch.cat([y for _, y in made])
-        return BatchFeatures(images, texts, self.module.logit_scale.exp(), self._bias(), batch.labels.to(self.device))
+    def _features(self, encoder: Encoder, encoded: Encoded, batch: Batch, scale: Tensor, step: int) -> BatchFeatures:
+        """What the terms get: features, and what else an active term needs of the batch."""
+        nothing, device = torch.zeros(NOTHING, device=self.device), self.device
 
-    def _towers(self, batch: Batch, part: slice, step: int, *, dropout: bool = True) -> tuple[Tensor, Tensor]:
-        """Unit features of some items: images `[v, m, d]` and texts `[m, k, d]`; empty where no term needs them."""
-        images = texts = torch.zeros(0, 0, 0, device=self.device)
-        cuda = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=cuda), autocast(self.device, self.recipe.precision), self._adapted():
-            torch.manual_seed(seed_of(self.recipe.seed, step, part.start))  # the same dropout when a part comes again
-            if batch.pixels.numel():
-                pixels = batch.pixels[:, part].to(self.device, non_blocking=True)
-                images = self._unit("image", self.module.encode_image(pixels.flatten(0, 1)))
-                images = images.unflatten(0, pixels.shape[:2])
-            if batch.tokens.numel():
-                tokens = batch.tokens[part].to(self.device, non_blocking=True)
-                with self._token_dropout() if dropout else contextlib.nullcontext():
-                    texts = self._unit("text", self.module.encode_text(tokens.flatten(0, 1)))
-                texts = texts.unflatten(0, tokens.shape[:2])
-        return images, texts
+        def where(needed: bool, tensor: Tensor | None) -> Tensor | None:
+            return tensor.to(device) if needed and tensor is not None else None
 
-    def _adapted(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext() if self.attached is None else self.attached.within(self.module)
+        return BatchFeatures(
+            encoded.get("images", nothing),
+            encoded.get("texts", nothing),
+            scale,
+            _bias(encoder.module),
+            batch.labels.to(device),
+            image_tokens=patches_of(encoded),
+            text_tokens=words_of(encoded, batch.is_word),
+            extra={name: encoded[name] for name in batch.extra},
+            pair_scores=where(True, batch.pair_scores),
+            is_caption=where(True, batch.is_caption),
+            pixels=where(self._any("pixels"), batch.pixels[0] if len(batch.pixels) else None),
+            ids=where(self._any("ids"), batch.tokens),
+            is_word=where(self._any("ids"), batch.is_word),
+            towers=encoder if self._any("towers") else None,
+            seed=seed_of(self.recipe.seed, step),
+        )
 
-    def _unit(self, modality: str, features: Tensor) -> Tensor:
-        features = features.float()
-        return F.normalize(features if self.attached is None else self.attached.after(modality, features), dim=-1)
-
-    @contextlib.contextmanager
-    def _token_dropout(self) -> Iterator[None]:
-        share = self.recipe.token_dropout
-        if not share:
-            yield
-            return
-        text = getattr(self.module, "text", self.module)
-        table = getattr(text, "token_embedding", None) or text.transformer.get_input_embeddings()
-        hook = table.register_forward_hook(lambda _module, _inputs, made: F.dropout(made, share))
-        try:
-            yield
-        finally:
-            hook.remove()
+    def _any(self, what: str) -> bool:
+        """Whether an active term needs that."""
+        return any(getattr(needs, what) for needs in self.encoder.needs)
 
 
 def _scaled(loss: Tensor, scaler: Any) -> Tensor:
     return loss if scaler is None else scaler.scale(loss)
+
+
+def _bias(module: Any) -> Tensor:
+    bias: Tensor | None = getattr(module, "logit_bias", None)
+    return torch.zeros((), device=next(module.parameters()).device) if bias is None else bias
+
+
+def _frozen(encoder: Encoder) -> Encoder:
+    """The towers as they are now: in evaluation, without dropout and gradients."""
+    module = copy.deepcopy(encoder.module).eval().requires_grad_(False)
+    attached = None if encoder.attached is None else encoder.attached.copied()
+    if attached is not None:
+        attached.modules.eval()
+    further = copy.deepcopy(encoder.further)
+    for tower in (further or {}).values():
+        tower.eval()
+    return replace(encoder, module=module, attached=attached, token_dropout=0.0, further=further)

@@ -90,7 +90,7 @@ def width_of(module: Module, modality: str) -> int:
     return int(first.weight.shape[0])
 
 
-def vocabulary_of(module: Module) -> int:
+def vocabulary(module: Module) -> int:
     """Rows of the token table of an open_clip model, whatever its text tower is made of."""
     text: Module = getattr(module, "text", module)
     table = getattr(text, "token_embedding", None) or text.transformer.get_input_embeddings()

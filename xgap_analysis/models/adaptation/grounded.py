@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.models.adaptation.adapter import register_adapter
-from xgap_analysis.models.adaptation.backbone import Backbone, vocabulary_of
+from xgap_analysis.models.adaptation.backbone import Backbone, vocabulary
 from xgap_analysis.models.adaptation.part import Part, Shadow, whole_pass
 
 LETTERS, OTHER = 100, 99  # ids of characters: 0 is padding, 1 to 95 the printable ones of ASCII, 99 all others
@@ -198,6 +198,6 @@ def matching(base: Backbone, *, dim: int = 256, hidden: int | None = 512) -> Map
     if min(dim, 1 if hidden is None else hidden) < 1:
         raise XgapError(f"dim and hidden of matching are 1 or more, not {dim} and {hidden}")
     between = [] if hidden is None else [hidden]
-    special, words = base.ids([""]).unique(), vocabulary_of(base.module)
+    special, words = base.ids([""]).unique(), vocabulary(base.module)
     image = Behind("image", mlp([base.dims["image"], *between, dim]))
     return {"image": image, "text": BagOfWords(mlp([words, *between, dim]), words, special)}

@@ -12,8 +12,10 @@ from xgap_analysis.core.errors import XgapError
 Module = Any  # a module of open_clip, timm or transformers
 
 
-def patch_tokens(visual: Module, pixels: Tensor) -> Tensor:
-    """Projected patch tokens `[n, u, d]` of pixels; class and register tokens are left out.
+def features_and_patches(visual: Module, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Features `[n, d]` of pixels, and their projected patch tokens `[n, u, d]`, from one forward pass.
+
+    Class and register tokens are left out. Neither is normalised.
 
     Args:
         visual: the image part of an open_clip model: its own ViT, or one of timm.
@@ -27,18 +29,21 @@ def patch_tokens(visual: Module, pixels: Tensor) -> Tensor:
         if visual.attn_pool is not None:
             raise _without("image", "ends in an attention pool, whose output is no patch")
         with _captured(visual.transformer) as outputs:
-            visual(pixels)
-        return _through(visual.proj, visual.ln_post(outputs[0][:, 1:]))
+            features = visual(pixels)
+        return features, _through(visual.proj, visual.ln_post(outputs[0][:, 1:]))
     if not hasattr(trunk, "fc_norm") or not hasattr(trunk, "patch_embed"):
         raise _without("image", f"({type(trunk or visual).__name__}) is no ViT")
     if getattr(trunk, "attn_pool", None) is not None:
         raise _without("image", "ends in an attention pool, whose output is no patch")
-    tokens = trunk.forward_features(pixels)[:, trunk.num_prefix_tokens :]
-    return visual.head(trunk.get_classifier()(trunk.fc_norm(tokens)))
+    hidden = trunk.forward_features(pixels)
+    tokens = visual.head(trunk.get_classifier()(trunk.fc_norm(hidden[:, trunk.num_prefix_tokens :])))
+    return visual.head(trunk.forward_head(hidden)), tokens
 
 
-def word_tokens(text: Module, ids: Tensor, encode: Any) -> Tensor:
-    """Projected tokens `[n, length, d]` of token ids, special ones and padding among them.
+def features_and_words(text: Module, ids: Tensor, encode: Any) -> tuple[Tensor, Tensor]:
+    """Features `[n, d]` of token ids, and their projected tokens `[n, length, d]`, from one forward pass.
+
+    Special tokens and padding are among the tokens. Neither is normalised.
 
     Args:
         text: the text part of an open_clip model: its own, or one of transformers.
@@ -46,11 +51,12 @@ def word_tokens(text: Module, ids: Tensor, encode: Any) -> Tensor:
         encode: the model's forward pass of texts.
     """
     with _captured(text.transformer) as outputs:
-        encode(ids)
+        features = encode(ids)
     made = outputs[0]
     if not isinstance(made, Tensor):  # of transformers
-        return _through(text.proj, made.last_hidden_state)
-    return _through(text.text_projection, text.ln_final(made[:, : ids.shape[1]]))  # CoCa appends a token of its own
+        return features, _through(text.proj, made.last_hidden_state)
+    # CoCa appends a token of its own.
+    return features, _through(text.text_projection, text.ln_final(made[:, : ids.shape[1]]))
 
 
 def are_words(ids: Tensor, empty: Tensor) -> Tensor:

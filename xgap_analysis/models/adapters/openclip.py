@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.models.adapters.hidden import are_words, patch_tokens, word_tokens
+from xgap_analysis.models.adapters.hidden import are_words, features_and_patches, features_and_words
 from xgap_analysis.models.adapters.shortcut import causal_prompt, class_token_features
 from xgap_analysis.models.captions import Tokenizer
 from xgap_analysis.models.fingerprint import architecture, weights_digest
@@ -153,7 +153,7 @@ class ImageTower:
         """See `Tower`: the patches, projected as the class token is."""
         pixels = batch.to(_device(self._model))
         with lock_of(self._model), autocast(pixels.device, self._precision):
-            tokens = patch_tokens(self._visual, pixels).float()
+            tokens = features_and_patches(self._visual, pixels)[1].float()
         return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
 
     @property
@@ -269,7 +269,7 @@ class TextTower:
         """See `Tower`: the words, without the tokens that an empty caption has too (start, end, padding)."""
         ids = batch.to(_device(self._model))
         with lock_of(self._model), autocast(ids.device, self._precision):
-            tokens = word_tokens(self._text, ids, self._model.encode_text).float()
+            tokens = features_and_words(self._text, ids, self._model.encode_text)[1].float()
         return tokens, are_words(ids, self.tokenize([""])[0])
 
     def shortcut(self, ids: Tensor, start: int, count: int) -> Callable[[Tensor], Tensor] | None:

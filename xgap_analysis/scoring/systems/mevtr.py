@@ -28,8 +28,8 @@ def mevtr(query: TokenFeatures, gallery: TokenFeatures, *, k: int = 4, take: str
     How to read it: in [-1, 1]; higher is nearer. With k as many as the frames, it is the plain mean of frames, or the
     best frame. The order of frames counts in one case: of two frames that are a group, the first is the medoid.
 
-    Left out: its training, whose loss takes all texts of a video as positives, and padded frames, which the authors
-    cluster too.
+    Left out: padded frames, which the authors cluster too. Its loss, which takes all texts of a video as positives, is
+    the objective `multi-event`.
 
     Args:
         query: texts, one an event.

@@ -1,12 +1,17 @@
 """Contrastive terms: of images with texts, of images with images, of texts with texts."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from xgap_analysis.training.objectives.batch import BatchFeatures
+from xgap_analysis.training.objectives.matching import both_ways, match
 from xgap_analysis.training.objectives.term import Needs, register_objective
+
+Weighting = Literal["equal", "published"]
 
 
 def clip_loss(
@@ -23,9 +28,7 @@ def clip_loss(
 
     Source: Radford et al., 2021 (CLIP), section 2.3.
     """
-    logits = scale * images @ texts.T
-    target = torch.arange(len(images), device=images.device)
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    return both_ways(scale * images @ texts.T)
 
 
 def siglip_loss(
@@ -50,25 +53,37 @@ def siglip_loss(
 
 
 def one_to_many_loss(
-    images: Float[Tensor, "n d"], texts: Float[Tensor, "n k d"], scale: Float[Tensor, ""] | float
+    images: Float[Tensor, "n d"],
+    texts: Float[Tensor, "n k d"],
+    scale: Float[Tensor, ""] | float,
+    weighting: Weighting = "equal",
 ) -> Float[Tensor, ""]:
     """Contrast of one image with all of its k captions at once; `clip_loss` where k = 1.
 
-    Formula: half the mean over images and their captions of `-log softmax` over all n k texts, and half the mean over
-    texts of the cross-entropy over the n images.
+    Formula: `(A + B) / 2`, A the mean over images and their captions of `-log softmax` over all n k texts, and B the
+    mean over texts of the cross-entropy over the n images. The published code gives texts a k-th of that weight:
+    `(A + B / k) / 2` (`weighting="published"`).
 
     Args:
         images: unit rows.
         texts: unit rows; `texts[i]` are the captions of image i.
         scale: 1 / temperature.
+        weighting: of the two halves.
 
     Source: Nie et al., 1-to-K contrastive learning for cross-lingual cross-modal retrieval, KDD 2024.
+
+    Example:
+        >>> same = torch.eye(4)[[0, 0]]
+        >>> both = [one_to_many_loss(same, same[:, None].expand(2, 3, 4), 1.0, w) for w in ("equal", "published")]
+        >>> [round(float(loss), 4) for loss in both]
+        [1.2425, 1.0114]
     """
     n, k, _ = texts.shape
     logits = scale * images @ texts.flatten(0, 1).T  # [n, n k]
     own = torch.arange(n, device=images.device).repeat_interleave(k)
-    to_texts = logits.log_softmax(dim=1)[own, torch.arange(n * k, device=images.device)]
-    return (F.cross_entropy(logits.T, own) - to_texts.mean()) / 2
+    shares = F.one_hot(own, n).T.to(logits.dtype) / k
+    to_images = match(logits.T, own) / (1 if weighting == "equal" else k)
+    return (match(logits, shares) + to_images) / 2
 
 
 def simclr_loss(
@@ -89,7 +104,7 @@ def simclr_loss(
     logits = views @ views.T / temperature
     itself = torch.eye(2 * n, dtype=torch.bool, device=views.device)
     target = torch.arange(2 * n, device=views.device).roll(n)
-    return F.cross_entropy(logits.masked_fill(itself, float("-inf")), target)
+    return match(logits.masked_fill(itself, float("-inf")), target)
 
 
 @register_objective("clip", needs=Needs(scaled=True))
@@ -104,14 +119,15 @@ def _siglip(batch: BatchFeatures) -> Tensor:
     return batch.mean_over_pairs(lambda images, texts: siglip_loss(images, texts, batch.scale, batch.bias))
 
 
-def _several(*, captions: int = 2) -> Needs:
-    return Needs(captions=captions, scaled=True)
+def _several(*, k: int = 2) -> Needs:
+    return Needs(captions=k, scaled=True)
 
 
 @register_objective("one-to-many", needs=_several)
-def _one_to_many(batch: BatchFeatures) -> Tensor:
-    """Contrast of an image with all of its captions at once."""
-    return torch.stack([one_to_many_loss(images, batch.texts, batch.scale) for images in batch.images]).mean()
+def _one_to_many(batch: BatchFeatures, *, weighting: Weighting = "equal") -> Tensor:
+    """Contrast of an image with all of its captions at once (1-to-K)."""
+    each = [one_to_many_loss(images, batch.texts, batch.scale, weighting) for images in batch.images]
+    return torch.stack(each).mean()
 
 
 @register_objective("image-image", needs=Needs(images=2, captions=0))

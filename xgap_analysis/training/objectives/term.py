@@ -26,10 +26,17 @@ class Needs:
         captions: captions of an image; 0 leaves the text tower out.
         scaled: it reads the scale of the logits, so that a learned temperature is trained.
         biased: it reads the bias of the logits, so that a model without one gets one.
-        teacher: it reads `BatchFeatures.teacher`, the batch through the model as it was before training.
+        teacher: it reads `BatchFeatures.teacher`, the batch through the model as it was before training, in which there
+            is all that other terms and this one need of the batch itself.
+        image_tokens, text_tokens: it reads the patches of images, the words of captions.
+        extra: it reads further modalities, so many at least.
+        pair_scores: it reads the scores that are given for pairs of items.
+        is_caption: it reads `is_caption`, so that an item may have fewer captions than others, or none.
+        pixels, ids: it reads the pixels of images, the token ids of captions.
+        towers: it encodes something of its own, so that the batch cannot be taken in parts (`micro_batch`).
 
     Raises:
-        XgapError: neither images nor captions, or a number below 0.
+        XgapError: neither images nor captions, a number below 0, or tokens of what it does not look at.
     """
 
     images: int = 1
@@ -37,11 +44,28 @@ class Needs:
     scaled: bool = False
     biased: bool = False
     teacher: bool = False
+    image_tokens: bool = False
+    text_tokens: bool = False
+    extra: int = 0
+    pair_scores: bool = False
+    is_caption: bool = False
+    pixels: bool = False
+    ids: bool = False
+    towers: bool = False
 
     def __post_init__(self) -> None:
         counts = (self.images, self.captions)
         if not all(isinstance(n, int) and n >= 0 for n in counts) or not any(counts):
             raise XgapError(f"a term needs images or captions of an item, 0 or more of each, not {counts}")
+        for what, number, parts in (
+            ("images", self.images, ("image_tokens", "pixels")),
+            ("captions", self.captions, ("text_tokens", "ids")),
+        ):
+            without = [part for part in parts if getattr(self, part) and not number]
+            if without:
+                raise XgapError(f"a term that needs {without[0]} needs {what}=1 or more")
+        if not isinstance(self.extra, int) or self.extra < 0:
+            raise XgapError(f"a term needs 0 or more further modalities (extra), not {self.extra!r}")
 
 
 @dataclass(frozen=True)
@@ -51,10 +75,12 @@ class Sizes:
     Args:
         dim: dimensions d of a feature.
         labels: classes of the training data.
+        words: token ids that the text tower knows.
     """
 
     dim: int
     labels: int
+    words: int = 0
 
 
 Parameters = Callable[..., nn.Module]  # (sizes, **options) -> the module that the loss gets

@@ -11,7 +11,7 @@ from xgap_analysis.training.objectives.batch import BatchFeatures
 from xgap_analysis.training.objectives.term import Term, objective
 
 TAKEN = (  # columns of a curve that are no terms
-    *("loss", "gap", "scale", "step", "seconds"),
+    *("loss", "gap", "scale", "step", "stage", "seconds"),
     *("image_to_image", "image_to_text", "text_to_image", "modality_gap"),
 )
 

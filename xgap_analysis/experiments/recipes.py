@@ -1,0 +1,125 @@
+"""The ablations by name: what the settings of each change in a common recipe, and what is measured of each run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from xgap_analysis.core.errors import XgapError, unknown_name
+from xgap_analysis.training import Recipe
+
+TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "a drawing of {}")
+# Two augmentations of each image in every run, so that the image-image term costs and sees nothing more.
+RECIPE = Recipe(
+    steps=60, batch=96, image_views=2, augmentation="simclr", templates=TEMPLATES, learning_rate=5e-4, warmup=10
+)
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """Settings of one recipe, and how their runs are evaluated.
+
+    Args:
+        settings: name of a setting to the parts of the recipe that it changes.
+        control: the setting that the others are compared with.
+        recipe: what all runs have in common.
+        seeds: of the batches and augmentations, and of the fresh weights if the recipe starts from such.
+        checkpoints: numbers of updates after which a run is evaluated; 0 is the start.
+        comparisons: made of every checkpoint.
+        text_comparisons: those of texts, whose inversion is slow; made after the last update only.
+        limit: labels that are evaluated; None evaluates all.
+        text_limit: labels of the comparisons of texts. 0 leaves them out.
+        inversion_steps: of the comparisons; None takes the paper's.
+
+    Raises:
+        XgapError: no setting, seed or checkpoint, or a control that is no setting.
+    """
+
+    settings: Mapping[str, Mapping[str, Any]]
+    control: str
+    recipe: Recipe = RECIPE
+    seeds: Sequence[int] = (0, 1, 2)
+    checkpoints: Sequence[int] = (0, 30, 60)
+    comparisons: Sequence[str] = ("I-I", "OTI-I", "I-T", "T-I", "zero-shot", "OTI-T")
+    text_comparisons: Sequence[str] = ("T-T", "OVI-T")
+    limit: int | None = None
+    text_limit: int = 20
+    inversion_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.settings or not len(self.seeds) or not len(self.checkpoints):
+            raise XgapError("an ablation needs a setting, a seed and a checkpoint at least")
+        if self.control not in self.settings:
+            raise unknown_name("setting", self.control, self.settings)
+
+
+# Recipes that give a dual encoder, one a line. Weights and options are those of the papers or of their published code
+# where one is known; terms that were added to CLIP's loss without a weight have 1.
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "CLIP": {"objective": {"clip": 1.0}},
+    "SigLIP": {"objective": {"siglip": 1.0}},
+    "SLIP": {"objective": {"clip": 1.0, "image-image": 1.0}},
+    "CLIP + text-text": {"objective": {"clip": 1.0, "text-text": 1.0}},
+    "CyCLIP": {"objective": {"clip": 1.0, "in-modal": 0.25, "cross-modal": 0.25}},
+    "1-to-K": {"objective": {"one-to-many": 1.0}},
+    "MCIP": {"objective": {"arc-margin(scale=30.0, margin=0.1)": 0.75, "mc-arc-margin": 0.25}},
+    "CLIP + uniformity": {"objective": {"clip": 1.0, "uniformity": 1.0}},
+    "ModGap": {"objective": {"clip": 1.0, "alignment": 1.0, "centroid-uniformity": 1.0}},
+    "CLIP-Refine": {"objective": {"random-reference": 1.0, "hybrid-distillation": 1.0}},
+    "Mod-X": {"objective": {"clip": 1.0, "off-diagonal": 20.0}},
+    "SDM (IRRA)": {"objective": {"sdm": 1.0}},
+    "DSE": {"objective": {"clip": 0.5, "pair-scores": 0.5}},
+    "DreamLIP": {"objective": {"multi-positive": 1.0, "grouping": 1.0}},
+    "Long-CLIP": {"objective": {"long-and-short": 1.0}},
+    "CLIP + FILIP": {"objective": {"clip": 1.0, "token-max": 1.0}},
+}
+
+ABLATIONS: dict[str, Ablation] = {
+    "intra": Ablation(
+        {f"{w:g}": {"objective": {"clip": 1.0, "image-image": w}} for w in (0, 0.25, 0.5, 1, 2)}, control="0"
+    ),
+    "temperature": Ablation(
+        {
+            **{f"{t:g}": {"temperature": t} for t in (0.01, 0.03, 0.07, 0.2, 1.0)},
+            "learned": {"temperature": "learned"},
+        },
+        control="learned",
+    ),
+    # Two augmentations and two captions of each item in every run: no recipe sees more than another.
+    "objectives": Ablation(
+        OBJECTIVES,
+        control="CLIP",
+        recipe=replace(RECIPE, caption_views=2),
+        checkpoints=(0, 20, 40, 60),
+        comparisons=("I-I", "OTI-I", "T-T", "I-T", "T-I", "zero-shot"),
+        limit=100,
+        text_limit=0,
+    ),
+}
+
+
+def ablation(wanted: str | Ablation | Mapping[str, Mapping[str, Any]], **changes: Any) -> Ablation:
+    """An ablation by name, or one of the settings that are given, whose first is the control.
+
+    Args:
+        wanted: one of `ABLATIONS` by name, an `Ablation`, or settings.
+        changes: fields of `Ablation` in place of its own.
+
+    Raises:
+        XgapError: an unknown name (the nearest are given), or what `Ablation` refuses.
+    """
+    if isinstance(wanted, str):
+        if wanted not in ABLATIONS:
+            raise unknown_name("ablation", wanted, ABLATIONS)
+        wanted = ABLATIONS[wanted]
+    elif not isinstance(wanted, Ablation):
+        wanted = Ablation(wanted, next(iter(wanted), ""))
+    return replace(wanted, **changes)
+
+
+def quick(chosen: Ablation) -> Ablation:
+    """The same settings in seconds: two updates, one seed, six labels. It shows that all of it runs, no more."""
+    recipe = replace(chosen.recipe, steps=2, batch=8, warmup=1)
+    return replace(
+        chosen, recipe=recipe, seeds=(0,), checkpoints=(0, 2), limit=6, text_limit=min(chosen.text_limit, 3),
+        inversion_steps=5,
+    )  # fmt: skip

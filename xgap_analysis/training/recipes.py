@@ -1,0 +1,175 @@
+"""Recipes of published systems by name."""
+
+from collections.abc import Callable
+from typing import Any
+
+from xgap_analysis.core.calls import options_alone, parse
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.registry import Registry, check_options
+from xgap_analysis.training.recipe import Recipe
+
+RECIPES: Registry[Callable[..., Recipe]] = Registry("recipe", lambda function: function)
+
+
+def register_recipe(name: str) -> Callable[[Callable[..., Recipe]], Callable[..., Recipe]]:
+    """Make a recipe known by name to `recipe`, `xgap train --recipe NAME` and `xgap train --list`.
+
+    The decorated function takes options as keywords with defaults, and gives a `Recipe`.
+
+    Args:
+        name: of the system.
+
+    Raises:
+        XgapError: the name is taken by other code, or something that is not a function.
+    """
+
+    def add(function: Callable[..., Recipe]) -> Callable[..., Recipe]:
+        RECIPES.add(name, function)
+        return function
+
+    return add
+
+
+def recipe(wanted: str, **options: Any) -> Recipe:
+    """The recipe of a system by name; `dataclasses.replace` changes the number of steps and all else of it.
+
+    Args:
+        wanted: the name, with options: `"mcip(threshold=0.3)"`.
+        options: replace those in the notation.
+
+    Raises:
+        XgapError: an unknown name or option (the nearest are given), or something else than a recipe.
+
+    Example:
+        >>> [stage["towers"] for stage in recipe("optimizing-clip").stages]
+        ['image', 'text']
+    """
+    call = parse(wanted)
+    given = {**options_alone(call, "a recipe"), **options}
+    function = RECIPES[call.name]
+    check_options("recipe", call.name, function, 0, given)
+    made = function(**given)
+    if not isinstance(made, Recipe):
+        raise XgapError(f"recipe {wanted!r} must give a Recipe, not a {type(made).__name__}")
+    return made
+
+
+@register_recipe("optimizing-clip")
+def _optimizing_clip(*, scale: float = 30.0, margin: float = 0.1) -> Recipe:
+    """2SFT: the image tower learns classes, then the text tower is aligned with it again (Optimizing CLIP)."""
+    return Recipe(
+        stages=(
+            {"objective": {f"arc-margin(scale={scale}, margin={margin})": 1.0}, "towers": "image"},
+            {"objective": {"clip": 1.0}, "towers": "text"},
+        )
+    )
+
+
+@register_recipe("mcip")
+def _mcip(*, top: int = 20, threshold: float = 0.27) -> Recipe:
+    """The image tower learns classes and the captions that lie near each image, which stay where they are (MCIP)."""
+    return Recipe(
+        objective={"arc-margin(scale=30.0, margin=0.1)": 0.75, "mc-arc-margin": 0.25},
+        towers="image",
+        captions=f"near(top={top}, threshold={threshold})",
+        weight_decay=0.01,
+    )
+
+
+@register_recipe("one-to-k")
+def _one_to_k(*, k: int = 4) -> Recipe:
+    """An image against all of its captions, in several languages say, weighted as published (1-to-K)."""
+    return Recipe(objective={f"one-to-many(k={k}, weighting=published)": 1.0})
+
+
+@register_recipe("symile")
+def _symile(*, negatives: str = "shuffle") -> Recipe:
+    """Images, texts and further modalities by the product of all (Symile); train(..., further=...) gives those."""
+    return Recipe(objective={f"symile(negatives={negatives})": 1.0}, weight_decay=0.01)
+
+
+@register_recipe("mod-x")
+def _mod_x(*, weight: float = 20.0) -> Recipe:
+    """Training on, with all similarities of a batch held to what they were (Mod-X)."""
+    return Recipe(objective={"clip": 1.0, "off-diagonal": weight})
+
+
+@register_recipe("dse")
+def _dse(*, scorer: str = "late_interaction", alpha: float = 0.5) -> Recipe:
+    """A dual encoder that copies the scores of a slower scorer (DSE)."""
+    return Recipe(objective={"clip": 1 - alpha, f"pair-scores(scorer={scorer})": alpha})
+
+
+@register_recipe("filip")
+def _filip(*, share: float = 1.0) -> Recipe:
+    """Patches and words, each with its most similar token of the other modality (FILIP)."""
+    return Recipe(objective={f"token-max(smoothing=0.1, share={share})": 1.0})
+
+
+@register_recipe("dreamlip")
+def _dreamlip(*, k: int = 7) -> Recipe:
+    """An image with each of its captions, and each caption with the patches that it groups (DreamLIP)."""
+    return Recipe(objective={f"multi-positive(k={k})": 1.0, f"grouping(k={k})": 1.0})
+
+
+@register_recipe("mevtr")
+def _mevtr(*, k: int = 2) -> Recipe:
+    """All texts of an item as its positives (MeVTR)."""
+    return Recipe(objective={f"multi-event(k={k})": 1.0})
+
+
+@register_recipe("sycoca")
+def _sycoca(*, weight: float = 0.5) -> Recipe:
+    """Words read off the patches that a caption speaks of, and these patches off what is left (SyCoCa)."""
+    return Recipe(objective={"clip": 1.0, "masked-words(patches=0.5)": 2.0, "masked-patches": weight})
+
+
+@register_recipe("clip-reward")
+def _clip_reward(*, references: bool = False) -> Recipe:
+    """The text tower learns grammar, then captions are chosen for what they are rewarded with (CLIP reward)."""
+    k = 2 if references else 1
+    return Recipe(
+        stages=(
+            {"objective": {"clip": 1.0, "grammar": 1.0}, "towers": "text"},
+            {"objective": {f"caption-reward(k={k}, references={references})": 1.0}},
+        )
+    )
+
+
+@register_recipe("clsr")
+def _clsr(*, guidance: float = 1.0) -> Recipe:
+    """Modalities contrasted with an adaptive temperature, kept apart within, and rebuilt (after CLSR)."""
+    objective = {f"adaptive-contrast(guidance={guidance})": 1.0, "separability": 1.0, "latent-reconstruction": 1.0}
+    return Recipe(objective=objective)
+
+
+@register_recipe("long-clip")
+def _long_clip(*, rank: int = 32) -> Recipe:
+    """Images with long captions, and their leading directions with the first sentences of these (Long-CLIP)."""
+    return Recipe(objective={f"long-and-short(rank={rank})": 1.0}, captions="first_sentence")
+
+
+@register_recipe("modgap")
+def _modgap(*, alignment: float = 1.0, uniformity: float = 1.0) -> Recipe:
+    """Pairs drawn together while their centroids are spread, at a constant temperature (ModGap)."""
+    objective = {"clip": 1.0, "alignment": alignment, "centroid-uniformity": uniformity}
+    return Recipe(objective=objective, temperature=0.1)
+
+
+@register_recipe("clip-refine")
+def _clip_refine(*, alpha: float = 0.5) -> Recipe:
+    """Both modalities drawn to shared random vectors, and held by the model as it was (CLIP-Refine)."""
+    objective = {"random-reference": 1.0, f"hybrid-distillation(alpha={alpha})": 1.0}
+    return Recipe(objective=objective, learning_rate=1e-6)
+
+
+@register_recipe("veclip")
+def _veclip(*, p: float = 0.5) -> Recipe:
+    """Each caption the original or a rewritten one (VeCLIP)."""
+    return Recipe(objective={"clip": 1.0}, captions=f"mix(p={p})")
+
+
+@register_recipe("irra")
+def _irra(*, items: int = 2) -> Recipe:
+    """Similarities spread over the items of a label, words read off images, and labels by one classifier (IRRA)."""
+    return Recipe(objective={"sdm": 1.0, "masked-words": 1.0, "identity": 1.0}, sampler=f"shared(items={items})")
