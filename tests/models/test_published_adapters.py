@@ -205,7 +205,7 @@ def test_a_foreign_or_a_damaged_file_is_one_sentence(clip: xg.Model, tmp_path: P
     torch.save({"state_dict": {"linear.weight": drawn(3, 3)}}, tmp_path / "foreign.pt")
     whole = maple_file(tmp_path / "model.pth.tar-5").read_bytes()
     (tmp_path / "cut.pth.tar").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "code.pt").write_bytes(pickle.dumps(Path("/somewhere")))
+    (tmp_path / "code.pt").write_bytes(pickle.dumps(Path("/somewhere"), protocol=2))
     (tmp_path / "empty.ckpt").write_bytes(b"")
     state = torch.load(tmp_path / "model.pth.tar-5", weights_only=True)
     del state["state_dict"]["prompt_learner.proj.bias"]
@@ -237,7 +237,7 @@ def test_nothing_of_a_file_is_run(clip: xg.Model, tmp_path: Path) -> None:
         def __reduce__(self) -> tuple[Any, ...]:
             return Path.touch, (trace,)
 
-    (tmp_path / "evil.pth.tar").write_bytes(pickle.dumps({"state_dict": {"prompt_learner.ctx": Malice()}}))
+    (tmp_path / "evil.pth.tar").write_bytes(pickle.dumps({"state_dict": {"prompt_learner.ctx": Malice()}}, protocol=2))
     with pytest.raises(xg.XgapError, match=r"evil\.pth\.tar cannot be read"):
         xg.load_adapter(clip, tmp_path / "evil.pth.tar")
     assert not trace.exists()
