@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import encoding_rate, fewer_steps, inversion_step, rankings, whole_runs
+from benchmarks import encoding_rate, fewer_steps, inversion_step, late_interaction, rankings, whole_runs
 from benchmarks.timing import matrix_rate
 
 ROOT = Path(__file__).parent.parent
@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows: list[dict[str, Any]] = []
     parts = [
         lambda: rankings.measure(device, options.quick),
+        lambda: late_interaction.measure(device, options.quick),
         lambda: encoding_rate.measure(device, options.quick),
         lambda: fewer_steps.measure(device, options.quick),
         *(

@@ -69,18 +69,27 @@ if TYPE_CHECKING:
     from xgap_analysis.models import load_model as load_model
     from xgap_analysis.models import register_adapter as register_adapter
     from xgap_analysis.models import register_model as register_model
+    from xgap_analysis.models import with_frames as with_frames
     from xgap_analysis.scoring import Scorer as Scorer
     from xgap_analysis.scoring import fit_scorer as fit_scorer
+    from xgap_analysis.scoring import load_scorer as load_scorer
     from xgap_analysis.scoring import register_scorer as register_scorer
+    from xgap_analysis.scoring import save_scorer as save_scorer
     from xgap_analysis.scoring import score as score
     from xgap_analysis.scoring import scorer as scorer
+    from xgap_analysis.scoring import token_pairs as token_pairs
     from xgap_analysis.store import Store as Store
     from xgap_analysis.training import BatchFeatures as BatchFeatures
+    from xgap_analysis.training import Further as Further
+    from xgap_analysis.training import GivenScores as GivenScores
     from xgap_analysis.training import Needs as Needs
     from xgap_analysis.training import Recipe as Recipe
     from xgap_analysis.training import Term as Term
+    from xgap_analysis.training import fit_frames as fit_frames
     from xgap_analysis.training import objective as objective
+    from xgap_analysis.training import recipe as recipe
     from xgap_analysis.training import register_objective as register_objective
+    from xgap_analysis.training import register_recipe as register_recipe
     from xgap_analysis.training import train as train
     from xgap_analysis.views import View as View
     from xgap_analysis.views import encode as encode
@@ -106,6 +115,8 @@ _HOME = {
     "Correction": "corrections",
     "Dataset": "datasets",
     "Features": "core.features",
+    "Further": "training",
+    "GivenScores": "training",
     "Images": "datasets",
     "Inversion": "views.inversion.invert",
     "Items": "datasets",
@@ -136,6 +147,7 @@ _HOME = {
     "embedded_table": "experiments.tables",
     "encode": "views",
     "encode_pseudo_tokens": "views.inversion.invert",
+    "fit_frames": "training",
     "fit_scorer": "scoring",
     "fuse": "views",
     "gap_report": "metrics",
@@ -145,12 +157,14 @@ _HOME = {
     "load_dataset": "datasets",
     "load_features": "core.features_io",
     "load_model": "models",
+    "load_scorer": "scoring",
     "load_tokens": "core.tokens_io",
     "main_rows": "experiments.tables",
     "metric": "metrics",
     "misalignment": "metrics",
     "objective": "training",
     "paired_test": "metrics",
+    "recipe": "training",
     "register_adapter": "models",
     "register_correction": "corrections",
     "register_dataset": "datasets",
@@ -158,11 +172,13 @@ _HOME = {
     "register_model": "models",
     "register_objective": "training",
     "register_parts": "views",
+    "register_recipe": "training",
     "register_scorer": "scoring",
     "register_view": "views",
     "reproduce": "experiments.papers.reproduction",
     "retrieval": "metrics",
     "save_features": "core.features_io",
+    "save_scorer": "scoring",
     "save_table": "experiments.tables",
     "save_tokens": "core.tokens_io",
     "score": "scoring",
@@ -171,9 +187,11 @@ _HOME = {
     "stacked": "core.stacked",
     "study_of_features": "experiments.vectors",
     "summary": "experiments.tables",
+    "token_pairs": "scoring",
     "tokens": "views",
     "train": "training",
     "view": "views",
+    "with_frames": "models",
     "zero_shot": "metrics",
 }
 _ROOMS = ("corrections", "experiments", "metrics", "plots", "widgets")

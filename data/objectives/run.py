@@ -25,6 +25,7 @@ import xgap_analysis as xg
 from xgap_analysis.experiments.ablations import ablate, at_equal_quality
 from xgap_analysis.experiments.contrasts import contrast_words
 from xgap_analysis.experiments.recipes import ablation, quick
+from xgap_analysis.experiments.tables import as_markdown
 
 HERE = Path(__file__).parent
 CARD = HERE / "README.md"
@@ -58,21 +59,14 @@ def own_options(given: list[str]) -> list[str]:
     return kept
 
 
-def markdown(words: pd.DataFrame) -> str:
-    """A table of words as the card shows it."""
-    head = [["recipe", *words.columns], ["---"] * (1 + len(words.columns))]
-    lines = [*head, *([str(name), *row] for name, *row in words.itertuples())]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def write_card(table: pd.DataFrame, record: dict[str, Any], control: str) -> None:
     """Fill the places of the data card that follow from the table."""
     said = "`{command}`: {runs} runs of {steps} steps in {minutes} minutes, {machine}, torch {torch}."
     equal = at_equal_quality(table, "I-T", control)
     places = {
         "MADE": said.format(**record, steps=record["recipe"]["steps"]),
-        "LAST": markdown(contrast_words(table, control, SHOWN)),
-        "EQUAL": markdown(contrast_words(equal, control, SHOWN)),
+        "LAST": as_markdown(contrast_words(table, control, SHOWN)),
+        "EQUAL": as_markdown(contrast_words(equal, control, SHOWN)),
     }
     page = CARD.read_text("utf-8")
     for place, text in places.items():

@@ -6,7 +6,7 @@
 All start from `tiny-audio`: the towers of `tiny` and the audio tower that was trained beside them, frozen then. A step:
 96 training concepts of `emoji-spoken`, of each a drawing by a training artist, its written name, and one recording by a
 training voice. The two objectives see the same batches, and differ in nothing else. `together.parquet` has one row a
-number, as `ablate` gives them, with the start as a setting of its own.
+number, as `ablate` gives them, with the start as a setting of its own; its table in the data card is written anew.
 """
 
 import argparse
@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from measure import GAP_METRICS, IMAGES, VOICES, gaps
+from measure import CARD, GAP_METRICS, IMAGES, VOICES, gaps
 from torch import Tensor, nn
 from train import Recipe as OfSheets
 from train import augmented
@@ -34,6 +34,7 @@ from train import augmented
 import xgap_analysis as xg
 from xgap_analysis.experiments.ablations import by_group
 from xgap_analysis.experiments.contrasts import contrast_words
+from xgap_analysis.experiments.tables import as_markdown
 from xgap_analysis.metrics import bootstrap_interval
 from xgap_analysis.models.adapters.audio import AudioTower
 from xgap_analysis.models.tower import Model
@@ -45,6 +46,7 @@ HERE = Path(__file__).parent
 BASE, START = "tiny", "tiny-audio"
 MODALITIES = ("image", "text", "audio")
 OBJECTIVES = ("pairwise", "symile")
+START_OF_TABLE, END_OF_TABLE = "<!-- TOGETHER -->\n", "<!-- /TOGETHER -->"
 
 
 @dataclass(frozen=True)
@@ -227,9 +229,14 @@ def main() -> None:
         "torch": torch.__version__,
     }
     given.out.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-    shown = list(dict.fromkeys(table["quantity"]))
-    print(contrast_words(table, "pairwise", shown).T.to_string())
-    print(f"{record['minutes']} minutes")
+    every = list(dict.fromkeys(table["quantity"]))
+    shown = [name for name in every if "recall_at_1" in name or name.startswith("modality_gap")]
+    words = contrast_words(table, "pairwise", shown).T.rename_axis("quantity")
+    print(words.to_string(), f"{record['minutes']} minutes", sep="\n")
+    if given.out == HERE / "together.parquet":
+        before, _, rest = CARD.read_text("utf-8").partition(START_OF_TABLE)
+        said = f"{len(given.seeds)} seeds, {recipe.steps} steps, {record['minutes']} minutes:\n\n{as_markdown(words)}\n"
+        CARD.write_text(before + START_OF_TABLE + said + END_OF_TABLE + rest.partition(END_OF_TABLE)[2], "utf-8")
 
 
 if __name__ == "__main__":

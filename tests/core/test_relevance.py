@@ -137,3 +137,13 @@ def test_a_missing_label_is_no_class(missing: Any) -> None:
     relevance = Relevance.from_labels(["a", missing, missing], {"x": "a", "y": "b"})
     with pytest.raises(XgapError, match=r"2 of 3 query labels are missing .*, the first that of 'q'"):
         relevance.bind(("p", "q", "r"), ("x", "y"))
+
+
+@pytest.mark.parametrize("one_set", [False, True])
+def test_pairs_are_the_relevant_items_of_each_query(one_set: bool) -> None:
+    labels = {"a": 1, "b": 1, "c": 2, "d": 3}
+    found = Relevance.from_labels(labels, labels).pairs("abcd", "dbca", one_set)
+    expected = {q: {i for i in "dbca" if labels[i] == labels[q] and not (one_set and i == q)} for q in "abcd"}
+    assert {q: set(of) for q, of in found.items()} == {q: of for q, of in expected.items() if of}
+    graded = Relevance.from_qrels({"a": {"b": 2, "c": 0, "x": 1}})
+    assert graded.pairs("ab", "bc", one_set) == {"a": ("b",)}

@@ -18,8 +18,9 @@ ROOT = Path(__file__).parents[2]
 def test_its_names_resolve_and_its_test_exists(system: System) -> None:
     for name in system.names:
         found = resolve(name)
-        assert callable(getattr(found, "maker", found))
-        assert inspect.getdoc(getattr(found, "maker", found))
+        code = next((getattr(found, part) for part in ("maker", "function") if hasattr(found, part)), found)
+        assert callable(code)
+        assert inspect.getdoc(code)
     file, _, test = system.test.partition("::")
     tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
     assert test in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from xgap_analysis.experiments.tables import as_text, main_results, summary
+from xgap_analysis.experiments.tables import as_markdown, as_text, main_results, summary
 
 ROW = {"model": "m", "comparison": "I-I", "correction": "none", "metric": "ap", "main": True, "baseline": "I-I"}
 
@@ -49,3 +49,9 @@ def test_columns_line_up() -> None:
     text = as_text([{"a": "long word", "b": True}, {"a": None, "b": "two\nlines"}])
     assert text.splitlines() == ["a          b", "long word  yes", "           two lines"]
     assert as_text([]) == "(nothing)"
+
+
+def test_a_page_shows_words_with_their_index() -> None:
+    words = pd.DataFrame({"I-T": ["0.5", "+0.1"], "gap": ["0.2", ""]}, index=pd.Index(["CLIP", "mine"], name="recipe"))
+    lines = ["| recipe | I-T | gap |", "| --- | --- | --- |", "| CLIP | 0.5 | 0.2 |", "| mine | +0.1 |  |"]
+    assert as_markdown(words).splitlines() == lines

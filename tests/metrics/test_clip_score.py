@@ -1,5 +1,8 @@
 """CLIP-S and RefCLIP-S: their definitions, the values of their cards, and where a score is 0."""
 
+import doctest
+import sys
+
 import pytest
 import torch
 from torch.nn.functional import normalize
@@ -36,3 +39,7 @@ def test_both_equal_their_formulas() -> None:
         assert plain[i].item() == pytest.approx(s)
         assert found[i].item() == pytest.approx(expected)
     assert 0 < above < 6
+
+
+def test_examples_run() -> None:
+    assert doctest.testmod(sys.modules[clip_score.__module__]).failed == 0

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import xgap_analysis as xg
+from xgap_analysis import Further, GivenScores
 from xgap_analysis.models.trainable import load_trainable
-from xgap_analysis.training import Further, GivenScores
 from xgap_analysis.training.objectives import BatchFeatures
 from xgap_analysis.training.pairs import Pairs, augmentation
 from xgap_analysis.training.step import TrainStep
@@ -194,6 +194,11 @@ def test_what_a_term_needs_and_is_not_given_is_one_sentence(
         made(start, with_sounds(data), recipe, pair_scores=scores_of(data))
     with pytest.raises(xg.XgapError, match="'everything' needs scores of image-text pairs, and none are given"):
         made(start, with_sounds(data), recipe, further=further(data))
+    with pytest.raises(xg.XgapError, match=r"no item of 'audio' has a label in 'colours' \(train\): its labels say"):
+        made(start, data, recipe, further=further(data), pair_scores=scores_of(data))
+    blank = dataclasses.replace(data.texts, captions=(" ", *data.texts.captions[1:]))
+    with pytest.raises(xg.XgapError, match="reads the words of captions, and text '0/text-0' of 'colours' has none; "):
+        made(start, with_sounds(dataclasses.replace(data, texts=blank)), recipe, further=further(data))
     with pytest.raises(xg.XgapError, match="text 'z' has no pair scores"):
         scores_of(data).of(["0/0"], ["z"])
     with pytest.raises(xg.XgapError, match="scores of 24 images and 24 texts are not"):

@@ -1,6 +1,8 @@
 """Every further term in the real loop: it is finite, goes on after a stop, and leaves no trace at weight 0."""
 
 import dataclasses
+import doctest
+import importlib
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,18 @@ def test_a_stopped_run_draws_what_it_would_have_drawn(
     again = xg.train(start, data, tmp_path / "again", recipe, **how)
     assert len(steps) == 4 + 2
     assert (whole.last / WEIGHTS).read_bytes() == (again.last / WEIGHTS).read_bytes()
+
+
+MODULES = "caption_reward centroids corruption grouping latent_space masked_words multi_event principal"
+
+
+@pytest.mark.parametrize(
+    "name", [*MODULES.split(), "pseudo_labels", "refinement", "relevant_patches", "token_contrast"]
+)
+def test_examples_run(name: str) -> None:
+    found = doctest.testmod(importlib.import_module(f"xgap_analysis.training.objectives.{name}"))
+    assert found.attempted > 0
+    assert found.failed == 0
 
 
 RECIPES = ["filip", "dreamlip", "mevtr", "sycoca", "clip-reward(references=True)", "clsr", "long-clip(rank=2)"]

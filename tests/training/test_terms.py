@@ -64,8 +64,8 @@ def test_each_function_of_a_term_gets_the_options_that_it_takes() -> None:
     assert [p.shape[0] for p in own.parameters()] == [7, 7, 1, 1]
     assert term(features(), own).item() == pytest.approx(pair(features(), own, target=0.0).item())
     assert term.known_options == {"target": 1.0, "width": 3}
-    many = xg.objective("one-to-many(captions=5)")
-    assert (many.needed.captions, xg.Recipe(objective={"one-to-many(captions=5)": 1.0}).n_captions) == (5, 5)
+    many = xg.objective("one-to-many(k=5)")
+    assert (many.needed.captions, xg.Recipe(objective={"one-to-many(k=5)": 1.0}).n_captions) == (5, 5)
 
 
 def test_an_objective_is_the_weighted_sum_of_its_terms() -> None:
@@ -134,7 +134,7 @@ def test_a_weight_of_zero_leaves_no_trace(start: Path, data: xg.Dataset, tmp_pat
     files = []
     for name, objective in (
         ("without", {"clip": 1.0}),
-        ("with", {"clip": 1.0, PAIR: 0.0, STILL: 0.0, "siglip": 0.0, "one-to-many(captions=2)": 0.0}),
+        ("with", {"clip": 1.0, PAIR: 0.0, STILL: 0.0, "siglip": 0.0, "one-to-many(k=2)": 0.0}),
     ):
         recipe = dataclasses.replace(SHORT, objective=objective)
         made = xg.train(start, data, tmp_path / name, recipe, progress=False, device="cpu")
@@ -154,7 +154,7 @@ def test_a_weight_of_zero_leaves_no_trace(start: Path, data: xg.Dataset, tmp_pat
         ({"clip": 1.0, " clip": 1.0}, "term 'clip' is in the objective twice"),
         ({"clip": float("nan")}, "0 or more, not nan"),
         ({xg.Term("gap", same_images): 1.0}, "a term cannot be named 'gap', which is a column of the curve"),
-        ({"one-to-many(captions=-1)": 1.0}, "a term needs images or captions of an item"),
+        ({"one-to-many(k=-1)": 1.0}, "a term needs images or captions of an item"),
         ({xg.Term("odd", same_images, needs=lambda: 3): 1.0}, "needs of objective odd must give a Needs, not 3"),
     ],
 )

@@ -1,5 +1,6 @@
 """Variant board, in the kernel."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -150,3 +151,14 @@ def test_save_writes_the_table_on_screen(study: xg.Study, xgap_home: Path) -> No
     empty = VariantBoard(study)
     empty._save_button.click()
     assert empty.error == "there is nothing to show yet; press run first"
+
+
+def test_learned_scorers_are_offered_where_they_can_be_fitted(study: xg.Study, make_dataset: Any) -> None:
+    from xgap_analysis.widgets.choices import Choices
+
+    assert study.fit_split in make_dataset().splits
+    offered = Choices.of(study).names("scorers")
+    assert {"cosine", "x_pool", "glscl"} <= set(offered)
+    assert not {"sprc", "grain", "rerank"} & set(offered), "they need more than queries and gallery items"
+    none = dataclasses.replace(study, fit_split="nowhere")
+    assert "x_pool" not in Choices.of(none).names("scorers")

@@ -73,6 +73,26 @@ class Relevance:
         ignored = {query: frozenset(map(id_text, of)) for query, of in (junk or {}).items()}
         return cls(qrels=graded, junk=by_id(ignored, "query"))
 
+    def pairs(
+        self, query_ids: Sequence[str], gallery_ids: Sequence[str], one_set: bool = False
+    ) -> dict[str, tuple[str, ...]]:
+        """The relevant items of each query that has any, by id.
+
+        Args:
+            query_ids, gallery_ids: of the rows.
+            one_set: whether an id stands for the same item in both, so that a query is no pair with itself.
+
+        Raises:
+            XgapError: as `bind`.
+        """
+        row, column, _ = self.bind(query_ids, gallery_ids).relevant(0, len(query_ids))
+        made: dict[str, list[str]] = {}
+        for i, j in zip(row.tolist(), column.tolist(), strict=True):
+            query, item = query_ids[i], gallery_ids[j]
+            if not (one_set and query == item):
+                made.setdefault(query, []).append(item)
+        return {query: tuple(items) for query, items in made.items()}
+
     def bind(self, query_ids: Sequence[str], gallery_ids: Sequence[str]) -> "BoundRelevance":
         """Relevance of these gallery items to these queries, read in blocks of queries.
 

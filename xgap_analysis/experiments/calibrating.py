@@ -35,11 +35,11 @@ def calibration_for(evaluation: "Evaluation", by: Correction) -> Calibration:
     for modality, items in data.items.items():
         if model is not None and modality not in model.towers:
             continue  # such as texts, of a model that has seen images alone
-        if modality not in evaluation.calibrated:  # once, for all corrections
+        if modality not in evaluation.kept.calibrated:  # once, for all corrections
             made = native_view(modality)(evaluation.model, items, **evaluation.context())
             assert isinstance(made, Features)  # one vector per item
-            evaluation.calibrated[modality] = made
-        features.setdefault(evaluation.calibrated[modality].space, evaluation.calibrated[modality])
+            evaluation.kept.calibrated[modality] = made
+        features.setdefault(evaluation.kept.calibrated[modality].space, evaluation.kept.calibrated[modality])
     missing = [m for m in evaluation.data.items if m in ("image", "text") and m not in data.items]
     if missing:
         split, name = evaluation.study.fit_split, evaluation.data.name
@@ -47,7 +47,7 @@ def calibration_for(evaluation: "Evaluation", by: Correction) -> Calibration:
             f"corrections are fitted on images and texts, and split {split!r} of {name!r} has no {missing[0]}s"
         )
     labels = data.labels.get("pair") or data.labels.get(evaluation.label_set, {})  # as `pairs_of`
-    queries = {f.space: data.query_ids[m] for m, f in evaluation.calibrated.items() if m in data.query_ids}
+    queries = {f.space: data.query_ids[m] for m, f in evaluation.kept.calibrated.items() if m in data.query_ids}
     return Calibration(features, data.split_name, model, words, labels, queries)
 
 

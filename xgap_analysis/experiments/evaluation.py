@@ -18,6 +18,7 @@ from xgap_analysis.experiments.calibrating import calibration_for
 from xgap_analysis.experiments.comparison import AnyComparison, Comparison
 from xgap_analysis.experiments.gaps import gaps_of, pairs_of
 from xgap_analysis.experiments.inversions import inversion_along
+from xgap_analysis.experiments.kept import Kept
 from xgap_analysis.experiments.pairing import pair_of
 from xgap_analysis.experiments.rows import table_of
 from xgap_analysis.metrics import nearest_items, retrieval, zero_shot
@@ -51,13 +52,8 @@ class Evaluation:
     model: Any
     data: Dataset
     fit_data: Dataset | None = None
-    # Not arguments, so that a copy with another study, model or data (`replace`) begins with nothing kept.
-    _views: dict[tuple[View, str, int | None], AnyFeatures] = field(default_factory=dict, init=False, repr=False)
-    _fitted: dict[tuple[str, Any], FittedCorrection] = field(default_factory=dict, init=False, repr=False)
-    calibrated: dict[str, Features] = field(
-        default_factory=dict, init=False, repr=False
-    )  # of the fit split, by modality
-    frames: dict[Any, list[pd.DataFrame]] = field(default_factory=dict, init=False, repr=False)  # scores, by cell
+    # No argument, so that a copy with another study, model or data (`replace`) begins with nothing kept.
+    kept: Kept = field(default_factory=Kept, init=False, repr=False)
 
     @property
     def label_set(self) -> str:
@@ -110,13 +106,13 @@ class Evaluation:
         own, seed = view(wanted), self._seed(seed)
         part = self.part_of(own, part)
         key = (own, part, seed if own.is_seeded else None)
-        if key not in self._views:
+        if key not in self.kept.views:
             shared = inversion_along(self, own, part, seed)
             if shared is None:
-                self._views[key] = own(self.model, self.items(own.modality, part), **self.context(seed))
+                self.kept.views[key] = own(self.model, self.items(own.modality, part), **self.context(seed))
             else:
-                self._views |= {(v, part, key[2]): features for v, features in shared.items()}
-        return self._views[key]
+                self.kept.views |= {(v, part, key[2]): features for v, features in shared.items()}
+        return self.kept.views[key]
 
     def native(self, modality: str, part: str) -> Features:
         """The features that the model's own encoder of a modality gives; see `view`."""
@@ -161,9 +157,9 @@ class Evaluation:
         """A correction, fitted on the calibration split; refused where there is none, or by the correction itself."""
         wanted = correction(by)
         key = (str(wanted), wanted.maker)
-        if key not in self._fitted:
-            self._fitted[key] = wanted.fit(calibration_for(self, wanted))
-        return self._fitted[key]
+        if key not in self.kept.fitted:
+            self.kept.fitted[key] = wanted.fit(calibration_for(self, wanted))
+        return self.kept.fitted[key]
 
     def pair(
         self, comparison: AnyComparison, by: AnyCorrection = "none", scorer: AnyScorer = COSINE, seed: int | None = None
@@ -229,12 +225,7 @@ class Evaluation:
     def with_cells(self, study: "Study") -> "Evaluation":
         """The same evaluation for other cells of its study; what it has computed is kept."""
         made = replace(self, study=study)
-        made._views, made._fitted, made.calibrated, made.frames = (
-            self._views,
-            self._fitted,
-            self.calibrated,
-            self.frames,
-        )  # their keys name the cell
+        made.kept = self.kept  # its keys name the cell
         return made
 
 

@@ -5,9 +5,12 @@ from typing import TYPE_CHECKING
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.tokens import AnyFeatures
 from xgap_analysis.corrections import Correction, QueryGallery, correction
-from xgap_analysis.corrections.protocol import AnyMap, Fit
+from xgap_analysis.corrections.protocol import AnyMap, Fit, Given
 from xgap_analysis.experiments.comparison import Comparison
+from xgap_analysis.experiments.learned import fit_split_of
 from xgap_analysis.scoring import ScoreFunction, Scorer
+from xgap_analysis.scoring import scorer as as_scorer
+from xgap_analysis.scoring.learned import fitted
 from xgap_analysis.views import View
 
 if TYPE_CHECKING:
@@ -22,8 +25,17 @@ def pair_of(
     seed: int,
 ) -> QueryGallery:
     """Query and gallery of a comparison; see `Evaluation.pair`."""
+    scorer = fitted_scorer(evaluation, comparison, by, scorer, seed)
+    query, gallery = roles_of(evaluation, comparison, seed)
+    if str(correction(by)) == "none":
+        return QueryGallery(query(None), gallery(None), scorer=scorer)
+    return evaluation.fitted(by).apply_to(query, gallery, scorer)
 
-    def query(mapped: AnyMap | None = None) -> AnyFeatures:
+
+def roles_of(evaluation: "Evaluation", comparison: Comparison, seed: int) -> tuple[Given, Given]:
+    """Query and gallery of a comparison as functions of what maps features of their role."""
+
+    def query(mapped: AnyMap | None) -> AnyFeatures:
         found = _mapped(evaluation, comparison.query, "queries", seed, mapped)
         if comparison.task == "zero-shot":
             named = set(evaluation.classes.ids)
@@ -34,12 +46,36 @@ def pair_of(
             raise XgapError(f"{what} that can be a query of {comparison.name} by the labels {evaluation.label_set!r}")
         return found
 
-    def gallery(mapped: AnyMap | None = None) -> AnyFeatures:
-        return _mapped(evaluation, comparison.gallery, _gallery_part(comparison), seed, mapped)
+    return query, lambda mapped: _mapped(evaluation, comparison.gallery, _gallery_part(comparison), seed, mapped)
 
-    if str(correction(by)) == "none":
-        return QueryGallery(query(), gallery(), scorer=scorer)
-    return evaluation.fitted(by).apply_to(query, gallery, scorer)
+
+def fitted_scorer(
+    evaluation: "Evaluation",
+    comparison: Comparison,
+    by: str | Correction | Fit,
+    wanted: str | Scorer | ScoreFunction,
+    seed: int,
+) -> Scorer:
+    """A scorer, whose learned parts are fitted to the same comparison and correction on the fit split.
+
+    Raises:
+        XgapError: a dataset without that split, or what the fit refuses.
+    """
+    scoring = as_scorer(wanted)
+    if not scoring.is_unfitted:
+        return scoring
+    own = correction(by)
+    key = (str(scoring), scoring.function, comparison, str(own), own.maker, seed if comparison.is_seeded else None)
+    if key not in evaluation.kept.scorers:
+        there = fit_split_of(evaluation, scoring)
+        maps = None if str(own) == "none" else evaluation.fitted(own).maps
+        query, gallery = (
+            role(by) for role, by in zip(roles_of(there, comparison, seed), maps or (None, None), strict=True)
+        )
+        pairs = there.relevance(comparison).pairs(query.ids, gallery.ids, query.has_items_of(gallery))
+        split = there.data.split_name
+        evaluation.kept.scorers[key] = fitted(scoring, query, gallery, pairs=pairs, split=split)
+    return evaluation.kept.scorers[key]
 
 
 def _gallery_part(comparison: Comparison) -> str:

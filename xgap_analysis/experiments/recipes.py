@@ -6,6 +6,7 @@ from typing import Any
 
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.training import Recipe
+from xgap_analysis.training.recipes import recipe
 
 TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "a drawing of {}")
 # Two augmentations of each image in every run, so that the image-image term costs and sees nothing more.
@@ -52,24 +53,24 @@ class Ablation:
             raise unknown_name("setting", self.control, self.settings)
 
 
-# Recipes that give a dual encoder, one a line. Weights and options are those of the papers or of their published code
-# where one is known; terms that were added to CLIP's loss without a weight have 1.
+# Recipes that give a dual encoder, one a line. Of published recipes (`training.recipes`) the objective alone is taken,
+# so that all runs see the same batches; other terms that were added to CLIP's loss have weight 1.
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "CLIP": {"objective": {"clip": 1.0}},
     "SigLIP": {"objective": {"siglip": 1.0}},
     "SLIP": {"objective": {"clip": 1.0, "image-image": 1.0}},
     "CLIP + text-text": {"objective": {"clip": 1.0, "text-text": 1.0}},
     "CyCLIP": {"objective": {"clip": 1.0, "in-modal": 0.25, "cross-modal": 0.25}},
-    "1-to-K": {"objective": {"one-to-many": 1.0}},
-    "MCIP": {"objective": {"arc-margin(scale=30.0, margin=0.1)": 0.75, "mc-arc-margin": 0.25}},
+    "1-to-K": {"objective": recipe("one-to-k", k=2).objective},
+    "MCIP": {"objective": recipe("mcip").objective},
     "CLIP + uniformity": {"objective": {"clip": 1.0, "uniformity": 1.0}},
-    "ModGap": {"objective": {"clip": 1.0, "alignment": 1.0, "centroid-uniformity": 1.0}},
-    "CLIP-Refine": {"objective": {"random-reference": 1.0, "hybrid-distillation": 1.0}},
-    "Mod-X": {"objective": {"clip": 1.0, "off-diagonal": 20.0}},
+    "ModGap": {"objective": recipe("modgap").objective},
+    "CLIP-Refine": {"objective": recipe("clip-refine").objective},
+    "Mod-X": {"objective": recipe("mod-x").objective},
     "SDM (IRRA)": {"objective": {"sdm": 1.0}},
-    "DSE": {"objective": {"clip": 0.5, "pair-scores": 0.5}},
-    "DreamLIP": {"objective": {"multi-positive": 1.0, "grouping": 1.0}},
-    "Long-CLIP": {"objective": {"long-and-short": 1.0}},
+    "DSE": {"objective": recipe("dse").objective},
+    "DreamLIP": {"objective": recipe("dreamlip", k=2).objective},
+    "Long-CLIP": {"objective": recipe("long-clip").objective},
     "CLIP + FILIP": {"objective": {"clip": 1.0, "token-max": 1.0}},
 }
 

@@ -52,11 +52,11 @@ def table_of(evaluation: "Evaluation") -> pd.DataFrame:
 def scores_by_seed(evaluation: "Evaluation", cell: Cell) -> list[pd.DataFrame]:
     """The scores of a cell for each seed, or once where nothing in it depends on a seed."""
     key = (cell.key, *((str(m), m.function) for m in map(metric, evaluation.study.metrics)))
-    if key not in evaluation.frames:
+    if key not in evaluation.kept.frames:
         seeds = evaluation.study.seeds if cell.comparison.is_seeded else evaluation.study.seeds[:1]
         with counted_elsewhere():  # queries without a relevant item: the table counts them
-            evaluation.frames[key] = [_scores(evaluation, cell, seed) for seed in seeds]
-    return evaluation.frames[key]
+            evaluation.kept.frames[key] = [_scores(evaluation, cell, seed) for seed in seeds]
+    return evaluation.kept.frames[key]
 
 
 def _scores(evaluation: "Evaluation", cell: Cell, seed: int) -> pd.DataFrame:
@@ -138,7 +138,7 @@ def _about(evaluation: "Evaluation", cell: Cell) -> dict[str, Any]:
         "correction": str(by),
         "scorer": str(cell.scorer),
         **cell.at,
-        "fitted_on": with_splits_of(cell.scorer, fitted_on(evaluation, by)),
+        "fitted_on": with_splits_of(evaluation, cell.scorer, fitted_on(evaluation, by)),
         "transductive": is_transductive(evaluation, by, comparison) or scorer_has_seen(evaluation, cell),
         "task": comparison.task,
         "baseline": comparison.baseline,

@@ -11,6 +11,7 @@ from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.corrections import CORRECTIONS
 from xgap_analysis.metrics import METRICS
 from xgap_analysis.models import ADAPTERS
+from xgap_analysis.models.video import FRAME_TOWERS
 from xgap_analysis.scoring import LEARNED, SCORERS
 from xgap_analysis.scoring.token_maps import TOKEN_MAPS
 from xgap_analysis.training import OBJECTIVES, RECIPES
@@ -28,6 +29,7 @@ REGISTRIES: Mapping[str, Mapping[str, Any]] = {
     "adapter": ADAPTERS,
     "objective": OBJECTIVES,
     "recipe": RECIPES,
+    "frame_tower": FRAME_TOWERS,
 }
 
 

@@ -91,6 +91,13 @@ def as_text(rows: Sequence[Mapping[str, object]]) -> str:
     return "\n".join(line.rstrip() for line in padded)
 
 
+def as_markdown(words: pd.DataFrame) -> str:
+    """A table of words, with its index, as a page in Markdown shows it."""
+    head = [str(words.index.name or ""), *map(str, words.columns)]
+    lines = [head, ["---"] * len(head), *([str(name), *map(_cell, row)] for name, *row in words.itertuples())]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def _interval(row: Mapping[str, object], middle: str, low: str, high: str, digits: int, sign: str = "") -> str:
     numbers = [row.get(name) for name in (middle, low, high)]
     words = ["" if x is None or pd.isna(x) else f"{x:{sign}.{digits}f}" for x in numbers]

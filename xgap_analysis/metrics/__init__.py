@@ -46,6 +46,7 @@ from xgap_analysis.metrics.significance import SeedSpread as SeedSpread
 from xgap_analysis.metrics.significance import bootstrap_interval as bootstrap_interval
 from xgap_analysis.metrics.significance import holm as holm
 from xgap_analysis.metrics.significance import paired_test as paired_test
+from xgap_analysis.metrics.significance import ratio_interval as ratio_interval
 from xgap_analysis.metrics.significance import seed_spread as seed_spread
 from xgap_analysis.metrics.stratified import Stratified as Stratified
 from xgap_analysis.metrics.stratified import four_groups as four_groups
@@ -57,6 +58,8 @@ from xgap_analysis.metrics.structure import mutual_knn as mutual_knn
 from xgap_analysis.metrics.structure import rotation as rotation
 from xgap_analysis.metrics.structure import similarity_spearman as similarity_spearman
 from xgap_analysis.metrics.structure import structure_table as structure_table
+from xgap_analysis.metrics.token_sets import one_token_share as one_token_share
+from xgap_analysis.metrics.token_sets import token_spread as token_spread
 from xgap_analysis.metrics.verdicts import Verdict as Verdict
 from xgap_analysis.metrics.verdicts import verdict as verdict
 from xgap_analysis.metrics.verdicts import with_verdicts as with_verdicts

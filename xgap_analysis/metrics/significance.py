@@ -88,6 +88,48 @@ def bootstrap_interval(
     return Interval(float(total.sum() / count.sum()), low, high, level, int(count.sum()), len(total))
 
 
+def ratio_interval(
+    part: Values,
+    whole: Values,
+    *,
+    groups: Groups | None = None,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap interval of a ratio of two means over the same queries or items.
+
+    Formula: `sum part / sum whole`, of all values and of groups drawn with replacement, as in `bootstrap_interval`.
+
+    Args:
+        part, whole: `[n]`; whole is not negative. A value that is NaN in either is left out.
+        groups, level, resamples, seed: as in `bootstrap_interval`.
+
+    Returns:
+        The interval; all NaN where every value of `whole` is 0, so that there is no ratio.
+
+    Raises:
+        XgapError: no values, values or groups that do not fit, or a level out of range.
+
+    Example:
+        >>> ratio_interval([1.0, 1.0], [2.0, 4.0]).mean.__round__(3)
+        0.333
+    """
+    _check(level, resamples)
+    first, second = _array(part), _array(whole)
+    if len(first) != len(second):
+        raise XgapError(f"part has {len(first)} values and whole {len(second)}; they must be of the same items")
+    keep, codes = ~np.isnan(first + second), _codes(groups, part)
+    total, count = _sums(first, codes, keep)
+    base, _ = _sums(second, codes, keep)
+    if not base.all():  # a draw of nothing but groups of size 0 would have no ratio
+        total, base = total[base != 0], base[base != 0]
+    if not len(base):
+        return Interval(math.nan, math.nan, math.nan, level, int(count.sum()), len(count))
+    low, high = _interval(total, base, level, resamples, np.random.default_rng(seed))
+    return Interval(float(total.sum() / base.sum()), low, high, level, int(count.sum()), len(count))
+
+
 def paired_test(
     a: Values,
     b: Values,

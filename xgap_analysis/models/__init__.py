@@ -9,10 +9,12 @@ from xgap_analysis.models.catalog import embedded_models, load_model
 from xgap_analysis.models.check import check_tower
 from xgap_analysis.models.registered import MODELS, register_model
 from xgap_analysis.models.tower import Invertible, Model, Tower
+from xgap_analysis.models.video import FRAME_TOWERS, with_frames
 
 __all__ = [
     "ADAPTERS",
     "BACKBONES",
+    "FRAME_TOWERS",
     "MODELS",
     "Adapter",
     "Backbone",
@@ -31,4 +33,5 @@ __all__ = [
     "published",
     "register_adapter",
     "register_model",
+    "with_frames",
 ]

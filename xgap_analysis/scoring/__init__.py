@@ -7,7 +7,9 @@ from xgap_analysis.scoring.cosine import cosine as cosine
 from xgap_analysis.scoring.late_interaction import late_interaction as late_interaction
 from xgap_analysis.scoring.learned import LEARNED as LEARNED
 from xgap_analysis.scoring.learned import fit_scorer as fit_scorer
+from xgap_analysis.scoring.learned import load_scorer as load_scorer
 from xgap_analysis.scoring.learned import register_learned as register_learned
+from xgap_analysis.scoring.learned import save_scorer as save_scorer
 from xgap_analysis.scoring.pooled import pooled as pooled
 from xgap_analysis.scoring.score import score as score
 from xgap_analysis.scoring.scorer import SCORERS as SCORERS
@@ -30,4 +32,6 @@ from xgap_analysis.scoring.systems.x_pool import x_pool as x_pool
 from xgap_analysis.scoring.token_maps import TOKEN_MAPS as TOKEN_MAPS
 from xgap_analysis.scoring.token_maps import register_token_map as register_token_map
 from xgap_analysis.scoring.token_maps import token_map as token_map
+from xgap_analysis.scoring.token_pairs import TokenPairs as TokenPairs
+from xgap_analysis.scoring.token_pairs import token_pairs as token_pairs
 from xgap_analysis.scoring.tokens import TokenBlock as TokenBlock

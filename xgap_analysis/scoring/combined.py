@@ -10,7 +10,7 @@ from xgap_analysis.core.calls import Call
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.tokens import TokenFeatures
 from xgap_analysis.scoring.reductions import top
-from xgap_analysis.scoring.rows import score_rows
+from xgap_analysis.scoring.rows import score_chosen, score_rows
 from xgap_analysis.scoring.scorer import ScoreFunction, Scorer, register_scorer, scorer
 
 Part = str | Call | Scorer | ScoreFunction
@@ -67,9 +67,7 @@ def rerank(
     scores = score_rows(query, gallery, scorer(first))
     best = top(scores, None, 1, depth)
     columns = best.nonzero()[:, 1].view(len(query), depth)
-    places = columns.cpu()
-    each = torch.arange(len(query))[:, None]
-    anew = torch.cat([score_rows(query, gallery, second, rows=row, columns=places[i]) for i, row in enumerate(each)])
+    anew = score_chosen(query, gallery, second, columns.cpu())
     low = anew.amin(dim=1, keepdim=True)
     behind = torch.nextafter(low, torch.full_like(low, -torch.inf))
     highest = scores.masked_fill(best, -torch.inf).amax(dim=1, keepdim=True)

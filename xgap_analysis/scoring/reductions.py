@@ -11,6 +11,8 @@ from torch import Tensor
 from xgap_analysis.core.calls import Call, parse
 from xgap_analysis.core.errors import XgapError, unknown_name
 
+EXPLODED = 10.0  # weights by a ratio whose absolute values add up to more say nothing
+
 # A function (values, mask, dim, number) that reads `values` where `mask` is true alone; None says that all is true.
 _Reduce = Callable[[Tensor, Tensor | None, int, float], Tensor]
 
@@ -52,6 +54,18 @@ class Reduction:
             padding_repeats: whether padding holds numbers that the axis has elsewhere, which a maximum may read.
         """
         return _REDUCE[self.name](values, None if self.name == "max" and padding_repeats else mask, dim, self.number)
+
+    def weights(self, values: Float[Tensor, "..."], dim: int) -> Tensor:
+        """How much each value counts along an axis: the reduction is the sum of weights times values.
+
+        Of equal values at the edge of a maximum or of the k largest, the first count.
+        """
+        if self.name == "softmax":
+            return softmax(values, None, dim, self.number)
+        if self.linear:
+            return torch.full_like(values, 1.0 if self.name == "sum" else 1 / values.shape[dim])
+        k = int(self.number) if self.name == "top" else 1
+        return top(values, None, dim, k).to(values.dtype) / k
 
 
 def reduction(wanted: str | Call | Reduction, option: str) -> Reduction:
@@ -125,8 +139,24 @@ def top(values: Float[Tensor, "..."], mask: Tensor | None, dim: int, k: int) -> 
     """Marks of the k highest along an axis, with ones; of equal ones at the edge, the first."""
     values = _only(values, mask, -torch.inf)
     edge = values.topk(k, dim=dim).values.amin(dim, keepdim=True)
+    reached = values >= edge
+    if int(reached.sum()) * values.shape[dim] == k * values.numel():  # no equal ones at the edge, nearly always
+        return reached
     above, level = values > edge, values == edge
     return above | (level & (level.cumsum(dim) <= k - above.sum(dim, keepdim=True)))
+
+
+def ratio(values: Float[Tensor, "..."], mask: Tensor, dim: int) -> Tensor:
+    """Values over their sum along an axis, as weights; zero where `mask` is not true.
+
+    Where the values add up to nothing or less, or the absolute weights to more than 10, they say nothing: the weights
+    are then equal.
+    """
+    values = values.masked_fill(~mask, 0)
+    total, size = values.sum(dim, keepdim=True), values.abs().sum(dim, keepdim=True)
+    good = (total > 0) & (total >= size / EXPLODED)
+    equal = mask / mask.sum(dim, keepdim=True).clamp_min(1)
+    return torch.where(good, values / torch.where(good, total, 1), equal.to(values.dtype))
 
 
 def _only(values: Tensor, mask: Tensor | None, empty: float) -> Tensor:

@@ -75,6 +75,12 @@ class Scorer:
         parts = (part for of in self.arguments if isinstance(of, Scorer) for part in of.fitted_on)
         return (*parts,) if own is None else (own, *parts)
 
+    @property
+    def is_unfitted(self) -> bool:
+        """Whether it, or a scorer that it is made of, has weights that are to be fitted first."""
+        parts = (scorer(of) for of in self.arguments if is_scorer(of))
+        return hasattr(self.function, "learned") or any(part.is_unfitted for part in parts)
+
     def __call__(
         self, query: Tensor | TokenBlock | TokenFeatures, gallery: Tensor | TokenBlock | TokenFeatures
     ) -> Tensor:
@@ -97,7 +103,11 @@ SCORERS: Registry[ScoreFunction] = Registry("scorer", lambda function: function)
 
 
 def register_scorer(
-    name: str, *, takes: Takes = "vectors", joins: Callable[..., Joins] | None = None
+    name: str,
+    *,
+    takes: Takes = "vectors",
+    joins: Callable[..., Joins] | None = None,
+    contributions: ScoreFunction | None = None,
 ) -> Callable[[ScoreFunction], ScoreFunction]:
     """Make a scorer known by name to metrics, studies, the command line, the widgets and the notebooks.
 
@@ -106,6 +116,8 @@ def register_scorer(
         takes: what the function is called with: `"vectors"`, `"tokens"` or `"features"` (see `Scorer.takes`).
         joins: for `tokens`: a function of the options that says whether the score depends on no more than the mean or
             the sum of an item's tokens. The function is then called with that as the item's one token.
+        contributions: for `tokens`: a function of blocks of one query and one gallery item, and the options, that gives
+            what each pair of tokens adds to the score, `[tq, tg]` (see `token_pairs`).
 
     Raises:
         XgapError: the name is taken by other code, or `takes` is something else.
@@ -117,6 +129,7 @@ def register_scorer(
         SCORERS.add(name, function)
         # On the function, so that it may itself stand where its name may stand.
         function.takes, function.joins = takes, joins  # type: ignore[attr-defined]
+        function.contributions = contributions  # type: ignore[attr-defined]
         return function
 
     return add
@@ -149,9 +162,20 @@ def scorer(wanted: "str | Call | Scorer | ScoreFunction", *arguments: Any, **opt
     return made
 
 
+def is_scorer(argument: Any) -> bool:
+    """Whether an argument of a scorer is a scorer, by name or as it is."""
+    if isinstance(argument, str | Call):
+        return (argument if isinstance(argument, str) else argument.name) in SCORERS
+    return isinstance(argument, Scorer)
+
+
 def complete_scorers() -> list[str]:
-    """The names of the scorers that need no other scorers as arguments, as `sum` and `rerank` do."""
-    return [name for name, function in sorted(SCORERS.items()) if not any(map(_is_argument, _parameters(function)))]
+    """The names of the scorers that need no other scorers as arguments, as `sum` and `rerank` do, and no fit."""
+    return [
+        name
+        for name, function in sorted(SCORERS.items())
+        if not any(map(_is_argument, _parameters(function))) and not hasattr(function, "learned")
+    ]
 
 
 def _parameters(function: ScoreFunction) -> list[inspect.Parameter]:

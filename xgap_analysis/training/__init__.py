@@ -1,5 +1,7 @@
 """Training: objectives, how they are put together, and the loop."""
 
+from xgap_analysis.training.frames import FittedFrames as FittedFrames
+from xgap_analysis.training.frames import fit_frames as fit_frames
 from xgap_analysis.training.given import Further as Further
 from xgap_analysis.training.given import GivenScores as GivenScores
 from xgap_analysis.training.loop import Trained as Trained

@@ -72,7 +72,11 @@ class Captions:
         """
         if not looked_at:
             return 0
-        of_policy = {"all": most, "first_sentence": max(2, looked_at), "near": self.options.get("top", 0)}
+        of_policy = {
+            "all": max(most, looked_at),
+            "first_sentence": max(2, looked_at),
+            "near": self.options.get("top", 0),
+        }
         return int(of_policy.get(self.name, looked_at))
 
     def ragged(self) -> bool:

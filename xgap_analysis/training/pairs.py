@@ -112,8 +112,14 @@ class Pairs(torch.utils.data.Dataset):
         by_label = self._n_captions > 0 and not self._policy.of_images
         needed = [term.needed for term, _ in recipe.terms]
         self._empty = tokenize([""])[0] if any(needs.text_tokens or needs.ids for needs in needed) else None
+        if any(needs.text_tokens for needs in needed):
+            _check_words(data, recipe)
         self._further = _chosen(further or {}, recipe)
         self._of_further = {name: _by_label(own.ids, label) for name, own in self._further.items()}
+        if not all(self._of_further.values()):
+            name = next(name for name, own in self._of_further.items() if not own)
+            what = f"no item of {name!r} has a label in {data.name!r} ({data.split_name})"
+            raise XgapError(f"{what}: its labels say which images and texts an item belongs to")
         self._pair_scores = _scores(pair_scores, recipe)
         wanted = [
             name for name in self._pictures.keys() | self._texts.keys()
@@ -229,6 +235,15 @@ def _check_items(data: Dataset, recipe: Recipe) -> None:
         needing = [str(term) for term, _ in recipe.terms if getattr(term.needed, kind)]
         if needing and not has:
             raise XgapError(f"objective {needing[0]!r} needs {kind}, and {data.name!r} ({data.split_name}) has none")
+
+
+def _check_words(data: Dataset, recipe: Recipe) -> None:
+    """Refuses captions without words, where a term reads the words of captions."""
+    blank = [item for item, text in zip(data.texts.ids, data.texts.captions, strict=True) if not text.strip()]
+    if blank and "{}" in recipe.templates:
+        term = next(str(term) for term, _ in recipe.terms if term.needed.text_tokens)
+        what = f"objective {term!r} reads the words of captions, and text {blank[0]!r} of {data.name!r} has none"
+        raise XgapError(f"{what}; take it out of the training data, or use templates with words")
 
 
 def _labels(data: Dataset, items: Sequence[str]) -> Mapping[str, str]:

@@ -95,7 +95,8 @@ class Recipe:
             if value < 1:
                 raise XgapError(f"{name} is at least 1, not {value}")
         if self.batch < 2 or (self.micro_batch is not None and self.micro_batch < 1):
-            raise XgapError("a batch has at least 2 items, and a part of it at least 1")
+            what = f"batch={self.batch} and micro_batch={self.micro_batch}"
+            raise XgapError(f"{what}: a batch has at least 2 items, and a part of it at least 1")
         for name, known in (("augmentation", AUGMENTATIONS), ("towers", TOWERS), ("precision", PRECISIONS)):
             if getattr(self, name) not in known:
                 raise XgapError(f"{name} is one of {', '.join(known)}, not {getattr(self, name)!r}")

@@ -196,8 +196,8 @@ class TrainStep:
         """What the terms get: features, and what else an active term needs of the batch."""
         nothing, device = torch.zeros(NOTHING, device=self.device), self.device
 
-        def where(needed: bool, tensor: Tensor | None) -> Tensor | None:
-            return tensor.to(device) if needed and tensor is not None else None
+        def here(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.to(device)
 
         return BatchFeatures(
             encoded.get("images", nothing),
@@ -208,11 +208,11 @@ class TrainStep:
             image_tokens=patches_of(encoded),
             text_tokens=words_of(encoded, batch.is_word),
             extra={name: encoded[name] for name in batch.extra},
-            pair_scores=where(True, batch.pair_scores),
-            is_caption=where(True, batch.is_caption),
-            pixels=where(self._any("pixels"), batch.pixels[0] if len(batch.pixels) else None),
-            ids=where(self._any("ids"), batch.tokens),
-            is_word=where(self._any("ids"), batch.is_word),
+            pair_scores=here(batch.pair_scores),
+            is_caption=here(batch.is_caption),
+            pixels=here(batch.pixels[0]) if self._any("pixels") else None,
+            ids=here(batch.tokens) if self._any("ids") else None,
+            is_word=here(batch.is_word) if self._any("ids") else None,
             towers=encoder if self._any("towers") else None,
             seed=seed_of(self.recipe.seed, step),
         )

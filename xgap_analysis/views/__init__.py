@@ -3,7 +3,16 @@
 A view is a function of (model, items, options) with a name; `register_view` makes one of your own known.
 """
 
-from xgap_analysis.views import fusion, inverted, native, precomputed, sets  # noqa: F401  they register theirs
+from xgap_analysis.views import (  # noqa: F401  they register theirs
+    composed,
+    fusion,
+    inverted,
+    native,
+    precomputed,
+    sets,
+)
+from xgap_analysis.views.described import DescribedItem as DescribedItem
+from xgap_analysis.views.described import described as described
 from xgap_analysis.views.encode import encode as encode
 from xgap_analysis.views.fusion import fuse as fuse
 from xgap_analysis.views.precomputed import Precomputed as Precomputed

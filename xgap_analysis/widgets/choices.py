@@ -7,8 +7,10 @@ from typing import Any
 import pandas as pd
 
 from xgap_analysis.corrections import CORRECTIONS
+from xgap_analysis.datasets import load_dataset
 from xgap_analysis.experiments import COMPARISONS, Study, main_rows
 from xgap_analysis.scoring import complete_scorers, scorer
+from xgap_analysis.scoring.learned import plain_learned_scorers
 
 COLUMNS = {  # part of a study to its column in the table
     "models": "model",
@@ -17,7 +19,7 @@ COLUMNS = {  # part of a study to its column in the table
     "corrections": "correction",
     "scorers": "scorer",
 }
-REGISTERED: dict[str, Mapping[str, Any]] = {  # and the scorers that need no others as arguments
+REGISTERED: dict[str, Mapping[str, Any]] = {  # and scorers; see `Choices.names`
     "comparisons": COMPARISONS,
     "corrections": CORRECTIONS,
 }
@@ -36,6 +38,12 @@ class Choices:
     study: Study
     given: Mapping[str, Mapping[str, Any]]
 
+    @property
+    def can_fit(self) -> bool:
+        """Whether every dataset has the split that learned scorers are fitted on."""
+        data = (load_dataset(one) if isinstance(one, str) else one for one in self.study.datasets)
+        return all(self.study.fit_split in one.splits for one in data)
+
     @classmethod
     def of(cls, study: Study) -> "Choices":
         """The choices that a study offers."""
@@ -49,7 +57,9 @@ class Choices:
 
     def names(self, part: str) -> list[str]:
         """What can be chosen, the study's own first."""
-        offered = complete_scorers() if part == "scorers" else REGISTERED.get(part, ())
+        offered = list(REGISTERED.get(part, ()))
+        if part == "scorers":
+            offered = [*complete_scorers(), *(plain_learned_scorers() if self.can_fit else ())]
         return list(dict.fromkeys([*self.given[part], *offered]))
 
     def parts(self, part: str, names: Sequence[str]) -> list[Any]:

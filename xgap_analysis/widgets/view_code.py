@@ -93,6 +93,32 @@ def step_code(
     )
 
 
+def tokens_code(evaluation: Evaluation, comparison: Comparison, scorer: Scorer, query: str, item: str) -> str:
+    """The token pairs of a query and a gallery item, and their figure."""
+    part = ', ("all", "classes")' if comparison.task == "zero-shot" else ""
+    items = f"evaluation.items(v.modality, {'part' if part else repr('all')})"
+    given = f"zip(comparison.views, (query, item), pairs.similarities.shape{part})"
+    return "\n".join(
+        [
+            "import xgap_analysis as xg",
+            "from xgap_analysis import plots, views",
+            "",
+            *without_a_name([comparison], ["none"], [scorer]),
+            evaluation_code(evaluation, [comparison], ["none"]),
+            f"comparison = evaluation.study.comparison({comparison_code(comparison)})",
+            f"query, item = {query!r}, {item!r}",
+            f"pair = evaluation.pair(comparison, scorer={str(scorer)!r})",
+            "pairs = xg.token_pairs(pair.query.select([query]), pair.gallery.select([item]), pair.scorer)",
+            "shown = [",
+            f"    views.described(evaluation.model, {items}, i, v, n)",
+            f"    for v, i, n{', part' if part else ''} in {given}",
+            "]",
+            "plots.token_pairs(pairs, *shown)",
+            "pairs.table(*(of.names for of in shown))",
+        ]
+    )
+
+
 def board_code(choices: Choices, chosen: Chosen, figure: str | None) -> str:
     """The table of what is chosen, and a figure of it, if one is on screen."""
     named = _split_and_limit(choices, chosen)

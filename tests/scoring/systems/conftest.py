@@ -1,17 +1,43 @@
 """What tests of systems share: random ragged tokens, random weights, and a decoder written out in numpy."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import strategies as st
 from torch import nn
 
+import xgap_analysis as xg
 from xgap_analysis.core.tokens import TokenFeatures
 from xgap_analysis.scoring.scorer import Scorer
 
 Matrix = np.ndarray
 RAGGED = st.lists(st.integers(1, 5), min_size=2, max_size=5)
+
+
+@pytest.fixture(scope="session")
+def oracle() -> Any:
+    """The model whose scores are known in closed form."""
+    return xg.load_model("oracle")
+
+
+@pytest.fixture(scope="session")
+def scenes() -> Any:
+    """Scenes of three things each, with their list captions."""
+    data = xg.load_dataset("emoji-scenes").split("test")
+    wanted = [i for i in data.images.ids if data.labels["n_things"][i] == "3"][:6]
+    return data.images.select(wanted), data.texts.select([f"{i}/list" for i in wanted])
+
+
+@pytest.fixture(scope="session")
+def two_events() -> Any:
+    """Clips of two events each, the captions of events, and the chains of clips."""
+    items, labels = (data := xg.load_dataset("emoji-clips").split("val")).items, data.labels
+    clips = [i for i in items["video"].ids if labels["n_events"][i] == "2"]
+    texts = items["text"].select([f"{i}/{k}" for i in clips for k in (0, 1)])
+    return items["video"].select(clips), texts, items["chain"].select([f"{i}/chain" for i in clips])
 
 
 def some(lengths: Sequence[int], seed: int, space: str = "image", d: int = 8) -> TokenFeatures:

@@ -1,5 +1,7 @@
 """ComCLIP equals its formula on ragged input and gives the card's known answers."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -71,16 +73,12 @@ def test_an_image_that_its_part_cancels_out_is_named() -> None:
         score(some([2, 2], 0), image, "comclip")
 
 
-def test_on_scenes_of_the_oracle_it_adds_the_sub_image_that_a_caption_speaks_of() -> None:
+def test_on_scenes_of_the_oracle_it_adds_the_sub_image_that_a_caption_speaks_of(oracle: Any, scenes: Any) -> None:
     """A caption of one thing of a scene: cos(t, v0) rises to cos(t, v0 + v1), by the codes' closed form."""
-    data = xg.load_dataset("emoji-scenes").split("test")
-    model = xg.load_model("oracle")
-    wanted = [i for i in data.images.ids if data.labels["n_things"][i] == "3"][:4]
-    images = data.images.select(wanted)
-    whole = xg.encode(model, images, progress=False)
-    regions = xg.tokens(model, images, "regions", progress=False)
-    own = data.texts.select([f"{i}/list" for i in wanted])
-    names = xg.tokens(model, own, "names", progress=False)
+    images, texts = scenes
+    whole = xg.encode(oracle, images, progress=False)
+    regions = xg.tokens(oracle, images, "regions", progress=False)
+    names = xg.tokens(oracle, texts, "names", progress=False)
     first = Features(torch.stack([names.tokens_of(i)[0] for i in names.ids]), names.ids, "text", "text")
     text = stacked(first, first)  # of one word, which is all of it
     found = score(text, stacked(whole, regions), "comclip").diagonal()

@@ -183,7 +183,7 @@ def test_regions_learn_where_descriptions_lie_and_tell_apart_what_the_mean_of_pa
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"boxes": None}, "grain is fitted to boxes: give boxes"),
+        ({"boxes": None, "epochs": 1}, "grain is fitted to boxes: give boxes"),
         ({"boxes": {}}, "text '0' has 2 descriptions and 0 boxes"),
         ({"boxes": {"0": [[0, 0, 1, 1]] * 2}, "regions": 1}, "text '0' has 2 boxes, and there are 1 regions"),
         ({"boxes": {"0": [[0, 0, 1, 1], [0.5, 0, 0.2, 1]]}}, r"a box of text '0' is \(0.5, 0, 0.2, 1\)"),

@@ -1,5 +1,7 @@
 """HowToCaption equals its formula, its alignment finds the event, and its filter keeps a share."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -73,15 +75,13 @@ def test_mistakes_are_one_sentence() -> None:
     assert len(aligned(caption, frames, {"a": "0"}, middles={"a": 90.0})) == 0
 
 
-def test_it_finds_the_events_of_clips_of_the_oracle() -> None:
+def test_it_finds_the_events_of_clips_of_the_oracle(oracle: Any, two_events: Any) -> None:
     """The best window lies in the event, also where the recorded time is wrong; the wrong captions score lowest."""
-    data = xg.load_dataset("emoji-clips").split("val")
-    model = xg.load_model("oracle")
-    video, chain = data.items["video"], data.items["chain"]
-    clips = [i for i in video.ids if data.labels["n_events"][i] == "2"][:10]
-    frames = xg.tokens(model, video.select(clips), "frames", progress=False)
+    video, _, chain = two_events
+    clips = video.ids[:10]
+    frames = xg.tokens(oracle, video.select(clips), "frames", progress=False)
     events = chain.select([f"{i}/chain" for i in clips]).parts_of("captions")
-    captions = xg.encode(model, events.items, progress=False)
+    captions = xg.encode(oracle, events.items, progress=False)
     owners = {part: owner.removesuffix("/chain") for part, owner in zip(events.items.ids, events.owners, strict=True)}
     middles = dict(zip(events.items.ids, events.columns["noisy"], strict=True))
     found = aligned(captions, frames, owners, middles=middles, size=3)

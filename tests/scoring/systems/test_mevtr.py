@@ -1,5 +1,7 @@
 """MeVTR equals its formula on ragged input, gives known answers, and weighs events alike."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -65,22 +67,19 @@ def test_mistakes_are_one_sentence() -> None:
         score(texts, videos, "mevtr(k=2, take=best)")
 
 
-def test_on_clips_of_the_oracle_the_shorter_event_is_not_drowned() -> None:
+def test_on_clips_of_the_oracle_the_shorter_event_is_not_drowned(oracle: Any, two_events: Any) -> None:
     """Clips of two events: with a medoid each, the text of the shorter event scores as that of the longer one does."""
-    data = xg.load_dataset("emoji-clips").split("val")
-    model = xg.load_model("oracle")
-    video, chain = data.items["video"], data.items["chain"]
-    two = [i for i in video.ids if data.labels["n_events"][i] == "2"]
+    video, captions, chain = two_events
     columns = chain.parts_of("captions").columns
     length = dict(zip(columns["event"], np.subtract(columns["stop"], columns["start"]), strict=True))
-    uneven = [i for i in two if min(length[f"{i}/0"], length[f"{i}/1"]) <= 4][:8]
+    uneven = [i for i in video.ids if min(length[f"{i}/0"], length[f"{i}/1"]) <= 4][:8]
     assert uneven
     shorter = [min((f"{i}/0", f"{i}/1"), key=lambda event: length[event]) for i in uneven]
-    frames = xg.tokens(model, video.select(uneven), "frames", progress=False)
-    texts = xg.encode(model, data.items["text"].select(shorter), progress=False)
+    frames = xg.tokens(oracle, video.select(uneven), "frames", progress=False)
+    texts = xg.encode(oracle, captions.select(shorter), progress=False)
     mean = score(texts, frames, "pooled(weights=uniform)").diagonal()
     events = score(texts, frames, "mevtr(k=2)").diagonal()
     assert (events > mean + 0.02).all()
     longer = [next(e for e in (f"{i}/0", f"{i}/1") if e != s) for i, s in zip(uneven, shorter, strict=True)]
-    others = xg.encode(model, data.items["text"].select(longer), progress=False)
+    others = xg.encode(oracle, captions.select(longer), progress=False)
     assert torch.allclose(events, score(others, frames, "mevtr(k=2)").diagonal(), atol=1e-4)

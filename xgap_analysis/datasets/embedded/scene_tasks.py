@@ -145,7 +145,8 @@ def _composed(world: World, name: str, splits: Sequence[str], known: Known) -> D
 
     Images are the references, under the ids of their scenes, and the targets, `<reference>/target-0` to `target-3` (the
     first and third by the reference's artist). A text has the id `<reference>/edit` and says "a kite instead of a
-    bear"; its sub-captions are of the new and the old thing. Relevance `target` has the targets for the id of the text
+    bear"; its sub-captions are of the new and the old thing, and its part `reference` is the image that it changes
+    (see the view `composed`). Relevance `target` has the targets for the id of the text
     and for that of the reference, so that a composed query may have either; the reference itself is never ranked: by
     its id, or as junk. Label sets of texts: `reference`, `added`, `removed`.
     """
@@ -167,7 +168,10 @@ def _composed(world: World, name: str, splits: Sequence[str], known: Known) -> D
             labels["added"][edit.id], labels["removed"][edit.id] = concept, old.concept
     junk = {caption.id: [labels["reference"][caption.id]] for caption in captions}
     judged = {"target": Relevance.from_qrels(relevant, junk)}
-    return described(world, name, splits, scenes, captions, known, labels, judgements=judged)
+    made = described(world, name, splits, scenes, captions, known, labels, judgements=judged)
+    references = made.images.select(labels["reference"][caption.id] for caption in captions)
+    parts = {**made.texts.parts, "reference": Parts(references, [caption.id for caption in captions])}
+    return replace(made, items={**made.items, "text": replace(made.texts, parts=parts)})
 
 
 def _documents(share: int, world: World, name: str, splits: Sequence[str], known: Known) -> Dataset:

@@ -103,6 +103,11 @@ class ImageTower:
         return ImageTower(self._model, self.preprocess, self._precision, shortcuts and self._shortcuts)
 
     @property
+    def visual(self) -> Module:
+        """The image part of the library's model."""
+        return self._visual
+
+    @property
     def width(self) -> int:
         """Dimensions of a patch token."""
         return self._grid[1]

@@ -57,14 +57,7 @@ def causal_prompt(text: Module, ids: Tensor, start: int, count: int) -> Callable
 
 def class_token_features(visual: Module, tokens: Tensor) -> Tensor | None:
     """Features `[n, d]` of patch tokens `[n, U, width]`, or None where `visual` is not a plain class-token ViT."""
-    from open_clip.transformer import VisionTransformer
-
-    if (
-        type(visual) is not VisionTransformer
-        or visual.attn_pool is not None
-        or visual.pool_type != "tok"
-        or not _is_plain(visual.transformer)
-    ):
+    if not is_class_token_vit(visual):
         return None
     class_token = visual.class_embedding.expand(len(tokens), 1, -1)
     x = visual.ln_pre(torch.cat([class_token, tokens], dim=1) + visual.positional_embedding)
@@ -73,6 +66,18 @@ def class_token_features(visual: Module, tokens: Tensor) -> Tensor | None:
         x, _ = _block(block, x)
     x, _ = _block(last, x, rows=slice(0, 1))
     return _project(visual.ln_post(x[:, 0]), visual.proj)
+
+
+def is_class_token_vit(visual: Module) -> bool:
+    """Whether this is open_clip's own ViT with plain blocks, whose feature is that of the class token."""
+    from open_clip.transformer import VisionTransformer
+
+    return (
+        type(visual) is VisionTransformer
+        and visual.attn_pool is None
+        and visual.pool_type == "tok"
+        and _is_plain(visual.transformer)
+    )
 
 
 def _pooled_position(text: Module, ids: Tensor) -> int | None:

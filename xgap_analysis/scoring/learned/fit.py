@@ -1,17 +1,20 @@
 """Scorers that are fitted, by name: `fit_scorer("x_pool(epochs=3)", texts, frames)` gives a `Scorer`."""
 
+import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import wraps
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from xgap_analysis.core.calls import Call, options_alone, parse, spelled
+from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.registry import Registry, check_options
-from xgap_analysis.core.tokens import ScoredLike
+from xgap_analysis.core.tokens import ScoredLike, TokenFeatures
 from xgap_analysis.scoring.learned.fitted import Fitted, FittedOn
 from xgap_analysis.scoring.learned.pairs import paired
-from xgap_analysis.scoring.scorer import Scorer
+from xgap_analysis.scoring.scorer import ScoreFunction, Scorer, is_scorer, register_scorer, scorer
 
 LEADING = 1  # the pairs
 
@@ -29,10 +32,14 @@ Maker = Callable[..., Learned]  # (pairs, *, seed, **options)
 LEARNED: Registry[Maker] = Registry("learned scorer", lambda maker: maker)
 
 
-def register_learned(name: str) -> Callable[[Maker], Maker]:
-    """Make a learned scorer known by name to `fit_scorer`.
+def register_learned(name: str, *, plain: bool = True) -> Callable[[Maker], Maker]:
+    """Make a learned scorer known by name: to `fit_scorer`, and as a scorer to studies, which fit it.
 
     The decorated function takes `Paired` features and options as keywords, `seed` among them, and gives `Learned`.
+
+    Args:
+        name: as in tables.
+        plain: whether any queries and gallery items will do, without more about them (boxes, a reference image first).
 
     Raises:
         XgapError: the name is taken by other code.
@@ -40,9 +47,50 @@ def register_learned(name: str) -> Callable[[Maker], Maker]:
 
     def add(maker: Maker) -> Maker:
         LEARNED.add(name, maker)
+        maker.plain = plain  # type: ignore[attr-defined]
+        register_scorer(name, takes="features")(_unfitted(name, maker))
         return maker
 
     return add
+
+
+def plain_learned_scorers() -> list[str]:
+    """The names of the learned scorers that can be fitted to any queries and gallery items."""
+    return [name for name, maker in sorted(LEARNED.items()) if getattr(maker, "plain", False)]
+
+
+def _unfitted(name: str, maker: Maker) -> ScoreFunction:
+    """What stands for a learned scorer before its fit: its options, and how it is fitted."""
+
+    @wraps(maker)
+    def scores(query: TokenFeatures, gallery: TokenFeatures, **options: Any) -> Tensor:
+        what = f"scorer {name} has weights, which are fitted first: xg.fit_scorer({name!r}, queries, gallery)"
+        raise XgapError(f"{what}, or name it in a study, which fits it on its fit split")
+
+    both = [inspect.Parameter(of, inspect.Parameter.POSITIONAL_OR_KEYWORD) for of in ("query", "gallery")]
+    options = list(inspect.signature(maker).parameters.values())[LEADING:]
+    scores.__signature__ = inspect.Signature([*both, *options])  # type: ignore[attr-defined]
+    scores.learned = maker  # type: ignore[attr-defined]
+    return scores
+
+
+def fitted(wanted: Scorer, query: ScoredLike, gallery: ScoredLike, **how: Any) -> Scorer:
+    """A scorer with its learned parts fitted to pairs; one without any as it is.
+
+    Args:
+        wanted: a scorer, as `"x_pool"` or `"rerank(cosine, x_pool, depth=10)"` name it.
+        query, gallery: of a split that is not evaluated.
+        how: `pairs`, `split` and `query_spaces` of `fit_scorer`.
+
+    Raises:
+        XgapError: as `fit_scorer`.
+    """
+    if not wanted.is_unfitted:
+        return wanted
+    if hasattr(wanted.function, "learned"):
+        return fit_scorer(Call(wanted.name, (), dict(wanted.options)), query, gallery, **how)
+    parts = (fitted(scorer(of), query, gallery, **how) if is_scorer(of) else of for of in wanted.arguments)
+    return replace(wanted, arguments=tuple(parts))
 
 
 def fit_scorer(

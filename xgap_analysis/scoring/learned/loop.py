@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float
@@ -10,13 +11,24 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.scoring.learned.pairs import Paired
-from xgap_analysis.scoring.tokens import TokenBlock
 
 HIGHEST_SCALE = math.log(100)  # as CLIP limits it
 START = math.log(1 / 0.07)
 
-Loss = Callable[[TokenBlock, TokenBlock], Tensor]
+Loss = Callable[[Any, Any], Tensor]
+
+
+class Pairs(Protocol):
+    """What a fit draws from: batches of a query part and a gallery part, whose rows belong together."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches lie."""
+        ...
+
+    def batches(self, size: int, generator: torch.Generator) -> Iterator[tuple[Any, Any]]:
+        """One epoch."""
+        ...
 
 
 class Scale(nn.Module):
@@ -60,7 +72,7 @@ def seeded(seed: int) -> Iterator[torch.Generator]:
 def descend(
     module: nn.Module,
     loss: Loss,
-    pairs: Paired,
+    pairs: Pairs,
     generator: torch.Generator,
     *,
     epochs: int,
@@ -89,7 +101,7 @@ def descend(
     """
     if epochs < 0 or batch < 2 or learning_rate <= 0 or weight_decay < 0:
         raise XgapError("a fit needs epochs of 0 or more, a batch of 2 or more, and a learning rate greater than 0")
-    module.to(pairs.query.vectors.device).train()
+    module.to(pairs.device).train()
     trained = [p for p in module.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},

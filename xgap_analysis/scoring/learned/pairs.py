@@ -1,6 +1,6 @@
 """Pairs of a query and the gallery item that belongs to it, drawn in batches for a fit."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,34 +32,70 @@ class Paired:
         """Dimensions d of both."""
         return self.query.dim
 
-    def batches(self, size: int, generator: torch.Generator) -> Iterator[tuple[TokenBlock, TokenBlock]]:
-        """One epoch: the items in a random order, each with one of its queries.
-
-        A pair is left out where its query belongs to another item of the batch, or its item to another query, so that
-        no negative is a pair; and so is a batch of one pair, which has nothing to be contrasted with.
-        """
-        order = torch.randperm(len(self.items), generator=generator)
-        drawn = torch.rand(len(self.items), generator=generator)
-        for part in order.split(size):
-            chosen: list[tuple[int, int]] = []  # a query, and the place of its item
-            for i in part.tolist():
-                row = self.queries_of[i][int(drawn[i] * len(self.queries_of[i]))]
-                if not any(row in self.queries_of[j] or other in self.queries_of[i] for other, j in chosen):
-                    chosen.append((row, i))
-            if len(chosen) > 1 or len(order) == 1:
-                queries, places = (torch.tensor(of) for of in zip(*chosen, strict=True))
-                rows = (queries, self.items[places])
-                query, gallery = (self.block(side, at) for side, at in zip(self.sides, rows, strict=True))
-                yield query, gallery
-
     @property
-    def sides(self) -> tuple[TokenFeatures, TokenFeatures]:
-        """Query and gallery."""
-        return self.query, self.gallery
+    def device(self) -> torch.device:
+        """Where batches lie: the device of the queries."""
+        return self.query.vectors.device
+
+    def batches(self, size: int, generator: torch.Generator) -> Iterator[tuple[TokenBlock, TokenBlock]]:
+        """One epoch: the items in a random order, each with one of its queries; see `drawn`."""
+        for queries, places in drawn(self.queries_of, size, generator):
+            yield self.block(self.query, queries), self.block(self.gallery, self.items[places])
 
     def block(self, side: TokenFeatures, rows: Int[Tensor, " b"]) -> TokenBlock:
         """The items at these positions, on the device of the queries."""
-        return block_of_tokens(side, rows, self.query.vectors.device)
+        return block_of_tokens(side, rows, self.device)
+
+
+def drawn(
+    queries_of: Sequence[Sequence[int]], size: int, generator: torch.Generator
+) -> Iterator[tuple[Int[Tensor, " b"], Int[Tensor, " b"]]]:
+    """Batches of one epoch, as positions of queries and of their items: the items at random, each with one query.
+
+    A pair is left out where its query belongs to another item of the batch, or its item to another query, so that no
+    negative is a pair; and so is a batch of one pair, which has nothing to be contrasted with.
+
+    Args:
+        queries_of: for each item, the positions of its queries.
+        size: of a batch.
+        generator: of order and choice.
+    """
+    order = torch.randperm(len(queries_of), generator=generator)
+    chances = torch.rand(len(queries_of), generator=generator)
+    for part in order.split(size):
+        chosen: list[tuple[int, int]] = []  # a query, and its item
+        for i in part.tolist():
+            row = queries_of[i][int(chances[i] * len(queries_of[i]))]
+            if not any(row in queries_of[j] or other in queries_of[i] for other, j in chosen):
+                chosen.append((row, i))
+        if len(chosen) > 1 or len(order) == 1:
+            queries, places = (torch.tensor(of) for of in zip(*chosen, strict=True))
+            yield queries, places
+
+
+def queries_by_item(
+    queries: Sequence[str], items: Sequence[str], pairs: Mapping[str, str | Collection[str]] | None = None
+) -> dict[int, list[int]]:
+    """The positions of the queries of each item that has any, by the item's position.
+
+    Args:
+        queries, items: ids.
+        pairs: from the id of a query to that of its item, or to those of several; by default the same id.
+
+    Raises:
+        XgapError: no pair at all.
+    """
+    place = {item: i for i, item in enumerate(items)}
+    of: dict[int, list[int]] = {}
+    for row, item in enumerate(queries):
+        found = item if pairs is None else pairs.get(item, ())
+        for other in [found] if isinstance(found, str) else found:
+            if other in place:
+                of.setdefault(place[other], []).append(row)
+    if not of:
+        how = "no query has the id of a gallery item" if pairs is None else "no query is paired with a gallery item"
+        raise XgapError(f"{how}; give pairs, a mapping from query id to gallery id")
+    return dict(sorted(of.items()))
 
 
 def paired(query: ScoredLike, gallery: ScoredLike, pairs: Mapping[str, str | Collection[str]] | None = None) -> Paired:
@@ -76,15 +112,5 @@ def paired(query: ScoredLike, gallery: ScoredLike, pairs: Mapping[str, str | Col
     first, second = map(as_tokens, scored_pair(query, gallery))
     if first.dim != second.dim:
         raise XgapError(f"the query has {first.dim} dimensions and the gallery {second.dim}; they must be the same")
-    place = {item: i for i, item in enumerate(second.ids)}
-    of: dict[int, list[int]] = {}
-    for row, item in enumerate(first.ids):
-        found = item if pairs is None else pairs.get(item, ())
-        for other in [found] if isinstance(found, str) else found:
-            if other in place:
-                of.setdefault(place[other], []).append(row)
-    if not of:
-        how = "no query has the id of a gallery item" if pairs is None else "no query is paired with a gallery item"
-        raise XgapError(f"{how}; give pairs, a mapping from query id to gallery id")
-    items = sorted(of)
-    return Paired(first, second, torch.tensor(items), tuple(tuple(of[i]) for i in items))
+    of = queries_by_item(first.ids, second.ids, pairs)
+    return Paired(first, second, torch.tensor(list(of)), tuple(map(tuple, of.values())))

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.tokens import NO_DIRECTION
-from xgap_analysis.scoring.pooled import EXPLODED
+from xgap_analysis.scoring.reductions import ratio
 from xgap_analysis.scoring.scorer import register_scorer
 from xgap_analysis.scoring.tokens import TokenBlock, similarities
 
@@ -50,7 +50,7 @@ def comclip(query: TokenBlock, gallery: TokenBlock) -> Float[Tensor, "b m"]:
     best, chosen = values.masked_fill(~parts, -torch.inf).max(dim=2)  # [b, tq, m]
     words = query.mask.clone()
     words[:, 0] = False
-    weight = _shares(best, words[:, :, None].expand_as(best))
+    weight = ratio(best, words[:, :, None], 1)
     share = torch.zeros_like(values).scatter(2, chosen[:, :, None], weight[:, :, None]).sum(dim=1)  # [b, tg, m]
     share = share.masked_fill((gallery.counts == 1)[None, None], 0)
     share[:, 0] += 1
@@ -60,12 +60,3 @@ def comclip(query: TokenBlock, gallery: TokenBlock) -> Float[Tensor, "b m"]:
         what = f"{gallery.name(int(none[0, 1]))} and its sub-images cancel out and have no direction"
         raise XgapError(f"{what}; leave the item out")
     return (share * values[:, 0]).sum(dim=1) / length
-
-
-def _shares(values: Tensor, mask: Tensor) -> Float[Tensor, "b tq m"]:
-    """Values over their sum; equal shares where the sum says nothing; zero where an item has no word."""
-    values = values.masked_fill(~mask, 0)
-    total, size = values.sum(dim=1, keepdim=True), values.abs().sum(dim=1, keepdim=True)
-    good = (total > 0) & (total >= size / EXPLODED)
-    equal = mask / mask.sum(dim=1, keepdim=True).clamp_min(1)
-    return torch.where(good, values / torch.where(good, total, 1), equal.to(values.dtype))

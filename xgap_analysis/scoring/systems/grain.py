@@ -101,7 +101,7 @@ def region_loss(module: RegionHead, query: TokenBlock, gallery: TokenBlock, boxe
     return contrastive(texts @ images.T, scale) + weight * torch.cat(off).mean() + described
 
 
-@register_learned("grain")
+@register_learned("grain", plain=False)
 def grain(
     pairs: Paired,
     *,
@@ -141,7 +141,7 @@ def grain(
     """
     if read not in ("image", "regions"):
         raise XgapError(f"read is image or regions, not {read!r}")
-    known = _checked(pairs, boxes, regions)
+    known = _checked(pairs, boxes, regions) if epochs or boxes is not None else {}  # a score reads no box
     with seeded(seed) as generator:
         module = RegionHead(pairs.dim, regions, layers, heads)
 

@@ -74,7 +74,7 @@ def _best(query: Float[Tensor, "b d"], gallery: TokenBlock) -> Float[Tensor, "b 
     return late_interaction(TokenBlock(query[:, None], one), gallery)
 
 
-@register_learned("sprc")
+@register_learned("sprc", plain=False)
 def sprc(
     pairs: Paired,
     *,

@@ -22,6 +22,11 @@ def centroid_uniformity_loss(
         t: sharpness of the kernel.
 
     Source: Grassucci et al., Closing the modality gap aligns group-wise semantics (ModGap), ICLR 2026.
+
+    Example:
+        >>> import torch
+        >>> centroid_uniformity_loss(torch.eye(2), torch.eye(2)).item()  # a squared distance of 2
+        -4.0
     """
     return uniformity_loss(normalize(images + texts, dim=1), t)
 

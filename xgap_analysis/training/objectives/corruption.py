@@ -31,6 +31,12 @@ def corrupted(
         kinds: drawn from, some of `KINDS`.
 
     Source: Cho et al., Fine-grained image captioning with CLIP reward, Findings of NAACL 2022.
+
+    Example:
+        >>> ids = torch.tensor([[90, 5, 6, 7, 91, 0]])
+        >>> is_word = (ids > 0) & (ids < 90)
+        >>> corrupted(ids, is_word, torch.Generator().manual_seed(1), ("shuffle",))[0].sort().values.tolist()
+        [0, 5, 6, 7, 90, 91]
     """
     draw = random.Random(int(torch.randint(2**62, (), generator=generator)))
     rows, words = ids.tolist(), is_word.tolist()

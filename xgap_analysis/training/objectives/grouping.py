@@ -26,6 +26,11 @@ def multi_positive_loss(
         scale: 1 / temperature.
 
     Source: Zheng et al., DreamLIP, ECCV 2024.
+
+    Example:
+        >>> images, captions = torch.eye(2), torch.eye(2)[:, None].expand(2, 3, 2)
+        >>> bool(multi_positive_loss(images, captions, 5.0).isclose(clip_loss(images, images, 5.0)))
+        True
     """
     return torch.stack([clip_loss(images, own, scale) for own in texts.unbind(dim=1)]).mean()
 
@@ -64,6 +69,12 @@ def grouping_loss(
         delta: see `grouped`.
 
     Source: Zheng et al., DreamLIP, ECCV 2024.
+
+    Example:
+        >>> patches = TokenBlock(torch.eye(2)[:, None], torch.ones(2, 1, dtype=torch.bool))
+        >>> captions = torch.eye(2)[:, None]
+        >>> bool(grouping_loss(captions, patches, 5.0).isclose(clip_loss(torch.eye(2), torch.eye(2), 5.0)))
+        True
     """
     return clip_loss(grouped(texts, patches, delta).flatten(0, 1), texts.flatten(0, 1), scale)
 

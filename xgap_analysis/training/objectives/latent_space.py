@@ -19,6 +19,10 @@ def separability_loss(vectors: Float[Tensor, "n d"], scale: Float[Tensor, ""] | 
     Args:
         vectors: unit rows.
         scale: 1 / temperature.
+
+    Example:
+        >>> round(separability_loss(torch.ones(3, 1), 5.0).item(), 3)  # log 3
+        1.099
     """
     return match(scale * vectors @ vectors.T, torch.arange(len(vectors), device=vectors.device))
 
@@ -36,6 +40,11 @@ def adaptive_contrast(
         images, texts: unit rows, 2 pairs at least, by index.
         scale: 1 / temperature.
         guidance: how much the temperature rises.
+
+    Example:
+        >>> alike = normalize(torch.eye(2) + 1, dim=1)
+        >>> bool(adaptive_contrast(alike, alike, 5.0) > adaptive_contrast(alike, alike, 5.0, guidance=0.0))
+        True
     """
     target = torch.arange(len(images), device=images.device)
 

@@ -41,6 +41,12 @@ def hidden_words(
         share: of the words.
 
     Source: Jiang and Ye, Cross-modal implicit relation reasoning and aligning (IRRA), CVPR 2023.
+
+    Example:
+        >>> ids = torch.tensor([[90, 5, 6, 91, 0]])
+        >>> _, chosen = hidden_words(ids, (ids > 0) & (ids < 90), 92, torch.Generator().manual_seed(0), share=1.0)
+        >>> chosen.tolist()
+        [[False, True, True, False, False]]
     """
     chance = torch.rand(ids.shape, generator=generator).to(ids.device).masked_fill(~is_word, 2.0)
     chosen = (chance < share) | (chance == chance.amin(dim=1, keepdim=True))

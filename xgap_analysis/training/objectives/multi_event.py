@@ -24,6 +24,12 @@ def multi_event_loss(
         unbalanced: leave the other positives out of each softmax, so that the texts of a video do not compete.
 
     Source: Zhang et al., Multi-event video-text retrieval (MeVTR), ICCV 2023.
+
+    Example:
+        >>> import torch
+        >>> scores, own = torch.zeros(3, 2), torch.tensor([[True, False], [True, False], [False, True]])
+        >>> round(multi_event_loss(scores, own).item(), 3)  # log 3 over texts, log 2 over videos
+        1.792
     """
     return _one_way(scores.T, own.T, unbalanced) + alpha * _one_way(scores, own, unbalanced)
 

@@ -22,6 +22,11 @@ def principal(vectors: Float[Tensor, "n d"], rank: int = 32) -> Float[Tensor, "n
         rank: directions kept.
 
     Source: Zhang et al., Long-CLIP, ECCV 2024.
+
+    Example:
+        >>> rows = torch.tensor([[1.0, 0.1], [-1.0, 0.1], [0.0, -0.2]])
+        >>> principal(rows, rank=1)[:, 0].round(decimals=3).tolist()  # the second dimension is left out
+        [1.0, -1.0, 0.0]
     """
     mean = vectors.mean(dim=0)
     rest = vectors - mean
@@ -65,6 +70,11 @@ def long_and_short_loss(
         short_weight: of the second part.
 
     Source: Zhang et al., Long-CLIP, ECCV 2024.
+
+    Example:
+        >>> same = torch.eye(3)
+        >>> round(long_and_short_loss(same, same, same, 0.0).item(), 3)  # twice log 3
+        2.197
     """
 
     def contrast(of: Tensor, captions: Tensor) -> Tensor:

@@ -25,6 +25,11 @@ def description_classifier(texts: Float[Tensor, "m d"], labels: Int[Tensor, " m"
         XgapError: a class without a description.
 
     Source: Imam et al., CLIP meets DINO (NoLA), 2024.
+
+    Example:
+        >>> texts = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+        >>> description_classifier(texts, torch.tensor([0, 1, 1])).tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
     """
     count = int(labels.max()) + 1
     sums = torch.zeros(count, texts.shape[1], dtype=texts.dtype, device=texts.device).index_add(0, labels, texts)
@@ -52,6 +57,11 @@ def pseudo_labels(
         Positions of images, and the class of each, by class.
 
     Source: Imam et al., CLIP meets DINO (NoLA), 2024.
+
+    Example:
+        >>> items, classes = pseudo_labels(torch.tensor([[3.0, 0.0], [1.0, 0.0], [0.0, 2.0]]), least=1)
+        >>> items.tolist(), classes.tolist()
+        ([0, 2], [0, 1])
     """
     n, c = scores.shape
     most = max(least, math.floor(share * n / c))
@@ -129,6 +139,11 @@ def student_of(classifier: Float[Tensor, "c d"], labeller: nn.Module, smoothing:
         smoothing: share of the target that is spread over all classes.
 
     Source: Imam et al., CLIP meets DINO (NoLA), 2024.
+
+    Example:
+        >>> colour = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+        >>> student_of(torch.eye(2), colour).needed.images
+        2
     """
     digest = hashlib.sha256(f"{smoothing}".encode())
     for tensor in (classifier, *labeller.eval().state_dict().values()):

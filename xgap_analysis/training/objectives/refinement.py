@@ -23,6 +23,10 @@ def random_reference_loss(
         references: a row for each pair.
 
     Source: Yamaguchi et al., Post-pre-training for modality alignment (CLIP-Refine), CVPR 2025.
+
+    Example:
+        >>> random_reference_loss(torch.eye(2), torch.eye(2), torch.zeros(2, 2)).item()
+        1.0
     """
     return (images - references).square().mean() + (texts - references).square().mean()
 
@@ -41,6 +45,11 @@ def hybrid_distillation_loss(
         alpha: share of the true pair.
 
     Source: Yamaguchi et al., CLIP-Refine, CVPR 2025.
+
+    Example:
+        >>> cosines = torch.tensor([[0.9, 0.1], [0.2, 0.8]])
+        >>> abs(round(hybrid_distillation_loss(cosines, cosines, alpha=0.0).item(), 6))
+        0.0
     """
     own = torch.eye(len(taught), dtype=taught.dtype, device=taught.device)
 

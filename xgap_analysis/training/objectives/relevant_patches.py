@@ -40,6 +40,11 @@ def most_relevant(relevance: Float[Tensor, "n p"], mask: Bool[Tensor, "n p"], sh
 
     Raises:
         XgapError: another share.
+
+    Example:
+        >>> import torch
+        >>> most_relevant(torch.tensor([[0.1, 0.9, 0.5, 0.2]]), torch.ones(1, 4, dtype=torch.bool), 0.5).tolist()
+        [[False, True, True, False]]
     """
     if not 0 < share <= 1:
         raise XgapError(f"a share of patches is above 0 and at most 1, not {share}")

@@ -28,6 +28,11 @@ def token_max_loss(
         smoothing: of the targets; 0.1 in the port that was read.
 
     Source: Yao et al., FILIP, ICLR 2022, section 3.1.
+
+    Example:
+        >>> tokens = TokenBlock(torch.eye(2)[:, None], torch.ones(2, 1, dtype=torch.bool))
+        >>> round(token_max_loss(tokens, tokens, 0.0).item(), 3)  # log 2
+        0.693
     """
     target = torch.arange(len(images), device=images.vectors.device)
     to_texts = scale * late_interaction(images, texts)
