@@ -167,7 +167,7 @@ def test_what_is_no_notebook_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
     mine = write_notebook(tmp_path / "notebooks" / "b.ipynb", code("1"))
     first = write_notebook(tmp_path / "notebooks" / "a.ipynb", code("1"))
     assert [file.resolve() for file in find_notebooks()] == [first, mine]
-    with pytest.raises(XgapError, match="is no notebook"):
+    with pytest.raises(XgapError, match="is not a notebook"):
         find_notebooks([tmp_path])
     with pytest.raises(XgapError, match="two notebooks are named 'a'"):
         find_notebooks([first, write_notebook(tmp_path / "x" / "a.ipynb")])

@@ -44,7 +44,7 @@ class System:
             a function of this package.
         built, left_out: what there is of it, and what there is not and why.
         data: what it runs on.
-        test: the test of its known answer, `tests/file.py::test_name`.
+        test: the test of its known result, `tests/file.py::test_name`.
     """
 
     system: str

@@ -21,7 +21,7 @@ from xgap_analysis.models.adapters.openclip import from_open_clip
 from xgap_analysis.models.building import CONFIG, blueprint, module
 from xgap_analysis.models.catalog import _audio_folder, _find, _local
 from xgap_analysis.models.device import chosen_device
-from xgap_analysis.models.hub import reachable, told
+from xgap_analysis.models.hub import reachable, readable_errors
 from xgap_analysis.models.registered import is_registered
 from xgap_analysis.models.tower import Model
 
@@ -111,12 +111,12 @@ def load_trainable(
     name = str(name_or_path)
     where = chosen_device(device)
     if is_registered(name) or _audio_folder(name) is not None:
-        raise XgapError(f"{name!r} is no model of open_clip's, and only those are trained")
+        raise XgapError(f"{name!r} is not an open_clip model, and only those can be trained")
     source = _find(name, None)
     if source.architecture is None:
-        raise XgapError(f"{name!r} is no model of open_clip's, and only those are trained")
+        raise XgapError(f"{name!r} is not an open_clip model, and only those can be trained")
     online = source.needs_hub and reachable()
-    with told(name, unreachable=_local(source, online)):
+    with readable_errors(name, unreachable=_local(source, online)):
         own, preprocess, tokenize = source.create(where, None, online)
         if tokenize is None:
             raise XgapError(f"{name!r} holds an image tower alone, and only models with both towers are trained")

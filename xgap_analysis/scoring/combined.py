@@ -29,6 +29,12 @@ def weighted_sum(
 
     Raises:
         XgapError: no part, or weights that do not fit.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> xg.score(np.eye(2), np.eye(2), scorer="sum(cosine, cosine, weights=[1, 2])").tolist()
+        [[3.0, 0.0], [0.0, 3.0]]
     """
     if not parts:
         raise XgapError("a sum of scorers needs at least one: sum(cosine, late_interaction)")
@@ -58,6 +64,12 @@ def rerank(
 
     Raises:
         XgapError: a depth below 1.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> xg.score(np.eye(2), np.eye(2), scorer="rerank(first=cosine, second=cosine, depth=1)").argmax(1).tolist()
+        [0, 1]
     """
     if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
         raise XgapError(f"depth of rerank must be a whole number of 1 or more, not {depth!r}")

@@ -44,7 +44,9 @@ def score_rows(
     if takes == "features":
         return scoring(query, gallery)
     if takes == "vectors":
-        of_query, of_gallery = (single(side, name, scoring) for side, name in ((query, "query"), (gallery, "gallery")))
+        of_query, of_gallery = (
+            single(given, role, scoring) for given, role in ((query, "query"), (gallery, "gallery"))
+        )
         return scoring(of_query, of_gallery.to(of_query.device))
     device = query.vectors.device
     tile = TILE.get(device.type, TILE_ELSEWHERE)
@@ -111,12 +113,12 @@ def _blocks(
             yield from zip(run.split(most), block.joined(join).split(most), strict=True)
 
 
-def single(tokens: TokenFeatures, side: str, scoring: Scorer) -> Float[Tensor, "n d"]:
+def single(tokens: TokenFeatures, role: str, scoring: Scorer) -> Float[Tensor, "n d"]:
     """The vectors of items with one token each, for a scorer that takes no more."""
     more = (tokens.lengths > 1).nonzero()
     if len(more):
         item = int(more[0])
-        what = f"scorer {scoring} compares one vector per item, and item {tokens.ids[item]!r} of the {side} has"
+        what = f"scorer {scoring} compares one vector per item, and item {tokens.ids[item]!r} of the {role} has"
         hint = "score with late_interaction or pooled, or make one vector per item with .pooled()"
         raise XgapError(f"{what} {int(tokens.lengths[item])} tokens; {hint}")
     return tokens.vectors

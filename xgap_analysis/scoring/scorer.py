@@ -121,6 +121,18 @@ def register_scorer(
 
     Raises:
         XgapError: the name is taken by other code, or `takes` is something else.
+
+    Example:
+        >>> import numpy as np
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> @xg.register_scorer("negative-distance")
+        ... def negative_distance(query, gallery, *, power: float = 1.0):
+        ...     return -torch.cdist(query, gallery).pow(power)
+        >>> scores = xg.score(np.eye(2), np.eye(2), scorer="negative-distance(power=2.0)")
+        >>> round(scores[0, 1].item(), 3)
+        -2.0
+        >>> SCORERS.remove("negative-distance")  # for this example only
     """
     if takes not in _KINDS:
         raise XgapError(f"a scorer takes {', '.join(_KINDS)}, not {takes!r}")
@@ -145,6 +157,14 @@ def scorer(wanted: "str | Call | Scorer | ScoreFunction", *arguments: Any, **opt
 
     Raises:
         XgapError: an unknown name or option (the nearest are given), or something that is not a scorer.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> str(xg.scorer("late_interaction", inner="mean"))
+        'late_interaction(inner=mean)'
+        >>> xg.score(np.eye(2), np.eye(2), scorer=xg.scorer("cosine")).tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
     """
     if isinstance(wanted, str):
         wanted = parse(wanted)

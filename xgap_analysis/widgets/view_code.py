@@ -63,7 +63,7 @@ def map_code(
             'modalities = [evaluation.view("image", "all"), evaluation.view("text", "all")]',
             f"plane = maps.plane_map(*modalities, {method!r})",
             *(['modalities.append(evaluation.view("text", "classes"))'] if classes else []),
-            f"images, texts, *classes = maps.move_sides({lambda_!r}, *modalities)",
+            f"images, texts, *classes = maps.move_modalities({lambda_!r}, *modalities)",
             "plots.plane(plane.place(images), plane.place(texts))",
             'queries = [evaluation.view(modality, "queries").ids for modality in ("image", "text")]',
             f"maps.gap_numbers(images, texts, {', '.join(parts)}, queries)",

@@ -137,7 +137,7 @@ def test_damage_and_other_columns_are_named(tmp_path: Path) -> None:
     with pytest.raises(XgapError, match=r"bad.parquet cannot be read"):
         load_dataset(str(tmp_path / "bad.parquet"))
     pq.write_table(pa.table({"image": [1, 2], "text": ["a", "b"]}), tmp_path / "numbers.parquet")
-    with pytest.raises(XgapError, match=r"column 'image' of .* holds int64, not paths or pictures"):
+    with pytest.raises(XgapError, match=r"column 'image' of .* holds int64, not paths or images"):
         load_dataset(str(tmp_path / "numbers.parquet"))
     pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "none.parquet")
     with pytest.raises(XgapError, match="has no rows"):
@@ -181,7 +181,7 @@ def test_rows_of_one_image_give_it_several_captions(tmp_path: Path, plain: Plain
 def test_an_id_of_different_images_joins_none(tmp_path: Path, plain: Plain) -> None:
     held = {"image": [png(plain(s)) for s in (50, 90)], "caption": ["a", "b"], "id": [1, 1]}
     pq.write_table(pa.table(held), tmp_path / "a.parquet")
-    with pytest.warns(UserWarning, match=r"ids of the column 'id' .* do not tell its images apart"):
+    with pytest.warns(UserWarning, match=r"ids of the column 'id' .* are not distinct in each split"):
         assert load_dataset(str(tmp_path / "a.parquet")).images.ids == ("0", "1")
     held = {"image": [png(plain(50))] * 2, "caption": ["a", "b"], "id": [1, 1], "label": ["x", "y"]}
     pq.write_table(pa.table(held), tmp_path / "b.parquet")

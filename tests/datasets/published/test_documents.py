@@ -119,12 +119,12 @@ def test_damaged_documents(tmp_path: Path) -> None:
         with pytest.raises(XgapError, match=said):
             load_dataset("nano-scifact", tmp_path)
 
-    refused(good.assign(**{"corpus-id": "77"}), "qrels judges '77', which is not in .*corpus")
-    refused(good.assign(**{"query-id": "77"}), "qrels judges '77', which is not in .*queries")
-    refused(good[:0], "qrels holds no judgement")
+    refused(good.assign(**{"corpus-id": "77"}), "qrels names '77', which is not in .*corpus")
+    refused(good.assign(**{"query-id": "77"}), "qrels names '77', which is not in .*queries")
+    refused(good[:0], "qrels has no rows")
     refused(good.rename(columns={"corpus-id": "document"}), "has no column 'corpus-id'; it has: query-id, document")
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(XgapError, match="is damaged: it is no whole Parquet file"):
+    with pytest.raises(XgapError, match="is not a valid Parquet file"):
         load_dataset("nano-scifact", tmp_path)
     file.unlink()
     with pytest.raises(XgapError, match=r"expected .*qrels/\*\.parquet, and there is none"):

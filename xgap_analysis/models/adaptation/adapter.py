@@ -33,6 +33,12 @@ class Adapter:
         starts_as_base: whether the features are the base's before training, up to their lengths; or the modalities
             whose are.
         options: given by the user; others keep the function's defaults.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> adapter = xg.adapter("head(width=64)")
+        >>> str(adapter), adapter.place
+        ('head(width=64)', 'head')
     """
 
     name: str
