@@ -91,7 +91,7 @@ def vladva(
     rank: int = 16,
     length: int = 64,
 ) -> Mapping[str, nn.Module]:
-    """One causal language model as both towers: the last state behind a prompt that asks for a summary.
+    """One causal language model as both towers: the last state behind a prompt for a summary.
 
     Images are read as their patches, through a linear map. The prompt is a learned one for each modality that starts as
     the phrase, so without training it is that phrase; the model's attention is changed by LoRA, which starts at zero.

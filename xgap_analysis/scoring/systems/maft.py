@@ -75,8 +75,8 @@ class Dependent(nn.Module):
     def texts(self, query: Float[Tensor, "b d"], gallery: TokenBlock) -> Float[Tensor, "m b d"]:
         """What each text becomes for each image, of unit length."""
         wide, tokens = widened(query), widened(gallery.vectors)
-        asked = self.query(wide).expand(len(gallery), -1, -1)
-        read = attention(asked, self.key(tokens), self.value(tokens), gallery.mask, heads=self.heads)
+        queries = self.query(wide).expand(len(gallery), -1, -1)
+        read = attention(queries, self.key(tokens), self.value(tokens), gallery.mask, heads=self.heads)
         return normalize(wide + self.norm(self.last(F.relu(self.first(read)))), dim=-1)
 
     def forward(self, query: TokenBlock, gallery: TokenBlock) -> Float[Tensor, "b m"]:

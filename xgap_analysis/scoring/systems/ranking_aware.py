@@ -56,8 +56,8 @@ class Relations(nn.Module):
         """The tokens of m images under each of b texts: `x = LN(v + attention(v; text))`, then `LN(x + MLP(x))`."""
         b, m, t = len(text), len(images), images.vectors.shape[1]
         tokens, words = widened(images.vectors), widened(text.vectors)
-        asked = self.query(self.norms[0](tokens)).reshape(1, m * t, -1).expand(b, -1, -1)
-        seen = attention(asked, self.key(words), self.value(words), text.mask, heads=self.heads)
+        queries = self.query(self.norms[0](tokens)).reshape(1, m * t, -1).expand(b, -1, -1)
+        seen = attention(queries, self.key(words), self.value(words), text.mask, heads=self.heads)
         under = self.norms[1](tokens[None] + seen.unflatten(1, (m, t)))
         made: Tensor = self.norms[2](under + self.second(F.relu(self.first(under))))
         return made

@@ -29,7 +29,7 @@ def self_distil(
     Args:
         student: logits of v views of n images.
         teacher: logits of the first g of these views.
-        centre: of the teacher's logits, which keeps it from one answer for all.
+        centre: of the teacher's logits, which keeps it from saying the same of all.
         student_temperature, teacher_temperature: of both softmaxes.
 
     Source: Caron et al., Emerging properties in self-supervised vision transformers (DINO), ICCV 2021, section 3.1.
