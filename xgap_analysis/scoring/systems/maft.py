@@ -29,7 +29,7 @@ def representation_compensation(
         features, frozen: of the tuned and of the frozen tower.
 
     Raises:
-        XgapError: maps with sides below 4.
+        XgapError: maps of fewer than 4 places in a row or a column.
 
     Source: Jiao et al., Collaborative vision-text representation optimizing for open-vocabulary segmentation (MAFT+),
     ECCV 2024.
