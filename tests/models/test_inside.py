@@ -55,7 +55,9 @@ def close(a: Tensor, b: Tensor, atol: float = 1e-6) -> None:
     torch.testing.assert_close(a, b, atol=atol, rtol=1e-5)
 
 
-def features(model: xg.Model, texts: Sequence[str] = ("a photo of a red cat", "a photo of a dog")) -> tuple[Tensor, ...]:
+def features(
+    model: xg.Model, texts: Sequence[str] = ("a photo of a red cat", "a photo of a dog")
+) -> tuple[Tensor, ...]:
     return model.image.encode(PIXELS), model.text.encode(model.text.prepare(texts))
 
 
@@ -179,12 +181,32 @@ def test_prompts_go_into_both_towers_as_written_out(model: xg.Model) -> None:
     close(adapted.image.encode(PIXELS), visual.ln_post(second(y)[:, 0]) @ visual.proj, atol=1e-5)
 
 
+def test_prompts_of_images_alone_go_beside_the_patches_as_written_out(model: xg.Model) -> None:
+    name = "image-prompts(length=5)"
+    assert parameters(model, name) == 5 * 32
+    assert 16 * 768 == 12_288  # the published size
+    adapted = xg.adapted(model, name, seed=3)
+    assert adapted.text is model.text
+    prompts, visual = adapted.image._own.modules["image"].prompts, model.text.module.visual
+    reach = (6 / (visual.conv1.weight[0].numel() + 32)) ** 0.5
+    assert 0.8 * reach < float(prompts.abs().max()) <= reach
+    patches = visual.conv1(PIXELS).flatten(2).transpose(1, 2)
+    y = torch.cat([visual.class_embedding.expand(3, 1, -1), patches], 1) + visual.positional_embedding
+    y = visual.ln_pre(torch.cat([y[:, :1], prompts.expand(3, -1, -1), y[:, 1:]], 1))  # where the authors put them
+    for block in visual.transformer.resblocks:
+        y = block(y)
+    close(adapted.image.encode(PIXELS), visual.ln_post(y[:, 0]) @ visual.proj, atol=1e-5)
+
+
 # CLIP-MoE
 
 
 def test_copies_of_an_mlp_are_the_base_whatever_the_gate_says(model: xg.Model) -> None:
     d = 32
-    for name, blocks in (("clip-moe(experts=3, k=2)", 4), ("clip-moe(experts=4, k=4, image_blocks=1, text_blocks=0)", 1)):
+    for name, blocks in (
+        ("clip-moe(experts=3, k=2)", 4),
+        ("clip-moe(experts=4, k=4, image_blocks=1, text_blocks=0)", 1),
+    ):
         experts = int(name.split("=")[1][0])
         assert parameters(model, name) == blocks * ((experts - 1) * (8 * d**2 + 5 * d) + experts * d)
         for plain, made in zip(features(model), features(xg.adapted(model, name, seed=4)), strict=True):
@@ -260,7 +282,9 @@ def test_pools_go_behind_the_first_token_as_written_out(model: xg.Model) -> None
     ids = model.text.prepare(["two words", "and now four words"])
     x = module.token_embedding(ids) + module.positional_embedding
     words = ((ids != 0) & (ids != 1) & (ids != 199)).float()
-    own = gathered(adapted.text._own.modules["text"].pool, (x * words[..., None]).sum(1) / words.sum(1, keepdim=True), 2)
+    own = gathered(
+        adapted.text._own.modules["text"].pool, (x * words[..., None]).sum(1) / words.sum(1, keepdim=True), 2
+    )
     x = torch.cat([x[:, :1], own, x[:, 1:]], 1)
     causal = torch.full((18, 18), float("-inf")).triu(1)
     for block in module.transformer.resblocks:
@@ -278,6 +302,7 @@ def test_pools_go_behind_the_first_token_as_written_out(model: xg.Model) -> None
         ("long-clip(keep=4)", "takes no context_length, so it gives no captions of 52 tokens"),
         ("maple", r"enters 1 to 2 blocks of this model \(depth\), not 9"),
         ("maple(depth=1, template='{} photo')", "the template of maple has 2 words or more before"),
+        ("image-prompts(length=0)", "image-prompts has 1 token or more, not 0"),
         ("clip-moe(experts=1)", "clip-moe has 2 to 64 experts"),
         ("clip-moe(text_blocks=3)", "the text tower has 2 blocks, and experts are wanted in 3"),
         ("ptunifier(pool=8)", "an item gets 1 to 8 tokens of a pool of 8, not 32"),
@@ -291,7 +316,9 @@ def test_mistakes_are_one_sentence(model: xg.Model, name: str, message: str) -> 
 
 def test_a_model_without_modules_to_enter_is_told(make_model: Callable[..., xg.Model]) -> None:
     words = xg.as_model(lambda captions: torch.tensor([[len(c), c.count("a") + 1.0] for c in captions]))
-    with pytest.raises(xg.XgapError, match=r"adapter clip-moe enters the modules of a model \(mlp\), and only those of"):
+    with pytest.raises(
+        xg.XgapError, match=r"adapter clip-moe enters the modules of a model \(mlp\), and only those of"
+    ):
         xg.adapted(words, "clip-moe")
     with pytest.raises(xg.XgapError, match="a causal text tower that pools its end token, and this one is none"):
         xg.adapted(make_model("siglip"), "long-clip(keep=4)")
@@ -301,7 +328,9 @@ def test_a_model_without_modules_to_enter_is_told(make_model: Callable[..., xg.M
 
 @pytest.mark.parametrize("kind", ["quickgelu", "average-pool", "custom", "siglip", "timm-linear"])
 @pytest.mark.parametrize("name", INSIDE)
-def test_they_enter_any_backbone_of_open_clip_and_timm(make_model: Callable[..., xg.Model], kind: str, name: str) -> None:
+def test_they_enter_any_backbone_of_open_clip_and_timm(
+    make_model: Callable[..., xg.Model], kind: str, name: str
+) -> None:
     base = make_model(kind)
     model = xg.adapted(base, name)
     pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
