@@ -62,10 +62,10 @@ SHORT: dict[str, Any] = {"LABELS": 6, "TEXT_LABELS": 3, "STEPS": 10}
 
 @pytest.fixture(scope="module")
 def own_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve labels, four images each in three splits, two captions an image, and no level but the label."""
+    """Twelve labels, four images each in three splits, two captions an image, and no label set but the label."""
     folder = tmp_path_factory.mktemp("own")
     data = load_dataset("emoji").split("test").limit(12)
-    label, words = data.labels_of(), data.class_names[data.default_level]
+    label, words = data.labels_of(), data.class_names[data.default_label_set]
     seen: dict[str, int] = {}
     with (folder / "pairs.csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)

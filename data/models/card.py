@@ -71,7 +71,7 @@ def results_table(results: pd.DataFrame) -> str:
 
 def gaps_table(gaps: pd.DataFrame) -> str:
     """One column a model, one line a gap metric; over the three seeds the mean and its interval."""
-    metrics = [c for c in gaps.columns if c not in ("model", "dataset", "split", "level", "n")]
+    metrics = [c for c in gaps.columns if c not in ("model", "dataset", "split", "label_set", "n")]
     by_model = gaps.set_index("model")
     columns = [name for name in SHOWN if name in by_model.index or name == "three seeds"]
     lines = ["| metric (test) | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]

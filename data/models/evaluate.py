@@ -3,6 +3,7 @@
     python data/models/evaluate.py                          # everything: about an hour of a core
     python data/models/evaluate.py --models tiny            # one model; the rows of the others stay
     python data/models/evaluate.py --parts quality geometry # without inversion: some minutes
+    python data/models/evaluate.py --models DIR/tiny-gap    # a model that is not shipped, under the name of its folder
 
 `results.parquet`: how good each model is. `gaps.parquet`: its geometry. `study.parquet`: every comparison, with the
 verdict on each claim. Inverting a text takes a thousand steps, so texts are evaluated on LIMIT concepts.
@@ -94,12 +95,13 @@ def geometry(models: tuple[str, ...]) -> pd.DataFrame:
     """The gap metrics, and 1 / temperature."""
     both = [name for name in models if "text" in xg.load_model(name).towers]
     table = xg.Study(both, ["emoji"]).gaps()
-    return table.assign(scale=[float(xg.load_model(name).logit_scale) for name in table["model"]])
+    return table.assign(scale=[float(xg.load_model(name).logit_scale) for name in both])
 
 
 def studies(models: tuple[str, ...], parts: tuple[str, ...], limit: int | None) -> pd.DataFrame:
     """Every comparison that is run of these models, as one table."""
-    images, texts = ([name for name in models if name in chosen] for chosen in (INVERTED, WITH_TEXTS))
+    own = [name for name in models if name not in MODELS]
+    images, texts = ([name for name in models if name in (*chosen, *own)] for chosen in (INVERTED, WITH_TEXTS))
     made = []
     if "images" in parts and images:
         made += [xg.Study(images, ["emoji"], IMAGE_SIDE, seeds=SEEDS)]
@@ -109,11 +111,11 @@ def studies(models: tuple[str, ...], parts: tuple[str, ...], limit: int | None) 
     return pd.concat([study.run() for study in made], ignore_index=True) if made else pd.DataFrame()
 
 
-def update(name: str, fresh: pd.DataFrame, keys: tuple[str, ...]) -> None:
-    """Put fresh rows into a table, in the place of those with the same keys."""
-    path = HERE / name
+def update(path: Path, fresh: pd.DataFrame, keys: tuple[str, ...]) -> None:
+    """Put fresh rows into a table, in the place of those with the same keys; a folder stands under its own name."""
     if fresh.empty:
         return
+    fresh = fresh.assign(model=[Path(name).name for name in fresh["model"]])
     if path.exists():
         kept = pd.read_parquet(path)
         renewed = set(fresh[list(keys)].itertuples(index=False, name=None))
@@ -127,16 +129,17 @@ def update(name: str, fresh: pd.DataFrame, keys: tuple[str, ...]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
+    parser.add_argument("--models", nargs="+", default=MODELS, help="names, or folders of trained models")
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
     parser.add_argument("--limit", type=int, default=LIMIT, help="concepts whose names are inverted; 0 takes all")
+    parser.add_argument("--to", type=Path, default=HERE, help="where the tables are written")
     args = parser.parse_args()
     models, parts = tuple(args.models), tuple(args.parts)
     if "quality" in parts:
-        update("results.parquet", qualities(models), ("model", "split"))
+        update(args.to / "results.parquet", qualities(models), ("model", "split"))
     if "geometry" in parts:
-        update("gaps.parquet", geometry(models), ("model",))
-    update("study.parquet", studies(models, parts, args.limit or None), ("model", "split", "comparison"))
+        update(args.to / "gaps.parquet", geometry(models), ("model",))
+    update(args.to / "study.parquet", studies(models, parts, args.limit or None), ("model", "split", "comparison"))
 
 
 if __name__ == "__main__":

@@ -263,7 +263,7 @@ MISTAKES = {
     "steps": (["invert", *SMALL, "--steps", "0"], "at least one step"),
     "comparison": ([*STUDY, "--comparisons", "I-J"], "unknown comparison 'I-J'; nearest names: "),
     "correction": ([*STUDY, "--corrections", "centre"], "nearest names: center"),
-    "level": ([*STUDY, "--level", "colour"], "it has: concept, subgroup, group, artist"),
+    "label_set": ([*STUDY, "--label-set", "colour"], "it has: concept, subgroup, group, artist"),
     "no models": (["study", "--models"], "--models needs at least one name"),
     "second model": (["study", "--models", UNTRAINED, "tiny-untraind"], "'tiny-untraind'"),
     "table": ([*STUDY, "--out", "study.csv"], ".parquet"),

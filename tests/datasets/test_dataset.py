@@ -117,7 +117,7 @@ def judged(**changed: object) -> Dataset:
 
 def test_what_is_judged_item_by_item_comes_before_labels() -> None:
     data = judged(labels=pets().labels)
-    assert data.default_level == "loose"
+    assert data.default_label_set == "loose"
     assert data.relevance().bind(["cat-0"], ["cat-1", "dog-1", "owl-1"]).grades(0, 1).tolist() == [[2, 0, 1]]
     assert data.relevance("strict").bind(["cat-0"], ["cat-1", "owl-1"]).grades(0, 1).tolist() == [[1, 0]]
     assert data.relevance("kind").bind(["cat-0"], ["cat-1", "owl-1"]).grades(0, 1).tolist() == [[1, 0]]
@@ -145,7 +145,7 @@ def test_class_texts_are_the_names_in_the_prompt() -> None:
     assert pets(prompt="{} {}!").words_of("flies") == {"True": "flying flying!", "False": "walking walking!"}
     braces = pets(class_names={"kind": {"cat": "{0.__class__}"}}, prompt="a {}")
     assert braces.words_of() == {"cat": "a {0.__class__}"}  # a name is data, never a format
-    with pytest.raises(XgapError, match="names no classes of level 'flies'"):
+    with pytest.raises(XgapError, match="names no classes of label set 'flies'"):
         pets(class_names={}).words_of("flies")
 
 

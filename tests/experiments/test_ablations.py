@@ -81,7 +81,13 @@ def test_every_run_is_judged_at_every_checkpoint(data: Dataset, tmp_path: Path) 
 def test_other_data_and_other_checkpoints_are_other_runs_and_other_numbers(data: Dataset, tmp_path: Path) -> None:
     settings = {"0": {"objective": {"clip": 1.0}}}
     asked: dict[str, Any] = {"model": "tiny-untrained", "dataset": data, "recipe": SMALL, "checkpoints": (0, 2)}
-    asked |= {"seeds": (0,), "text_limit": 0, "folder": tmp_path, "progress": False}
+    asked |= {
+        "seeds": (0,),
+        "text_limit": 0,
+        "folder": tmp_path,
+        "progress": False,
+        "device": "cpu",
+    }  # the same to the bit
     ablate(settings, **asked)
 
     def measured(**changed: Any) -> "pd.Series[float]":

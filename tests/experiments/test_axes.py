@@ -206,7 +206,7 @@ def test_options_as_axes_give_the_rows_of_options_in_names(model: Any) -> None:
     [
         ("split", ["val", "test"], "split"),
         ("limit", [3, 4], "limit"),
-        ("level", ["kind", "flies"], "level"),
+        ("label_set", ["kind", "flies"], "label_set"),
         ("fit_split", ["train", "val"], "fit_split"),
         ("steps", [1, 2], "steps"),
         ("checkpoint", ["small", "other"], "models"),

@@ -34,7 +34,7 @@ from xgap_analysis.views.inversion.invert import invert
 
 KINDS = ("cat", "dog", "owl", "bee", "elk")
 SEEDS = (1, 2, 3)
-KEY = ["model", "dataset", "split", "level", "comparison", "correction", "metric"]
+KEY = ["model", "dataset", "split", "label_set", "comparison", "correction", "metric"]
 SIDE = {"image": "image", "oti": "image", "text": "text", "ovi": "text"}
 SPACE = {"image": "image", "oti": "text", "text": "text", "ovi": "image"}
 
@@ -73,7 +73,7 @@ def planted(evaluation: Evaluation, wanted: str | View, part: str, seed: int | N
     seed = seed if name in ("oti", "ovi") else 0
     data, side = evaluation.data, SIDE[name]
     if part == "classes":
-        ids = list(data.class_names[evaluation.level])
+        ids = list(data.class_names[evaluation.label_set])
         kinds = ids
     else:
         asking = data.image_queries if side == "image" else data.text_queries
@@ -122,7 +122,7 @@ def expected_scores(
 ) -> dict[str, float]:
     """The main measure of a comparison for each query, from its name alone."""
     view = {"I": "image", "OTI": "oti", "T": "text", "OVI": "ovi"}
-    label = evaluation.data.labels[evaluation.level]
+    label = evaluation.data.labels[evaluation.label_set]
     if name in ("zero-shot", "OTI-T", "I-OVI"):
         query = planted(evaluation, "oti" if name == "OTI-T" else "image", "queries", seed)
         classes = planted(evaluation, "ovi" if name == "I-OVI" else "text", "classes", seed)
@@ -221,14 +221,14 @@ def test_a_correction_is_fitted_on_the_other_split_and_applied_to_both_sides(mod
 
 @pytest.mark.usefixtures("world")
 def test_another_level_has_relevance_and_classes_of_its_own(model: Model) -> None:
-    study = Study([model], [animals()], ["I-I", "zero-shot"], level="flies", progress=False)
+    study = Study([model], [animals()], ["I-I", "zero-shot"], label_set="flies", progress=False)
     main, evaluation = main_rows(study.run()).set_index("comparison"), evaluation_of(study)
-    assert set(main["level"]) == {"flies"}
+    assert set(main["label_set"]) == {"flies"}
     assert main.loc["zero-shot", "n_gallery"] == 2
     for name in main.index:
         assert main.loc[name, "value"] == pytest.approx(np.mean(list(expected_scores(evaluation, name, 0).values())))
     with pytest.raises(XgapError, match="'animals' has no labels 'colour'; it has: kind, flies"):
-        Study([model], [animals()], ["I-I"], level="colour", progress=False).run()
+        Study([model], [animals()], ["I-I"], label_set="colour", progress=False).run()
 
 
 # The shape of the table
@@ -429,7 +429,7 @@ def test_a_data_set_without_images_is_judged_by_its_texts(model: Model) -> None:
 
 
 def test_a_data_set_without_class_names_or_labels_says_so(model: Model) -> None:
-    with pytest.raises(XgapError, match="'animals' names no classes of level 'kind'"):
+    with pytest.raises(XgapError, match="'animals' names no classes of label set 'kind'"):
         Study([model], [animals(class_names={})], ["zero-shot"], progress=False).run()
     with pytest.raises(
         XgapError, match=r"'animals' \(test\) has no image that can be a query of zero-shot by the labels 'kind'"
@@ -538,7 +538,7 @@ def test_queries_that_nothing_answers_are_counted_and_raise_no_warning(model: Mo
 def test_the_gaps_are_those_of_each_image_with_the_first_caption_of_its_label(model: Model) -> None:
     study = Study([model], [animals()], ["I-I"], progress=False)
     (row,), evaluation = study.gaps().to_dict("records"), evaluation_of(study)
-    assert (row["model"], row["dataset"], row["split"], row["level"]) == ("random-0", "animals", "test", "kind")
+    assert (row["model"], row["dataset"], row["split"], row["label_set"]) == ("random-0", "animals", "test", "kind")
     images, texts = planted(evaluation, "image", "all"), planted(evaluation, "text", "all")
     named = texts.select(f"test/{i.split('/')[1]}/name" for i in images.ids[::4])
     pairs = torch.cat([named.vectors[k].expand(4, -1) for k in range(len(KINDS))])
@@ -628,7 +628,7 @@ def test_a_copy_of_an_evaluation_keeps_nothing_of_what_the_first_computed(
     evaluation = evaluation_of(study)
     before = evaluation.table()
     other = {
-        "study": {"study": replace(study, level="flies")},
+        "study": {"study": replace(study, label_set="flies")},
         "data": {"data": animals().limit(3), "fit_data": animals("train").limit(3)},
         "model": {"model": other_model},
     }[changed]

@@ -52,9 +52,9 @@ def test_a_dataset_that_names_itself_keeps_its_name(plugin: str) -> None:
 def test_the_listing_says_what_makes_items_relevant(plugin: str, capsys: pytest.CaptureFixture[str]) -> None:
     load_plugin(plugin)
     rows = {row["dataset"]: row["relevance"] for row in datasets()}
-    levels = {name: xg.load_dataset(name).default_level for name in DATASETS if name.startswith("emoji")}
-    assert {name: said.partition(";")[0] for name, said in rows.items() if name in levels} == {
-        name: f"same {level}" for name, level in levels.items()
+    label_sets = {name: xg.load_dataset(name).default_label_set for name in DATASETS if name.startswith("emoji")}
+    assert {name: said.partition(";")[0] for name, said in rows.items() if name in label_sets} == {
+        name: f"same {label_set}" for name, label_set in label_sets.items()
     }
     assert rows["squares"] == "by label"
 

@@ -46,7 +46,8 @@ def test_own_objectives_are_terms_of_a_run(capsys: pytest.CaptureFixture[str]) -
 
 def test_a_weight_of_zero_changes_nothing_to_the_bit(capsys: pytest.CaptureFixture[str]) -> None:
     for out, more in (("without", []), ("with", ["my-hinge=0", "my-classes=0"])):
-        assert cli.main([*TRAIN, "--out", out, "--steps", "2", "--objective", "clip", *more]) == 0
+        how = ["--steps", "2", "--device", "cpu", "--objective", "clip", *more]  # sums on a GPU vary in their last bits
+        assert cli.main([*TRAIN, "--out", out, *how]) == 0
     files = [Path(out, "last", "open_clip_model.safetensors").read_bytes() for out in ("without", "with")]
     assert files[0] == files[1]
 

@@ -20,7 +20,7 @@ import pandas as pd
 import xgap_analysis as xg
 
 HERE = Path(__file__).parent
-KEYS = ("model", "dataset", "split", "level", "comparison", "correction", "metric", "oti.tokens", "oti.steps")
+KEYS = ("model", "dataset", "split", "label_set", "comparison", "correction", "metric", "oti.tokens", "oti.steps")
 KEYS += ("pca-text.rank",)
 # What a table's numbers are; the counts of one table (`seeds`, `family_size`) follow from how it is cut up.
 NUMBERS = ("value", "low", "high", "difference", "difference_low", "difference_high", "p_value", "p_adjusted")

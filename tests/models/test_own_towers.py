@@ -1,4 +1,4 @@
-"""Adapters that bring a head over tokens or a text tower of their own: formulas, known answers, numbers of parameters."""
+"""Adapters with a head over tokens or a text tower of their own: formulas, known answers, numbers of parameters."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -140,7 +140,9 @@ def test_a_grounded_text_is_the_same_whatever_stands_beside_it(model: xg.Model) 
     one = longer(Characters(60)(["x"]))
     states, _ = longer.rnn(longer.embed(Characters(1)(["x"])))
     close(one, F.normalize(torch.cat([states[:, 0]] * 2, 1), dim=1))
-    with pytest.raises(xg.XgapError, match="has no width, length, embed, encode_tokens, so nothing can be inverted into"):
+    with pytest.raises(
+        xg.XgapError, match="has no width, length, embed, encode_tokens, so nothing can be inverted into"
+    ):
         adapted.invertible("text")
 
 
@@ -160,7 +162,9 @@ def test_matching_is_two_networks_over_features_and_bags(model: xg.Model) -> Non
             row[i] += i not in (0, 1, 199)
     assert bag.sum() == 6
     assert bag.max() == 2
-    expected = bag @ w["text"].network[0].weight.detach().double().numpy().T + w["text"].network[0].bias.detach().numpy()
+    expected = (
+        bag @ w["text"].network[0].weight.detach().double().numpy().T + w["text"].network[0].bias.detach().numpy()
+    )
     np.testing.assert_allclose(adapted.text.encode(ids).detach().numpy(), expected, atol=1e-5)
 
 
@@ -259,7 +263,9 @@ def test_vladva_starts_as_the_language_model_behind_the_phrase(model: xg.Model, 
         states = plain(torch.cat([row[row >= 0], phrase[phrase >= 0]])[None]).last_hidden_state
         close(states[0, -1], feature, atol=1e-4)
     image = adapted.image._own.modules["image"]
-    inputs = torch.cat([image.connect(last_tokens(model.image.module, "image", PIXELS)), image.prompt.expand(3, -1, -1)], 1)
+    inputs = torch.cat(
+        [image.connect(last_tokens(model.image.module, "image", PIXELS)), image.prompt.expand(3, -1, -1)], 1
+    )
     close(adapted.image.encode(PIXELS), plain(inputs_embeds=inputs).last_hidden_state[:, -1], atol=1e-4)
     assert image.tuned is adapted.text._own.modules["text"].tuned  # one network
     assert "can be inverted into" in xg.check_tower(adapted.image)

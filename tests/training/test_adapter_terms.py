@@ -1,6 +1,7 @@
 """Terms that adapters are trained with, each against numpy and its known answers."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -89,7 +90,9 @@ def test_self_distillation_is_its_formula() -> None:
     assert float(self_distil(zero, zero, torch.zeros(7))) == pytest.approx(math.log(7))
     # a teacher at its centre says all alike
     even = self_distil(student, centre.expand(2, 3, 5), centre)
-    expected = np.mean([-(s[j] - np.log(np.exp(s[j]).sum(-1, keepdims=True))).mean(-1).mean() for j in (1, 2, 3, 0, 2, 3)])
+    expected = np.mean(
+        [-(s[j] - np.log(np.exp(s[j]).sum(-1, keepdims=True))).mean(-1).mean() for j in (1, 2, 3, 0, 2, 3)]
+    )
     assert float(even) == pytest.approx(expected, rel=1e-5)
 
 
@@ -127,3 +130,15 @@ def test_they_have_names_and_are_trained_with() -> None:
     assert float(objective("vdr(top=6)")(batch, None)) == pytest.approx(float(clip_loss(x[0], batch.texts[:, 0], 1.0)))
     mean = (overuse(x[0]) + overuse(batch.texts[:, 0])) / 2
     assert float(objective("overuse")(batch, None)) == pytest.approx(float(mean))
+
+
+def test_self_distillation_beside_captions_in_twelve_languages(start: Path, tmp_path: Path) -> None:
+    data = xg.load_dataset("emoji:parallel").split("train")
+    objective = {"clip": 1.0, "self-distillation(out=16, hidden=16)": 0.1}
+    recipe = xg.Recipe(steps=4, batch=6, objective=objective, warmup=1, learning_rate=1e-3)
+    made = xg.train(start, data, tmp_path, recipe, progress=False, device="cpu", note_every=1)
+    term = made.curve["self-distillation(out=16, hidden=16)"]
+    assert term.notna().all()
+    assert term.iloc[0] == pytest.approx(math.log(16), rel=0.2)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)["parts"]["term self-distillation(out=16, hidden=16)"]
+    assert state["centre"].abs().max() > 0

@@ -218,7 +218,9 @@ def test_an_adapter_inside_a_tower_trains_what_it_says_and_is_loaded_again(
     first, last = load_file(tmp_path / "step-0" / ADDED), load_file(made.last / ADDED)
     stayed = {key for key in first if torch.equal(first[key], last[key])}
     kept = KEPT.get(name)
-    assert all((kept and kept in key) or key.endswith(("language", "texts.ctx")) or not first[key].any() for key in stayed)
+    assert all(
+        (kept and kept in key) or key.endswith(("language", "texts.ctx")) or not first[key].any() for key in stayed
+    )
     model = xg.load_model(made.last, device="cpu")
     images = xg.encode(model, data.images, store=None, progress=False)
     texts = xg.encode(model, data.texts, store=None, progress=False)

@@ -36,8 +36,8 @@ class Datasets:
             rows = inventory.splits(self.names)
             if not self.json:
                 for row in rows:
-                    levels = {**row.pop("labels"), **row.pop("judged")}
-                    row["answers"] = ", ".join(f"{n} {level}" for level, n in levels.items())
+                    label_sets = {**row.pop("labels"), **row.pop("judged")}
+                    row["answers"] = ", ".join(f"{n} {label_set}" for label_set, n in label_sets.items())
             print_rows(rows, self.json)
             return 0
         rows = inventory.datasets()

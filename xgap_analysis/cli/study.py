@@ -75,7 +75,7 @@ class Study:
     """The split that is evaluated."""
     fit_split: str = "train"
     """The split that corrections are fitted on (val, where the train images are the gallery)."""
-    level: Name = None
+    label_set: Name = None
     """The label set that defines relevance; the dataset's first by default."""
     limit: Number = None
     """Evaluate this many labels only (a smaller, fair task)."""
@@ -133,7 +133,7 @@ class Study:
         )
         study = replace(study, scorers=self.scorers, axes=parsed_axes(self.axes), metrics=self.metrics, main=self.main)
         if not self.json:
-            gaps = study.gaps().iloc[0].drop(["model", "dataset", "split", "level"])
+            gaps = study.gaps().iloc[0].drop(["model", "dataset", "split", "label_set"])
             say(as_text([{"measure": name, "value": f"{value:.4g}"} for name, value in gaps.items()]) + "\n")
         return study.run()
 
@@ -153,7 +153,7 @@ class Study:
         axes = parsed_axes(self.axes)
         # Every name is looked up before the first hour is spent on any.
         for name, split in itertools.product(datasets, axes.get("split", (self.split,))):
-            split_of(name, split, limit).relevance(self.level)
+            split_of(name, split, limit).relevance(self.label_set)
         study = Study(
             models,
             datasets,
@@ -163,7 +163,7 @@ class Study:
             axes,
             self.metrics,
             self.main,
-            level=self.level,
+            label_set=self.label_set,
             split=self.split,
             fit_split=self.fit_split,
             seeds=self.seeds,

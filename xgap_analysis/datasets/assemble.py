@@ -35,8 +35,8 @@ def assemble(
         texts: id to text.
         captions: id of an image (or of an item without one) to its captions, which get the ids `<id>#0`, `<id>#1`, ...
             and its labels. Where an item has several, the first of each item is a query and the others are the gallery.
-        labels: level to label by id; ids that are not in this split may be among them.
-        classes: level to label to the words that name it. The id of a prompt is its label.
+        labels: label set to label by id; ids that are not in this split may be among them.
+        classes: label set to label to the words that name it. The id of a prompt is its label.
         image_queries, text_queries: see `Dataset`; of captions, as said.
         judgements, splits: see `Dataset`.
         prompt: the text of a class, `{}` its name.
@@ -50,19 +50,19 @@ def assemble(
     for item, own in (captions or {}).items():
         for k, text in enumerate(own):
             written[f"{item}#{k}"], item_of[f"{item}#{k}"] = text, item
-    prompts: dict[str, dict[str, str]] = {}  # the labels of prompts, by level
+    prompts: dict[str, dict[str, str]] = {}  # the labels of prompts, by label set
     if texts is None and captions is None:
-        for level, words in classes.items():
-            prompts[level] = {label: label for label in words}
+        for label_set, words in classes.items():
+            prompts[label_set] = {label: label for label in words}
             written |= {label: prompt.replace("{}", named) for label, named in words.items()}
     clash = next((i for i in images.ids if i in written), None)
     if clash is not None:
         raise XgapError(f"dataset {name!r} has an image with the id of a text, {clash!r}; rename it")
     told = {}
-    for level in dict.fromkeys((*labels, *prompts)):
-        of = labels.get(level, {})
+    for label_set in dict.fromkeys((*labels, *prompts)):
+        of = labels.get(label_set, {})
         found = {i: of.get(item_of.get(i, i)) for i in (*images.ids, *written)}
-        told[level] = {i: label for i, label in found.items() if label is not None} | prompts.get(level, {})
+        told[label_set] = {i: label for i, label in found.items() if label is not None} | prompts.get(label_set, {})
     several = [item for item, own in (captions or {}).items() if len(own) > 1]
     if several:
         text_queries = tuple(f"{item}#0" for item, own in (captions or {}).items() if own)
@@ -71,7 +71,7 @@ def assemble(
         split_name=split_name,
         images=images,
         texts=Texts(tuple(written), tuple(written.values())),
-        labels={level: of for level, of in told.items() if of},
+        labels={label_set: of for label_set, of in told.items() if of},
         class_names=classes,
         image_queries=image_queries,
         text_queries=text_queries,

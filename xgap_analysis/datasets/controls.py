@@ -20,8 +20,8 @@ def limited(data: "Dataset", n_labels: int) -> "Dataset":
     """
     if n_labels < 1:
         raise XgapError(f"a limit keeps at least 1 label, not {n_labels}")
-    level, label = data.default_level, data.labels_of()
-    if level in data.judgements:
+    label_set, label = data.default_label_set, data.labels_of()
+    if label_set in data.judgements:
         return _limited_queries(data, n_labels)
     names = _by_hash({label[i] for items in data.items.values() for i in items.ids if i in label})
     keep = set(names[:n_labels])
@@ -31,7 +31,7 @@ def limited(data: "Dataset", n_labels: int) -> "Dataset":
         split_name=f"{data.split_name}[{n_labels}]" if n_labels < len(names) else data.split_name,
         labels={name: {i: x for i, x in of.items() if i in kept} for name, of in data.labels.items()},
         class_names={
-            name: {x: words for x, words in of.items() if x in keep or name != level}
+            name: {x: words for x, words in of.items() if x in keep or name != label_set}
             for name, of in data.class_names.items()
         },
     )
@@ -43,9 +43,10 @@ def permuted(data: "Dataset", seed: int) -> "Dataset":
     Raises:
         XgapError: relevance that is judged item by item.
     """
-    level, label = data.default_level, data.labels_of()
-    if level in data.judgements:
-        raise XgapError(f"level {level!r} of dataset {data.name!r} is judged item by item; only labels can be permuted")
+    label_set, label = data.default_label_set, data.labels_of()
+    if label_set in data.judgements:
+        what = f"label set {label_set!r} of dataset {data.name!r}"
+        raise XgapError(f"{what} gives relevance item by item; only labels can be permuted")
     draw = random.Random(seed)
     made: dict[str, str] = {}
     for items in data.items.values():
@@ -53,7 +54,7 @@ def permuted(data: "Dataset", seed: int) -> "Dataset":
         given = [label[i] for i in labelled]
         draw.shuffle(given)
         made |= dict(zip(labelled, given, strict=True))
-    return replace(data, split_name=f"{data.split_name}, shuffled", labels={level: made}, control=True)
+    return replace(data, split_name=f"{data.split_name}, shuffled", labels={label_set: made}, control=True)
 
 
 def _limited_queries(data: "Dataset", n: int) -> "Dataset":

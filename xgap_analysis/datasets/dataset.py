@@ -20,13 +20,13 @@ class Dataset:
     Args:
         name, split_name: for provenance and tables.
         images, texts: the items of these modalities, if there are any.
-        labels: level (`"concept"`, `"subgroup"`, ...) to a mapping from item id (of any modality) to label.
-            The first level is the default relevance.
-        class_names: level to a mapping from label to the words that name it (zero-shot classification).
+        labels: label set (`"concept"`, `"subgroup"`, ...) to a mapping from item id (of any modality) to label.
+            The first label set is the default relevance.
+        class_names: label set to a mapping from label to the words that name it (zero-shot classification).
         image_queries, text_queries: ids of the items that are the queries of retrieval within their modality; the
             others are the gallery. Empty: every item is a query, and all others are its gallery.
         splits: split name to a function that makes it.
-        judgements: level to relevance that is judged item by item (graded, with junk) where no label says it; the
+        judgements: label set to relevance that is judged item by item (graded, with junk) where no label says it; the
             first of these, if there are any, is the default relevance.
         prompt: the text of a class, `{}` its name.
         others: items of further modalities, by the modality's name.
@@ -147,70 +147,70 @@ class Dataset:
         return chosen
 
     @property
-    def default_level(self) -> str:
-        """The first level of judgements, or of labels where nothing is judged item by item.
+    def default_label_set(self) -> str:
+        """The first label set of judgements, or of labels where nothing is judged item by item.
 
         Raises:
             XgapError: a dataset with neither.
         """
-        levels = (*self.judgements, *self.labels)
-        if not levels:
+        label_sets = (*self.judgements, *self.labels)
+        if not label_sets:
             raise XgapError(f"dataset {self.name!r} has no labels, so nothing defines which items are relevant")
-        return levels[0]
+        return label_sets[0]
 
-    def labels_of(self, level: str | None = None) -> Mapping[str, str]:
-        """Label by item id, of a level (the default one, if none is named); none where a level is judged item by item.
+    def labels_of(self, label_set: str | None = None) -> Mapping[str, str]:
+        """Label by item id, of a label set (by default the first); empty where relevance is given item by item.
 
         Raises:
-            XgapError: no such level.
+            XgapError: no such label set.
         """
-        level = level or self.default_level
-        if level in self.judgements:
+        label_set = label_set or self.default_label_set
+        if label_set in self.judgements:
             return {}
-        if level not in self.labels:
+        if label_set not in self.labels:
             known = ", ".join((*self.judgements, *self.labels))
-            raise XgapError(f"dataset {self.name!r} has no labels {level!r}; it has: {known}")
-        return self.labels[level]
+            raise XgapError(f"dataset {self.name!r} has no labels {label_set!r}; it has: {known}")
+        return self.labels[label_set]
 
-    def relevance(self, level: str | None = None) -> Relevance:
-        """Two items are relevant to each other when they share the label of this level, or as is judged.
+    def relevance(self, label_set: str | None = None) -> Relevance:
+        """Two items are relevant to each other when they share a label of this label set, or as is judged.
 
         Where some items of a modality have no label, those are relevant to nothing: as queries they are counted among
         the queries without a relevant item, and in a gallery they only stand in the way.
         """
-        level = level or self.default_level
-        if level in self.judgements:
-            return self.judgements[level]
-        of: Mapping[str, Hashable] = self.labels_of(level)
+        label_set = label_set or self.default_label_set
+        if label_set in self.judgements:
+            return self.judgements[label_set]
+        of: Mapping[str, Hashable] = self.labels_of(label_set)
         for items in self.items.values():
             lacking = [i for i in items.ids if i not in of]
             if 0 < len(lacking) < len(items):
                 of = {**of, **dict.fromkeys(lacking, UNLABELLED)}
         return Relevance.from_labels(of, of)
 
-    def words_of(self, level: str | None = None) -> dict[str, str]:
-        """Label to the text of the class, of a level: its name in the dataset's prompt.
+    def words_of(self, label_set: str | None = None) -> dict[str, str]:
+        """Label to the text of the class, of a label set: its name in the dataset's prompt.
 
         Raises:
-            XgapError: a level whose classes have no names.
+            XgapError: a label set whose classes have no names.
         """
-        level = level or self.default_level
-        names = self.class_names.get(level)
+        label_set = label_set or self.default_label_set
+        names = self.class_names.get(label_set)
         if not names:
-            raise XgapError(f"dataset {self.name!r} names no classes of level {level!r}")
+            raise XgapError(f"dataset {self.name!r} names no classes of label set {label_set!r}")
         return {label: self.prompt.replace("{}", words) for label, words in names.items()}
 
     def limit(self, n_labels: int) -> "Dataset":
-        """The items of `n_labels` labels of the default level, chosen by a hash of the label (a smaller, fair task).
+        """The items of `n_labels` labels of the default label set, chosen by a hash of the label.
 
         Where relevance is judged item by item, `n_labels` of the queries stay, and the gallery stays whole.
         """
         return limited(self, n_labels)
 
     def shuffled(self, seed: int = 0) -> "Dataset":
-        """A null control: the default level's labels, permuted over the items of each modality.
+        """A null control: the default label set's labels, permuted over the items of each modality.
 
-        Class sizes stay, and nothing is relevant to a query but by chance. The other levels are left out.
+        Class sizes stay, and nothing is relevant to a query but by chance. The other label sets are left out.
         """
         return permuted(self, seed)
 

@@ -49,7 +49,7 @@ def datasets(root: Path | str | None = None) -> list[dict[str, Any]]:
 
 
 def splits(names: Sequence[str], root: Path | str | None = None) -> list[dict[str, Any]]:
-    """These data sets, split by split: numbers of items, of those that ask in retrieval, and of labels by level.
+    """These data sets, split by split: numbers of items, of those that ask in retrieval, and of labels by label set.
 
     Raises:
         XgapError: as `load_dataset`.
@@ -63,7 +63,7 @@ def splits(names: Sequence[str], root: Path | str | None = None) -> list[dict[st
             data = whole.split(split)
             counts = {"images": len(data.images), "texts": len(data.texts)}
             asking = {"image_queries": len(data.queries("image")), "text_queries": len(data.queries("text"))}
-            labels = {level: len(set(of.values())) for level, of in data.labels.items()}
-            judged = {level: len(relevance.qrels or {}) for level, relevance in data.judgements.items()}
+            labels = {label_set: len(set(of.values())) for label_set, of in data.labels.items()}
+            judged = {label_set: len(relevance.qrels or {}) for label_set, relevance in data.judgements.items()}
             rows.append({"dataset": name, "split": split, **counts, **asking, "labels": labels, "judged": judged})
     return rows

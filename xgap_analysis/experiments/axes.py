@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from xgap_analysis.experiments.study import Study
 
 # What may vary of a study. A checkpoint, by name or path, stands in the place of its models.
-SETTINGS = ("checkpoint", "split", "fit_split", "level", "limit", "only", "steps", "tokens", "precision")
+SETTINGS = ("checkpoint", "split", "fit_split", "label_set", "limit", "only", "steps", "tokens", "precision")
 
 
 def check_axes(axes: Mapping[str, Sequence[Any]]) -> None:

@@ -30,7 +30,7 @@ def calibration_for(evaluation: "Evaluation", by: Correction) -> Calibration:
     if data is None:
         what = f"correction {str(by)!r} is fitted on the split {evaluation.study.fit_split!r}"
         raise XgapError(f"{what}, which dataset {evaluation.data.name!r} does not have")
-    words = tuple(data.class_names.get(evaluation.level, {}).values())
+    words = tuple(data.class_names.get(evaluation.label_set, {}).values())
     features: dict[str, Features] = {}
     for modality, items in data.items.items():
         if model is not None and modality not in model.towers:
@@ -46,7 +46,7 @@ def calibration_for(evaluation: "Evaluation", by: Correction) -> Calibration:
         raise XgapError(
             f"corrections are fitted on images and texts, and split {split!r} of {name!r} has no {missing[0]}s"
         )
-    labels = data.labels.get("pair") or data.labels.get(evaluation.level, {})  # as `pairs_of`
+    labels = data.labels.get("pair") or data.labels.get(evaluation.label_set, {})  # as `pairs_of`
     queries = {f.space: data.query_ids[m] for m, f in evaluation.calibrated.items() if m in data.query_ids}
     return Calibration(features, data.split_name, model, words, labels, queries)
 
@@ -76,7 +76,7 @@ def is_transductive(evaluation: "Evaluation", by: Correction, comparison: Compar
     data, (query, gallery) = evaluation.data, (view.modality for view in comparison.views)
     evaluated = _contents(data.items_of(query).select(data.queries(query)))
     if comparison.task == "zero-shot":
-        evaluated |= set(data.class_names.get(evaluation.level, {}))  # the ids of class texts are the labels
+        evaluated |= set(data.class_names.get(evaluation.label_set, {}))  # the ids of class texts are the labels
     elif query == gallery:
         evaluated |= _contents(data.items_of(gallery).select(data.gallery(gallery)))
     else:

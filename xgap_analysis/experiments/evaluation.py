@@ -60,14 +60,14 @@ class Evaluation:
     frames: dict[Any, list[pd.DataFrame]] = field(default_factory=dict, init=False, repr=False)  # scores, by cell
 
     @property
-    def level(self) -> str:
+    def label_set(self) -> str:
         """The label set that defines relevance and classes."""
-        return self.study.level or self.data.default_level
+        return self.study.label_set or self.data.default_label_set
 
     @property
     def labels(self) -> Mapping[str, str]:
         """Label by item id, of that label set."""
-        return self.data.labels_of(self.level)
+        return self.data.labels_of(self.label_set)
 
     @property
     def is_control(self) -> bool:
@@ -82,7 +82,7 @@ class Evaluation:
     @property
     def classes(self) -> Texts:
         """The class names of the label set, in the dataset's prompt; ids are the labels."""
-        words = self.data.words_of(self.level)
+        words = self.data.words_of(self.label_set)
         return Texts(tuple(words), tuple(words.values()))
 
     def items(self, modality: str, part: str) -> AnyItems:
@@ -185,7 +185,7 @@ class Evaluation:
         if comparison.task == "zero-shot":
             frame = zero_shot(pair.query, pair.gallery, self.labels, **how)
         else:
-            frame = retrieval(pair.query, pair.gallery, self.data.relevance(self.level), **how)
+            frame = retrieval(pair.query, pair.gallery, self.data.relevance(self.label_set), **how)
         frame.attrs["note"] = pair.note
         return frame
 
@@ -212,7 +212,7 @@ class Evaluation:
         """Which gallery items are relevant; in zero-shot, the class whose id is the query's label."""
         if comparison.task == "zero-shot":
             return Relevance.from_labels(self.labels, {label: label for label in self.classes.ids})
-        return self.data.relevance(self.level)
+        return self.data.relevance(self.label_set)
 
     def table(self) -> pd.DataFrame:
         """The rows of this model and dataset; see `Study.run`."""

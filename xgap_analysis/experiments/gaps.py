@@ -37,7 +37,7 @@ def pairs_of(
     )  # items of one class are no pairs, where pairs are known
     rows = pairs_by_label(x, y, labels) if labels else []
     if not rows:
-        what = f"no {x.origin} of dataset {evaluation.data.name!r} shares a label ({evaluation.level!r})"
+        what = f"no {x.origin} of dataset {evaluation.data.name!r} shares a label ({evaluation.label_set!r})"
         raise XgapError(f"{what} with a {y.origin}")
     paired = [x.ids[i] for i, _ in rows]  # a caption may stand beside several images
     return x.select(paired), replace(y, vectors=y.vectors[[j for _, j in rows]], ids=paired)
@@ -47,13 +47,14 @@ def gaps_of(evaluation: "Evaluation") -> pd.DataFrame:
     """One row of gap metrics; see `Study.gaps`."""
     sets = [evaluation.native(modality, "all") for modality in _two(evaluation)]
     row = gap_report(*(sets if evaluation.encoder is None else pairs_of(evaluation)))  # features are paired by id
-    relevance = evaluation.data.relevance(evaluation.level)
+    relevance = evaluation.data.relevance(evaluation.label_set)
     for features in sets:
         name = f"misalignment_{features.space}"
         row[name], row[f"{name}_pooled"] = within(features, evaluation.labels, relevance)
     hubs = hubness(sets[0], sets[0], min(10, len(sets[0]) - 1)).add_prefix("hubness_")  # of small sets, all neighbours
     data = evaluation.data
-    about = {"model": evaluation.model.name, "dataset": data.name, "split": data.split_name, "level": evaluation.level}
+    about = {"model": evaluation.model.name, "dataset": data.name, "split": data.split_name}
+    about["label_set"] = evaluation.label_set
     parts = (pd.DataFrame([about]), row.reset_index(drop=True), hubs.reset_index(drop=True))
     return pd.concat(parts, axis=1)
 

@@ -24,7 +24,7 @@ from xgap_analysis.metrics.verdicts import UNTESTED, with_verdicts
 from xgap_analysis.models import Model
 from xgap_analysis.views import Precomputed
 
-LEVEL = TASK = "pair-scores"
+LABEL_SET = TASK = "pair-scores"
 MAIN = "spearman"
 COUNTS = ("seeds", "n_pairs", "n_groups")
 
@@ -73,7 +73,7 @@ def pair_table(
     """
     fit_split = settings.get("fit_split", "train")
     data = _as_dataset(pairs, {} if fit_data is None else {fit_split: lambda: fit_data})
-    study = Study([model], [data], comparisons, corrections, level=LEVEL, **settings)
+    study = Study([model], [data], comparisons, corrections, label_set=LABEL_SET, **settings)
     tables = [
         _table(evaluation, pairs, cells_of(each)).assign(**at)
         for at, each in settings_of(study)

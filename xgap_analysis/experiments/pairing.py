@@ -31,7 +31,7 @@ def pair_of(
         if not len(found):
             data = evaluation.data
             what = f"dataset {data.name!r} ({data.split_name}) has no {comparison.query.modality}"
-            raise XgapError(f"{what} that can be a query of {comparison.name} by the labels {evaluation.level!r}")
+            raise XgapError(f"{what} that can be a query of {comparison.name} by the labels {evaluation.label_set!r}")
         return found
 
     def gallery(mapped: AnyMap | None = None) -> AnyFeatures:

@@ -133,7 +133,7 @@ def _about(evaluation: "Evaluation", cell: Cell) -> dict[str, Any]:
         "model": evaluation.model.name,
         "dataset": evaluation.data.name,
         "split": evaluation.data.split_name,
-        "level": evaluation.level,
+        "label_set": evaluation.label_set,
         "comparison": comparison.name,
         "correction": str(by),
         "scorer": str(cell.scorer),

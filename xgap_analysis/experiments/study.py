@@ -38,11 +38,11 @@ class Study:
         scorers: names of registered scorers, with options or without, or functions of one block.
         axes: name of an option to its values: `{"oti.steps": [10, 50, 150], "isoclip.k_top": [0, 8], "limit": [20]}`.
             Each is a column of the table; a cell that an axis does not change stands there once. Axes over settings:
-            checkpoint (a name or path, in the place of the one model), split, fit_split, level, limit, only, steps,
+            checkpoint (a name or path, in the place of the one model), split, fit_split, label_set, limit, only, steps,
             tokens, precision.
         metrics: besides those of the task: names of registered metrics, with options or without, or functions.
         main: the measure that verdicts are about: a metric of one value, or a column; by default the task's.
-        level: the label set that defines relevance; the dataset's first by default.
+        label_set: the label set that defines relevance; the dataset's first by default.
         split, fit_split: the split that is evaluated (of a published dataset, "test" is the paper's protocol), and the
             one that corrections are fitted on.
         seeds: one inversion is run for each; tables average over them and report their spread.
@@ -68,7 +68,7 @@ class Study:
     axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     metrics: Sequence[str | Metric | MetricFunction] = ()
     main: str | None = None
-    level: str | None = None
+    label_set: str | None = None
     split: str = "test"
     fit_split: str = "train"
     seeds: Sequence[int] = (42,)
@@ -130,7 +130,7 @@ class Study:
     def run(self) -> pd.DataFrame:
         """The tidy table: one row for each model, dataset, comparison, correction, scorer, axis and metric.
 
-        Columns: model, dataset, split, level, comparison, correction, scorer, one for each axis, fitted_on,
+        Columns: model, dataset, split, label_set, comparison, correction, scorer, one for each axis, fitted_on,
         transductive, metric, value, low, high (95 % paired bootstrap over groups of queries that share a label),
         baseline, difference, difference_low, difference_high, p_value (sign-flip test), p_adjusted (Holm's, over the
         main measures of one model on one dataset), family and family_size (the id and the number of the tests that

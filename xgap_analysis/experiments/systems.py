@@ -10,8 +10,10 @@ from typing import Any
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.corrections import CORRECTIONS
 from xgap_analysis.metrics import METRICS
+from xgap_analysis.models import ADAPTERS
 from xgap_analysis.scoring import LEARNED, SCORERS
 from xgap_analysis.scoring.token_maps import TOKEN_MAPS
+from xgap_analysis.training.objectives import OBJECTIVES
 from xgap_analysis.views import VIEWS
 
 TABLE = Path(__file__).parents[1] / "systems.csv"
@@ -23,6 +25,8 @@ REGISTRIES: Mapping[str, Mapping[str, Any]] = {
     "correction": CORRECTIONS,
     "metric": METRICS,
     "token_map": TOKEN_MAPS,
+    "adapter": ADAPTERS,
+    "objective": OBJECTIVES,
 }
 
 
@@ -103,7 +107,8 @@ def resolve(name: str) -> Any:
     """
     where, _, what = name.partition(":")
     if where in REGISTRIES:
-        return REGISTRIES[where][what]
+        entry = REGISTRIES[where][what]
+        return getattr(entry, "build", entry)  # of an adapter
     try:
         return getattr(importlib.import_module(f"xgap_analysis.{where}"), what)
     except (ImportError, AttributeError) as error:

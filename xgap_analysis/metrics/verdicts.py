@@ -17,7 +17,16 @@ LEVEL = 0.05  # of the adjusted test; the interval's level is 1 - LEVEL
 ENOUGH_GROUPS = 15
 INCONCLUSIVE = "inconclusive"
 UNTESTED: dict[str, Any] = {"p_adjusted": math.nan, "family": "", "family_size": 0, "verdict": None, "reason": ""}
-MEMBERS = ("model", "dataset", "split", "level", "comparison", "correction", "scorer", "metric")  # and options, "a.b"
+MEMBERS = (
+    "model",
+    "dataset",
+    "split",
+    "label_set",
+    "comparison",
+    "correction",
+    "scorer",
+    "metric",
+)  # and options, "a.b"
 
 
 @dataclass(frozen=True)

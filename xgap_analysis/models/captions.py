@@ -90,7 +90,7 @@ def long_captions(tokenize: Any, captions: Sequence[str], ids: Tensor) -> dict[i
 
 
 def counting(tokenize: Any) -> tuple[Callable[[list[str]], list[int]] | None, int | None]:
-    """Of a tokenizer, a function from captions to numbers of tokens, and the id of padding; None where they cannot be known."""
+    """A tokenizer's function from captions to numbers of tokens, and its id of padding; None where not known."""
     from open_clip.tokenizer import HFTokenizer, SigLipTokenizer, SimpleTokenizer
 
     if isinstance(tokenize, SimpleTokenizer):

@@ -160,7 +160,7 @@ def _check_items(data: Dataset, recipe: Recipe) -> None:
 def _labels(data: Dataset) -> Mapping[str, str]:
     """The label of each item that is trained on."""
     where = f"{data.name!r} ({data.split_name})"
-    if data.default_level in data.judgements:
+    if data.default_label_set in data.judgements:
         what = f"relevance is judged item by item in {where}"
         raise XgapError(f"{what}, and training needs a label for each item: captions go with the images of their label")
     label = data.labels_of()

@@ -122,6 +122,6 @@ def make_journey(evaluation: Evaluation, modality: str, steps: Sequence[int]) ->
     inversion = evaluation.inversion(native, evaluation.study.seeds[0], steps)
     plane = plane_map(evaluation.native("image", "all"), evaluation.native("text", "all"))
     paths = np.stack([plane.place(inversion.snapshots[step]) for step in steps])
-    relevance = evaluation.data.relevance(evaluation.study.level)
+    relevance = evaluation.data.relevance(evaluation.study.label_set)
     ids = evaluation.view(modality, "all").ids
     return Journey(modality, steps, native, gallery, relevance, inversion, plane, ids, paths)

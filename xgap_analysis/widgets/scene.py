@@ -52,7 +52,7 @@ class Scene:
     @property
     def relevance(self) -> Relevance | None:
         """Which texts are relevant to which images, where the dataset says so."""
-        return known(lambda: self.evaluation.data.relevance(self.evaluation.study.level))
+        return known(lambda: self.evaluation.data.relevance(self.evaluation.study.label_set))
 
     @property
     def has_pairs(self) -> bool:
@@ -142,7 +142,7 @@ def make_scene(evaluation: Evaluation, method: str, lambda_: float) -> Scene:
     numbers = maps.gap_numbers(
         moved[0],
         moved[1],
-        known(lambda: evaluation.data.relevance(evaluation.study.level)),
+        known(lambda: evaluation.data.relevance(evaluation.study.label_set)),
         moved[2] if len(moved) > 2 else None,
         known(lambda: evaluation.labels),
         known(lambda: evaluation.pairs(moved[0], moved[1])),

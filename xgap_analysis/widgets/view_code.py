@@ -49,7 +49,7 @@ def map_code(
 ) -> str:
     """The gap map and its numbers; without the parts that the dataset has no labels for."""
     parts = [
-        f"evaluation.data.relevance({evaluation.study.level!r})" if relevance else "None",
+        f"evaluation.data.relevance({evaluation.study.label_set!r})" if relevance else "None",
         "*classes, evaluation.labels" if classes else "None, None",
         "evaluation.pairs(images, texts)" if pairs else "None",
     ]
@@ -84,7 +84,7 @@ def step_code(
             evaluation_code(evaluation, ["OTI-I" if modality == "image" else "OVI-T"], ["none"]),
             f'native, gallery = (evaluation.view({modality!r}, part) for part in ("queries", "gallery"))',
             f"inversion = evaluation.inversion(native, seed={evaluation.study.seeds[0]}, snapshots={list(steps)})",
-            f"relevance = evaluation.data.relevance({evaluation.study.level!r})",
+            f"relevance = evaluation.data.relevance({evaluation.study.label_set!r})",
             f"snapshot = inversion.snapshots[{step}]",
             f"histogram = xg.similarity_histograms(snapshot, gallery, relevance, bins={bins})",
             f"plots.inversion_step(inversion, {query!r}, {step}, histogram)",

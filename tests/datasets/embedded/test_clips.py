@@ -161,8 +161,8 @@ def test_events_fill_the_clip_are_apart_and_are_drawn_by_its_artist(split: str) 
         stops = [stop for *_, stop, _ in events]
         assert stops[-1] == 12
         assert min(np.diff([0, *stops])) >= 3
-        for level in ("subgroup", "unit"):
-            assert len({CONCEPTS[c][level] for c, *_ in events}) == len(events)
+        for label_set in ("subgroup", "unit"):
+            assert len({CONCEPTS[c][label_set] for c, *_ in events}) == len(events)
         assert {c for c, *_ in events} <= set(DRAWN[artist])
         offsets |= {offset for *_, offset in events}
     assert offsets == set(range(-3, 4))
@@ -191,7 +191,7 @@ def test_ids_are_distinct_and_labels_fit_items_and_parts() -> None:
         for column in ("event", "concept", "motion"):
             for table in (frames_of(data), links_of(data)):
                 assert table[column].to_dict() == {i: data.labels[column][i] for i in table.index}
-    assert DATA.default_level == "clip"
+    assert DATA.default_label_set == "clip"
 
 
 # Relevance

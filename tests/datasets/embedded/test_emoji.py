@@ -172,9 +172,9 @@ def test_a_part_knows_the_other_parts() -> None:
 def test_ids_are_distinct_and_every_item_has_its_labels(data: Dataset) -> None:
     ids = [*data.images.ids, *data.texts.ids]
     assert len(set(ids)) == len(ids)
-    for level in ("concept", "subgroup", "group"):
-        assert set(data.labels[level]) == set(ids)
-        assert set(data.labels[level].values()) <= set(data.class_names[level])
+    for label_set in ("concept", "subgroup", "group"):
+        assert set(data.labels[label_set]) == set(ids)
+        assert set(data.labels[label_set].values()) <= set(data.class_names[label_set])
     assert next(iter(data.labels)) == "concept"
     for item in ids:
         concept = data.labels["concept"][item]

@@ -39,8 +39,8 @@ def test_each_concept_is_one_text_with_a_name_in_every_language(split: str) -> N
         assert data.labels["language"][item] == language
         assert data.labels["concept"][item] == concept
         assert set(tags_of(text)) == {("concept", concept), ("language", language)}
-    for level in ("subgroup", "group"):
-        assert all(data.labels[level][f"{c}/{x}"] == CONCEPTS[c][level] for c in own for x in LANGUAGES)
+    for label_set in ("subgroup", "group"):
+        assert all(data.labels[label_set][f"{c}/{x}"] == CONCEPTS[c][label_set] for c in own for x in LANGUAGES)
 
 
 @pytest.mark.parametrize("language", LANGUAGES[1:])

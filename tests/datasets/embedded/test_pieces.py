@@ -15,7 +15,7 @@ def test_counts_parts_and_labels(name: str) -> None:
     data = SPLITS[name]
     audio, images = data.items_of("audio"), data.images
     assert len(audio) == len(images) == 100
-    assert data.default_level == "piece"
+    assert data.default_label_set == "piece"
     names, regions = audio.parts_of("names"), images.parts_of("regions")
     assert len(names) == len(regions) == 1000
     assert names.columns["concept"] == regions.columns["concept"]
@@ -27,7 +27,7 @@ def test_counts_parts_and_labels(name: str) -> None:
 
 
 def test_held_out_voices_artists_and_concepts_stay_out_of_training() -> None:
-    of = {name: {level: {*data.labels[level].values()} for level in data.labels} for name, data in SPLITS.items()}
+    of = {name: {key: {*own.values()} for key, own in data.labels.items()} for name, data in SPLITS.items()}
     assert of["train"]["voice"] <= {"gb-m3", "us-f2", "scot-m7", "slt"}
     assert of["seen"]["voice"] == {"carib-f4", "rms"}
     assert not of["train"]["artist"] & {"emojione", "openmoji"}

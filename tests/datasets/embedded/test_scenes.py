@@ -214,8 +214,8 @@ def test_no_caption_is_true_of_another_scene(split: str, parts: dict[str, xg.Dat
 def test_things_of_a_scene_are_of_different_subgroups_and_units(parts: dict[str, xg.Dataset]) -> None:
     for data in parts.values():
         for own in concepts_of(data).values():
-            for level in ("subgroup", "unit"):
-                assert len({CONCEPTS[c][level] for c in own}) == len(own)
+            for label_set in ("subgroup", "unit"):
+                assert len({CONCEPTS[c][label_set] for c in own}) == len(own)
 
 
 # Drawings and texts
@@ -331,7 +331,7 @@ def pairs_of(data: xg.Dataset) -> list[tuple[list[Image.Image], list[str]]]:
 def test_a_contrast_of_two_scenes_is_no_pair_of_an_image_and_its_captions(kind: str) -> None:
     data = task(kind)
     assert "pair" not in data.labels  # what this name means elsewhere in the package
-    assert data.default_level == "scene"
+    assert data.default_label_set == "scene"
     assert all(data.labels["contrast"][i] == i.rpartition("/")[0] for i in (*data.images.ids, *data.texts.ids))
 
 

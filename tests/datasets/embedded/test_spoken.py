@@ -168,7 +168,7 @@ def test_ids_are_distinct_and_every_item_has_its_labels(data: Dataset) -> None:
     audio = data.items_of("audio").ids
     ids = [*data.images.ids, *data.texts.ids, *audio]
     assert len(set(ids)) == len(ids)
-    assert data.default_level == "concept"
+    assert data.default_label_set == "concept"
     assert set(data.labels["concept"]) == set(data.labels["subgroup"]) == set(ids)
     for item in audio:
         voice, concept = item.split("/")

@@ -17,7 +17,7 @@ def test_counts_and_ids() -> None:
     for name, n in (("train", 1000), ("test", 300)):
         data = SPLITS[name]
         assert {m: len(items) for m, items in data.items.items()} == {"image": n, "text": n, "audio": n}
-        assert data.default_level == "triple"
+        assert data.default_label_set == "triple"
         assert Counter(data.labels["triple"].values()) == Counter({f"{name}-{k}": 3 for k in range(n)})
 
 

@@ -24,7 +24,7 @@ def test_a_folder_a_class(animals: Path, shade: Shade) -> None:
     names = ["cat/a.jpg", "cat/b.png", "golden_retriever/a.webp", "golden_retriever/b.jpg", "owl/a.png"]
     assert list(data.images.ids) == [*names, "owl/deep/b.JPEG"]
     assert [shade(data.images[i]) for i in range(6)] == [10, 30, 50, 70, 90, 110]
-    assert data.default_level == "class"
+    assert data.default_label_set == "class"
     assert [data.labels_of()[i] for i in data.images.ids] == ["cat"] * 2 + ["golden_retriever"] * 2 + ["owl"] * 2
     assert data.class_names["class"]["golden_retriever"] == "golden retriever"
     assert list(data.texts) == ["a photo of cat", "a photo of golden retriever", "a photo of owl"]
@@ -273,7 +273,7 @@ def test_metadata_give_captions_as_hugging_face_has_them(form: str, tmp_path: Pa
     assert data.images.ids == ("img/0.png", "img/1.png")
     assert [shade(data.images[k]) for k in range(2)] == [10, 30]
     assert list(data.texts) == ["a", "b", "c"]
-    assert data.default_level == "pair"  # the folder img is no class
+    assert data.default_label_set == "pair"  # the folder img is no class
 
 
 def test_metadata_of_each_split_and_their_labels_are_read(tmp_path: Path, plain: Plain) -> None:

@@ -44,7 +44,7 @@ def test_several_captions_of_an_image_one_a_row(folder: Path, shade: Shade) -> N
         "img/1.png#0": "dark",
         "img/1.png#1": "dusk",
     }
-    assert data.default_level == "pair"
+    assert data.default_label_set == "pair"
     assert data.queries("text") == ("img/0.png#0", "img/1.png#0")  # the first asks, the others are searched
     assert data.gallery("text") == ("img/0.png#1", "img/1.png#1")
     grades = data.relevance().bind(data.images.ids, data.texts.ids).grades(0, 2)
@@ -152,8 +152,8 @@ def test_a_gap_report_pairs_each_image_with_its_own_caption(folder: Path, model:
     report = study.gaps().iloc[0]
     distances = (images.vectors - texts.vectors).square().sum(1)  # one caption an image, in the order of the table
     assert report["alignment"] == pytest.approx(distances.mean().item(), rel=1e-5)
-    assert set(study.run()["level"]) == {"class"}
-    by_pair = xg.main_rows(xg.Study([model], [path], ["I-T"], level="pair", progress=False).run())
+    assert set(study.run()["label_set"]) == {"class"}
+    by_pair = xg.main_rows(xg.Study([model], [path], ["I-T"], label_set="pair", progress=False).run())
     cosine = images.vectors @ texts.vectors.T
     rank = (cosine >= cosine.diagonal()[:, None]).sum(1)
     assert by_pair["value"].item() == pytest.approx(float((1 / rank).mean()), abs=1e-6)

@@ -61,7 +61,7 @@ def test_queries_are_apart_from_the_gallery(data: Dataset) -> None:
     assert data.queries("image") == tuple(f"query/{name}" for name in ASKED)
     assert data.gallery("image") == tuple(LANDMARKS)
     assert tuple(data.judgements) == ("medium", "easy", "hard")
-    assert data.default_level == "medium"
+    assert data.default_label_set == "medium"
     assert tuple(data.splits) == ("test",)
 
 
@@ -86,9 +86,9 @@ def test_numbers_equal_the_published_protocol(data: Dataset, truth_and_root: Any
         e["ok"], e["junk"] = g["easy"], [*g["junk"], *g["hard"]]
         m["ok"], m["junk"] = [*g["easy"], *g["hard"]], g["junk"]
         h["ok"], h["junk"] = g["hard"], [*g["junk"], *g["easy"]]
-    for level, gnd in (("easy", easy), ("medium", medium), ("hard", hard)):
+    for label_set, gnd in (("easy", easy), ("medium", medium), ("hard", hard)):
         mean_ap, at_k = published_map(ranks, gnd, (1, 5, 10))
-        ours = xg.retrieval(query, gallery, data.relevance(level))
+        ours = xg.retrieval(query, gallery, data.relevance(label_set))
         assert ours["ap_trapezoid"].mean() == pytest.approx(mean_ap)
         assert ours["mp_at_10"].mean() == pytest.approx(at_k[2])
         assert ours["hit_at_1"].mean() == pytest.approx(at_k[0])
@@ -106,8 +106,9 @@ def test_levels_equal_the_revisited_metric(data: Dataset, truth_and_root: Any) -
         for kind in ("easy", "hard", "junk")
     ]
     frame = revisited(query, gallery, *kinds)
-    for level in data.judgements:
-        assert frame[level].equals(xg.retrieval(query, gallery, data.relevance(level))[frame[level].columns])
+    for label_set in data.judgements:
+        own = xg.retrieval(query, gallery, data.relevance(label_set))
+        assert frame[label_set].equals(own[frame[label_set].columns])
 
 
 @pytest.mark.parametrize("arrays", [False, True])
@@ -181,30 +182,30 @@ def test_what_needs_labels_says_so(data: Dataset) -> None:
     assert data.labels_of() == {}
     with pytest.raises(XgapError, match="'roxford5k' has no labels 'class'; it has: medium, easy, hard"):
         data.relevance("class")
-    with pytest.raises(XgapError, match="level 'medium' of dataset 'roxford5k' is judged item by item"):
+    with pytest.raises(XgapError, match="label set 'medium' of dataset 'roxford5k' gives relevance item by item"):
         data.shuffled()
-    with pytest.raises(XgapError, match="names no classes of level 'medium'"):
+    with pytest.raises(XgapError, match="names no classes of label set 'medium'"):
         data.words_of()
 
 
 def test_a_study_judges_each_level(data: Dataset, model: Model) -> None:
     rows = {}
-    for level in ("medium", "easy", "hard"):
+    for label_set in ("medium", "easy", "hard"):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            study = xg.Study([model], [data], ["I-I", "T-T", "zero-shot"], level=level, progress=False)
+            study = xg.Study([model], [data], ["I-I", "T-T", "zero-shot"], label_set=label_set, progress=False)
             table = study.run()
         main = table[table["main"]].set_index("comparison")
         assert "has no texts" in main.loc["T-T", "note"]
         assert "names no classes" in main.loc["zero-shot", "note"]
         images = xg.encode(model, data.images, progress=False)
         query, gallery = images.select(data.queries("image")), images.select(data.gallery("image"))
-        expected = xg.retrieval(query, gallery, data.relevance(level))
+        expected = xg.retrieval(query, gallery, data.relevance(label_set))
         row = main.loc["I-I"]
         assert row["metric"] == "ap_trapezoid"
         assert row["value"] == pytest.approx(expected["ap_trapezoid"].mean())
         assert (row["n_queries"], row["n_gallery"], row["n_groups"]) == (3, 12, 3)  # each query is its own group
-        rows[level] = row["value"]
+        rows[label_set] = row["value"]
         shown = table[(table["comparison"] == "I-I") & (table["metric"] == "ap")]
         assert shown["value"].item() == pytest.approx(expected["ap"].mean())
     assert len(set(rows.values())) == 3

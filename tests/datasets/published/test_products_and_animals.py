@@ -12,9 +12,9 @@ from xgap_analysis.models import Model
 from .conftest import picture
 
 
-def answers(data: Dataset, item: str, level: str | None = None) -> list[str]:
+def answers(data: Dataset, item: str, label_set: str | None = None) -> list[str]:
     """What answers an item, itself left out."""
-    bound = data.relevance(level).bind([item], data.gallery("image"))
+    bound = data.relevance(label_set).bind([item], data.gallery("image"))
     hits = (bound.grades(0, 1) > 0) & ~bound.ignored(0, 1)
     return [i for i, hit in zip(data.gallery("image"), hits[0], strict=True) if hit]
 
@@ -88,7 +88,7 @@ def test_products(tmp_path: Path) -> None:
     assert (data.split_name, tuple(data.splits), len(data.images)) == ("test", ("test", "train"), 6)
     one = "coffee_maker_final/103_0.JPG"
     assert answers(data, one) == ["coffee_maker_final/103_1.JPG", "coffee_maker_final/103_2.JPG"]
-    assert data.default_level == "product"
+    assert data.default_label_set == "product"
     assert data.words_of("category") == {"bicycle": "a photo of bicycle", "coffee_maker": "a photo of coffee maker"}
     products = {data.split(s).labels_of()[i] for s in data.splits for i in data.split(s).images.ids}
     assert len(products) == 4  # train and test have none in common

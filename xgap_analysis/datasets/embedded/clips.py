@@ -237,7 +237,7 @@ def _chains(clips: Sequence[Clip]) -> Texts:
 def _labels(clips: Sequence[Clip]) -> dict[str, dict[str, str]]:
     """The label sets; see `load_clips`."""
     labels: dict[str, dict[str, str]] = {
-        level: {} for level in ("clip", "event", "concept", "motion", "artist", "n_events")
+        label_set: {} for label_set in ("clip", "event", "concept", "motion", "artist", "n_events")
     }
     for clip in clips:
         frames = [_frame_id(clip, time) for time, _ in clip.frames()]

@@ -95,8 +95,8 @@ def _part(
         labels["concept"][item] = concept
     for item in captions:
         labels["concept"][item] = item.split("/")[0]
-    for level in ("subgroup", "group"):
-        labels[level] = {item: chosen[concept][level] for item, concept in labels["concept"].items()}
+    for label_set in ("subgroup", "group"):
+        labels[label_set] = {item: chosen[concept][label_set] for item, concept in labels["concept"].items()}
     labels["artist"] = {item: item.split("/")[0] for item in image_ids}
     spoken = {c: facts["name"] if language == "en" else facts["names"].get(language) for c, facts in chosen.items()}
     place = {artist: {concept: k for k, concept in enumerate(order)} for artist, order in drawn.items()}

@@ -52,10 +52,10 @@ def _part(
     )
     own = {f"{c}/name": c for c in chosen} | {f"{c}/{x}": c for c, x in rows}
     of_images = set(emoji.images.ids)
-    labels = {level: {i: x for i, x in of.items() if i in of_images} for level, of in emoji.labels.items()}
-    for level in ("concept", "subgroup", "group"):
-        of_concept = {c: emoji.labels[level][f"{c}/name"] for c in chosen}
-        labels[level] |= {item: of_concept[c] for item, c in own.items()}
+    labels = {label_set: {i: x for i, x in of.items() if i in of_images} for label_set, of in emoji.labels.items()}
+    for label_set in ("concept", "subgroup", "group"):
+        of_concept = {c: emoji.labels[label_set][f"{c}/name"] for c in chosen}
+        labels[label_set] |= {item: of_concept[c] for item, c in own.items()}
     labels["language"] = {f"{c}/name": "en" for c in chosen} | {f"{c}/{x}": x for c, x in rows}
     texts = Texts(
         [f"{c}/name" for c in chosen], [_tagged(names[c]["en"], c, "en") for c in chosen], {"captions": captions}

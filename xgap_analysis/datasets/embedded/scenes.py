@@ -39,7 +39,7 @@ class World:
         recipes: by split, and by split and kind, as the file has them.
         drawings: of emoji, with ids `<artist>/<concept>`.
         names: of concepts.
-        levels: subgroup and group of concepts.
+        label_sets: subgroup and group of concepts.
         colours: artist to concept to colour.
         left_out: the artists whose sheets are not there.
     """
@@ -47,7 +47,7 @@ class World:
     recipes: Mapping[str, Any]
     drawings: Images
     names: Mapping[str, str]
-    levels: Mapping[str, Mapping[str, str]]
+    label_sets: Mapping[str, Mapping[str, str]]
     colours: Mapping[str, Mapping[str, str]]
     left_out: frozenset[str]
 
@@ -137,12 +137,12 @@ def _world() -> World:
         artist: {c: COLOURS[x] for c, x in zip(order[artist], own, strict=True) if x in COLOURS}
         for artist, own in letters.items()
     }
-    levels = {level: _by_concept(emoji, level) for level in ("subgroup", "group")}
-    return World(recipes, emoji.images, emoji.class_names["concept"], levels, colours, _left_out(root))
+    label_sets = {label_set: _by_concept(emoji, label_set) for label_set in ("subgroup", "group")}
+    return World(recipes, emoji.images, emoji.class_names["concept"], label_sets, colours, _left_out(root))
 
 
-def _by_concept(emoji: Dataset, level: str) -> dict[str, str]:
-    of = emoji.labels[level]
+def _by_concept(emoji: Dataset, label_set: str) -> dict[str, str]:
+    of = emoji.labels[label_set]
     return {concept: of[item] for item, concept in emoji.labels["concept"].items()}
 
 
@@ -187,7 +187,7 @@ def described(
     """A dataset of scenes and captions, with all their parts and label sets.
 
     Args:
-        labels: further label sets, by level.
+        labels: further label sets, by name.
         more: further arguments of `Dataset`.
     """
     of = {scene.id: scene for scene in scenes}
@@ -201,7 +201,7 @@ def described(
         labels=found,
         class_names={
             "concept": {concept: world.names[concept] for concept in concepts},
-            **{level: {x: x.replace("-", " ") for x in sorted(set(found[level].values()))} for level in KINDS},
+            **{kind: {x: x.replace("-", " ") for x in sorted(set(found[kind].values()))} for kind in KINDS},
         },
         splits=known,
         **more,
@@ -250,7 +250,7 @@ def _columns(things: Sequence[Thing]) -> dict[str, list[str]]:
 def _labels(world: World, scenes: Sequence[Scene], captions: Sequence[Caption]) -> dict[str, dict[str, str]]:
     """Label sets of scenes, captions and their parts."""
     found: dict[str, dict[str, str]] = {
-        level: {} for level in ("scene", "artist", "n_things", "concept", "subgroup", "group", "size", "colour")
+        label_set: {} for label_set in ("scene", "artist", "n_things", "concept", "subgroup", "group", "size", "colour")
     }
     for scene in scenes:
         found["scene"][scene.id] = scene.id
@@ -262,11 +262,11 @@ def _labels(world: World, scenes: Sequence[Scene], captions: Sequence[Caption]) 
         found["n_things"][caption.id] = str(len(caption.things))
     for part, owner, thing in _parts(scenes, captions):
         own = {"concept": thing.concept, "size": thing.size, "colour": thing.colour}
-        own |= {level: of[thing.concept] for level, of in world.levels.items()}
-        own |= {level: found[level].get(owner, "") for level in ("scene", "artist")}
-        for level, label in own.items():
+        own |= {label_set: of[thing.concept] for label_set, of in world.label_sets.items()}
+        own |= {label_set: found[label_set].get(owner, "") for label_set in ("scene", "artist")}
+        for label_set, label in own.items():
             if label:
-                found[level][part] = label
+                found[label_set][part] = label
     return found
 
 

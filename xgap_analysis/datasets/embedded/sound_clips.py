@@ -85,13 +85,13 @@ def _part(
     parts = {"names": Parts(names, [clip for clip, _ in spoken_in], columns)}
     floor = float(known.index["floor"])
     audio = Items(tuple(spans), partial(_sound, names, spans, floor), partial(_digest, names, spans), "audio", parts)
-    labels = {level: dict(of) for level, of in data.labels.items()}
+    labels = {label_set: dict(of) for label_set, of in data.labels.items()}
     for clip, one in spoken_in:
         event = one.part.removesuffix("/audio")
-        for level in ("clip", "event", "concept", "n_events"):
-            labels[level][one.part] = data.labels[level][event]
-        for level in ("clip", "n_events"):
-            labels[level][clip] = data.labels[level][event]
+        for label_set in ("clip", "event", "concept", "n_events"):
+            labels[label_set][one.part] = data.labels[label_set][event]
+        for label_set in ("clip", "n_events"):
+            labels[label_set][clip] = data.labels[label_set][event]
     return Dataset(
         "emoji-sound-clips",
         split,

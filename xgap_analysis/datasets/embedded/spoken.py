@@ -189,7 +189,7 @@ def _part(known: Recordings, emoji: Dataset, split: str, splits: Mapping[str, Ca
             "language": dict.fromkeys((*texts.ids, *audio.ids), "en"),
             "artist": drawn.labels["artist"],
         },
-        class_names={level: drawn.class_names[level] for level in ("concept", "subgroup")},
+        class_names={label_set: drawn.class_names[label_set] for label_set in ("concept", "subgroup")},
         splits=splits,
         others={"audio": audio},
     )

@@ -29,7 +29,7 @@ def load_pairs(
 
     Rows of one image give it several captions, and so does a list of captions in one cell (as JSON, or as Python
     prints it) or an object that holds them (`{"raw": "a dog"}`). A table without images is a dataset of texts. What the
-    splits and the levels of labels are, `dataset_of` says.
+    splits and label sets are, `dataset_of` says.
 
     Paths of images are relative to the table's folder and stay inside it, unless `images` names another one: a table
     from elsewhere then cannot have other files of yours read. A link inside the folder is followed wherever it points,

@@ -18,7 +18,7 @@ SPLITS = {  # what folders, columns and shards call a split, and what it is call
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-CLASS, PAIR = "class", "pair"  # levels of labels: one class of items, and one image with its captions
+CLASS, PAIR = "class", "pair"  # label sets: one class of items, and one image with its captions
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Record:
 def dataset_of(name: str, records: Sequence[Record], images: Images, *, train_share: float = 0.0) -> Dataset:
     """A dataset of one's own records, whole; `.split(...)` gives its parts.
 
-    Labels: level `"class"` where items are labelled; level `"pair"` (an image and its captions) where there are
+    Labels: label set `"class"` where items are labelled; label set `"pair"` (an image and its captions) where there are
     captions. Where there are none, the texts are the prompts `a photo of <class>`. The first caption of each item asks
     and the others are searched in text retrieval, where some item has two. Retrieval is within a split: each image
     asks, and all others are its gallery.
@@ -75,14 +75,14 @@ def dataset_of(name: str, records: Sequence[Record], images: Images, *, train_sh
     def part(split: str, chosen: Sequence[Record]) -> Dataset:
         there = {r.label for r in chosen if r.label is not None}
         prompts = {} if captioned else {f"class/{label}": label for label in classes if label in there}
-        level = {r.id: r.label for r in chosen if r.label is not None}
+        of_class = {r.id: r.label for r in chosen if r.label is not None}
         return assemble(
             name,
             split,
             images.select(r.id for r in chosen if r.has_image),
             texts={item: PROMPT.replace("{}", words[label]) for item, label in prompts.items()},
             captions={r.id: r.captions for r in chosen},
-            labels={CLASS: level | prompts, PAIR: {r.id: r.id for r in chosen} if captioned else {}},
+            labels={CLASS: of_class | prompts, PAIR: {r.id: r.id for r in chosen} if captioned else {}},
             classes={CLASS: words} if words else {},
         )
 

@@ -12,7 +12,7 @@ from xgap_analysis.datasets.items import NO_IMAGES
 from xgap_analysis.datasets.published.files import first_folder, listed_images, read_json
 from xgap_analysis.datasets.published.protocols import Protocol
 
-LEVEL = "image"  # items are relevant to each other when they belong to one image
+LABEL_SET = "image"  # items are relevant to each other when they belong to one image
 
 Captioned = Mapping[str, tuple[str, Sequence[str]]]  # image id -> path under the image folder, captions
 
@@ -82,7 +82,7 @@ def _part(name: str, split: str, base: Path | None, captioned: Captioned, file: 
     paths = {image: path for image, (path, _) in captioned.items()}
     images = NO_IMAGES if base is None else listed_images(base, paths, str(file))
     captions = {image: own for image, (_, own) in captioned.items()}
-    return assemble(name, split, images, captions=captions, labels={LEVEL: {image: image for image in captions}})
+    return assemble(name, split, images, captions=captions, labels={LABEL_SET: {image: image for image in captions}})
 
 
 def _text(value: Any) -> str:

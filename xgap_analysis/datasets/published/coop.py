@@ -13,7 +13,7 @@ from xgap_analysis.datasets.items import Images
 from xgap_analysis.datasets.published.files import listed_images, read_json, read_rows, read_text
 from xgap_analysis.datasets.published.protocols import Protocol
 
-LEVEL = "class"
+LABEL_SET = "class"
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,8 @@ def _part(
         name,
         split,
         every.select(image for part in members for image in listed.images[part]),
-        labels={LEVEL: label_of},
-        classes={LEVEL: {label: words.replace("_", " ") for label, words in listed.names.items()}},
+        labels={LABEL_SET: label_of},
+        classes={LABEL_SET: {label: words.replace("_", " ") for label, words in listed.names.items()}},
         image_queries=tuple(listed.images["test"]) if split == "test" else (),
         prompt=protocol.prompt,
     )

@@ -16,7 +16,7 @@ from xgap_analysis.datasets.published.summaries import condensed
 if TYPE_CHECKING:
     import pandas as pd
 
-LEVEL = "judged"
+LABEL_SET = "judged"
 
 
 def load_documents(name: str, protocol: Protocol, folder: Path) -> Dataset:
@@ -39,7 +39,7 @@ def load_documents(name: str, protocol: Protocol, folder: Path) -> Dataset:
         f"test, {how}",
         texts=texts,
         text_queries=tuple(f"query/{i}" for i in queries),
-        judgements={LEVEL: Relevance.from_qrels(_qrels(folder, queries, documents))},
+        judgements={LABEL_SET: Relevance.from_qrels(_qrels(folder, queries, documents))},
         prompt=protocol.prompt,
     )
     return in_splits({"test": lambda: data})

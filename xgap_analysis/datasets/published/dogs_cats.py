@@ -9,7 +9,7 @@ from xgap_analysis.datasets.dataset import Dataset, in_splits
 from xgap_analysis.datasets.published.files import first_folder, listed_images
 from xgap_analysis.datasets.published.protocols import Protocol
 
-LEVEL = "animal"
+LABEL_SET = "animal"
 ANIMALS = ("cat", "dog")
 
 
@@ -34,6 +34,6 @@ def load_dogs_cats(name: str, protocol: Protocol, folder: Path) -> Dataset:
         raise XgapError(f"expected cat.0.jpg, dog.0.jpg, ... in {base} (or Cat/0.jpg, Dog/0.jpg, ...)")
     ordered = sorted(found, key=lambda path: (found[path], len(path), path))
     images = listed_images(base, {path: path for path in ordered}, str(base))
-    classes = {LEVEL: {animal: animal for animal in ANIMALS}}
-    data = assemble(name, "all", images, labels={LEVEL: found}, classes=classes, prompt=protocol.prompt)
+    classes = {LABEL_SET: {animal: animal for animal in ANIMALS}}
+    data = assemble(name, "all", images, labels={LABEL_SET: found}, classes=classes, prompt=protocol.prompt)
     return in_splits({"test": lambda: data})

@@ -16,7 +16,7 @@ from xgap_analysis.datasets.published.files import listed_images
 from xgap_analysis.datasets.published.pickles import read_plain_pickle
 from xgap_analysis.datasets.published.protocols import Protocol
 
-LEVELS = {  # relevant, taken out of the ranking; medium first: it is what the papers print
+LABEL_SETS = {  # relevant, taken out of the ranking; medium first: it is what the papers print
     "medium": (("easy", "hard"), ("junk",)),
     "easy": (("easy",), ("junk", "hard")),
     "hard": (("hard",), ("junk", "easy")),
@@ -27,7 +27,7 @@ Box = tuple[float, float, float, float]
 def load_landmarks(name: str, protocol: Protocol, folder: Path) -> Dataset:
     """ROxford5k or RParis6k under the official protocol, as the split test (there is no other).
 
-    A query's id is `query/<name>`, and it is cropped to its box before anything else is done to it; the levels are
+    A query's id is `query/<name>`, and it is cropped to its box before anything else is done to it; the label sets are
     `"medium"`, `"easy"` and `"hard"`. The ground truth is read without unpickling it (see `read_plain_pickle`).
 
     Raises:
@@ -44,13 +44,13 @@ def load_landmarks(name: str, protocol: Protocol, folder: Path) -> Dataset:
     }
     files = listed_images(folder, paths, str(file))
     judgements = {}
-    for level, (wanted, left_out) in LEVELS.items():
+    for label_set, (wanted, left_out) in LABEL_SETS.items():
         qrels: dict[str, dict[str, float]] = {}
         junk: dict[str, list[str]] = {}
         for query, answers in zip(boxes, truth["gnd"], strict=True):
             qrels[query] = {gallery[i]: 1.0 for of in wanted for i in answers[of]}
             junk[query] = [gallery[i] for of in left_out for i in answers[of]]
-        judgements[level] = Relevance.from_qrels(qrels, junk)
+        judgements[label_set] = Relevance.from_qrels(qrels, junk)
 
     def opened(item: str) -> Image.Image:
         image = files.opener(item)

@@ -115,7 +115,7 @@ def _asked(
     name: str,
     split: str,
     folder: Path,
-    level: str,
+    label_set: str,
     texts: Mapping[str, str],
     label_of: Mapping[str, str],
     sentences: Mapping[str, str],
@@ -127,7 +127,7 @@ def _asked(
     queries = {f"query/{label}": sentence for label, sentence in sentences.items()}
     labels = {f"query/{label}": label for label in sentences} | dict(label_of)
     texts = queries | short
-    return assemble(name, f"{split}, {how}", texts=texts, labels={level: labels}, text_queries=tuple(queries))
+    return assemble(name, f"{split}, {how}", texts=texts, labels={label_set: labels}, text_queries=tuple(queries))
 
 
 def _files(folder: Path) -> list[str]:

@@ -38,7 +38,7 @@ def reproduce(
         The tidy table of `Study.run`, with `published` (in [0, 1], a figure of the paper, never a result) and
         `published_source`; means over datasets have rows of their own. The table `"drift"` has the columns
         `oti.tokens` and `oti.steps` besides. A figure stands beside ours only where ours was made as it was: on the
-        whole task (no limit, no other level, options or scorer), on the same split, in the same precision, from the
+        whole task (no limit, no other label set, options or scorer), on the same split, in the same precision, from the
         same seed. Elsewhere `published_note` says what differs; the figures of Cross the Gap are of precision="fp16".
 
     Raises:
@@ -54,7 +54,7 @@ def reproduce(
 
 def run_grid(chosen: Grid, study: Study) -> pd.DataFrame:
     """The study of a named table, with the averages and the published figures that belong to it."""
-    own = {name: getattr(study, name) for name in ("limit", "only", "level", "steps", "tokens")}
+    own = {name: getattr(study, name) for name in ("limit", "only", "label_set", "steps", "tokens")}
     axes = _within(chosen.axes, study.steps, study.tokens)
     if axes:  # steps and tokens are values of the axes
         study = replace(study, axes={**axes, **study.axes}, steps=None, tokens=None)
@@ -161,7 +161,7 @@ def _differences(figure: dict[Any, Any], row: dict[Any, Any], seeds: Sequence[in
     both = {name: (figure.get(name), own) for name, own in ours.items()} | {"scorer": ("cosine", row.get("scorer"))}
     stated = {name: pair for name, pair in both.items() if not any(x is None or pd.isna(x) or x == "" for x in pair)}
     reasons = [f"{name} {theirs}, ours {own}" for name, (theirs, own) in stated.items() if str(theirs) != str(own)]
-    axes = [name for name in row if (name in SETTINGS or "." in name) and name not in (*ours, "level", *AT)]
+    axes = [name for name in row if (name in SETTINGS or "." in name) and name not in (*ours, "label_set", *AT)]
     return reasons + [f"{name} is not the paper's but {row[name]}" for name in axes if not _is_missing(row[name])]
 
 

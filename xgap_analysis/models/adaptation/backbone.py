@@ -92,7 +92,7 @@ def width_of(module: Module, modality: str) -> int:
 
 def vocabulary_of(module: Module) -> int:
     """Rows of the token table of an open_clip model, whatever its text tower is made of."""
-    text = getattr(module, "text", module)
+    text: Module = getattr(module, "text", module)
     table = getattr(text, "token_embedding", None) or text.transformer.get_input_embeddings()
     return int(table.num_embeddings)
 

@@ -1,6 +1,7 @@
-"""Text towers without a language model: characters and attention (Merkx), and bags of words (image and text matching)."""
+"""Text towers without a language model: characters with attention, and bags of words."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -116,9 +117,7 @@ class Behind(Part):
 
 
 @register_adapter("grounded", place="tower", starts_as_base=())
-def grounded(
-    base: Backbone, *, units: int = 1024, heads: int = 2, length: int = 128
-) -> Mapping[str, nn.Module]:
+def grounded(base: Backbone, *, units: int = 1024, heads: int = 2, length: int = 128) -> Mapping[str, nn.Module]:
     """A text tower of characters alone, learned from images: a recurrent network with attention.
 
     It knows no words but by what was seen with them, so it is a lower anchor for the structure of texts. The image
@@ -145,7 +144,7 @@ def grounded(
 def mlp(sizes: Sequence[int]) -> nn.Module:
     """Linear maps of these sizes, with a ReLU between two of them."""
     layers: list[nn.Module] = []
-    for before, after in zip(sizes[:-1], sizes[1:], strict=True):
+    for before, after in pairwise(sizes):
         layers += [nn.Linear(before, after), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
@@ -180,9 +179,7 @@ class BagOfWords(Part):
 
 
 @register_adapter("matching", place="tower", starts_as_base=())
-def matching(
-    base: Backbone, *, dim: int = 256, hidden: int | None = 512
-) -> Mapping[str, nn.Module]:
+def matching(base: Backbone, *, dim: int = 256, hidden: int | None = 512) -> Mapping[str, nn.Module]:
     """Image features and bags of words, each through a network into a common space: matching before attention.
 
     Train it with the objective `ranking-margin`, over all pairs of a batch.

@@ -35,8 +35,8 @@ class Language:
         path = Path(folder).expanduser()
         if not (path / "config.json").is_file():
             raise XgapError(
-                f"the folder {str(folder)!r} holds no language model: config.json, weights and tokenizer of transformers "
-                "are looked for there; name it as language=/path/to/folder"
+                f"the folder {str(folder)!r} holds no language model: config.json, weights and tokenizer of "
+                "transformers are looked for there; name it as language=/path/to/folder"
             )
         refuse_pointer(*path.glob("*.safetensors"), *path.glob("*.bin"))
         local = {"trust_remote_code": False, "local_files_only": True}
@@ -84,7 +84,7 @@ class Language:
             return self.embedded(ids[None])[0].clone()
 
     def states(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        """Last hidden states `[n, L, D]` of input embeddings `[n, L, D]`, where the mask `[n, L]` says what is there."""
+        """Last states `[n, L, D]` of input embeddings `[n, L, D]`, where the mask `[n, L]` says what is there."""
         with torch.autocast(inputs.device.type, enabled=False):
             made: Tensor = self.on(inputs.device)(inputs_embeds=inputs.float(), attention_mask=mask.long())[0]
         return made

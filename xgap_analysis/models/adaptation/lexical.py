@@ -61,9 +61,7 @@ class Lexical(Part):
         top: words of an item that stay.
     """
 
-    def __init__(
-        self, modality: str, maps: nn.Module, words: Tensor | None, special: Tensor, top: int | None
-    ) -> None:
+    def __init__(self, modality: str, maps: nn.Module, words: Tensor | None, special: Tensor, top: int | None) -> None:
         super().__init__()
         self.modality, self.maps, self.top = modality, maps, top
         self.words = None if words is None else nn.Parameter(words)

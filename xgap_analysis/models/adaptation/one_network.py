@@ -109,7 +109,8 @@ def vladva(
     Raises:
         XgapError: no language model in that folder, or an empty prompt.
 
-    Source: Ouali et al., VladVA: discriminative fine-tuning of LVLMs, CVPR 2025. Its next-word loss is not part of this.
+    Source: Ouali et al., VladVA: discriminative fine-tuning of LVLMs, CVPR 2025. Its next-word loss is not part of
+    this.
     """
     made = Language(language, length)
     phrase = made.phrase(prompt)
@@ -145,7 +146,7 @@ def mm_embed(
         XgapError: no language model in that folder.
 
     Source: Lin et al., MM-Embed: universal multimodal retrieval with multimodal LLMs, ICLR 2025. There the states are
-    pooled by attention, and documents have no instruction; `wrong_modality` mines its hard negatives.
+    pooled by attention, and documents have no instruction; `metrics.wrong_modality` finds its hard negatives.
     """
     made = Language(language, length)
     before = made.phrase(f"Instruct: {instruction}\nQuery: ") if instruction else None

@@ -77,9 +77,9 @@ def shadowed(shadows: Sequence[Shadow]) -> Iterator[None]:
     stay where they are: names, state and gradients of the base do not change.
     """
     absent = object()
-    before = [(vars(owner), name, vars(owner).get(name, absent)) for owner, name, _ in shadows]
+    before = [(owner.__dict__, name, owner.__dict__.get(name, absent)) for owner, name, _ in shadows]
     for owner, name, value in shadows:
-        vars(owner)[name] = value
+        owner.__dict__[name] = value
     try:
         yield
     finally:

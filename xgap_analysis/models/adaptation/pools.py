@@ -83,10 +83,10 @@ class _Noting(Passing):
         super().__init__(table)
         self._seen = seen
 
-    def __call__(self, ids: Tensor, *more: Any, **how: Any) -> Tensor:
-        """The embeddings of ids."""
-        self._seen.append(ids)
-        return super().__call__(ids, *more, **how)
+    def __call__(self, x: Tensor, *more: Any, **how: Any) -> Tensor:
+        """The embeddings of ids `[n, L]`."""
+        self._seen.append(x)
+        return super().__call__(x, *more, **how)
 
 
 @register_adapter("ptunifier", place="tokens", starts_as_base=())

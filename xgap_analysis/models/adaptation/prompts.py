@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -78,7 +79,7 @@ class PatchPrompts(Part):
         owner, name, blocks = blocks_of(module, "image")
         wrapped: list[Any] = list(blocks)
         for i in range(1, self.depth):
-            wrapped[i] = Passing(wrapped[i], before=lambda x, i=i: torch.cat([x[:, : -self.count], self._of(i, x)], 1))
+            wrapped[i] = Passing(wrapped[i], before=partial(self._again, i))
         wrapped[-1] = Passing(wrapped[-1], behind=lambda x: x[:, : -self.count])
         native = name == "resblocks"  # of open_clip's own ViT; timm's has its norm under another name
         before, attribute = (module.visual, "ln_pre") if native else (owner, "norm_pre")
@@ -87,6 +88,9 @@ class PatchPrompts(Part):
             (before, attribute, Passing(norm, before=lambda x: torch.cat([x, self._of(0, x)], dim=1))),
             shown(owner, name, wrapped),
         ]
+
+    def _again(self, i: int, x: Tensor) -> Tensor:
+        return torch.cat([x[:, : -self.count], self._of(i, x)], dim=1)
 
     def _of(self, i: int, x: Tensor) -> Tensor:
         return self.prompt(i).to(x.dtype).expand(len(x), -1, -1)

@@ -63,8 +63,8 @@ def load_adapter(model: Model, file: str | Path, **options: Any) -> Model:
         options: of the adapter that no file says: `k` of CLIP-MoE, `template` of MaPLe, `language` of LLM2CLIP.
 
     Raises:
-        XgapError: a file that is damaged or holds no known adapter, or one that does not fit the model; the file and what
-            was expected are named.
+        XgapError: a file that is damaged or holds no known adapter, or one that does not fit the model; the file and
+            what was expected are named.
     """
     path = existing_checkpoint(file)
     try:
@@ -72,7 +72,9 @@ def load_adapter(model: Model, file: str | Path, **options: Any) -> Model:
     except XgapError:
         raise
     except Exception as error:  # torch's and safetensors' checks of files raise kinds of their own
-        raise XgapError(f"{path} cannot be read: {reason_of(error)}; it should hold the weights of an adapter") from error
+        raise XgapError(
+            f"{path} cannot be read: {reason_of(error)}; it should hold the weights of an adapter"
+        ) from error
     found = [row for row in FORMATS if row.fits(weights)]
     if not found:
         known = "; ".join(f"{row.said} has {' and '.join(_plain(start) for start in row.match)}" for row in FORMATS)
@@ -89,14 +91,18 @@ def _filled(row: Format, weights: Weights, base: Backbone, path: Path, options: 
     """The adapter of a file, with its weights."""
     if row.unsaid is not None and row.unsaid not in options:
         kind = row.said.partition(" ")[2]
-        raise XgapError(f"no {kind} says its {row.unsaid}: say it, as in load_adapter(model, {path.name!r}, {row.unsaid}=...)")
+        raise XgapError(
+            f"no {kind} says its {row.unsaid}: say it, as in load_adapter(model, {path.name!r}, {row.unsaid}=...)"
+        )
     row.check(weights, base, path)
     what = adapter(row.adapter, **{**row.shapes(weights, base), **options})
     own = attached(what, base.dims, base=base)
     try:
         state, given = own.modules.state_dict(), row.rename(weights, base)
     except KeyError as error:
-        raise XgapError(f"{path} is {row.said} without {error.args[0]}, so it is damaged or of another release") from error
+        raise XgapError(
+            f"{path} is {row.said} without {error.args[0]}, so it is damaged or of another release"
+        ) from error
     for name, tensor in given.items():
         if name not in state or state[name].shape != tensor.shape:
             wanted = list(state[name].shape) if name in state else "nothing of that name"
@@ -129,9 +135,8 @@ def _factor(weights: Weights, base: Backbone) -> dict[str, Any]:
     own = len(text_part(base.module).positional_embedding) - KEPT
     factor, rest = divmod(len(weights[STRETCHED]) - KEPT, max(own, 1))
     if own < 2 or rest or factor < 2:
-        raise XgapError(
-            f"{len(weights[STRETCHED])} positions are no stretch of the {own + KEPT} of this model, of which {KEPT} stay"
-        )
+        rows = len(weights[STRETCHED])
+        raise XgapError(f"{rows} positions are no stretch of the {own + KEPT} of this model, of which {KEPT} stay")
     return {"keep": KEPT, "factor": factor}
 
 
@@ -188,8 +193,8 @@ def _check_experts(weights: Weights, base: Backbone, path: Path) -> None:
             own = mlp.get("c_fc.weight")
             if first is None or own is None or own.shape != first.shape or not torch.allclose(own.cpu(), first):
                 raise XgapError(
-                    f"{path} is a CLIP-MoE checkpoint whose first experts are not the MLPs of this model: load that from "
-                    f"the same file, LongCLIP-ViT-L-14//{str(path).lstrip('/')} (or -B-16)"
+                    f"{path} is a CLIP-MoE checkpoint whose first experts are not the MLPs of this model: load that "
+                    f"from the same file, LongCLIP-ViT-L-14//{str(path).lstrip('/')} (or -B-16)"
                 )
 
 

@@ -34,7 +34,9 @@ class OfLanguage(Part):
     def _load_from_state_dict(self, state: Any, prefix: str, *more: Any) -> None:
         said = state.get(f"{prefix}language")
         if said is not None and not torch.equal(said.cpu(), self._language.digest):
-            raise XgapError("this adapter was trained on another language model than the one in the folder that it names")
+            raise XgapError(
+                "this adapter was trained on another language model than the one in the folder that it names"
+            )
         super()._load_from_state_dict(state, prefix, *more)
 
     def tokenizer(self, tokenize: Callable[..., Tensor]) -> Callable[..., Tensor]:

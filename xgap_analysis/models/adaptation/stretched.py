@@ -19,8 +19,8 @@ SHORTEST = 3  # tokens of a caption of one word
 def stretch(table: Tensor, keep: int = 20, factor: int = 4) -> Tensor:
     """A table of positions of which the first rows are kept, and each later one becomes several.
 
-    Row `keep + i` becomes `(1 - r / factor) p_i + (r / factor) p_(i+1)` for r from 0 to factor - 1; the last row goes on
-    in the direction from the one before it.
+    Row `keep + i` becomes `(1 - r / factor) p_i + (r / factor) p_(i+1)` for r from 0 to factor - 1; the last row goes
+    on in the direction from the one before it.
 
     Args:
         table: `[L, d]`.
@@ -40,7 +40,9 @@ def stretch(table: Tensor, keep: int = 20, factor: int = 4) -> Tensor:
         [19.0, 20.75, 75.75, 76.75]
     """
     if not 0 <= keep <= len(table) - 2:
-        raise XgapError(f"a table of {len(table)} positions keeps 0 to {len(table) - 2} of them as they are, not {keep}")
+        raise XgapError(
+            f"a table of {len(table)} positions keeps 0 to {len(table) - 2} of them as they are, not {keep}"
+        )
     if not (isinstance(factor, int) and factor >= 2):
         raise XgapError(f"positions are stretched by a whole factor of 2 or more, not {factor!r}")
     later = table[keep:]
@@ -64,7 +66,9 @@ class Longer:
     def __init__(self, tokenize: Callable[..., Tensor], length: int) -> None:
         if "context_length" not in inspect.signature(tokenize).parameters:
             kind = getattr(tokenize, "__name__", type(tokenize).__name__)
-            raise XgapError(f"the tokenizer ({kind}) takes no context_length, so it gives no captions of {length} tokens")
+            raise XgapError(
+                f"the tokenizer ({kind}) takes no context_length, so it gives no captions of {length} tokens"
+            )
         self._tokenize, self._length = tokenize, length
         lengths, _ = counting(tokenize)
         if lengths is not None:

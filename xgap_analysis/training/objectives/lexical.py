@@ -10,12 +10,10 @@ from xgap_analysis.training.objectives.contrast import clip_loss
 from xgap_analysis.training.objectives.term import Needs, register_objective
 
 
-def sparse_contrast(
-    images: Float[Tensor, "n v"], texts: Float[Tensor, "n v"], top: int
-) -> Float[Tensor, ""]:
+def sparse_contrast(images: Float[Tensor, "n v"], texts: Float[Tensor, "n v"], top: int) -> Float[Tensor, ""]:
     """Contrast of the strongest words of one modality with all words of the other, the mean of both ways round.
 
-    Formula: `(clip_loss(top(x), y, 1) + clip_loss(x, top(y), 1)) / 2`, where `top` keeps the largest of a row as they are.
+    Formula: `(clip_loss(top(x), y, 1) + clip_loss(x, top(y), 1)) / 2`, where `top` keeps the largest of a row.
     With `top = V` it is `clip_loss(x, y, 1)`.
 
     Args:

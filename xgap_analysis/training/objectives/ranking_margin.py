@@ -8,13 +8,11 @@ from xgap_analysis.training.objectives.batch import BatchFeatures
 from xgap_analysis.training.objectives.term import register_objective
 
 
-def ranking_margin(
-    images: Float[Tensor, "n d"], texts: Float[Tensor, "n d"], margin: float = 0.2
-) -> Float[Tensor, ""]:
+def ranking_margin(images: Float[Tensor, "n d"], texts: Float[Tensor, "n d"], margin: float = 0.2) -> Float[Tensor, ""]:
     """Hinge over all negatives of a batch, in both directions.
 
-    Formula: `1/n^2 sum over i != j of max(0, margin + s_ij - s_ii) + max(0, margin + s_ji - s_ii)`, s the cosines. It is
-    0 where each pair is nearer than all others by the margin, and `2 margin (n - 1) / n` where all are alike.
+    Formula: `1/n^2 sum over i != j of max(0, margin + s_ij - s_ii) + max(0, margin + s_ji - s_ii)`, s the cosines. It
+    is 0 where each pair is nearer than all others by the margin, and `2 margin (n - 1) / n` where all are alike.
 
     Args:
         images, texts: unit rows, pairs by index.

@@ -37,10 +37,7 @@ def self_distil(
     targets = ((teacher.detach() - centre) / teacher_temperature).softmax(dim=-1)
     log_p = (student / student_temperature).log_softmax(dim=-1)
     costs = [
-        -(targets[i] * log_p[j]).sum(dim=-1).mean()
-        for i in range(len(targets))
-        for j in range(len(log_p))
-        if i != j
+        -(targets[i] * log_p[j]).sum(dim=-1).mean() for i in range(len(targets)) for j in range(len(log_p)) if i != j
     ]
     return torch.stack(costs).mean()
 
