@@ -186,6 +186,23 @@ def test_prompts_go_into_both_towers_as_written_out(model: xg.Model) -> None:
     close(adapted.image.encode(PIXELS), visual.ln_post(second(y)[:, 0]) @ visual.proj, atol=1e-5)
 
 
+def test_prompts_of_images_alone_go_beside_the_patches_as_written_out(model: xg.Model) -> None:
+    name = "image-prompts(length=5)"
+    assert parameters(model, name) == 5 * 32
+    assert 16 * 768 == 12_288  # the published size
+    adapted = xg.adapted(model, name, seed=3)
+    assert adapted.text is model.text
+    prompts, visual = adapted.image._own.modules["image"].prompts, model.text.module.visual
+    reach = (6 / (visual.conv1.weight[0].numel() + 32)) ** 0.5
+    assert 0.8 * reach < float(prompts.abs().max()) <= reach
+    patches = visual.conv1(PIXELS).flatten(2).transpose(1, 2)
+    y = torch.cat([visual.class_embedding.expand(3, 1, -1), patches], 1) + visual.positional_embedding
+    y = visual.ln_pre(torch.cat([y[:, :1], prompts.expand(3, -1, -1), y[:, 1:]], 1))  # where the authors put them
+    for block in visual.transformer.resblocks:
+        y = block(y)
+    close(adapted.image.encode(PIXELS), visual.ln_post(y[:, 0]) @ visual.proj, atol=1e-5)
+
+
 # CLIP-MoE
 
 
@@ -290,6 +307,7 @@ def test_pools_go_behind_the_first_token_as_written_out(model: xg.Model) -> None
         ("long-clip(keep=4)", "takes no context_length, so it gives no captions of 52 tokens"),
         ("maple", r"enters 1 to 2 blocks of this model \(depth\), not 9"),
         ("maple(depth=1, template='{} photo')", "the template of maple has 2 words or more before"),
+        ("image-prompts(length=0)", "image-prompts has 1 token or more, not 0"),
         ("clip-moe(experts=1)", "clip-moe has 2 to 64 experts"),
         ("clip-moe(text_blocks=3)", "the text tower has 2 blocks, and experts are wanted in 3"),
         ("ptunifier(pool=8)", "an item gets 1 to 8 tokens of a pool of 8, not 32"),

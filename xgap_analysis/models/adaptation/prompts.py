@@ -1,5 +1,6 @@
-"""Learned tokens in both towers at several depths, those of images made from those of texts (MaPLe)."""
+"""Learned tokens: in both towers at several depths, those of images made from texts (MaPLe), or of images alone."""
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -56,8 +57,47 @@ class TextPrompts(Part):
         return torch.cat([x[:, : self.start], own, x[:, self.start + len(prompt) :]], dim=1)
 
 
-class ImagePrompts(Part):
-    """Tokens behind the patches, each a linear map of a token of the texts; they are taken away behind the last block.
+class PatchPrompts(Part):
+    """Tokens behind the patches, anew before each of the first blocks; they are taken away behind the last block."""
+
+    @property
+    def count(self) -> int:
+        """Tokens before each block."""
+        raise NotImplementedError
+
+    @property
+    def depth(self) -> int:
+        """Blocks before which there are some."""
+        raise NotImplementedError
+
+    def prompt(self, i: int) -> Tensor:
+        """The tokens `[n, b]` before block i."""
+        raise NotImplementedError
+
+    def shadows(self, module: Any) -> list[Shadow]:
+        """See `Part.shadows`."""
+        owner, name, blocks = blocks_of(module, "image")
+        wrapped: list[Any] = list(blocks)
+        for i in range(1, self.depth):
+            wrapped[i] = Passing(wrapped[i], before=partial(self._again, i))
+        wrapped[-1] = Passing(wrapped[-1], behind=lambda x: x[:, : -self.count])
+        native = name == "resblocks"  # of open_clip's own ViT; timm's has its norm under another name
+        before, attribute = (module.visual, "ln_pre") if native else (owner, "norm_pre")
+        norm = getattr(before, attribute)
+        return [
+            (before, attribute, Passing(norm, before=lambda x: torch.cat([x, self._of(0, x)], dim=1))),
+            shown(owner, name, wrapped),
+        ]
+
+    def _again(self, i: int, x: Tensor) -> Tensor:
+        return torch.cat([x[:, : -self.count], self._of(i, x)], dim=1)
+
+    def _of(self, i: int, x: Tensor) -> Tensor:
+        return self.prompt(i).to(x.dtype).expand(len(x), -1, -1)
+
+
+class ImagePrompts(PatchPrompts):
+    """Tokens behind the patches, each a linear map of a token of the texts.
 
     Args:
         texts: whose tokens they are made of.
@@ -70,33 +110,43 @@ class ImagePrompts(Part):
         self.texts = texts
         self.maps = nn.ModuleList([nn.Linear(a, width) for _ in range(depth)])
 
-    def shadows(self, module: Any) -> list[Shadow]:
-        """See `Part.shadows`."""
-        owner, name, blocks = blocks_of(module, "image")
-        wrapped: list[Any] = list(blocks)
-        for i in range(1, len(self.maps)):
-            wrapped[i] = Passing(wrapped[i], before=partial(self._again, i))
-        wrapped[-1] = Passing(wrapped[-1], behind=lambda x: x[:, : -self.count])
-        native = name == "resblocks"  # of open_clip's own ViT; timm's has its norm under another name
-        before, attribute = (module.visual, "ln_pre") if native else (owner, "norm_pre")
-        norm = getattr(before, attribute)
-        return [
-            (before, attribute, Passing(norm, before=lambda x: torch.cat([x, self._of(0, x)], dim=1))),
-            shown(owner, name, wrapped),
-        ]
+    @property
+    def count(self) -> int:
+        """See `PatchPrompts`."""
+        return len(self.texts.ctx)
+
+    @property
+    def depth(self) -> int:
+        """See `PatchPrompts`."""
+        return len(self.maps)
+
+    def prompt(self, i: int) -> Tensor:
+        """See `PatchPrompts`."""
+        made: Tensor = self.maps[i](self.texts.ctx if i == 0 else self.texts.deep[i - 1])
+        return made
+
+
+class FreePrompts(PatchPrompts):
+    """Tokens behind the patches that are learned as they are, before the first block.
+
+    Args:
+        prompts: `[n, b]`, what they start from.
+    """
+
+    depth = 1
+
+    def __init__(self, prompts: Tensor) -> None:
+        super().__init__()
+        self.prompts = nn.Parameter(prompts)
 
     @property
     def count(self) -> int:
-        """Tokens before each block."""
-        return len(self.texts.ctx)
+        """See `PatchPrompts`."""
+        return len(self.prompts)
 
-    def _again(self, i: int, x: Tensor) -> Tensor:
-        return torch.cat([x[:, : -self.count], self._of(i, x)], dim=1)
-
-    def _of(self, i: int, x: Tensor) -> Tensor:
-        prompt = self.texts.ctx if i == 0 else self.texts.deep[i - 1]
-        made: Tensor = self.maps[i](prompt)
-        return made.to(x.dtype).expand(len(x), -1, -1)
+    def prompt(self, i: int) -> Tensor:
+        """See `PatchPrompts`."""
+        return self.prompts
 
 
 @register_adapter("maple", place="tokens", starts_as_base=())
@@ -129,3 +179,28 @@ def maple(
         raise XgapError(f"the template of maple has {length} words or more before {{}}, not {template!r}")
     texts = TextPrompts(rows, depth, start, template)
     return {"image": ImagePrompts(texts, width_of(base.module, "image")), "text": texts}
+
+
+@register_adapter("image-prompts", place="tokens", starts_as_base=())
+def image_prompts(base: Backbone, *, length: int = 16) -> Mapping[str, nn.Module]:
+    """Learned tokens beside the patches, before the first block of the image tower; texts stay as they are.
+
+    They have no position, so that it is the same whether they stand before the patches, as the authors have them, or
+    behind. NoLA trains the norms of the tower too, which stay as they are here.
+
+    Args:
+        base: a model with an image transformer of open_clip's or timm's.
+        length: tokens n; they have `n b` parameters, uniform within `sqrt(6 / (p + b))` at the start, b the width of a
+            token and p the numbers in a patch of pixels.
+
+    Raises:
+        XgapError: no token.
+
+    Source: Jia et al., Visual prompt tuning, ECCV 2022; Imam et al., CLIP meets DINO (NoLA), 2024.
+    """
+    if length < 1:
+        raise XgapError(f"image-prompts has 1 token or more, not {length}")
+    width = width_of(base.module, "image")
+    patching = next(part for part in base.module.visual.modules() if isinstance(part, nn.Conv2d))
+    reach = math.sqrt(6 / (patching.weight[0].numel() + width))
+    return {"image": FreePrompts(reach * (2 * torch.rand(length, width) - 1))}
