@@ -3,6 +3,7 @@ PYTHON ?= python3
 LAB_ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+DOCS_ARGS ?=
 # Two workers with one thread each: towers this small gain nothing from a second thread.
 JOBS ?= 2
 LOCK_PYTHON := 3.10
@@ -13,7 +14,7 @@ NOTEBOOK := notebooks/00_quickstart.ipynb
 export UV_HTTP_TIMEOUT ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test pythons report bench figures lint format lock clean
+.PHONY: help lab test pythons report docs bench figures lint format lock clean
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +31,9 @@ pythons: $(VENV)/uv ## lint and the quick tests on the oldest and the newest Pyt
 
 report: .venv/installed ## run the notebooks on the embedded default and write results/report/index.html
 	OMP_NUM_THREADS=1 $(VENV)/xgap report
+
+docs: .venv/installed ## build the site of the documentation, results/site/index.html (quickly: DOCS_ARGS=--plain)
+	OMP_NUM_THREADS=1 $(VENV)/python docs/site/build.py $(DOCS_ARGS)
 
 bench: .venv/installed ## measure speed against naive baselines; writes results/bench.json and a record in docs
 	$(VENV)/python -m benchmarks --record docs $(BENCH_ARGS)

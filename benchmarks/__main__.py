@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import encoding_rate, fewer_steps, inversion_step, rankings, whole_runs
+from benchmarks import encoding_rate, fewer_steps, inversion_step, late_interaction, rankings, whole_runs
 from benchmarks.timing import matrix_rate
 
 ROOT = Path(__file__).parent.parent
@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows: list[dict[str, Any]] = []
     parts = [
         lambda: rankings.measure(device, options.quick),
+        lambda: late_interaction.measure(device, options.quick),
         lambda: encoding_rate.measure(device, options.quick),
         lambda: fewer_steps.measure(device, options.quick),
         *(
@@ -87,9 +88,9 @@ def _record(found: dict[str, Any]) -> str:
         f"{of['float32_matrix_rate'] / 1e9:.0f} (float32) and {of['bfloat16_matrix_rate'] / 1e9:.0f} (bfloat16) "
         "GFLOP/s.",
         "",
-        "Each ratio is baseline / ours, the two timed in turns in one run (medians); `CPU` is the ratio of the "
-        "processor time, which other users of the machine disturb less. A goal is for the ratio of wall time. A "
-        "share of the matrix rate near 1 says that only fewer operations would make a step faster.",
+        "Each ratio is baseline / ours, timed alternately in one run (medians); `CPU` is the ratio of processor "
+        "times, which other users of the machine disturb less. A goal is for the ratio of wall times. A share of "
+        "the matrix rate near 1 means that only fewer operations would make a step faster.",
         "",
         "| figure | of | batch | baseline | baseline s | ours s | ratio | CPU | goal | met |",
         "|---|---|---|---|---|---|---|---|---|---|",

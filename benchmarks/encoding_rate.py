@@ -58,7 +58,7 @@ def measure(device: torch.device, quick: bool) -> Iterator[dict[str, Any]]:
         "goal": 1.0,
         "feature_difference": float((kept["theirs"] - kept["ours"]).abs().max()),
         "share_of_time_in_the_model": passes / pair.ours,
-        "share_of_time_waiting_for_pictures": waited / took,
+        "share_of_time_waiting_for_images": waited / took,
     }
 
 

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from xgap_analysis.models import adapter as adapter
     from xgap_analysis.models import as_model as as_model
     from xgap_analysis.models import check_tower as check_tower
+    from xgap_analysis.models import load_adapter as load_adapter
     from xgap_analysis.models import load_model as load_model
     from xgap_analysis.models import register_adapter as register_adapter
     from xgap_analysis.models import register_model as register_model
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
     from xgap_analysis.scoring import save_scorer as save_scorer
     from xgap_analysis.scoring import score as score
     from xgap_analysis.scoring import scorer as scorer
+    from xgap_analysis.scoring import token_pairs as token_pairs
     from xgap_analysis.store import Store as Store
     from xgap_analysis.training import BatchFeatures as BatchFeatures
     from xgap_analysis.training import Further as Further
@@ -151,6 +153,7 @@ _HOME = {
     "gap_report": "metrics",
     "hubness": "metrics",
     "invert": "views.inversion.invert",
+    "load_adapter": "models",
     "load_dataset": "datasets",
     "load_features": "core.features_io",
     "load_model": "models",
@@ -184,6 +187,7 @@ _HOME = {
     "stacked": "core.stacked",
     "study_of_features": "experiments.vectors",
     "summary": "experiments.tables",
+    "token_pairs": "scoring",
     "tokens": "views",
     "train": "training",
     "view": "views",

@@ -231,12 +231,20 @@ def main() -> None:
     given.out.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
     every = list(dict.fromkeys(table["quantity"]))
     shown = [name for name in every if "recall_at_1" in name or name.startswith("modality_gap")]
-    words = contrast_words(table, "pairwise", shown).T.rename_axis("quantity")
+    over = "seeds" if len(given.seeds) > 1 else "queries"
+    words = contrast_words(table, "pairwise", shown, over=over).T.rename_axis("quantity")
     print(words.to_string(), f"{record['minutes']} minutes", sep="\n")
     if given.out == HERE / "together.parquet":
-        before, _, rest = CARD.read_text("utf-8").partition(START_OF_TABLE)
-        said = f"{len(given.seeds)} seeds, {recipe.steps} steps, {record['minutes']} minutes:\n\n{as_markdown(words)}\n"
-        CARD.write_text(before + START_OF_TABLE + said + END_OF_TABLE + rest.partition(END_OF_TABLE)[2], "utf-8")
+        write_card(words, record)
+
+
+def write_card(words: pd.DataFrame, record: dict[str, Any]) -> None:
+    """Fill the place of the data card that follows from the table."""
+    said = f"Seeds {record['seeds']}, {record['recipe']['steps']} steps, {record['minutes']} minutes in "
+    said += f"{record['processes']} process{'es' * (record['processes'] > 1)}:\n\n{as_markdown(words)}\n"
+    before, _, rest = CARD.read_text("utf-8").partition(START_OF_TABLE)
+    after = rest.partition(END_OF_TABLE)[2]
+    CARD.write_text(before + START_OF_TABLE + said + END_OF_TABLE + after, "utf-8")
 
 
 if __name__ == "__main__":

@@ -306,7 +306,7 @@ MISTAKES = {
     "table": ([*STUDY, "--out", "study.csv"], ".parquet"),
     "no key": (["store", "remove"], "by the first digits of its key"),
     "key": (["store", "remove", "abc"], "starts with 'abc'"),
-    "notebook": (["report", "--notebooks", "no.ipynb"], "'no.ipynb' is no notebook"),
+    "notebook": (["report", "--notebooks", "no.ipynb"], "'no.ipynb' is not a notebook"),
     "term": (["train", "--out", "run", "--objective", "clap=1"], "nearest names: clip"),
     "weight": (["train", "--out", "run", "--objective", "clip=much"], "name=weight"),
     "temperature": (["train", "--out", "run", "--temperature", "hot"], "learned, a number or two"),

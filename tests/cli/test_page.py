@@ -122,6 +122,13 @@ def test_pages_fetch_nothing_and_show_what_stands_still(made: Report, folder: Pa
     assert f"ran by {sys.executable} in {folder / 'notebooks'}" in second
 
 
+def test_the_executed_notebooks_are_kept_with_their_outputs(made: Report, folder: Path) -> None:
+    first = nbformat.read(folder / "out" / "notebooks" / "00_first.ipynb", as_version=4)
+    assert [output.output_type for cell in first.cells[2:] for output in cell.outputs].count("display_data") == 2
+    second = (folder / "out" / "notebooks" / "01_second.ipynb").read_text()
+    assert "vnd.jupyter.widget-view" not in second
+
+
 def test_formulas_bring_the_one_script_they_need() -> None:
     with_formula = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("$x^2$")])
     assert re.search(r'<script[^>]+src="[^"]*mathjax', render(with_formula, "x"), re.IGNORECASE)
@@ -147,6 +154,7 @@ def test_a_notebook_that_fails_is_named_with_its_cell(
     assert str(out / "pages" / "bad.html") in line
     assert (out / "pages" / "bad.html").is_file()
     assert not (out / "index.html").exists()
+    assert list((out / "notebooks").iterdir()) == []
 
 
 def test_the_command_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,7 +175,7 @@ def test_what_is_no_notebook_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
     mine = write_notebook(tmp_path / "notebooks" / "b.ipynb", code("1"))
     first = write_notebook(tmp_path / "notebooks" / "a.ipynb", code("1"))
     assert [file.resolve() for file in find_notebooks()] == [first, mine]
-    with pytest.raises(XgapError, match="is no notebook"):
+    with pytest.raises(XgapError, match="is not a notebook"):
         find_notebooks([tmp_path])
     with pytest.raises(XgapError, match="two notebooks are named 'a'"):
         find_notebooks([first, write_notebook(tmp_path / "x" / "a.ipynb")])

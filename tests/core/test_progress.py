@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from xgap_analysis.core.progress import Bar, Cancelled, tell, watched
+from xgap_analysis.core.progress import Bar, Cancelled, report, watched
 from xgap_analysis.store import Rows, Store, compute
 
 
@@ -23,7 +23,7 @@ def test_without_a_watcher_a_bar_is_drawn(capsys: pytest.CaptureFixture[str]) ->
     with Bar(total=10, desc="work", unit="item") as bar:
         bar.update(10)
     assert "work" in capsys.readouterr().err
-    tell("nobody listens", 1, 2)
+    report("nobody listens", 1, 2)
     with Bar(total=10, desc="quiet", unit="item", disable=True) as bar:
         bar.update(10)
     assert capsys.readouterr().err == ""

@@ -121,9 +121,9 @@ def test_numbers_and_bytes_are_the_ids_that_they_spell() -> None:
     [
         ({1: {2: 1}, "1": {2: 0}}, "the query '1' is given twice, as text and as a number, with different values"),
         ({1: {2: 1, "2": 0}}, "the item '2' is given twice, as text and as a number, with different values"),
-        ({1: [2, 3]}, "the judgements of query 1 are a list, not item to grade"),
-        ({"q": {"d": None}}, "the judgement of item 'd' for query 'q' has no grade"),
-        ({"q": {"d": float("nan")}}, "the judgement of item 'd' for query 'q' has no grade"),
+        ({1: [2, 3]}, "the grades of query 1 are a list, not item to grade"),
+        ({"q": {"d": None}}, "item 'd' has no grade for query 'q'"),
+        ({"q": {"d": float("nan")}}, "item 'd' has no grade for query 'q'"),
         ({None: {"d": 1}}, "an id is a word or a number, and None stands for a missing one"),
     ],
 )

@@ -147,15 +147,15 @@ def test_items_must_match():
     shuffled = x.select(x.ids[::-1])
     captions = features(draws(seed=1), "text", "t")
     for metric in (linear_cka, mutual_knn, similarity_spearman, rotation):
-        with pytest.raises(XgapError, match="row 0 is 'i0' on one side and 'i29' on the other"):
+        with pytest.raises(XgapError, match="row 0 is 'i0' in one and 'i29' in the other"):
             metric(x, shuffled)
         with pytest.raises(XgapError, match="30 and 29 items"):
             metric(x, x.select(x.ids[:29]))
     for metric in (linear_cka, mutual_knn, similarity_spearman):
         assert math.isfinite(metric(x, captions))  # two modalities: pairs by index
-    with pytest.raises(XgapError, match="'i0' on one side and 't0'"):
+    with pytest.raises(XgapError, match="'i0' in one and 't0'"):
         rotation(x, captions)
-    with pytest.raises(XgapError, match="'t0' on one side and 't29'"):
+    with pytest.raises(XgapError, match="'t0' in one and 't29'"):
         deviation(x, x, captions, captions.select(captions.ids[::-1]))
     with pytest.raises(XgapError, match="dimensions"):
         rotation(x, features(draws(d=4)))

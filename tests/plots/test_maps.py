@@ -49,7 +49,7 @@ def test_umap_places_both_sides_and_can_be_ended(sides: tuple[Features, Features
     assert plane.images.shape == (20, 2)
     assert plane.texts.shape == (24, 2)
     assert math.isnan(plane.share)
-    moved = plane.place(maps.move_sides(0.2, *sides)[0])
+    moved = plane.place(maps.move_modalities(0.2, *sides)[0])
     assert moved.shape == (20, 2)
     assert np.isfinite(moved).all()
 
@@ -73,7 +73,7 @@ def test_umap_of_a_few_items(n: int) -> None:
 @pytest.mark.parametrize("lambda_", [-0.5, 0.3, 0.5, 1.0])
 def test_sides_move_as_the_correction_moves_them(sides: tuple[Features, Features], lambda_: float) -> None:
     classes = side("text", 3, 4)
-    images, texts, named = maps.move_sides(lambda_, *sides, classes)
+    images, texts, named = maps.move_modalities(lambda_, *sides, classes)
     g = sides[0].vectors.double().mean(0) - sides[1].vectors.double().mean(0)
     for before, after, sign in ((sides[0], images, -1), (sides[1], texts, 1), (classes, named, 1)):
         expected = torch.nn.functional.normalize(before.vectors.double() + sign * lambda_ * g, dim=1).float()
@@ -83,7 +83,7 @@ def test_sides_move_as_the_correction_moves_them(sides: tuple[Features, Features
 
 
 def test_lambda_0_changes_no_bit(sides: tuple[Features, Features]) -> None:
-    images, texts = maps.move_sides(0.0, *sides)
+    images, texts = maps.move_modalities(0.0, *sides)
     assert images is sides[0]
     assert texts is sides[1]
 

@@ -9,6 +9,7 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.tokens import TokenFeatures
 from xgap_analysis.scoring.blocks import descending
+from xgap_analysis.scoring.rows import TILE, score_chosen
 from xgap_analysis.scoring.score import score
 from xgap_analysis.scoring.scorer import scorer
 from xgap_analysis.scoring.tokens import TokenBlock
@@ -43,7 +44,7 @@ def test_a_sum_adds_scores_by_their_weights() -> None:
 def test_the_best_by_the_first_come_before_all_others_in_the_order_of_the_second(
     n: int, m: int, depth: int, seed: int
 ) -> None:
-    query, gallery = some([3] * n, seed), some([1 + i % 3 for i in range(m)], seed + 1)
+    query, gallery = some([1 + i % 4 for i in range(n)], seed), some([1 + i % 3 for i in range(m)], seed + 1)
     first, second = score(query, gallery, FIRST), score(query, gallery, SECOND)
     found = score(query, gallery, f"rerank({FIRST}, {SECOND}, depth={depth})")
     for row in range(n):
@@ -52,6 +53,16 @@ def test_the_best_by_the_first_come_before_all_others_in_the_order_of_the_second
         expected = sorted(best, key=lambda i: (-float(second[row, i]), i)) + others
         assert descending(found[row : row + 1])[0].tolist() == expected
         assert torch.allclose(found[row, best], second[row, best], atol=1e-6)
+
+
+@pytest.mark.parametrize("by", [SECOND, "pooled", "late_interaction(inner=mean, outer=max)", "sum(late_interaction)"])
+def test_chosen_items_are_scored_as_all_are(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    query, gallery = some([1, 4, 2], 0), some([2, 1, 5, 3, 2, 1], 1)
+    columns = torch.tensor([[0, 2], [5, 1], [3, 4]])
+    expected = score(query, gallery, by).gather(1, columns)
+    assert torch.allclose(score_chosen(query, gallery, scorer(by), columns), expected, atol=1e-6)
+    monkeypatch.setitem(TILE, "cpu", 8)  # too few for a block of a query with its items
+    assert torch.allclose(score_chosen(query, gallery, scorer(by), columns), expected, atol=1e-6)
 
 
 def test_equal_scores_of_the_first_keep_the_gallery_order() -> None:

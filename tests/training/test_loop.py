@@ -119,7 +119,7 @@ def test_an_item_without_a_label_is_named(start: Path, data: Dataset, tmp_path: 
         with pytest.raises(XgapError, match=f"1 items of 'colours' .* have no label, the first is '{missing}'"):
             run(start, part, tmp_path)
     judged = dataclasses.replace(data, judgements={"people": Relevance.from_qrels({"0/0": {"0/text-0": 1}})})
-    with pytest.raises(XgapError, match=r"judged item by item .* training needs a label"):
+    with pytest.raises(XgapError, match=r"given item by item .* training needs a label"):
         run(start, judged, tmp_path)
 
 
@@ -201,9 +201,9 @@ def test_no_batch_holds_two_items_of_one_label_and_an_epoch_shows_each(start: Pa
     for step in range(20):
         drawn = pairs.drawn(step)
         assert len({item.label for item in drawn}) == 5
-        for label, image, _, captions, _ in drawn:
-            assert image.split("/")[0] == label
-            assert sorted(captions) == [f"colour number {label} in words {k}" for k in range(2)]
+        for item in drawn:
+            assert item.image.split("/")[0] == item.label
+            assert sorted(item.captions) == [f"colour number {item.label} in words {k}" for k in range(2)]
     assert pairs.drawn(3) == pairs.drawn(3)
     assert pairs.drawn(3) != pairs.drawn(4)
     assert len({item.label for step in (0, 1) for item in pairs.drawn(step)}) == 10

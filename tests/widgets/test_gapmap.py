@@ -47,7 +47,7 @@ def test_a_selection_joins_pairs_and_computes_nothing_anew(
     evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gapmap = GapMap(evaluation)
-    for name in ("gap_numbers", "plane_map", "move_sides"):
+    for name in ("gap_numbers", "plane_map", "move_modalities"):
         monkeypatch.setattr(f"xgap_analysis.plots.maps.{name}", None)  # a call would fail
     click(gapmap, 3)
     assert gapmap.error == ""
@@ -79,7 +79,7 @@ def test_the_points_move_with_the_sides(evaluation: Evaluation) -> None:
     gapmap._controls.shift.value = 0.5
     sides = evaluation.view("image", "all"), evaluation.view("text", "all")
     plane = maps.plane_map(*sides)
-    expected = np.concatenate([plane.place(side) for side in maps.move_sides(0.5, *sides)])
+    expected = np.concatenate([plane.place(side) for side in maps.move_modalities(0.5, *sides)])
     np.testing.assert_allclose(gapmap.table()[["x", "y"]].to_numpy(), expected)
 
 

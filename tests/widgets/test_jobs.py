@@ -5,7 +5,7 @@ import threading
 import time
 from typing import Any
 
-from xgap_analysis.core.progress import Cancelled, tell
+from xgap_analysis.core.progress import Cancelled, report
 from xgap_analysis.widgets.debounce import Debounced
 from xgap_analysis.widgets.jobs import GRACE, Jobs
 
@@ -13,7 +13,7 @@ from xgap_analysis.widgets.jobs import GRACE, Jobs
 def steps(n: int, pause: float, seen: list[int]) -> Any:
     def work() -> str:
         for done in range(n):
-            tell("counting", done, n)
+            report("counting", done, n)
             seen.append(done)
             time.sleep(pause)
         return "all"

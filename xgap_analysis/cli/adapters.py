@@ -7,7 +7,7 @@ from xgap_analysis.cli.plugins import Plugins
 
 @dataclass(frozen=True)
 class Adapters:
-    """List the adapters by name, with their options: what is trained in a model whose own weights stay as they are.
+    """List the adapters, which are trained inside a model whose own weights stay frozen, by name, with their options.
 
     Example:
         xgap adapters
@@ -15,7 +15,7 @@ class Adapters:
     """
 
     plugin: Plugins = ()
-    """A Python file with adapters of your own, which is run first."""
+    """A Python file with your own adapters, which is run first."""
     json: bool = False
     """Print JSON."""
 

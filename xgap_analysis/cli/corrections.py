@@ -9,7 +9,7 @@ from xgap_analysis.cli.plugins import Plugins
 class Corrections:
     """List the corrections by name, with their options and what they are fitted on.
 
-    A control stands beside another correction; its rows in a table carry no verdict.
+    A control is compared with another correction; its rows in a table have no verdict.
 
     Example:
         xgap corrections
@@ -17,7 +17,7 @@ class Corrections:
     """
 
     plugin: Plugins = ()
-    """A Python file with corrections of your own, which is run first."""
+    """A Python file with your own corrections, which is run first."""
     json: bool = False
     """Print JSON."""
 

@@ -10,10 +10,10 @@ from xgap_analysis.cli.plugins import Plugins
 
 @dataclass(frozen=True)
 class Datasets:
-    """List the datasets: their queries and galleries, what is on disk, and for each missing one what to put where.
+    """List the datasets: queries and gallery, whether they are on disk, and where to put the files of missing ones.
 
-    Published datasets lie in their usual folders under the folder that the environment variable XGAP_DATA names.
-    With names, those are read, and what each of their splits holds is listed.
+    Published datasets are expected in their usual folders, inside the folder named by the environment variable
+    XGAP_DATA. With names, these datasets are read, and the contents of each split are listed.
 
     Example:
         xgap datasets
@@ -22,9 +22,9 @@ class Datasets:
     """
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Datasets whose splits are listed."""
+    """Datasets to read, whose splits are listed."""
     plugin: Plugins = ()
-    """A Python file with datasets of your own, which is run first."""
+    """A Python file with your own datasets, which is run first."""
     json: bool = False
     """Print JSON."""
 

@@ -7,7 +7,7 @@ from xgap_analysis.cli.output import print_rows
 
 @dataclass(frozen=True)
 class Doctor:
-    """Check that this machine has what the embedded default needs.
+    """Check that this machine has everything that the embedded default needs.
 
     Example:
         xgap doctor
@@ -18,7 +18,7 @@ class Doctor:
     """Print JSON."""
 
     def run(self) -> int:
-        """Print one row for each check; 1 where one fails."""
+        """Print one row for each check; 1 if one fails."""
         from xgap_analysis.cli.checks import checks
 
         rows = checks()

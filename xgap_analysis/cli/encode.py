@@ -10,7 +10,7 @@ from xgap_analysis.cli.plugins import Plugins
 
 @dataclass(frozen=True)
 class Encode:
-    """Encode the images or the texts of a dataset; the features stay in the store, and in a file if you name one.
+    """Encode the images or texts of a dataset, and keep the features in the store, or also in a file (--out).
 
     Example:
         xgap encode --model tiny --dataset emoji --split test --space image
@@ -22,32 +22,32 @@ class Encode:
     dataset: str = "emoji"
     """A dataset by name (see xgap datasets)."""
     split: str = "test"
-    """Its split."""
+    """The split to encode."""
     space: str = "image"
     """The modality to encode: image, text, or another one that the dataset and the model have."""
     limit: Number = None
-    """Only the items of this many labels."""
+    """Encode only the items of this many labels."""
     on_error: Literal["raise", "skip"] = "raise"
-    """What to do about an image that cannot be read."""
+    """What to do with an image that cannot be read."""
     device: Name = None
-    """Where to compute: CUDA where there is one, else the CPU."""
+    """Device, such as cuda:1; by default a GPU if there is one."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """fp32, or autocast."""
+    """fp32, or bf16 or fp16 for autocast."""
     activation: Activation = None
-    """For a checkpoint file that does not say: quickgelu or gelu; so does its name, ViT-B-32-gelu//FILE."""
+    """Activation of a checkpoint file that does not store it (or name the model ViT-B-32-gelu//FILE)."""
     plugin: Plugins = ()
-    """A Python file with views, scorers or corrections of your own, which is run first."""
+    """A Python file with your own models or datasets, which is run first."""
     out: File = None
-    """Write the features to a .safetensors, .npz or .parquet file too."""
+    """Also write the features to this .safetensors, .npz or .parquet file."""
 
     def run(self) -> int:
         """Encode and say where the features are."""
-        from xgap_analysis.cli.features import check_out, encoded, split_of, tell_where
+        from xgap_analysis.cli.features import check_out, encoded, print_where, split_of
 
         check_out(self.out)
         data = split_of(self.dataset, self.split, self.limit)
         _, features = encoded(self, data)
         shape = list(features.vectors.shape)
         say(f"{self.space} features {shape} of {data.name} ({data.split_name}) by {self.model}")
-        tell_where(features, self.out)
+        print_where(features, self.out)
         return 0

@@ -27,7 +27,7 @@ def split_of(name: str, split: str, limit: int | None) -> Dataset:
 
 
 def encoded(command: Encode | Invert, data: Dataset) -> tuple[Model, Features]:
-    """The model a command names, and its features of the side that the command names."""
+    """The model that a command names, and its features of the modality that the command names."""
     items = data.items_of(command.space)
     if not len(items):
         raise XgapError(f"dataset {data.name!r} ({data.split_name}) has no {command.space}s")
@@ -35,8 +35,8 @@ def encoded(command: Encode | Invert, data: Dataset) -> tuple[Model, Features]:
     return model, encode(model, items, on_error=command.on_error)
 
 
-def tell_where(features: Features, out: Path | None) -> None:
-    """Say under which key the store has the features, and write them to the file that was asked for."""
+def print_where(features: Features, out: Path | None) -> None:
+    """Print the key of the features in the store, and write them to `out` if it is given."""
     key = features.provenance.get("entry")
     say(f"in the store: {key}" if key and Store().folder(key).is_dir() else "not kept in the store")
     if out is not None:
@@ -44,14 +44,14 @@ def tell_where(features: Features, out: Path | None) -> None:
 
 
 def check_out(out: Path | None) -> None:
-    """Refuse a file of features that cannot be written, before the work rather than after it."""
+    """Raise if features cannot be written to this file, before the work rather than after it."""
     if out is not None:
         check_suffix(out)
         check_writable(out)
 
 
 def check_writable(out: Path) -> None:
-    """Refuse a place that cannot be written, before the work rather than after it."""
+    """Raise if this file cannot be written, before the work rather than after it."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out.parent):

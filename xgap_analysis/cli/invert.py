@@ -22,33 +22,33 @@ class Invert:
     dataset: str = "emoji"
     """A dataset by name (see xgap datasets)."""
     split: str = "test"
-    """Its split."""
+    """The split to invert."""
     space: Space = "image"
-    """What is inverted: images, by textual inversion, or texts, by visual inversion."""
+    """The modality to invert: images (by textual inversion) or texts (by visual inversion)."""
     steps: Number = None
-    """Optimisation steps; the paper's by default (150 for images, 1000 for texts)."""
+    """Optimisation steps; by default as in the paper (150 for images, 1000 for texts)."""
     tokens: Number = None
-    """Pseudo-tokens for each item; the paper's by default."""
+    """Pseudo-tokens per item; by default as in the paper."""
     seed: int = 42
-    """What each item's start is drawn from, with its id."""
+    """Seed of the random start, which also depends on the item's id."""
     limit: Number = None
-    """Only the items of this many labels."""
+    """Invert only the items of this many labels."""
     on_error: Literal["raise", "skip"] = "raise"
-    """What to do about an image that cannot be read."""
+    """What to do with an image that cannot be read."""
     device: Name = None
-    """Where to compute: CUDA where there is one, else the CPU."""
+    """Device, such as cuda:1; by default a GPU if there is one."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """fp32, or autocast."""
+    """fp32, or bf16 or fp16 for autocast."""
     activation: Activation = None
-    """For a checkpoint file that does not say: quickgelu or gelu; so does its name, ViT-B-32-gelu//FILE."""
+    """Activation of a checkpoint file that does not store it (or name the model ViT-B-32-gelu//FILE)."""
     plugin: Plugins = ()
-    """A Python file with views, scorers or corrections of your own, which is run first."""
+    """A Python file with your own models or datasets, which is run first."""
     out: File = None
-    """Write the inverted features to a .safetensors, .npz or .parquet file too."""
+    """Also write the inverted features to this .safetensors, .npz or .parquet file."""
 
     def run(self) -> int:
-        """Invert and say where the features are, and how near they came."""
-        from xgap_analysis.cli.features import check_out, encoded, split_of, tell_where
+        """Invert, and print where the features are and how close they are to the native ones."""
+        from xgap_analysis.cli.features import check_out, encoded, print_where, split_of
         from xgap_analysis.views.inversion.invert import invert
 
         check_out(self.out)
@@ -60,5 +60,5 @@ class Invert:
         say(f"{view} features {shape} of the {self.space}s of {data.name} ({data.split_name}) by {self.model}")
         reached = (inversion.features.vectors * native.vectors).sum(1).mean()
         say(f"their cosine to the native features: {float(reached):.4f} on average")
-        tell_where(inversion.features, self.out)
+        print_where(inversion.features, self.out)
         return 0

@@ -7,7 +7,7 @@ from xgap_analysis.cli.plugins import Plugins
 
 @dataclass(frozen=True)
 class Metrics:
-    """List the metrics by name, with their options: what is measured of every query of a comparison.
+    """List the metrics, which give one or more values per query of a comparison, by name, with their options.
 
     Example:
         xgap metrics
@@ -15,7 +15,7 @@ class Metrics:
     """
 
     plugin: Plugins = ()
-    """A Python file with metrics of your own, which is run first."""
+    """A Python file with your own metrics, which is run first."""
     json: bool = False
     """Print JSON."""
 

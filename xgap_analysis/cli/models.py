@@ -10,7 +10,7 @@ COLUMNS = ("model", "at_hand", "parameters", "ovi_tokens", "isoclip_image", "iso
 
 @dataclass(frozen=True)
 class Models:
-    """List the embedded models and the published backbones, with the papers' settings, and how to name others.
+    """List the embedded models and the published backbones with the papers' settings, and how to name others.
 
     Example:
         xgap models
@@ -18,9 +18,9 @@ class Models:
     """
 
     pretrained: bool = False
-    """List open_clip's other pretrained models too, and whether their weights are in the cache of this machine."""
+    """Also list open_clip's other pretrained models, and whether their weights are in this machine's cache."""
     plugin: Plugins = ()
-    """A Python file with models of your own, which is run first."""
+    """A Python file with your own models, which is run first."""
     json: bool = False
     """Print JSON, with the parameters of each tower."""
 

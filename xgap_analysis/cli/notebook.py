@@ -16,7 +16,7 @@ def read_notebook(file: Path, parameters: Mapping[str, Any], plugins: Sequence[P
     """A notebook with a first cell that runs the plug-ins, and one that sets the parameters behind its own.
 
     Raises:
-        XgapError: a file that is no notebook, or one without a parameters cell where parameters are given.
+        XgapError: a file that is not a notebook, or one without a parameters cell although parameters are given.
     """
     try:
         notebook = nbformat.read(file, as_version=4)
@@ -27,13 +27,18 @@ def read_notebook(file: Path, parameters: Mapping[str, Any], plugins: Sequence[P
         if not tagged:
             raise XgapError(f"{file} has no cell with the tag {PARAMETERS!r}, so it takes no {', '.join(parameters)}")
         source = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
-        given = nbformat.v4.new_code_cell(source, metadata={"tags": [INJECTED]})
-        notebook.cells.insert(tagged[0] + 1, given)
+        injected = nbformat.v4.new_code_cell(source, metadata={"tags": [INJECTED]})
+        notebook.cells.insert(tagged[0] + 1, injected)
     if plugins:
         loads = [f"load_plugin({str(plugin.expanduser().absolute())!r})" for plugin in plugins]
         source = "\n".join(["from xgap_analysis.core.plugins import load_plugin", "", *loads[:-1], f"_ = {loads[-1]}"])
         notebook.cells.insert(0, nbformat.v4.new_code_cell(source, metadata={"tags": [INJECTED]}))
     return notebook
+
+
+def cells_of(file: Path) -> list[tuple[str, str]]:
+    """Kind and source of every cell of a notebook file: what it says and runs, without what came of it."""
+    return [(cell.cell_type, cell.source) for cell in nbformat.read(file, as_version=4).cells]
 
 
 def is_code(cell: NotebookNode) -> bool:

@@ -7,7 +7,7 @@ from xgap_analysis.cli.plugins import Plugins
 
 @dataclass(frozen=True)
 class Objectives:
-    """List the terms of training objectives by name, with their options: what a model is trained for.
+    """List the terms of training objectives by name, with their options.
 
     Example:
         xgap objectives
@@ -15,7 +15,7 @@ class Objectives:
     """
 
     plugin: Plugins = ()
-    """A Python file with objectives of your own, which is run first."""
+    """A Python file with your own objectives, which is run first."""
     json: bool = False
     """Print JSON."""
 

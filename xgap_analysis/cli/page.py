@@ -96,21 +96,21 @@ def find_notebooks(given: Sequence[Path] = ()) -> list[Path]:
     """The notebooks that were named, or else those of the checkout (here, or around the package), by name.
 
     Raises:
-        XgapError: none, a path that is no notebook, or two notebooks of one name.
+        XgapError: none, a path that is not a notebook, or two notebooks of one name.
     """
     notebooks = list(given)
     if not notebooks:
         folders = [Path("notebooks"), Path(__file__).parent.parent.parent / "notebooks"]
         notebooks = next((found for folder in folders if (found := sorted(folder.glob("*.ipynb")))), [])
     if not notebooks:
-        raise XgapError("there are no notebooks here; run this in a checkout of the repository, or name some")
+        raise XgapError("there are no notebooks here; run this in a clone of the repository, or use --notebooks")
     for file in notebooks:
         if file.suffix != ".ipynb" or not file.is_file():
-            raise XgapError(f"{str(file)!r} is no notebook (.ipynb)")
+            raise XgapError(f"{str(file)!r} is not a notebook (.ipynb)")
     stems = [file.stem for file in notebooks]
     if len(set(stems)) < len(stems):
         twice = next(stem for stem in stems if stems.count(stem) > 1)
-        raise XgapError(f"two notebooks are named {twice!r}; their pages need names of their own")
+        raise XgapError(f"two notebooks are named {twice!r}; rename one, since their pages have these names")
     return notebooks
 
 
@@ -123,26 +123,26 @@ def make_report(
     timeout: int = 1800,
     progress: bool = True,
 ) -> Report:
-    """Run notebooks in order, each in a kernel of its own with this interpreter, and write the report.
+    """Run notebooks in order, each in its own kernel with this interpreter, and write the report.
 
-    The folder gets `index.html`, `results.parquet`, `pages/<notebook>.html`, `figures/<notebook>-<n>.png` and
-    `tables/<notebook>/*.parquet`.
+    The folder gets `index.html`, `results.parquet`, `pages/<notebook>.html`, `notebooks/<notebook>.ipynb` (with its
+    outputs), `figures/<notebook>-<n>.png` and `tables/<notebook>/*.parquet`.
 
     Args:
         notebooks: from `find_notebooks`; each runs in the folder it lies in, as in JupyterLab.
         out: the report's folder.
-        parameters: values by name, put into a cell behind the one with the tag `parameters`.
+        parameters: values by name, put into a cell after the one with the tag `parameters`.
         plugins: Python files that each notebook runs first (see `load_plugin`).
         timeout: seconds that one cell may take.
         progress: show a bar over the cells.
 
     Raises:
         NotebookError: a cell that failed; its page is written all the same, and the sentence names both.
-        XgapError: a file that is no notebook, or one without a parameters cell where parameters are given.
+        XgapError: a file that is not a notebook, or one without a parameters cell although parameters are given.
     """
     out = Path(out)
     read = {file: read_notebook(file, parameters or {}, plugins) for file in notebooks}
-    for folder in ("pages", "figures", "tables"):
+    for folder in ("pages", "notebooks", "figures", "tables"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     pages = []
     n_cells = sum(is_code(cell) for notebook in read.values() for cell in notebook.cells)
@@ -151,12 +151,15 @@ def make_report(
             bar.set_postfix_str(file.stem)
             tables = _emptied(out / "tables" / file.stem, "*.parquet")
             page = out / "pages" / f"{file.stem}.html"
+            executed = out / "notebooks" / f"{file.stem}.ipynb"
+            executed.unlink(missing_ok=True)  # one that fails leaves none, so that an earlier run is never shown for it
             try:
                 _execute(notebook, file, tables, timeout, bar.update)
             except NotebookError as error:
                 page.write_text(render(notebook, file.stem), encoding="utf-8")
                 raise NotebookError(f"{error}; what it wrote so far: {page}") from error.__cause__
             page.write_text(render(notebook, file.stem), encoding="utf-8")
+            nbformat.write(notebook, executed)
             figures = _write_figures(notebook, out / "figures", file.stem)
             pages.append(Page(_title(notebook, file.stem), page, figures, tuple(sorted(tables.glob("*.parquet")))))
     table = _collect(pages)
@@ -191,8 +194,8 @@ class _OwnSpecs(KernelSpecManager):
 class _Client(NotebookClient):
     """nbclient that lets Ctrl-C through, where on its own it would report a dead kernel; and that does not oversleep.
 
-    ZeroMQ tells of a new message once. Messages are sent through a second handle of the same socket, which can swallow
-    that word, on either side: then a reply, or a request, lies there while both sides wait.
+    ZeroMQ signals a new message only once. Messages are sent through a second handle of the same socket, which can
+    consume that signal, in either process: then a reply or a request is waiting while both processes wait for it.
     """
 
     interrupted = False
@@ -298,7 +301,7 @@ def _without_widget(output: NotebookNode) -> NotebookNode | None:
 
 
 def _write_figures(notebook: NotebookNode, folder: Path, name: str) -> tuple[tuple[Path, str], ...]:
-    """Every PNG of the outputs as a file, with the heading it stands under as its caption."""
+    """Every PNG of the outputs as a file, with the heading of its section as its caption."""
     for old in folder.glob("*.png"):
         if re.fullmatch(re.escape(name) + r"-\d+", old.stem):
             old.unlink()
@@ -308,10 +311,10 @@ def _write_figures(notebook: NotebookNode, folder: Path, name: str) -> tuple[tup
         if cell.cell_type == "markdown":
             heading = next(reversed(_headings(cell.source)), heading)
         for output in cell.get("outputs", []):
-            picture = output.get("data", {}).get("image/png")
-            if picture:
+            png = output.get("data", {}).get("image/png")
+            if png:
                 file = folder / f"{name}-{len(figures) + 1}.png"
-                file.write_bytes(base64.b64decode("".join(picture)))
+                file.write_bytes(base64.b64decode("".join(png)))
                 figures.append((file, heading))
     return tuple(figures)
 
@@ -321,8 +324,8 @@ def _headings(source: str) -> list[str]:
 
 
 def _title(notebook: NotebookNode, name: str) -> str:
-    found = [h for cell in notebook.cells if cell.cell_type == "markdown" for h in _headings(cell.source)]
-    return found[0] if found else name
+    headings = [h for cell in notebook.cells if cell.cell_type == "markdown" for h in _headings(cell.source)]
+    return headings[0] if headings else name
 
 
 def _collect(pages: Sequence[Page]) -> pd.DataFrame:

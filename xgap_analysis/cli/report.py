@@ -10,7 +10,7 @@ from xgap_analysis.cli.plugins import Plugins
 
 @dataclass(frozen=True)
 class Report:
-    """Run the notebooks headless and write their pages, figures and tables with an index before them.
+    """Run the notebooks without a browser and write their pages, figures and tables, with an index page.
 
     Example:
         xgap report
@@ -18,17 +18,17 @@ class Report:
     """
 
     notebooks: tuple[Path, ...] = ()
-    """Which notebooks; all of the checkout's by default."""
+    """Notebooks to run; by default all of the repository."""
     out: Path = Path("results/report")
-    """The folder that gets index.html, results.parquet, pages, figures and tables."""
+    """Folder for index.html, results.parquet, pages, figures and tables."""
     model: Name = None
-    """Takes the place of MODEL in the notebooks."""
+    """Replaces MODEL in the notebooks."""
     dataset: Name = None
-    """Takes the place of DATASET in the notebooks."""
+    """Replaces DATASET in the notebooks."""
     plugin: Plugins = ()
-    """A Python file with views, scorers or corrections of your own, which is run first, here and in each notebook."""
+    """A Python file with your own extensions, which is run first, here and in each notebook."""
     timeout: int = 1800
-    """Seconds that one cell may take."""
+    """Time limit of one cell, in seconds."""
 
     def run(self) -> int:
         """Run the notebooks, print the main table."""

@@ -7,7 +7,7 @@ from xgap_analysis.cli.plugins import Plugins
 
 @dataclass(frozen=True)
 class Scorers:
-    """List the scorers by name, with their options: how a query is scored with a gallery item.
+    """List the scorers, which score a query with a gallery item, by name, with their options.
 
     Example:
         xgap scorers
@@ -15,7 +15,7 @@ class Scorers:
     """
 
     plugin: Plugins = ()
-    """A Python file with scorers of your own, which is run first."""
+    """A Python file with your own scorers, which is run first."""
     json: bool = False
     """Print JSON."""
 

@@ -12,7 +12,7 @@ from xgap_analysis.core.errors import XgapError
 
 @dataclass(frozen=True)
 class Store:
-    """Look after the feature store: what it holds, whether it is whole, how large it is.
+    """List, verify or remove entries of the feature store, or print its size.
 
     Example:
         xgap store list
@@ -23,12 +23,12 @@ class Store:
     action: tyro.conf.Positional[Literal["list", "verify", "remove", "size"]]
     """What to do."""
     key: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="KEY")] = ""
-    """The first digits of an entry's key: needed to remove, possible to verify."""
+    """The first digits of an entry's key: required for remove, optional for verify."""
     json: bool = False
     """Print JSON."""
 
     def run(self) -> int:
-        """Do it; 1 where something is damaged."""
+        """Run the action; 1 if something is damaged."""
         from xgap_analysis.store import Store
 
         store = Store()
@@ -60,7 +60,7 @@ def _entry_words(entry: Mapping[str, Any]) -> dict[str, Any]:
         "key": entry["key"][:12],
         "view": made_of.get("view", "?"),
         "model": entry["notes"].get("model") or made_of.get("model", "?"),
-        "items": entry["n_items"] if entry["format"] == FORMAT else "of an older version, not read any more",
+        "items": entry["n_items"] if entry["format"] == FORMAT else "of an older version, no longer read",
         "unreadable": entry["n_failed"],
         "MB": f"{entry['n_bytes'] / 1e6:.1f}",
         "created": entry["created"],

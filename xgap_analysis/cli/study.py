@@ -32,19 +32,20 @@ class Study:
     """
 
     table: Name = None
-    """A grid by name: image-retrieval, text-retrieval, zero-shot, slip, drift, isoclip, pca, dogs-vs-cats (published
-    figures beside ours), corrections. What is given beside it replaces its part; "paper" among the models or datasets
-    stands for those of its paper."""
+    """A named grid: image-retrieval, text-retrieval, zero-shot, slip, drift, isoclip, pca, dogs-vs-cats (with the
+    published results beside ours), or corrections. Other options override its parts; "paper" among the models or
+    datasets stands for those of its paper."""
     features: tuple[Path, ...] = ()
-    """Two or more files of vectors in place of models and datasets: .npy, .npz, .parquet, .safetensors, or folders of
-    clip-retrieval."""
+    """Two or more files of vectors, instead of models and datasets: .npy, .npz, .parquet, .safetensors, or folders
+    written by clip-retrieval."""
     labels: File = None
-    """With --features: a table with the columns label, id (else the rows' numbers), split (train: for corrections)."""
+    """With --features: a table with the columns label, id (row numbers if missing) and split (rows marked train are for
+    fitting corrections)."""
     spaces: tuple[str, ...] = ()
-    """With --features: the modality of each file (audio video); the files' word or names by default."""
+    """With --features: the modality of each file, such as audio video; by default from the file, or its name."""
     keys: tuple[str, ...] = ()
-    """With --features: the array or column that holds the vectors, one name for all files or one each, where it is not
-    vectors (.npz, .safetensors) or vector (.parquet)."""
+    """With --features: the array or column with the vectors, one name for all files or one per file, if it is not
+    named vectors (.npz, .safetensors) or vector (.parquet)."""
     models: Annotated[tuple[str, ...] | None, tyro.conf.arg(help_behavior_hint="(default: tiny, or the table's)")] = (
         None
     )
@@ -52,7 +53,7 @@ class Study:
     datasets: Annotated[
         tuple[str, ...] | None, tyro.conf.arg(help_behavior_hint="(default: emoji, or the table's)")
     ] = None
-    """Datasets by name (see xgap datasets), or yours by path: a folder of class folders, a .csv, .jsonl or .parquet
+    """Datasets by name (see xgap datasets), or your own by path: a folder of class folders, a .csv, .jsonl or .parquet
     of images and captions, .tar shards, a saved Hugging Face dataset."""
     comparisons: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(default: all, or the table's)")] = ()
     """Query view and gallery view: I-I, OTI-I, OTI-OTI, I+OTI-I, T-T, OVI-T, OVI-OVI, T+OVI-T, I-T, T-I, zero-shot,
@@ -60,47 +61,47 @@ class Study:
     corrections: Annotated[
         tuple[str, ...] | None, tyro.conf.arg(help_behavior_hint="(default: none, or the table's)")
     ] = None
-    """What is done to features or scores, with options or without (see xgap corrections): center
+    """Corrections of features or scores, with or without options (see xgap corrections), such as center
     "isoclip(k_top=20, k_bottom=8)"."""
     scorers: tuple[str, ...] = ("cosine",)
-    """How a pair is scored, with options or without (see xgap scorers): cosine "late_interaction(inner=max)"."""
+    """How a pair is scored, with or without options (see xgap scorers), such as "late_interaction(inner=max)"."""
     metrics: tuple[str, ...] = ()
-    """Measures besides those of the task, with options or without (see xgap metrics)."""
+    """Metrics in addition to those of the task, with or without options (see xgap metrics)."""
     main: Name = None
-    """The measure that verdicts are about: a metric of one value, or a column; by default the task's."""
+    """The main metric, which verdicts are about: a metric with one value, or a column; the task's by default."""
     axes: tuple[str, ...] = ()
-    """Options and settings that take several values, each a column of the table: oti.steps=10,50,150 isoclip.k_top=0,8
+    """Options and settings with several values, each a column of the table: oti.steps=10,50,150 isoclip.k_top=0,8
     split=val,test."""
     split: str = "test"
     """The split that is evaluated."""
     fit_split: str = "train"
-    """The split that corrections are fitted on (val, where the train images are the gallery)."""
+    """The split that corrections are fitted on (use val if the train images are the gallery)."""
     label_set: Name = None
     """The label set that defines relevance; the dataset's first by default."""
     limit: Number = None
-    """Evaluate this many labels only (a smaller, fair task)."""
+    """Evaluate only this many labels, with all of their items (a smaller task of the same kind)."""
     steps: Number = None
-    """Inversion steps; the paper's by default (150 for images, 1000 for texts)."""
+    """Inversion steps; by default as in the paper (150 for images, 1000 for texts)."""
     tokens: Number = None
-    """Pseudo-tokens for each item; the paper's by default."""
+    """Pseudo-tokens per item; by default as in the paper."""
     seeds: Annotated[tuple[int, ...] | None, tyro.conf.arg(help_behavior_hint="(default: 42, or the table's)")] = None
-    """One inversion is run for each; of a table that trains, one training."""
+    """Seeds of the inversion, which is repeated for each; with a table that trains, of the training."""
     only: Name = None
-    """zero-shot-correct keeps only images that zero-shot classifies correctly."""
+    """zero-shot-correct: evaluate only images that zero-shot classification classifies correctly."""
     on_error: str = "raise"
-    """What an unreadable image does: raise, or skip it and say so."""
+    """What to do with an image that cannot be read: raise an error, or skip it with a warning."""
     device: Name = None
-    """Where the models compute, cuda:1 say; the GPU by default, where there is one."""
+    """Device of the models, such as cuda:1; by default a GPU if there is one."""
     precision: str = "fp32"
-    """fp32, or bf16 / fp16 for autocast."""
+    """fp32, or bf16 or fp16 for autocast."""
     plugin: Plugins = ()
-    """A Python file with views, scorers or corrections of your own, which is run first."""
+    """A Python file with your own views, scorers or corrections, which is run first."""
     quick: bool = False
-    """Of a table that trains: two updates on eight items and six labels, to see in a minute that all of it runs."""
+    """With a table that trains: only two updates on eight items and six labels, a test run of a minute."""
     processes: int = 1
-    """Of a table that trains: trainings at a time, each in a process of one thread."""
+    """With a table that trains: number of trainings at a time, each in a process of one thread."""
     out: Path = Path("results/study.parquet")
-    """Where the whole table is written."""
+    """File for the whole table (.parquet)."""
     json: bool = False
     """Print every row as JSON."""
 

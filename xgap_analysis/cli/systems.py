@@ -7,7 +7,7 @@ COLUMNS = ("system", "kind", "registry", "built", "left_out")
 
 @dataclass(frozen=True)
 class Systems:
-    """List the published systems that are built here: under which name, what of each, and what is left out and why.
+    """List the published systems that are implemented: the name of each, what is built, what is left out and why.
 
     Example:
         xgap systems
@@ -15,7 +15,7 @@ class Systems:
     """
 
     json: bool = False
-    """Print JSON, with the papers, the data and the tests."""
+    """Print JSON, including the papers, the data and the tests."""
 
     def run(self) -> int:
         """Print one row for each system."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Train:
-    """Train a model with a weighted sum of objectives; a killed run goes on with the same command.
+    """Train a model with a weighted sum of objectives; the same command resumes an interrupted run.
 
     Example:
         xgap train --model tiny --out results/train/kept --temperature 0.01 --steps 100
@@ -27,73 +27,73 @@ class Train:
     """
 
     out: File = None
-    """The run's folder: last and best (open_clip directories), step-N, curve.parquet."""
+    """Folder of the run, for last and best (open_clip directories), step-N and curve.parquet."""
     recipe: Name = None
-    """A published system by name (see --list); what is given of the options below replaces its own."""
+    """A published system by name (see --list); options that are given here override its own."""
     list: bool = False
-    """Print the recipes that have a name, and train nothing."""
+    """Print the named recipes, and do not train."""
     model: str = "tiny"
-    """Where training starts: a model by name or path (see xgap models)."""
+    """The model to start from, by name or path (see xgap models)."""
     dataset: str = "emoji"
-    """A dataset by name or path (see xgap datasets); the labels say which captions belong to an image."""
+    """A dataset by name or path (see xgap datasets); images and captions with the same label are pairs."""
     split: str = "train"
-    """Its split that is trained on."""
+    """The split to train on."""
     judge_split: Name = "val"
-    """Its split that the best checkpoint is chosen on."""
+    """The split to choose the best checkpoint on."""
     objective: tuple[str, ...] = ()
-    """Terms, with their options, and weights: clip=1 "arc-margin(margin=0.3)=0.5" (see xgap objectives).
-    clip=1 by default."""
+    """Terms with their options and weights, such as clip=1 "arc-margin(margin=0.3)=0.5" (see xgap objectives); clip=1
+    by default."""
     adapter: Name = None
-    """Train an adapter in place of the model, such as "head(width=64)" (see xgap adapters)."""
+    """Train an adapter instead of the model's own weights, such as "head(width=64)" (see xgap adapters)."""
     steps: Number = None
-    """Updates, 1000 by default; of each stage where the recipe has stages."""
+    """Number of updates, 1000 by default; of each stage if the recipe has stages."""
     batch: Number = None
-    """Items a step, 128 by default."""
+    """Items per step, 128 by default."""
     sampler: Name = None
-    """labels (each item of another label; by default), or "shared(items=2)" (so many items of each label)."""
+    """labels (each item with a different label; the default), or "shared(items=2)" (this many items of each label)."""
     micro_batch: Number = None
-    """Items that go through the towers at once; the gradient is the whole batch's all the same."""
+    """Items that go through the towers at a time, to save memory; the gradient is still that of the whole batch."""
     image_views: Number = None
-    """Augmentations of an image, where the objective does not need more; 1 by default."""
+    """Augmentations per image, if the objective does not need more; 1 by default."""
     caption_views: Number = None
-    """Captions of an image in a step, where the objective does not need more; 1 by default."""
+    """Captions per image in a step, if the objective does not need more; 1 by default."""
     captions: Name = None
-    """Which captions of an item: one (by default), "mix(p=0.5)", all, first_sentence, or "near(top=20,
+    """Which captions of an item are used: one (the default), "mix(p=0.5)", all, first_sentence, or "near(top=20,
     threshold=0.27)"."""
     augmentation: Name = None
-    """none, crop (by default), or simclr (crops, colours, flips)."""
+    """none, crop (the default), or simclr (crops, colours, flips)."""
     templates: tuple[str, ...] = ()
-    """One is drawn for each caption; "{}" by default."""
+    """Templates for captions; one is drawn at random for each caption. "{}" by default."""
     learning_rate: Real = None
-    """Of AdamW, 0.0005 by default; it rises, then falls to zero along half a cosine."""
+    """Peak learning rate of AdamW, 0.0005 by default, after a linear warm-up and before a cosine decay to zero."""
     weight_decay: Real = None
-    """Of AdamW, 0.1 by default."""
+    """Weight decay of AdamW, 0.1 by default."""
     warmup: Number = None
-    """Steps of the rise, 50 by default."""
+    """Warm-up steps, 50 by default."""
     temperature: tuple[str, ...] = ()
-    """learned (by default), a number, or two: the way from the first to the second."""
+    """learned (the default), a fixed number, or two numbers for a schedule from the first to the second."""
     towers: Name = None
-    """both (by default), image or text."""
+    """The towers to train: both (the default), image or text."""
     token_dropout: Real = None
-    """Share of each token embedding that is dropped; 0 by default."""
+    """Dropout rate of the token embeddings, 0 by default."""
     scratch: bool = False
-    """Start from fresh weights."""
+    """Start from random weights."""
     precision: Name = None
-    """fp32 (by default), bf16 or fp16."""
+    """fp32 (the default), bf16 or fp16."""
     seed: Number = None
-    """Of everything that is drawn; 0 by default."""
+    """Seed of batches, augmentations and random weights, 0 by default."""
     judge_every: Number = None
-    """Steps between two evaluations; the last only by default."""
+    """Steps between two evaluations; by default only the last step is evaluated."""
     checkpoints: tuple[int, ...] = ()
-    """Numbers of updates after which the model is kept as step-N."""
+    """Numbers of updates after which the model is saved as step-N."""
     save_every: int = 200
-    """Steps between two saved states; a killed run loses at most so many."""
+    """Steps between two saved states; an interrupted run loses at most this many."""
     device: Name = None
-    """Where to compute: CUDA where there is one, else the CPU."""
+    """Device, such as cuda:1; by default a GPU if there is one."""
     workers: int = 0
-    """Processes that load images."""
+    """Number of processes that load images."""
     plugin: Plugins = ()
-    """A Python file with objectives or adapters of your own, which is run first."""
+    """A Python file with your own objectives or adapters, which is run first."""
     json: bool = False
     """Print the curve as JSON."""
 

@@ -7,7 +7,7 @@ from xgap_analysis.cli.plugins import Plugins
 
 @dataclass(frozen=True)
 class Views:
-    """List the views by name: the modality of their items, the space of their features, and their options.
+    """List the views by name, with the modality of their items, the space of their features, and their options.
 
     A comparison is a query view and a gallery view: I-I, "oti(steps=25)-image".
 
@@ -17,7 +17,7 @@ class Views:
     """
 
     plugin: Plugins = ()
-    """A Python file with views of your own, which is run first."""
+    """A Python file with your own views, which is run first."""
     json: bool = False
     """Print JSON."""
 

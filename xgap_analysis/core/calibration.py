@@ -24,6 +24,16 @@ class Calibration:
         labels: id to label, of all spaces. An item of one space and the first of another that shares its label are a
             pair; where there are no labels, items of one id are.
         queries: by space, the ids of the items that are queries, where the others are searched.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> images = xg.Features(np.eye(2), ["a", "b"], space="image", origin="image")
+        >>> texts = xg.Features(-np.eye(2), ["a", "b"], space="text", origin="text")
+        >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
+        >>> centred = xg.correction("center").fit(calibration)(images)
+        >>> centred.vectors.double().round(decimals=3).tolist()
+        [[0.707, -0.707], [-0.707, 0.707]]
     """
 
     features: Mapping[str, Features]

@@ -8,7 +8,15 @@ from types import FrameType
 
 
 class XgapError(ValueError):
-    """A user's mistake, or a missing file or hub, told in one sentence (the command line exits with code 2 on it)."""
+    """A user's mistake, or a missing file or hub, explained in one sentence (the command line exits with code 2).
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> xg.metric("retrievel")
+        Traceback (most recent call last):
+            ...
+        xgap_analysis.core.errors.XgapError: unknown metric 'retrievel'; nearest names: retrieval
+    """
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> XgapError:

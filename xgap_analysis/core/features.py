@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from torch import Tensor
 
 from xgap_analysis.core.arrays import matrix
-from xgap_analysis.core.cells import id_text
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.precision import exact, home
+from xgap_analysis.core.table_values import id_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +46,7 @@ class Features:
         vectors: `[n, d]` tensor, array, list of lists or data frame of numbers; stored as float32 on its device, each
             row scaled to unit length.
         ids: n distinct strings; 7, 7.0 and `b"7"` are `"7"`. Self-matches and pairs are found by id, not by position.
-        space: the side of the sphere the vectors lie on: `"image"`, `"text"`, or another modality's name.
+        space: the modality in whose part of the sphere the vectors lie: `"image"`, `"text"`, or another name.
         origin: the modality of the items they were made from. An OTI feature has origin image and space text.
         provenance: how they were made (model, weights digest, dataset, split, view, parameters, versions).
         items: the set of items that the ids belong to, a digest of it say. Needed where ids are no more than numbers of
@@ -55,6 +55,15 @@ class Features:
 
     Raises:
         XgapError: not a matrix, a NaN or infinite value, a zero row, or ids that do not fit.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> features = xg.Features(np.array([[3.0, 4.0], [0.0, 2.0]]), ["a", "b"], space="image", origin="image")
+        >>> features.vectors.double().round(decimals=3).tolist()  # scaled to unit length
+        [[0.6, 0.8], [0.0, 1.0]]
+        >>> features.select(["b"]).ids
+        ('b',)
     """
 
     vectors: Tensor

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from xgap_analysis.core.arrays import NUMBERS, float_tensor
-from xgap_analysis.core.cells import id_text
 from xgap_analysis.core.errors import XgapError, notice
 from xgap_analysis.core.features import Features, FeaturesLike, as_features
+from xgap_analysis.core.table_values import id_text
 from xgap_analysis.core.writing import written_whole
 
 ABOUT = ("space", "origin", "items")  # words beside the vectors in a `.npz` file
@@ -46,6 +46,13 @@ def save_features(
 
     Raises:
         XgapError: another suffix, a place that cannot be written, or ids or provenance that the format cannot hold.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> features = xg.Features(np.eye(2), ["a", "b"], space="image", origin="image")
+        >>> xg.save_features(features, "features.npz").name
+        'features.npz'
     """
     path = Path(path)
     write, _ = _format(path)
@@ -73,7 +80,7 @@ def load_features(
     row. Two of one modality are two sets of items, and row 5 of the one excludes no row of the other: where they are of
     the same items (images, and their inversions), pass both the same `ids` or `items`. A folder that clip-retrieval
     wrote, `img_emb` or `text_emb`, is read as one; its ids are the keys or the paths of the images in
-    `../metadata/metadata_<k>.parquet` where they tell the rows apart, and running numbers elsewhere.
+    `../metadata/metadata_<k>.parquet` where they are distinct, and row numbers otherwise.
 
     Args:
         path: a `.npz`, `.safetensors`, `.parquet` or `.npy` file, or a folder of `.npy` files.
@@ -88,6 +95,14 @@ def load_features(
 
     Raises:
         XgapError: no such file, another suffix, another layout, or vectors that `Features` refuses.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> np.save("audio.npy", np.eye(3))
+        >>> features = xg.load_features("audio.npy", space="audio")
+        >>> features.space, features.ids
+        ('audio', ('0', '1', '2'))
     """
     path = Path(path)
     read = _read_folder if path.is_dir() else _format(path)[1]
@@ -244,7 +259,7 @@ def _read_folder(path: Path, key: str | None) -> tuple[torch.Tensor, dict[str, A
 
 
 def _listed_ids(folder: Path, parts: Sequence[torch.Tensor]) -> list[str] | None:
-    """What the metadata call the rows; None where they do not tell them apart."""
+    """The rows' names in the metadata; None if they are not distinct."""
     import pyarrow.parquet as pq
 
     n = sum(map(len, parts))

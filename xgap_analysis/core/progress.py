@@ -1,4 +1,4 @@
-"""How far long work is: shown as a bar, or told to whoever watches (a widget), who may end it."""
+"""Progress of long work: shown as a bar, or reported to a watcher (a widget), which may cancel the work."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ class Cancelled(Exception):
 
 @contextmanager
 def watched(by: Watcher) -> Iterator[None]:
-    """Tells `by` the progress of all work inside (of this thread) instead of drawing bars; it may raise `Cancelled`."""
+    """Report progress of all work inside (in this thread) to `by`, without bars; it may raise `Cancelled`."""
     token = _WATCHER.set(by)
     try:
         yield
@@ -25,8 +25,8 @@ def watched(by: Watcher) -> Iterator[None]:
         _WATCHER.reset(token)
 
 
-def tell(what: str, done: int, total: int) -> None:
-    """Tells the watcher, if there is one, that `done` of `total` is over."""
+def report(what: str, done: int, total: int) -> None:
+    """Report to the watcher, if there is one, that `done` of `total` is finished."""
     watcher = _WATCHER.get()
     if watcher is not None:
         watcher(what, done, total)
@@ -46,4 +46,4 @@ class Bar(tqdm):  # type: ignore[type-arg,misc]
         else:
             super().update(n)
         what, total = self._told
-        tell(what, int(self.n), total)
+        report(what, int(self.n), total)

@@ -22,7 +22,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
 
     Args:
         kind: what one entry is, for error messages: `"view"`, `"scorer"`, `"correction"`, ...
-        code: the function that an entry was made from; tells a cell that runs again from a name taken twice.
+        code: the function that an entry was made from, so that a cell may run again but no other code reuse the name.
     """
 
     def __init__(self, kind: str, code: Callable[[Entry], Any]) -> None:

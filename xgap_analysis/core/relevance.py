@@ -10,8 +10,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from xgap_analysis.core.cells import id_text, is_missing, plain
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.table_values import id_text, is_missing, plain
 
 Labels = Sequence[Hashable] | Mapping[str, Hashable]
 Grades = Mapping[str, Mapping[str, int | float]]  # query id -> item id -> grade
@@ -19,7 +19,7 @@ Value = TypeVar("Value")
 
 
 class Unlabelled(Enum):
-    """What stands for the label of an item that has none; two such items are of no common class."""
+    """The label of an item that has none; two such items share no class."""
 
     LABEL = "none"
 
@@ -29,10 +29,17 @@ UNLABELLED = Unlabelled.LABEL
 
 @dataclass(frozen=True)
 class Relevance:
-    """Which gallery items answer a query, and which are left out of its ranking.
+    """Which gallery items are relevant to a query, and which are left out of its ranking.
 
-    Made by `from_labels` (same label, grade 1) or `from_qrels` (sparse graded judgements, junk removed from the
+    Made by `from_labels` (same label, grade 1) or `from_qrels` (sparse grades, junk removed from the
     ranking as in the revisited Oxford/Paris protocol).
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> by_label = xg.Relevance.from_labels({"q": "cat"}, {"a": "cat", "b": "dog"})  # a is relevant to q
+        >>> by_item = xg.Relevance.from_qrels({"q": {"b": 2}}, junk={"q": ["a"]})  # b with grade 2; a is not ranked
+        >>> by_item.qrels
+        {'q': {'b': 2}}
     """
 
     query_labels: Labels | None = None
@@ -49,14 +56,14 @@ class Relevance:
         """An item is relevant to a query when their labels are equal.
 
         Args:
-            query_labels, gallery_labels: one label a row, in the rows' order (a list, an array, a tensor, a Series),
+            query_labels, gallery_labels: one label per row, in the rows' order (a list, an array, a tensor, a Series),
                 or a mapping from id to label.
         """
         return cls(query_labels=_as_labels(query_labels), gallery_labels=_as_labels(gallery_labels))
 
     @classmethod
     def from_qrels(cls, qrels: Grades, junk: Mapping[str, Collection[str]] | None = None) -> "Relevance":
-        """Graded judgements: `qrels[query_id][item_id]` > 0 is relevant; `junk[query_id]` is ignored.
+        """Graded relevance: `qrels[query_id][item_id]` > 0 is relevant; `junk[query_id]` is ignored.
 
         Ids may be numbers: 7 and `"7"` are one id, as they are in `Features`.
 
@@ -65,11 +72,11 @@ class Relevance:
         """
         wrong = next((query for query, of in qrels.items() if not isinstance(of, Mapping)), None)
         if wrong is not None:
-            raise XgapError(f"the judgements of query {wrong!r} are a {type(qrels[wrong]).__name__}, not item to grade")
+            raise XgapError(f"the grades of query {wrong!r} are a {type(qrels[wrong]).__name__}, not item to grade")
         graded = by_id({query: by_id(of, "item") for query, of in qrels.items()}, "query")
         none = next(((q, i) for q, of in graded.items() for i, grade in of.items() if is_missing(grade)), None)
         if none is not None:
-            raise XgapError(f"the judgement of item {none[1]!r} for query {none[0]!r} has no grade; leave it out")
+            raise XgapError(f"item {none[1]!r} has no grade for query {none[0]!r}; leave it out")
         ignored = {query: frozenset(map(id_text, of)) for query, of in (junk or {}).items()}
         return cls(qrels=graded, junk=by_id(ignored, "query"))
 
@@ -104,22 +111,22 @@ class Relevance:
         assert self.query_labels is not None and self.gallery_labels is not None
         names: dict[Hashable, int] = {}
         codes = []
-        for side, labels, ids in (
+        for role, labels, ids in (
             ("query", self.query_labels, query_ids),
             ("gallery", self.gallery_labels, gallery_ids),
         ):
             if isinstance(labels, Mapping):
                 missing = [i for i in ids if i not in labels]
                 if missing:
-                    raise XgapError(f"{len(missing)} {side} ids have no label, the first is {missing[0]!r}")
+                    raise XgapError(f"{len(missing)} {role} ids have no label, the first is {missing[0]!r}")
                 labels = [labels[i] for i in ids]
             elif len(labels) != len(ids):
-                raise XgapError(f"{len(labels)} {side} labels were given for {len(ids)} {side} vectors")
+                raise XgapError(f"{len(labels)} {role} labels were given for {len(ids)} {role} vectors")
             absent = [i for i, label in zip(ids, labels, strict=True) if _label(label) is None]
             if absent:
-                what = f"{len(absent)} of {len(ids)} {side} labels are missing (None or NaN), the first that of"
+                what = f"{len(absent)} of {len(ids)} {role} labels are missing (None or NaN), the first that of"
                 raise XgapError(f"{what} {absent[0]!r}; leave these items out, since a missing label is no class")
-            # Each item without a label is of a class of its own, which nothing else is of.
+            # Each item without a label is in a class of its own.
             of = (object() if label is UNLABELLED else label for label in labels)
             codes.append(torch.tensor([names.setdefault(label, len(names)) for label in of], dtype=torch.long))
         return BoundRelevance(query_ids, gallery_ids, codes[0], codes[1], None, {})

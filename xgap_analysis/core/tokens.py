@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from xgap_analysis.core.cells import id_text
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import (
     ROWS,
@@ -22,6 +21,7 @@ from xgap_analysis.core.features import (
     where_doubles_are,
 )
 from xgap_analysis.core.precision import widest
+from xgap_analysis.core.table_values import id_text
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -36,7 +36,7 @@ class TokenFeatures:
             to unit length.
         offsets: `[n + 1]` whole numbers from 0 to N: where each item's tokens begin, and where the last one's end.
         ids: n distinct strings, one per item.
-        space: the side of the sphere the vectors lie on: `"image"`, `"text"`, or another modality's name.
+        space: the modality in whose part of the sphere the vectors lie: `"image"`, `"text"`, or another name.
         origin: the modality of the items they were made from.
         provenance: how they were made.
         items: the set of items that the ids belong to, a digest of it say; empty where ids are names.

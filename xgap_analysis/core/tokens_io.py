@@ -43,6 +43,13 @@ def save_tokens(tokens: TokenFeatures, path: Path | str) -> Path:
 
     Raises:
         XgapError: another suffix, a place that cannot be written, or ids or provenance that the format cannot hold.
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> tokens = xg.TokenFeatures(torch.eye(3), [0, 2, 3], ["a", "b"], space="image", origin="image")
+        >>> xg.save_tokens(tokens, "tokens.npz").name
+        'tokens.npz'
     """
     path = Path(path)
     write, _ = _format(path)
@@ -70,6 +77,14 @@ def load_tokens(
     Raises:
         XgapError: no such file, another suffix, a layout that is none of the module's or could be two of them, or
             tokens that `TokenFeatures` refuses.
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> tokens = xg.TokenFeatures(torch.eye(3), [0, 2, 3], ["a", "b"], space="image", origin="image")
+        >>> path = xg.save_tokens(tokens, "tokens.npz")
+        >>> xg.load_tokens(path).offsets.tolist()  # two vectors of a, one of b
+        [0, 2, 3]
     """
     path = Path(path)
     _, read = _format(path)

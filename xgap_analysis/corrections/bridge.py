@@ -65,6 +65,19 @@ def bridge(
         XgapError: an unknown kind or loss, a space without calibration features, no pairs, or an option out of range.
 
     Source: Cheng et al., xRAG, NeurIPS 2024 (the projector); Schönemann 1966; Hotelling 1936.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
+        >>> fitted = xg.correction("bridge(kind=ridge)").fit(calibration)
+        >>> fitted(images).space
+        'text'
+        >>> xg.metrics.modality_gap(fitted(images), texts) < xg.metrics.modality_gap(images, texts)
+        True
     """
     how = Training(loss, depth, steps, seed=seed)
     return _bridge(calibration, kind, source, target, centred, penalty, rank, how, shuffled=False)
@@ -88,6 +101,17 @@ def bridge_shuffled(
 
     Raises:
         XgapError: as `bridge`.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
+        >>> fitted = xg.correction("bridge-shuffled(kind=ridge)").fit(calibration)  # fitted to shuffled pairs
+        >>> fitted(images).space
+        'text'
     """
     how = Training(loss, depth, steps, seed=seed)
     return _bridge(calibration, kind, source, target, centred, penalty, rank, how, shuffled=True)

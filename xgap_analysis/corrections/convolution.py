@@ -40,6 +40,18 @@ def inverse_graph_convolution(
         XgapError: an empty bank, a share out of range, or banks of other dimensions.
 
     Source: Jian, Wang, InvGC, Findings of EMNLP 2023, and the authors' code.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
+        >>> pair = xg.correction("inverse-graph-convolution").fit(calibration).apply(texts, images)
+        >>> relevance = xg.Relevance.from_labels([i // 4 for i in range(20)], [i // 4 for i in range(20)])
+        >>> len(xg.metrics.scores("retrieval", pair, relevance))  # one row per query, ranked by the corrected scores
+        20
     """
     if share is not None and not 0 < share <= 1:
         raise XgapError(f"the share of a bank lies in (0, 1], or is None for all without a choice, not {share}")

@@ -34,6 +34,18 @@ def inverted_softmax(calibration: Calibration, beta: float = BETA) -> ScoreCorre
         XgapError: an empty bank, or a beta that is not positive.
 
     Source: Smith et al., ICLR 2017; Bogolin et al., Cross Modal Retrieval with Querybank Normalisation, CVPR 2022.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
+        >>> pair = xg.correction("inverted-softmax").fit(calibration).apply(texts, images)
+        >>> relevance = xg.Relevance.from_labels([i // 4 for i in range(20)], [i // 4 for i in range(20)])
+        >>> len(xg.metrics.scores("retrieval", pair, relevance))  # one row per query, ranked by the corrected scores
+        20
     """
     return _rule(calibration, [beta])
 
@@ -49,6 +61,18 @@ def dynamic_inverted_softmax(calibration: Calibration, beta: float = BETA, k: in
         XgapError: an empty bank, a beta that is not positive, or a k out of range.
 
     Source: Bogolin et al., CVPR 2022, section 3.3.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
+        >>> pair = xg.correction("dynamic-inverted-softmax").fit(calibration).apply(texts, images)
+        >>> relevance = xg.Relevance.from_labels([i // 4 for i in range(20)], [i // 4 for i in range(20)])
+        >>> len(xg.metrics.scores("retrieval", pair, relevance))  # one row per query, ranked by the corrected scores
+        20
     """
     return _rule(calibration, [beta], k)
 
@@ -69,6 +93,18 @@ def dual_inverted_softmax(
         XgapError: an empty bank, or a temperature that is not positive.
 
     Source: Wang, Jian, Xue, Balance Act (DBNorm), EMNLP 2023; temperatures as in the authors' code.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
+        >>> pair = xg.correction("dual-inverted-softmax").fit(calibration).apply(texts, images)
+        >>> relevance = xg.Relevance.from_labels([i // 4 for i in range(20)], [i // 4 for i in range(20)])
+        >>> len(xg.metrics.scores("retrieval", pair, relevance))  # one row per query, ranked by the corrected scores
+        20
     """
     return _rule(calibration, [beta, beta_gallery])
 
@@ -92,6 +128,18 @@ def dual_dynamic_inverted_softmax(
 
     Source: Wang, Jian, Xue, Balance Act (DBNorm), EMNLP 2023, and the rule of the authors' code, but for its slips (an
     array that is overwritten makes both factors one, and the queries' matrix is not read).
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
+        >>> pair = xg.correction("dual-dynamic-inverted-softmax").fit(calibration).apply(texts, images)
+        >>> relevance = xg.Relevance.from_labels([i // 4 for i in range(20)], [i // 4 for i in range(20)])
+        >>> len(xg.metrics.scores("retrieval", pair, relevance))  # one row per query, ranked by the corrected scores
+        20
     """
     return _rule(calibration, [beta, beta_gallery], k)
 

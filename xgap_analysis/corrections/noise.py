@@ -38,6 +38,19 @@ def noise(
         XgapError: a negative variance.
 
     Source: Qiu et al., MacCap, AAAI 2024 (its text-only training).
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
+        >>> noisy = xg.correction("noise(variance=0.1)").fit(calibration)
+        >>> bool((noisy(images).vectors == images.vectors).all())  # only texts are changed, unless space=None
+        True
+        >>> bool((noisy(texts).vectors == texts.vectors).all())
+        False
     """
     if not 0 <= variance < float("inf"):
         raise XgapError(f"the variance of noise is 0 or more, not {variance}")

@@ -47,6 +47,12 @@ def inter_modal_operator(model: Model) -> InterModalOperator:
         XgapError: a tower without a linear projection, or a model without two towers that go together.
 
     Source: Magistri et al., IsoCLIP, CVPR 2026, the inter-modal operator Psi.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> operator = inter_modal_operator(xg.load_model("tiny"))
+        >>> operator.spaces, bool((operator.singular_values.diff() <= 0).all())  # in descending order
+        (('image', 'text'), True)
     """
     spaces = ("image", "text") if len(model.towers) != 2 else tuple(model.towers)
     first, second = sorted(spaces, key=lambda space: space == "text")  # the text tower, if there is one, is the second
@@ -65,7 +71,7 @@ def _projection(model: Model, space: str) -> Tensor:
 
 @register_correction("isoclip", claims={"I-I": 1, "T-T": 1}, model_alone=True)
 def isoclip(calibration: Calibration, k_top: int | None = None, k_bottom: int | None = None) -> FeatureMap:
-    """Leave out the first and the last singular directions of the inter-modal operator, on each side.
+    """Remove the first and the last singular directions of the inter-modal operator, from each modality.
 
     Formula: W' = W U_S U_S^T, U_S the columns k_top to r - k_bottom of U (images) or V (texts); the feature is W' f of
     the feature f before the projection. Every column of U_S lies in the row space of W, so W' f = W U_S U_S^T W^+ x
@@ -76,13 +82,21 @@ def isoclip(calibration: Calibration, k_top: int | None = None, k_bottom: int | 
 
     Args:
         calibration: of which only the model is used.
-        k_top, k_bottom: directions left out, on both sides alike. By default those published for the model, side by
-            side; where there are none, the shares of the spectrum that were published for CLIP ViT-B/32.
+        k_top, k_bottom: number of directions removed, for both modalities. By default those published for the
+            model, for each modality; if there are none, the fractions of the spectrum published for CLIP ViT-B/32.
 
     Raises:
         XgapError: no model, a tower without a linear projection, or nothing left.
 
     Source: Magistri et al., IsoCLIP, CVPR 2026.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> model = xg.load_model("tiny")
+        >>> calibration = xg.Calibration({}, split="none", model=model)
+        >>> texts = xg.encode(model, ["a cat", "a dog"], progress=False)
+        >>> xg.correction("isoclip(k_top=2, k_bottom=2)").fit(calibration)(texts).dim
+        512
     """
     model = calibration.model
     if model is None:

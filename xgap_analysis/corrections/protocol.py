@@ -24,6 +24,14 @@ class QueryGallery:
     """Query and gallery as they are scored: by `scorer`, after which `normalise` may change a block of scores.
 
     `note` is what a reader of the row must know of the correction on this very pair.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> images = xg.Features(np.eye(2), ["a", "b"], space="image", origin="image")
+        >>> pair = xg.QueryGallery(images, images)
+        >>> str(pair.scorer), pair.normalise is None
+        ('cosine', True)
     """
 
     query: AnyFeatures
@@ -39,6 +47,17 @@ class ScoreCorrection:
 
     Args:
         apply: `apply(query, gallery, scorer)` gives `QueryGallery`.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> import numpy as np
+        >>> import torch
+        >>> def doubled(query, gallery, scorer):
+        ...     return xg.QueryGallery(query, gallery, normalise=lambda scores: 2 * scores, scorer=scorer)
+        >>> images = xg.Features(np.eye(2), ["a", "b"], space="image", origin="image")
+        >>> pair = xg.ScoreCorrection(doubled).apply(images, images, xg.scorer("cosine"))
+        >>> pair.normalise(torch.ones(1)).tolist()
+        [2.0]
     """
 
     apply: Callable[[Features, Features, Scorer], QueryGallery]
@@ -49,7 +68,20 @@ FeatureMap = Callable[[Features], Features]
 
 @dataclass(frozen=True)
 class ByRole:
-    """A correction that maps what is a query in another way than what is in the gallery."""
+    """A correction that maps what is a query in another way than what is in the gallery.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> from xgap_analysis.corrections import ByRole, FittedCorrection
+        >>> by_role = ByRole(query=lambda x: x, gallery=lambda x: x.select(x.ids[:5]))
+        >>> pair = FittedCorrection("mine", "train", by_role).apply(texts, images)
+        >>> len(pair.query), len(pair.gallery)
+        (20, 5)
+    """
 
     query: FeatureMap
     gallery: FeatureMap
@@ -69,10 +101,16 @@ class Correction:
         name: as registered.
         maker: `maker(calibration, **options)` fits it.
         options: given by the user; the others keep the maker's defaults.
-        transductive: it sees by its nature what is judged.
+        transductive: it always sees what is evaluated.
         claims: comparison to the sign of the difference that its authors claim: 1 better, -1 worse.
         model_alone: the model is all that it is fitted on, whatever its options.
         control: it stands beside another correction, and nothing is claimed of it; tables give it no verdict.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> correction = xg.correction("pca-text", rank=64)
+        >>> str(correction), correction.transductive
+        ('pca-text(rank=64)', False)
     """
 
     name: str
@@ -104,12 +142,20 @@ class Correction:
 
 @dataclass(frozen=True)
 class FittedCorrection:
-    """A fitted correction: a map of features, and what two sides become before they meet.
+    """A fitted correction: a map of features, applied to query and gallery before they are scored.
 
     Args:
         name: of the correction, with its options.
         split: what it was fitted on.
         made: what the correction's maker gave.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> images = xg.Features(np.eye(2), ["a", "b"], space="image", origin="image")
+        >>> fitted = xg.correction("none").fit(xg.Calibration({"image": images}, split="train"))
+        >>> fitted.name, fitted.split
+        ('none', 'train')
     """
 
     name: str
@@ -223,7 +269,7 @@ def register_correction(
 
     Args:
         name: as in tables.
-        transductive: it sees what is judged, whatever it is fitted on; every table will say so.
+        transductive: it sees what is evaluated, whatever it is fitted on; every table says so.
         claims: comparison to the sign (1, -1) of the difference that its authors claim.
         model_alone: it reads the calibration's model only (and the dimension of its features), so that it can be had
             for a dataset without a split to be fitted on.
@@ -234,6 +280,18 @@ def register_correction(
 
     Raises:
         XgapError: the name is taken by other code.
+
+    Example:
+        >>> import dataclasses
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> @xg.register_correction("first-half")
+        ... def first_half(calibration: xg.Calibration):
+        ...     return lambda features: dataclasses.replace(features, vectors=features.vectors[:, : features.dim // 2])
+        >>> images = xg.Features(np.ones((2, 4)), ["a", "b"], space="image", origin="image")
+        >>> xg.correction("first-half").fit(xg.Calibration({"image": images}, split="train"))(images).dim
+        2
+        >>> CORRECTIONS.remove("first-half")  # for this example only
     """
 
     def add(maker: Fit) -> Fit:
@@ -261,6 +319,13 @@ def correction(wanted: "str | Call | Correction | Fit", **options: Any) -> Corre
 
     Raises:
         XgapError: an unknown name or option (the nearest are given), or something that is not a correction.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> str(xg.correction("pca-text", rank=64))
+        'pca-text(rank=64)'
+        >>> str(xg.correction("gap-shift(lambda_=0.5)"))
+        'gap-shift(lambda_=0.5)'
     """
     if isinstance(wanted, str):
         wanted = parse(wanted)

@@ -1,4 +1,4 @@
-"""Corrections that move a whole side of the sphere, or none."""
+"""Corrections that shift all features of a modality, and the one that does nothing."""
 
 from dataclasses import replace
 
@@ -13,7 +13,17 @@ from xgap_analysis.corrections.protocol import ByRole, FeatureMap, check_dimensi
 
 @register_correction("none")
 def none(calibration: Calibration) -> FeatureMap:
-    """Vectors as the model gives them."""
+    """Vectors as the model gives them.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> images = xg.Features(np.eye(2), ["a", "b"], space="image", origin="image")
+        >>> texts = xg.Features(-np.eye(2), ["a", "b"], space="text", origin="text")
+        >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
+        >>> xg.correction("none").fit(calibration)(images) is images
+        True
+    """
     return lambda features: features
 
 
@@ -33,6 +43,19 @@ def center(calibration: Calibration, roles: bool = False) -> FeatureMap | ByRole
         XgapError: roles, where the calibration split parts the queries of no space from what is searched.
 
     Source: GR-CLIP (Li et al., 2025); I0T-post (An et al., ACL 2025) with means of a calibration set.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
+        >>> fitted = xg.correction("center").fit(calibration)
+        >>> round(xg.metrics.modality_gap(images, texts), 2)
+        1.51
+        >>> round(xg.metrics.modality_gap(fitted(images), fitted(texts)), 2)  # much smaller
+        0.29
     """
     if not roles:
         return _shifted(calibration, {space: -_mean(of) for space, of in calibration.features.items()})
@@ -48,12 +71,25 @@ def center(calibration: Calibration, roles: bool = False) -> FeatureMap | ByRole
 
 @register_correction("gap-shift")
 def gap_shift(calibration: Calibration, lambda_: float = 0.5) -> FeatureMap:
-    """Move the two sides towards each other along the vector between their means, then scale to unit length.
+    """Move images and texts towards each other along the vector between their means, then scale to unit length.
 
-    Formula: x' = x - lambda g on the image side, y' = y + lambda g on the text side, g = mean(x) - mean(y). With 0
-    nothing moves, with 0.5 the means meet (before the scaling), beyond it the sides change places.
+    Formula: x' = x - lambda g for images, y' = y + lambda g for texts, g = mean(x) - mean(y). 0 changes nothing, 0.5
+    makes the means equal (before scaling), and larger values make the two modalities swap places.
 
     Source: Liang et al., Mind the Gap, NeurIPS 2022, section 4.2.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
+        >>> fitted = xg.correction("gap-shift(lambda_=0.5)").fit(calibration)
+        >>> round(xg.metrics.modality_gap(images, texts), 2)
+        1.51
+        >>> round(xg.metrics.modality_gap(fitted(images), fitted(texts)), 2)  # much smaller
+        0.31
     """
     first, second = calibration.pair
     gap = _mean(first) - _mean(second)

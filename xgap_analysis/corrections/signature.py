@@ -39,6 +39,17 @@ def text_signature(
         XgapError: as `anchor_texts`, an unknown comparison, or a beta that is not positive.
 
     Source: Yi et al., CODER, CVPR 2024; Udandarao et al., SuS-X (TIP-X), ICCV 2023, section 3.2.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
+        >>> fitted = xg.correction("text-signature(words=captions)").fit(calibration)
+        >>> fitted(images).dim  # one similarity for each of the 20 texts
+        20
     """
     anchors = anchor_texts(calibration, words, template)
     anchors = anchors / anchors.norm(dim=1, keepdim=True)

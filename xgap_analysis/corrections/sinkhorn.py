@@ -40,6 +40,18 @@ def sinkhorn(
 
     Source: Pan et al., Dual-bank Sinkhorn normalisation (DBSN), ACM Multimedia 2025, and the authors' code, as are
     tau and the number of rounds.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
+        >>> pair = xg.correction("sinkhorn").fit(calibration).apply(texts, images)
+        >>> relevance = xg.Relevance.from_labels([i // 4 for i in range(20)], [i // 4 for i in range(20)])
+        >>> len(xg.metrics.scores("retrieval", pair, relevance))  # one row per query, ranked by the corrected scores
+        20
     """
     if not tau > 0:
         raise XgapError(f"tau, the temperature of sinkhorn, is positive, not {tau}")

@@ -28,6 +28,17 @@ def standardise(calibration: Calibration, epsilon: float = EPSILON) -> FeatureMa
             dimension that is the same in all of them.
 
     Source: An et al., I0T, ACL 2025 (I0T-async).
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
+        >>> standardised = xg.correction("standardise").fit(calibration)(images)
+        >>> abs(xg.metrics.cone(standardised)) < 0.1
+        True
     """
     if epsilon < 0:
         raise XgapError(f"epsilon, which is added to variances, is not negative, not {epsilon}")

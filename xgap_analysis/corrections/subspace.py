@@ -47,6 +47,17 @@ def pca_text(
         XgapError: as `anchor_texts`, or a rank out of range.
 
     Source: Herzog and Wang, Reevaluating the Intra-Modal Misalignment Hypothesis in CLIP, CVPR 2026, PCA on text.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
+        >>> kept = xg.correction("pca-text(rank=2, words=captions)").fit(calibration)(images)
+        >>> kept.dim, int(np.linalg.matrix_rank(kept.vectors.numpy(), tol=1e-4))
+        (4, 2)
     """
     texts = anchor_texts(calibration, words, template)
     if not normalised and words == "captions":
@@ -64,6 +75,17 @@ def pca_image(calibration: Calibration, rank: int | None = None, centred: bool =
 
     Raises:
         XgapError: a rank out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
+        >>> kept = xg.correction("pca-image(rank=2)").fit(calibration)(images)
+        >>> kept.dim, int(np.linalg.matrix_rank(kept.vectors.numpy(), tol=1e-4))
+        (4, 2)
     """
     return _keeping(_leading("pca-image", exact(calibration.images.vectors), rank, centred))
 
@@ -74,6 +96,17 @@ def random_subspace(calibration: Calibration, rank: int | None = None, seed: int
 
     Raises:
         XgapError: a rank out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
+        >>> kept = xg.correction("random-subspace(rank=2)").fit(calibration)(images)
+        >>> kept.dim, int(np.linalg.matrix_rank(kept.vectors.numpy(), tol=1e-4))
+        (4, 2)
     """
     d = calibration.dim
     normal = torch.randn(d, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -82,19 +115,32 @@ def random_subspace(calibration: Calibration, rank: int | None = None, seed: int
 
 @register_correction("whiten")
 def whiten(calibration: Calibration, shrinkage: float = 0.1) -> FeatureMap:
-    """Centre each side and give it the same spread in every direction, then scale to unit length.
+    """Centre each modality and give it the same variance in every direction, then scale to unit length.
 
     Formula: x' = C^(-1/2) (x - m), m and C the mean and covariance of the calibration vectors of x's space, C shrunk
-    towards a multiple of the identity: (1 - s) C + s trace(C) / d I. The symmetric root turns a side least.
+    towards a multiple of the identity: (1 - s) C + s trace(C) / d I. The symmetric root rotates least.
 
     Args:
-        calibration: its images and texts give each side's mean and covariance.
+        calibration: its images and texts give the mean and covariance of each modality.
         shrinkage: s in (0, 1]; with 1 only the mean is taken away.
 
     Raises:
         XgapError: a shrinkage out of range.
 
     Source: Kessy, Lewin, Strimmer, Optimal whitening and decorrelation, The American Statistician 2018 (ZCA).
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
+        >>> whitened = xg.correction("whiten").fit(calibration)(images)
+        >>> round(xg.metrics.cone(images), 2)  # images fill a cone
+        0.57
+        >>> abs(xg.metrics.cone(whitened)) < 0.1  # and now the whole sphere
+        True
     """
     if not 0 < shrinkage <= 1:
         raise XgapError(f"the shrinkage of whitening lies in (0, 1], not {shrinkage}")
@@ -117,21 +163,21 @@ def whiten(calibration: Calibration, shrinkage: float = 0.1) -> FeatureMap:
 
 
 def _leading(name: str, vectors: Float[Tensor, "n d"], rank: int | None, centred: bool) -> Float[Tensor, "d rank"]:
-    """The leading principal directions, as many as are asked for and as the vectors span."""
+    """The leading principal directions, up to `rank` and to the number that the vectors span."""
     if centred:
         vectors = vectors - vectors.mean(dim=0)
     values, directions = torch.linalg.eigh(vectors.T @ vectors)
-    asked = _checked(rank, len(values))
-    # A text that stands twice may differ in the last bit of single precision; that is no direction of its own.
+    wanted = _checked(rank, len(values))
+    # A repeated text may differ in the last bit of single precision; that difference is not a direction.
     noise = max(vectors.shape) * torch.finfo(torch.float32).eps
     spanned = int((values > values[-1] * noise**2).sum()) if float(values[-1]) > noise**2 else 0
     if not spanned:
         what = f"{name}: the {len(vectors)} vectors it is fitted on are all the same"
         raise XgapError(f"{what}, and span no direction; fit it on more classes, or give centred=False")
-    if spanned < asked:
-        what = f"{name}: {len(vectors)} vectors span {spanned} directions, so {spanned} are kept and not {asked}"
+    if spanned < wanted:
+        what = f"{name}: {len(vectors)} vectors span {spanned} directions, so {spanned} are kept and not {wanted}"
         warnings.warn(f"{what}; compare with controls of rank={spanned}", stacklevel=2)
-    return directions.flip(dims=(1,))[:, : min(asked, spanned)]
+    return directions.flip(dims=(1,))[:, : min(wanted, spanned)]
 
 
 def _checked(rank: int | None, d: int) -> int:

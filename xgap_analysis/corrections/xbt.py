@@ -59,6 +59,18 @@ def xbt(
 
     Source: Jang et al., Towards cross-modal backward-compatible representation learning (XBT), 2024, from its abstract:
     its tuning of the new encoder is left out, and its loss and depth are not confirmed (these are near TextME's).
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
+        >>> old = xg.Features(-texts.vectors, texts.ids, space="text", origin="text")  # of an older model
+        >>> fitted = xg.correction("xbt", old=old, steps=5).fit(calibration)
+        >>> fitted.split
+        'train'
     """
     how = Training(loss, depth, steps, seed=seed)
     return _xbt(calibration, old, on, kind, centred, how, shuffled=False)
@@ -80,6 +92,18 @@ def xbt_shuffled(
 
     Raises:
         XgapError: as `xbt`.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
+        >>> old = xg.Features(-texts.vectors, texts.ids, space="text", origin="text")  # of an older model
+        >>> fitted = xg.correction("xbt-shuffled", old=old, steps=5).fit(calibration)
+        >>> fitted.split
+        'train'
     """
     how = Training(loss, depth, steps, seed=seed)
     return _xbt(calibration, old, on, kind, centred, how, shuffled=True)

@@ -90,6 +90,17 @@ def register_dataset(
 
     Raises:
         XgapError: the name is taken by other code, or is not one word.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> from PIL import Image
+        >>> @xg.register_dataset("plain")
+        ... def plain(size: int = 8):
+        ...     images = xg.Images(["red", "blue"], lambda i: Image.new("RGB", (size, size), i), f"plain {size}")
+        ...     return xg.Dataset("plain", "test", images, labels={"colour": {"red": "red", "blue": "blue"}})
+        >>> xg.load_dataset("plain(size=16)").images[0].size
+        (16, 16)
+        >>> DATASETS.remove("plain")  # for this example only
     """
     check_word("dataset", name)
     if name in PROTOCOLS:
@@ -156,27 +167,33 @@ def load_dataset(name: str, root: Path | str | None = None, **options: Any) -> D
     `"emoji"` is embedded; `"emoji:<language>"` has the names in another language as text queries, `"emoji:parallel"`
     has them in 13 languages side by side. `"emoji-scenes"` has scenes of several things (`"emoji-scenes:<task>"`: hard
     negatives, composed queries, documents), `"emoji-clips"` clips of several events, and `"emoji-spoken"` names as
-    sound (with `"emoji-m3"`, `"emoji-pieces"` and `"emoji-sound-clips"` made from it). A name may also be one of your
-    own (see `register_dataset`). The published datasets are read as they lie in their usual folders under
-    `root`, and come in their split `"test"`: the paper's protocol, query and gallery together (`PROTOCOLS`; train
-    images are searched there, where the paper does so). Other parts come by `split("train")` and the like. Images are
-    opened when they are needed, and what is computed from them is found again by their content.
+    sound (with `"emoji-m3"`, `"emoji-pieces"` and `"emoji-sound-clips"` made from it). A registered name works
+    too (see `register_dataset`). Published datasets are read from their usual folders under `root`, in their split
+    `"test"`: the paper's protocol, query and gallery together (`PROTOCOLS`; the gallery has the train images where the
+    paper does so). `split("train")` and the like give other parts. Images are opened when they are needed, and what is
+    computed from them is stored under a digest of their content.
 
-    Your own data is named by a path with a slash in it, or one that exists: a folder of pictures, one folder a class
+    Your own data is named by a path with a slash in it, or one that exists: a folder of images, one folder per class
     (`folder:`); a table of images and captions, `.csv`, `.tsv`, `.jsonl` or `.parquet` (`pairs:`); WebDataset shards
-    (`wds:`); a Hugging Face dataset on disk (`hf:`). The prefix says which, where that is not plain. All of it is
-    split `all`; what is judged, `test`, is the part of that name, or else the part `val`, or else everything. For an
-    object of torchvision or the like, see `as_dataset`.
+    (`wds:`); a Hugging Face dataset on disk (`hf:`). Use the prefix where the path does not show the format. The
+    split `all` has everything; `test`, which is evaluated, is the part of that name, or else the part `val`, or else
+    everything. For an object of torchvision or the like, see `as_dataset`.
 
     Args:
         name: of the dataset, or its path.
         root: the folder of published datasets; by default the environment variable XGAP_DATA.
-        options: of a registered dataset: those of its function. Of own data: `train_share=0.5` cuts a split `train`
-            off, by a hash of the ids, where there is none; `image`, `caption`, `label`, `split` and `id` name the
+        options: of a registered dataset: those of its function. Of your own data: `train_share=0.5` makes a split
+            `train`, by a hash of the ids, where there is none; `image`, `caption`, `label`, `split` and `id` name the
             columns of a table, and `images` the folder that its paths are in, where that is not the table's own.
 
     Raises:
-        XgapError: an unknown name (the nearest names are offered), no root, or something missing in it.
+        XgapError: an unknown name (with the nearest ones), no root, or something missing in it.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> data = xg.load_dataset("emoji").split("test")
+        >>> len(data.images), len(set(data.labels_of("concept").values())), sorted(data.splits)
+        (1944, 335, ['seen', 'test', 'train', 'val'])
     """
     known = _known(name)
     if known is not None:
@@ -228,13 +245,13 @@ def _made(name: str, base: str, own: dict[str, Any], root: Path | str | None, op
     if not isinstance(made, Dataset):
         raise XgapError(f"the function of dataset {base!r} gave {type(made).__name__}; it gives a Dataset")
     defaults = {key: str(p.default) for key, p in inspect.signature(function).parameters.items()}
-    told_apart = any(str(value) != defaults.get(key) for key, value in own.items())
-    return _named(made, base, name) if told_apart else made
+    has_options = any(str(value) != defaults.get(key) for key, value in own.items())
+    return _named(made, base, name) if has_options else made
 
 
 def _named(made: Dataset, base: str, name: str) -> Dataset:
-    """A dataset and its splits by the notation that says their options, so that tables tell `mine(size=3)` from
-    `mine(size=5)`; what its function calls otherwise than `base` keeps that name.
+    """A dataset and its splits named with their options, so that tables distinguish `mine(size=3)` from
+    `mine(size=5)`; a name other than `base`, given by its function, is kept.
     """
     splits = {split: cache(partial(_named_split, make, base, name)) for split, make in made.splits.items()}
     return replace(made, name=name if made.name == base else made.name, splits=splits)

@@ -41,7 +41,7 @@ def permuted(data: "Dataset", seed: int) -> "Dataset":
     """See `Dataset.shuffled`.
 
     Raises:
-        XgapError: relevance that is judged item by item.
+        XgapError: relevance that is given item by item.
     """
     label_set, label = data.default_label_set, data.labels_of()
     if label_set in data.judgements:

@@ -26,13 +26,21 @@ class Dataset:
         image_queries, text_queries: ids of the items that are the queries of retrieval within their modality; the
             others are the gallery. Empty: every item is a query, and all others are its gallery.
         splits: split name to a function that makes it.
-        judgements: label set to relevance that is judged item by item (graded, with junk) where no label says it; the
+        judgements: label set to relevance given item by item (graded, with junk) where labels do not define it; the
             first of these, if there are any, is the default relevance.
         prompt: the text of a class, `{}` its name.
         others: items of further modalities, by the modality's name.
-        control: whether there is nothing to find, as after `shuffled`; its rows in a study carry no verdict.
-        items: the items of all modalities, by name, in place of `images`, `texts` and `others`, or beside them.
-        query_ids: ids of the queries by modality, in place of `image_queries` and `text_queries`, or beside them.
+        control: whether nothing is relevant but by chance, as after `shuffled`; its rows in a study have no verdict.
+        items: the items of all modalities, by name, instead of or in addition to `images`, `texts` and `others`.
+        query_ids: ids of the queries by modality, instead of or in addition to `image_queries` and `text_queries`.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> from PIL import Image
+        >>> images = xg.Images(["a", "b", "c"], lambda i: Image.new("RGB", (8, 8), "red"), "red squares")
+        >>> data = xg.Dataset("squares", "test", images, labels={"kind": {"a": "x", "b": "x", "c": "y"}})
+        >>> data.default_label_set, data.labels_of()["c"]
+        ('kind', 'y')
     """
 
     name: str
@@ -148,7 +156,7 @@ class Dataset:
 
     @property
     def default_label_set(self) -> str:
-        """The first label set of judgements, or of labels where nothing is judged item by item.
+        """The first label set of `judgements`, or of labels where no relevance is given item by item.
 
         Raises:
             XgapError: a dataset with neither.
@@ -173,10 +181,10 @@ class Dataset:
         return self.labels[label_set]
 
     def relevance(self, label_set: str | None = None) -> Relevance:
-        """Two items are relevant to each other when they share a label of this label set, or as is judged.
+        """Two items are relevant to each other when they share a label of this label set, or as given item by item.
 
         Where some items of a modality have no label, those are relevant to nothing: as queries they are counted among
-        the queries without a relevant item, and in a gallery they only stand in the way.
+        the queries without a relevant item, and in a gallery they are never relevant.
         """
         label_set = label_set or self.default_label_set
         if label_set in self.judgements:
@@ -203,14 +211,14 @@ class Dataset:
     def limit(self, n_labels: int) -> "Dataset":
         """The items of `n_labels` labels of the default label set, chosen by a hash of the label.
 
-        Where relevance is judged item by item, `n_labels` of the queries stay, and the gallery stays whole.
+        Where relevance is given item by item, `n_labels` of the queries are kept, and the whole gallery.
         """
         return limited(self, n_labels)
 
     def shuffled(self, seed: int = 0) -> "Dataset":
         """A null control: the default label set's labels, permuted over the items of each modality.
 
-        Class sizes stay, and nothing is relevant to a query but by chance. The other label sets are left out.
+        Class sizes are kept, and items are relevant to a query only by chance. The other label sets are left out.
         """
         return permuted(self, seed)
 

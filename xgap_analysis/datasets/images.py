@@ -28,7 +28,7 @@ UNREAD = frozenset(
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 MAX_PIXELS = 178_956_970  # half a gigabyte as RGB; a small file may claim more, and fill the memory
 
-HEAD = 64  # bytes that tell what a file is
+HEAD = 64  # bytes that identify the format of a file
 BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  \r\n")
 BRIEF = (b"BM", b"P5", b"P6")  # BMP and PPM: too short to know any file by
 AVIF = (b"ftypavif", b"ftypavis")
@@ -70,7 +70,7 @@ def open_picture(source: str | Path | bytes, plain: bool = False) -> Image.Image
 
 
 def is_picture(name: str) -> bool:
-    """Whether a file's name ends as a picture's does."""
+    """Whether a file's name ends like an image's."""
     return Path(name).suffix.lower() in SUFFIXES
 
 
@@ -122,7 +122,7 @@ def stand_in(head: bytes) -> str | None:
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """A picture of Pillow's as `open_picture` gives it, whichever way it came in.
+    """A Pillow image as `open_picture` gives it, whichever way it came in.
 
     Gray of 16 bits is scaled by 257. Other gray of more than 8 bits does not say its range: floating-point values from
     0 to 1 are scaled to it, and values up to 255 are taken as they are, with whole numbers up to 65535 as 16 bits.

@@ -1,4 +1,4 @@
-"""Which datasets are at hand, and what a published one needs on disk."""
+"""Which datasets are available, and what a published one needs on disk."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,12 +6,12 @@ from typing import Any
 
 
 def datasets(root: Path | str | None = None) -> list[dict[str, Any]]:
-    """The data sets by name: the paper's protocol, whether they are on disk, and for a missing one what to put where.
+    """The datasets by name: the paper's protocol, whether they are on disk, and for a missing one what to put where.
 
     Nothing is read but whether files are there.
 
     Args:
-        root: the folder of data sets; by default the environment variable XGAP_DATA.
+        root: the folder of datasets; by default the environment variable XGAP_DATA.
     """
     from xgap_analysis.datasets import DATASETS
     from xgap_analysis.datasets.published.protocols import PROTOCOLS, ROOT_VARIABLE, data_folder
@@ -49,7 +49,7 @@ def datasets(root: Path | str | None = None) -> list[dict[str, Any]]:
 
 
 def splits(names: Sequence[str], root: Path | str | None = None) -> list[dict[str, Any]]:
-    """These data sets, split by split: numbers of items, of those that ask in retrieval, and of labels by label set.
+    """The splits of these datasets: numbers of items, of queries in retrieval, and of labels by label set.
 
     Raises:
         XgapError: as `load_dataset`.
@@ -62,8 +62,8 @@ def splits(names: Sequence[str], root: Path | str | None = None) -> list[dict[st
         for split in whole.splits:
             data = whole.split(split)
             counts = {"images": len(data.images), "texts": len(data.texts)}
-            asking = {"image_queries": len(data.queries("image")), "text_queries": len(data.queries("text"))}
+            queries = {"image_queries": len(data.queries("image")), "text_queries": len(data.queries("text"))}
             labels = {label_set: len(set(of.values())) for label_set, of in data.labels.items()}
             judged = {label_set: len(relevance.qrels or {}) for label_set, relevance in data.judgements.items()}
-            rows.append({"dataset": name, "split": split, **counts, **asking, "labels": labels, "judged": judged})
+            rows.append({"dataset": name, "split": split, **counts, **queries, "labels": labels, "judged": judged})
     return rows

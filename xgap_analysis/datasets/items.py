@@ -94,7 +94,15 @@ class Items:
 
 @dataclass(frozen=True)
 class Images(Items):
-    """Images with stable ids, opened one at a time as RGB; see `Items`. Equal digests, equal pixels."""
+    """Images with stable ids, opened one at a time as RGB; see `Items`. Equal digests, equal pixels.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> from PIL import Image
+        >>> images = xg.Images(["red", "blue"], lambda i: Image.new("RGB", (8, 8), i), "plain squares")
+        >>> images[1].getpixel((0, 0)), images.select(["red"]).ids
+        ((0, 0, 255), ('red',))
+    """
 
     opener: Callable[[str], Image.Image] = field(repr=False)
     modality: str = "image"
@@ -102,7 +110,14 @@ class Images(Items):
 
 @dataclass(frozen=True)
 class Texts:
-    """Captions with stable ids: `captions[i]` belongs to `ids[i]`. For `parts`, see `Items`."""
+    """Captions with stable ids: `captions[i]` belongs to `ids[i]`. For `parts`, see `Items`.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> texts = xg.Texts(["t1", "t2"], ["a cat", "a dog"])
+        >>> texts[0], len(texts)
+        ('a cat', 2)
+    """
 
     ids: Sequence[str]
     captions: Sequence[str]

@@ -9,8 +9,8 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from xgap_analysis.core.cells import id_text
 from xgap_analysis.core.errors import XgapError, unknown_name
+from xgap_analysis.core.table_values import id_text
 from xgap_analysis.datasets.contents import of_values
 from xgap_analysis.datasets.items import AnyItems, Vectors
 

@@ -85,7 +85,7 @@ def is_transductive(evaluation: "Evaluation", by: Correction, comparison: Compar
 
 
 def _contents(items: AnyItems) -> set[Any]:
-    """What tells whether two splits share an item: ids, or the vectors where ids may be running numbers."""
+    """What shows whether two splits share an item: ids, or the vectors where ids may be row numbers."""
     if isinstance(items, Vectors):
         return {row.tobytes() for row in items.features.vectors.cpu().numpy()}
     return set(items.ids)

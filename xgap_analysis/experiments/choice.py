@@ -28,6 +28,13 @@ def chosen(table: pd.DataFrame, axis: str, *, select_on: str = "val", report_on:
         table = xg.Study(["tiny"], ["emoji"], ["I-I"], ["pca-text"],
                          axes={"split": ["val", "test"], "pca-text.rank": [8, 32]}).run()
         xg.chosen(table, "pca-text.rank")
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> axes = {"split": ["val", "test"], "oti.steps": [1, 2]}
+        >>> table = xg.Study(["tiny"], ["emoji"], ["OTI-I"], axes=axes, limit=2, progress=False).run()
+        >>> xg.chosen(table, "oti.steps")[["split", "oti.steps"]].values.tolist()
+        [['val[2]', 1], ['val[2]', 2], ['test[2]', 1], ['test[2]', 2]]
     """
     if axis not in table:
         raise unknown_name("axis", axis, table.columns)

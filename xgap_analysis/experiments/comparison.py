@@ -25,6 +25,11 @@ class Comparison:
 
     Raises:
         XgapError: an unknown view, option or task.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> xg.Comparison("OTI(25)-I", xg.view("oti", steps=25), "image", baseline="I-I").name
+        'OTI(25)-I'
     """
 
     name: str
@@ -108,6 +113,13 @@ def comparison(wanted: AnyComparison, known: Mapping[str, Comparison] = COMPARIS
 
     Raises:
         XgapError: an unknown name (the nearest are given).
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> xg.comparison("OTI-I").baseline
+        'I-I'
+        >>> xg.comparison("oti(steps=25)-image").name
+        'oti(steps=25)-image'
     """
     if isinstance(wanted, Comparison):
         return wanted

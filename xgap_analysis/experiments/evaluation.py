@@ -46,6 +46,13 @@ class Evaluation:
         model: whose towers encode; or `Precomputed`, where the items are features already.
         data: the split that is evaluated.
         fit_data: the split that corrections are fitted on, if there is one.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> (evaluation,) = xg.Study(["tiny"], ["emoji"], ["I-I"], limit=2, progress=False).evaluations()
+        >>> images = evaluation.view("image", "all")
+        >>> len(evaluation.scores("I-I")) == len(images)  # one row per query
+        True
     """
 
     study: "Study"

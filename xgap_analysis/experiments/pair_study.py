@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.core.progress import tell
+from xgap_analysis.core.progress import report
 from xgap_analysis.corrections import Correction
 from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.datasets.pair_scores import PairScores
@@ -95,7 +95,7 @@ def _table(evaluation: Evaluation, pairs: PairScores, cells: Sequence[Cell]) -> 
     refused: list[XgapError] = []
     scored: dict[Any, np.ndarray] = {}  # by cell: most share a baseline
     for number, cell in enumerate(cells):
-        tell(
+        report(
             f"{cell.comparison.name} · {cell.correction} · {evaluation.model.name} on {pairs.name}", number, len(cells)
         )
         about = {**_about(evaluation, cell), "task": TASK, "claim": 0}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from xgap_analysis.core.errors import XgapError, unknown_name
-from xgap_analysis.core.progress import tell
+from xgap_analysis.core.progress import report
 from xgap_analysis.experiments.axes import cells_of
 from xgap_analysis.experiments.calibrating import fitted_on, is_transductive
 from xgap_analysis.experiments.cell import Cell
@@ -36,7 +36,7 @@ def table_of(evaluation: "Evaluation") -> pd.DataFrame:
     cells = cells_of(evaluation.study)
     for number, cell in enumerate(cells):
         where = f"{evaluation.model.name} on {evaluation.data.name}"
-        tell(f"{cell.comparison.name} · {cell.correction} · {where}", number, len(cells))
+        report(f"{cell.comparison.name} · {cell.correction} · {where}", number, len(cells))
         try:
             rows += _rows(evaluation, cell)
         except XgapError as error:

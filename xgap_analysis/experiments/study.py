@@ -58,6 +58,14 @@ class Study:
 
     Raises:
         XgapError: nothing to run, or an unknown comparison, baseline, correction, scorer or axis.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> study = xg.Study(["tiny"], ["emoji"], ["I-I", "T-I"], limit=3, progress=False)
+        >>> xg.main_rows(study.run())[["comparison", "correction", "metric"]]
+          comparison correction metric
+        0        I-I       none     ap
+        1        T-I       none     ap
     """
 
     models: Sequence[str | Model | Precomputed]

@@ -65,7 +65,7 @@ def main_results(table: pd.DataFrame, digits: int = 3) -> list[dict[str, str]]:
 
 
 def summary(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
-    """The main rows of a study's table for reading: one row a comparison, each number with its interval.
+    """The main rows of a study's table for reading: one row per comparison, each number with its interval.
 
     What is the same in all rows (the model, the dataset, ...) is left out.
 
@@ -75,6 +75,12 @@ def summary(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
 
     Returns:
         Words, indexed by comparison; see `main_results` for the columns.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> table = xg.embedded_table("study")
+        >>> xg.summary(table[table["model"] == "tiny"]).columns.tolist()
+        ['split', 'metric', 'value', 'difference', 'vs', 'p', 'p adjusted', 'verdict', 'reason', 'queries', 'groups']
     """
     rows = pd.DataFrame(main_results(table, digits))
     alike = [name for name in ABOUT if name in rows and name != "comparison" and rows[name].nunique() < 2]
@@ -123,7 +129,14 @@ def _cell(value: object) -> str:
 
 
 def main_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of each comparison's main measure only."""
+    """The rows of each comparison's main measure only.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> rows = xg.main_rows(xg.embedded_table("study"))
+        >>> bool(rows["main"].all())  # one metric per comparison: the one that verdicts are about
+        True
+    """
     return table[table["main"].astype(bool)].reset_index(drop=True)
 
 
@@ -136,6 +149,11 @@ def save_table(table: pd.DataFrame, path: Path | str) -> Path:
 
     Raises:
         XgapError: a place that cannot be written.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> xg.save_table(xg.embedded_table("study").head(2), "table.parquet").name
+        'table.parquet'
     """
     path = Path(path)
     bare = path.name == str(path)
@@ -160,6 +178,12 @@ def embedded_table(name: str) -> pd.DataFrame:
 
     Raises:
         XgapError: an unknown table, or an installation without it.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> table = xg.embedded_table("study")
+        >>> sorted(table["model"].unique())[:3]
+        ['tiny', 'tiny-intra', 'tiny-nogap']
     """
     if name not in EMBEDDED:
         raise unknown_name("embedded table", name, EMBEDDED)

@@ -5,11 +5,11 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-from xgap_analysis.core.cells import label_text
 from xgap_analysis.core.errors import XgapError, notice, unknown_name
 from xgap_analysis.core.features import Features, FeaturesLike, as_modalities
 from xgap_analysis.core.features_io import load_features
 from xgap_analysis.core.relevance import RelevanceLike, labels_by_id
+from xgap_analysis.core.table_values import label_text
 from xgap_analysis.corrections import Correction
 from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.datasets.items import NO_IMAGES, NO_TEXTS, Vectors
@@ -54,6 +54,20 @@ def study_of_features(
     Raises:
         XgapError: different dimensions, two features of one space and origin, rows that are paired by number and not
             equally many, or an unknown comparison or correction.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> vectors = np.random.default_rng(0).normal(size=(20, 8))
+        >>> audio = xg.Features(vectors, range(20), space="audio", origin="audio")
+        >>> video = xg.Features(vectors + 0.1, range(20), space="video", origin="video")
+        >>> study = xg.study_of_features([audio, video], {str(i): str(i // 4) for i in range(20)})
+        >>> xg.main_rows(study.run())[["comparison", "metric"]]
+            comparison metric
+        0  audio-audio     ap
+        1  audio-video     ap
+        2  video-audio     ap
+        3  video-video     ap
     """
     features = as_modalities(features)
     if labels is not None:

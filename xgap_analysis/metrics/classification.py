@@ -25,7 +25,7 @@ def zero_shot(
     normalise: ScoreNormaliser | None = None,
     scorer: str | Scorer | ScoreFunction = COSINE,
 ) -> pd.DataFrame:
-    """Whether each image's nearest class texts hold its class; one row an image.
+    """Whether each image's nearest class texts hold its class; one row per image.
 
     The classes are ranked by descending cosine similarity to the image, and equal similarities keep the classes'
     order. `rank` (from 1) is the rank of the right class and `correct_at_k` is 1 where it is at most k: the mean of
@@ -33,7 +33,7 @@ def zero_shot(
 
     Args:
         images: `[n, d]`; native or inverted features, and of any modality; `Features` or an array.
-        class_texts: `[c, d]`, one row a class; its ids are the labels. Of an array these are the positions: label 0 is
+        class_texts: `[c, d]`, one row per class; its ids are the labels. Those of an array are positions: label 0 is
             the first row.
         labels: the right label of each image: a mapping from image id, or a list (or array) in the images' order.
         topk: the k of `correct_at_k`.
@@ -46,9 +46,17 @@ def zero_shot(
         `attrs["degenerate"]` say that the accuracy is 1 whatever the features are.
 
     Raises:
-        XgapError: an empty side, different dimensions, an image without label, or a label without class text.
+        XgapError: no images or no classes, different dimensions, an image without label, or a label without class text.
 
     Source: Radford et al., 2021 (CLIP), section 3.1.2.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> images = np.array([[0.9, 0.1], [0.2, 0.8]])
+        >>> classes = xg.Features(np.eye(2), ["cat", "dog"], space="text", origin="text")
+        >>> xg.zero_shot(images, classes, ["cat", "cat"])["rank"].tolist()  # of the correct class
+        [1, 2]
     """
     images, class_texts = scored_pair(images, class_texts)
     right = torch.tensor(_columns(labels, images.ids, class_texts.ids), device=images.vectors.device)

@@ -1,4 +1,4 @@
-"""The modality gap: where the two sides lie on the sphere, how far apart, and how widely each is spread.
+"""The modality gap: where two modalities lie on the sphere, how far apart, and how widely each is spread.
 
 x is one modality (images) and y the other (texts), as `Features` or as arrays. Pairs are by id, and by position only
 where two arrays of as many rows, which have no ids, are given side by side. What is measured within one
@@ -26,6 +26,13 @@ def gap_vector(x: FeaturesLike, y: FeaturesLike) -> Float[Tensor, " d"]:
     """The vector from the centre of y to the centre of x: `mean(x) - mean(y)`, `[d]`.
 
     Source: Liang et al., Mind the Gap, NeurIPS 2022, section 4.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> x, y = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[-1.0, 0.0], [0.0, -1.0]])
+        >>> np.asarray(xg.metrics.gap_vector(x, y)).round(2).tolist()
+        [1.0, 1.0]
     """
     x, y = as_pair(x, y)
     _check(x, y)
@@ -33,12 +40,21 @@ def gap_vector(x: FeaturesLike, y: FeaturesLike) -> Float[Tensor, " d"]:
 
 
 def modality_gap(x: FeaturesLike, y: FeaturesLike) -> float:
-    """Distance between the centres of the two sides, `||mean(x) - mean(y)||`.
+    """Distance between the means of the two modalities, `||mean(x) - mean(y)||`.
 
-    In [0, 2]: 0 where the centres meet, about 0.8 for CLIP. It shrinks when the sides spread, whether or not pairs
-    come nearer to each other; see `relative_modality_gap`. The sides need no pairs.
+    In [0, 2]: 0 where the means are equal, about 0.8 for CLIP. It shrinks when a modality spreads out, whether or not
+    pairs come closer together; see `relative_modality_gap`. Vectors need not be paired.
 
     Source: Liang et al., Mind the Gap, NeurIPS 2022, section 4.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> x, y = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[-1.0, 0.0], [0.0, -1.0]])
+        >>> round(xg.metrics.modality_gap(x, y), 3)  # means (0.5, 0.5) and (-0.5, -0.5)
+        1.414
+        >>> round(xg.metrics.modality_gap(x, x), 3)
+        0.0
     """
     x, y = as_pair(x, y)
     _check(x, y)
@@ -46,14 +62,23 @@ def modality_gap(x: FeaturesLike, y: FeaturesLike) -> float:
 
 
 def relative_modality_gap(x: FeaturesLike, y: FeaturesLike) -> float:
-    """RMG: distance of the pairs, relative to the distances within the sides.
+    """RMG: the distance within pairs, relative to the distances within each modality.
 
     Formula: `D_match / (D_intra + D_match)` with `d(u, v) = (1 - cos(u, v)) / 2`, `D_match` the mean of d over the
-    pairs, and `D_intra` the mean over the two sides of the mean of d over their distinct items. In [0, 1]: 0 where
-    pairs coincide, 0.5 where a pair is as far apart as two items of a side, 1 where each side is one point. NaN where
+    pairs, and `D_intra` the mean over the two modalities of the mean of d over their distinct items. In [0, 1]: 0 where
+    pairs coincide, 0.5 where a pair is as far apart as two items of a modality, 1 where each is one point. NaN where
     all vectors are the same.
 
     Source: Schrodi et al., Two Effects, One Trigger, ICLR 2025.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> x = np.array([[1.0, 0.0], [0.0, 1.0]])
+        >>> round(xg.metrics.relative_modality_gap(x, x), 3)  # pairs coincide
+        0.0
+        >>> round(xg.metrics.relative_modality_gap(x, -x), 3)  # pairs are farther apart than items of a modality
+        0.667
     """
     x, y = paired(x, y)
     match = max(0.0, (1 - cross_cosine(x, y)) / 2)
@@ -62,19 +87,26 @@ def relative_modality_gap(x: FeaturesLike, y: FeaturesLike) -> float:
 
 
 def separability(x: FeaturesLike, y: FeaturesLike, *, folds: int = 5, seed: int = 0) -> float:
-    """How well a hyperplane tells the sides apart: accuracy of logistic regression on held-out vectors.
+    """How well a hyperplane separates the modalities: accuracy of logistic regression on held-out vectors.
 
     Formula: mean accuracy over the folds of a stratified, shuffled cross-validation of scikit-learn's
-    `LogisticRegression` (C = 1). In [0, 1]: 1 where the sides are linearly separable, the share of the larger side
-    (0.5 for equal ones) where they cannot be told apart. Lower is better for a shared space.
+    `LogisticRegression` (C = 1). In [0, 1]: 1 where the modalities are linearly separable, the share of the larger
+    one (0.5 for equal numbers) where they are not separable at all. Lower is better for a shared space.
 
     Args:
         x, y: `[n, d]` and `[m, d]`, no pairs needed.
-        folds: at most this many; fewer where a side has fewer vectors.
+        folds: at most this many; fewer where a modality has fewer vectors.
         seed: of the shuffle.
 
     Source: Shi et al., Towards understanding the modality gap in CLIP, ICLR 2023 workshops; LS in An et al., I0T,
     ACL 2025.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> x = np.random.default_rng(0).normal([3.0, 0.0], 0.5, (40, 2))
+        >>> round(xg.metrics.separability(x, -x), 2)  # two separate clusters
+        1.0
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_score
@@ -93,19 +125,34 @@ def alignment(x: FeaturesLike, y: FeaturesLike) -> float:
     In [0, 4]: 0 where pairs coincide, 2 where they are orthogonal. Lower is better.
 
     Source: Wang and Isola, Understanding contrastive representation learning, ICML 2020, section 4 (alpha = 2).
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> x, y = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[1.0, 0.0], [1.0, 0.0]])
+        >>> round(xg.metrics.alignment(x, y), 3)  # squared distances 0 and 2
+        1.0
     """
     x, y = paired(x, y)
     return float((exact(x.vectors) - exact(y.vectors)).square().sum(dim=1).mean())
 
 
 def cross_cosine(x: FeaturesLike, y: FeaturesLike) -> float:
-    """Mean cosine of the pairs, `E cos(x_i, y_i)`, in [-1, 1]; 1 is best."""
+    """Mean cosine of the pairs, `E cos(x_i, y_i)`, in [-1, 1]; 1 is best.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> x, y = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[1.0, 0.0], [1.0, 0.0]])
+        >>> round(xg.metrics.cross_cosine(x, y), 3)  # cosines 1 and 0
+        0.5
+    """
     x, y = paired(x, y)
     return float((exact(x.vectors) * exact(y.vectors)).sum(dim=1).mean())
 
 
 def uniformity(x: FeaturesLike, *, block: int | None = None) -> float:
-    """How evenly one side covers the sphere: `log E exp(-2 ||u - v||^2)` over its pairs of distinct vectors.
+    """How evenly a modality covers the sphere: `log E exp(-2 ||u - v||^2)` over its pairs of distinct vectors.
 
     In [-8, 0]: 0 where all vectors are the same, about -4 for many even directions in high dimension. Lower is more
     uniform.
@@ -115,6 +162,14 @@ def uniformity(x: FeaturesLike, *, block: int | None = None) -> float:
         block: rows at a time; memory grows with `block * n`, and by default it stays within half a GiB.
 
     Source: Wang and Isola, Understanding contrastive representation learning, ICML 2020, section 4 (t = 2).
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> square = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
+        >>> narrow = square * 0.1 + [1.0, 0.0]
+        >>> round(xg.metrics.uniformity(square), 2), round(xg.metrics.uniformity(narrow), 2)
+        (-4.4, -0.04)
     """
     x = as_features(x)
     _check(x, x, least=2)
@@ -132,12 +187,19 @@ def uniformity(x: FeaturesLike, *, block: int | None = None) -> float:
 
 
 def cone(x: FeaturesLike) -> float:
-    """Mean cosine between two distinct vectors of one side: how narrow the cone is that the side fills.
+    """Mean cosine between two distinct vectors of a modality: how narrow its cone is.
 
     Formula: `(||sum of rows||^2 - sum of ||row||^2) / (n (n - 1))` over the n distinct rows, which is the mean over all
     pairs. In [-1 / (n - 1), 1]: 0 for even directions, 1 where all vectors are the same.
 
     Source: the cone effect, Liang et al., Mind the Gap, NeurIPS 2022, section 2.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> square = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
+        >>> round(xg.metrics.cone(square), 3), round(xg.metrics.cone(square * 0.1 + [1.0, 0.0]), 3)
+        (-0.333, 0.99)
     """
     x = as_features(x)
     _check(x, x, least=2)
@@ -149,7 +211,7 @@ def cone(x: FeaturesLike) -> float:
 
 
 def effective_rank(x: FeaturesLike, *, centred: bool = False) -> float:
-    """Number of dimensions that one side really uses: the exponential of the entropy of its spectrum.
+    """Number of dimensions that a modality really uses: the exponential of the entropy of its spectrum.
 
     Formula: `exp(-sum p_i log p_i)`, `p_i = s_i / sum s`, with the singular values s (not their squares) of the matrix
     `[n, d]` of distinct rows. In [1, min(n, d)]: 1 where all vectors lie on a line, min(n, d) for an even spectrum.
@@ -159,6 +221,12 @@ def effective_rank(x: FeaturesLike, *, centred: bool = False) -> float:
         centred: subtract the mean first, so that the direction of the cone does not count. The source does not.
 
     Source: Roy and Vetterli, The effective rank, EUSIPCO 2007; as RankMe for representations in Garrido et al., 2023.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> round(xg.metrics.effective_rank(np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])), 3)
+        2.0
     """
     vectors = exact(distinct(x).vectors)
     if centred:
@@ -171,26 +239,36 @@ def effective_rank(x: FeaturesLike, *, centred: bool = False) -> float:
 
 
 def gap_report(x: FeaturesLike, y: FeaturesLike) -> pd.DataFrame:
-    """Every gap metric of two sides; one row.
+    """Every gap metric of two modalities; one row.
 
     Columns: `modality_gap`, `rmg`, `separability`, `alignment`, `uniformity_x`, `uniformity_y`, `cone_x`, `cone_y`,
     `cross_cosine`, `effective_rank_x`, `effective_rank_y` (see the functions of these names) and `n`, the number of
     pairs.
 
-    Pairs are by id, and all numbers are of the items that both sides have; how many are left out is said in a warning.
+    Pairs have the same id, and only items with a pair are used; a warning counts those that are left out.
     Two arrays of as many rows are pairs by position. Of Features, equal lengths alone make no pairs: where no id is on
-    both sides (nor where two arrays are not of as many rows), `rmg`, `alignment` and `cross_cosine` are NaN, `n`
+    both modalities (nor where two arrays differ in length), `rmg`, `alignment` and `cross_cosine` are NaN, `n`
     is 0, and a warning says so.
 
     Args:
-        x, y: `[n, d]` and `[m, d]`, two vectors a side at least; a pair has the same id on both sides, or, in two
+        x, y: `[n, d]` and `[m, d]`, at least two vectors each; a pair has the same id in both, or, in two
             arrays of as many rows, the same position.
 
     Returns:
         One row; `attrs` holds `paired`, `n_x` and `n_y`.
 
     Raises:
-        XgapError: different dimensions, or a side of fewer than two vectors.
+        XgapError: different dimensions, or fewer than two vectors.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> x = xg.Features(random.normal(0, 1, (30, 8)) + 1, range(30), space="image", origin="image")
+        >>> y = xg.Features(random.normal(0, 1, (30, 8)) - 1, range(30), space="text", origin="text")
+        >>> xg.gap_report(x, y)[["modality_gap", "rmg", "separability", "cone_x"]].round(2)
+           modality_gap   rmg  separability  cone_x
+        0           1.4  0.74           1.0    0.47
     """
     x, y = side_by_side(x, y)
     _check(x, y, least=2)
@@ -201,7 +279,7 @@ def gap_report(x: FeaturesLike, y: FeaturesLike) -> pd.DataFrame:
         _check(x, y, least=2)
         if len(both) < max(n_x, n_y):
             what = f"{n_x - len(both)} of {n_x} vectors of x and {n_y - len(both)} of {n_y} of y"
-            warnings.warn(f"{what} have no partner of the same id on the other side and are left out", stacklevel=2)
+            warnings.warn(f"{what} have no partner with the same id and are left out", stacklevel=2)
     else:
         warnings.warn(f"{_no_pairs(x, y)}; rmg, alignment and cross_cosine are NaN", stacklevel=2)
     row = {
@@ -224,10 +302,10 @@ def gap_report(x: FeaturesLike, y: FeaturesLike) -> pd.DataFrame:
 
 
 def paired(x: FeaturesLike, y: FeaturesLike) -> tuple[Features, Features]:
-    """The items that both sides have, in the order of x: pairs by id.
+    """The items that x and y have in common, in the order of x.
 
     Raises:
-        XgapError: different dimensions, or no id on both sides.
+        XgapError: different dimensions, or no id in common.
     """
     x, y = side_by_side(x, y)
     _check(x, y)
@@ -262,22 +340,29 @@ def _check(x: Features, y: Features, *, least: int = 1) -> None:
     if x.dim != y.dim:
         raise XgapError(f"x has {x.dim} dimensions and y {y.dim}; they must be the same")
     if min(len(x), len(y)) < least:
-        raise XgapError(f"a side has {min(len(x), len(y))} vectors; at least {least} are needed")
+        raise XgapError(f"a modality has {min(len(x), len(y))} vectors; at least {least} are needed")
 
 
 def variance_along_gap(x: FeaturesLike, y: FeaturesLike) -> float:
-    """Share of the variance of both sides together that lies along the gap vector.
+    """Share of the variance of both modalities together that lies along the gap vector.
 
     Formula: `var(z . g) / sum over dimensions of var(z)`, z the rows of x and y, g the unit vector from one mean to the
-    other. In [0, 1]: near 1 the gap is nearly all that tells vectors apart; 1 / d for a direction like any other.
+    other. In [0, 1]: near 1 almost all differences between vectors are due to the gap; 1 / d for an average direction.
 
     Args:
         x, y: `[n, d]` and `[m, d]`.
 
     Raises:
-        XgapError: an empty side or different dimensions.
+        XgapError: no vectors, or different dimensions.
 
     Source: the observation that few directions carry the gap, Schrodi et al., Two Effects, One Trigger, ICLR 2025.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> x = np.random.default_rng(0).normal([3.0, 0.0], 0.5, (40, 2))
+        >>> round(xg.metrics.variance_along_gap(x, -x), 2)
+        0.98
     """
     x, y = as_pair(x, y)
     gap = exact(gap_vector(x, y))

@@ -44,7 +44,7 @@ class Pair(Protocol):
 
     @property
     def query(self) -> AnyFeatures:
-        """What is asked."""
+        """The features of the queries."""
 
     @property
     def gallery(self) -> AnyFeatures:
@@ -68,6 +68,11 @@ class Metric:
         function: `function(query, gallery, relevance, *, scorer, **options)`; where it has a parameter `normalise`, it
             gets what a score correction makes of a block of scores (or None).
         options: given by the user; others keep the function's defaults.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> xg.metric("retrieval").name
+        'retrieval'
     """
 
     name: str
@@ -114,6 +119,11 @@ def metric(wanted: str | Call | Metric | MetricFunction, **options: Any) -> Metr
 
     Raises:
         XgapError: an unknown name or option (the nearest are given), or something that is not a metric.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> str(xg.metric("retrieval"))
+        'retrieval'
     """
     if isinstance(wanted, str):
         wanted = parse(wanted)
@@ -144,6 +154,17 @@ def scores(wanted: str | Metric | MetricFunction, pair: Pair, relevance: Relevan
 
     Raises:
         XgapError: a metric that gives something else, or one that takes no `normalise` under a correction of scores.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> labels = {str(i): str(i // 4) for i in range(20)}
+        >>> pair = xg.QueryGallery(images, images)
+        >>> len(xg.metrics.scores("retrieval", pair, xg.Relevance.from_labels(labels, labels)))
+        20
     """
     own, query = metric(wanted), pair.query
     given: dict[str, Any] = {"scorer": as_scorer(pair.scorer), "normalise": pair.normalise}
@@ -208,7 +229,7 @@ def _zero_shot(
 ) -> pd.DataFrame:
     """All columns of `zero_shot`; the gallery is the classes, and the labels of the query are their ids."""
     if relevance.query_labels is None:
-        raise XgapError("zero-shot classification needs the label of every query, and not graded judgements")
+        raise XgapError("zero-shot classification needs the label of every query, not graded relevance")
     return zero_shot(query, gallery, relevance.query_labels, scorer=scorer, normalise=normalise)
 
 

@@ -37,17 +37,27 @@ def misalignment(
 
     Args:
         query, gallery: `[n, d]` and `[m, d]`; the same features twice for I-I or T-T, inverted ones for OTI-I.
-        relevance, exclude_self, block, scorer: as in `retrieval`; junk and self-matches count on neither side.
+        relevance, exclude_self, block, scorer: as in `retrieval`; junk and self-matches are left out.
 
     Returns:
         n rows, indexed by query id ("query"): `misalignment`, and the numbers of items `n_same` and `n_different`.
-        NaN where either is 0; `attrs["without_pairs"]` counts those, and a warning tells.
+        NaN where either is 0; `attrs["without_pairs"]` and a warning count those.
 
     Raises:
-        XgapError: an empty side, different dimensions, labels that do not fit, or no query with a pair.
+        XgapError: no queries or items, different dimensions, labels that do not fit, or no query with a pair.
 
     Source: the question is that of Mistretta et al., Cross the Gap, ICLR 2025 (two dogs less alike than a dog and a
     cat); the AUC as the probability of a right order, Hanley and McNeil, Radiology 1982.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> images = np.array([[1.0, 0.0], [0.0, 1.0], [0.9, 0.1], [0.1, 0.9]])
+        >>> best = xg.misalignment(images, images, ["cat", "dog", "cat", "dog"])  # similar images share a label
+        >>> best["misalignment"].tolist()
+        [0.0, 0.0, 0.0, 0.0]
+        >>> xg.misalignment(images, images, ["cat", "cat", "dog", "dog"])["misalignment"].tolist()
+        [1.0, 1.0, 0.5, 0.5]
     """
     query, gallery = scored_pair(query, gallery)
     parts = []
@@ -94,7 +104,7 @@ def pooled_misalignment(
 
     Formula: `P(s(same pair) < s(different pair)) + P(equal) / 2`, exact, ties included: 1 - AUC of all query-gallery
     pairs at once. In [0, 1], 0 is best and 0.5 chance. Unlike the mean of `misalignment` it also compares pairs of
-    different queries, so it asks for one threshold that serves the whole space.
+    different queries, so it measures whether one threshold works for the whole space.
 
     The similarities of the same-class pairs are held and sorted, the others streamed: memory grows with the number
     of same-class pairs and with `block * m`.
@@ -104,6 +114,13 @@ def pooled_misalignment(
 
     Raises:
         XgapError: as `misalignment`.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> images = np.array([[1.0, 0.0], [0.0, 1.0], [0.9, 0.1], [0.1, 0.9]])
+        >>> xg.metrics.pooled_misalignment(images, images, ["cat", "dog", "cat", "dog"])
+        0.0
     """
     query, gallery = scored_pair(query, gallery)
 
@@ -142,7 +159,15 @@ def similarity_histograms(
         integral 1; `attrs` holds the numbers of pairs `n_same` and `n_different`.
 
     Raises:
-        XgapError: an empty side, different dimensions, labels that do not fit, or no pair of one of the two kinds.
+        XgapError: no queries or items, different dimensions, labels that do not fit, or no pair of one kind.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> images = np.array([[1.0, 0.0], [0.0, 1.0], [0.9, 0.1], [0.1, 0.9]])
+        >>> table = xg.similarity_histograms(images, images, ["cat", "dog", "cat", "dog"], bins=4)
+        >>> table.columns.tolist()
+        ['same', 'different']
     """
     if bins < 1:
         raise XgapError(f"bins must be at least 1, not {bins}")
@@ -177,7 +202,7 @@ def similarity_overlap(
     """Overlap (intersection over union) of the densities of same-class and different-class similarities.
 
     Formula: `sum over bins of min(same, different) / sum over bins of max(same, different)`, with the densities of
-    `similarity_histograms`. In [0, 1]: 0 where one threshold tells them apart, 1 where they are the same. It depends
+    `similarity_histograms`. In [0, 1]: 0 where one threshold separates them, 1 where they are the same. It depends
     on the bins (more bins of few pairs overlap less): compare values of one `bins` and similar numbers of pairs.
 
     Args:
@@ -188,6 +213,13 @@ def similarity_overlap(
 
     Source: IoU of the two densities, Magistri et al., IsoCLIP, CVPR 2026 (Dogs vs Cats), who do not state their bins;
     Kravets and Namboodiri, BMVC 2024 (intra-modal overlap).
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> images = np.array([[1.0, 0.0], [0.0, 1.0], [0.9, 0.1], [0.1, 0.9]])
+        >>> xg.metrics.similarity_overlap(images, images, ["cat", "dog", "cat", "dog"])
+        0.0
     """
     density = similarity_histograms(
         query, gallery, relevance, bins=bins, exclude_self=exclude_self, block=block, scorer=scorer
@@ -211,6 +243,14 @@ def filtered_ids(
 
     Source: Mistretta et al., Cross the Gap, ICLR 2025, section 2 (Dogs vs Cats). Herzog and Wang, CVPR 2026, dispute
     what follows from it.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> images = np.array([[1.0, 0.0], [0.0, 1.0], [0.1, 0.9]])
+        >>> classes = xg.Features(np.eye(2), ["cat", "dog"], space="text", origin="text")
+        >>> xg.metrics.filtered_ids(images, classes, {"0": "cat", "1": "dog", "2": "cat"})
+        ('0', '1')
     """
     images, class_texts = scored_pair(images, class_texts)
     right = zero_shot(images, class_texts, labels, topk=(1,))["correct_at_1"]

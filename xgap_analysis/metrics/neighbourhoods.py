@@ -42,6 +42,18 @@ def nearest_items(
 
     Raises:
         XgapError: an id that is no query, or k below 1.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> vectors = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+        >>> images = xg.Features(vectors, ["a", "b", "c"], space="image", origin="image")
+        >>> labels = {"a": "cat", "b": "cat", "c": "dog"}
+        >>> relevance = xg.Relevance.from_labels(labels, labels)
+        >>> xg.metrics.nearest_items(images, images, "a", relevance, k=2).round(3)
+          item  rank  score    hit
+        0    b     1  0.994   True
+        1    c     2  0.000  False
     """
     if k < 1:
         raise XgapError(f"a query has at least 1 neighbour, not {k}")
@@ -87,9 +99,16 @@ def k_occurrence(
         counts `[m]`, each in 0 .. n; they add up to `k * n`.
 
     Raises:
-        XgapError: an empty side, different dimensions, or fewer than k items to choose from.
+        XgapError: no queries or items, different dimensions, or fewer than k items to choose from.
 
     Source: Radovanovic, Nanopoulos, Ivanovic, Hubs in space, JMLR 2010, section 2.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> vectors = np.array([[1.0, 0.0], [0.9, 0.1], [0.8, 0.3], [0.0, 1.0]])
+        >>> xg.metrics.k_occurrence(vectors, vectors, k=1).tolist()
+        [1, 2, 1, 0]
     """
     query, gallery = scored_pair(query, gallery)
     counts = torch.zeros(len(gallery), dtype=torch.long, device=query.vectors.device)
@@ -118,7 +137,7 @@ def hubness(
     | column | formula | how to read it |
     |---|---|---|
     | `skewness` | `E[(N_k - mean)^3] / std^3` | 0 even (also where all N_k are equal); above 1 marked hubs |
-    | `hub_share` | share of items with N_k at least twice its mean `k n / m` (2k where a set asks itself) | [0, 0.5] |
+    | `hub_share` | share of items with N_k at least twice its mean `k n / m` (2k within one set) | [0, 0.5] |
     | `orphan_share` | share of items with N_k = 0, which no query ever reaches | [0, 1]; high is bad |
 
     Args:
@@ -129,7 +148,15 @@ def hubness(
 
     Source: skewness of N_k, Radovanovic et al., JMLR 2010, section 2; hubs from 2k on and orphans ("anti-hubs"),
     Flexer and Schnitzer, Choosing lp norms in high-dimensional spaces based on hub analysis, Neurocomputing 2015
-    (scikit-hubness asks for more than 2k; Radovanovic et al. for two standard deviations above the mean).
+    (scikit-hubness requires more than 2k; Radovanovic et al. for two standard deviations above the mean).
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> vectors = np.random.default_rng(0).normal(size=(200, 16))
+        >>> xg.hubness(vectors, vectors).round(2)
+           skewness  hub_share  orphan_share
+        0      0.21        0.0           0.0
     """
     query, gallery = scored_pair(query, gallery)
     counts = exact(k_occurrence(query, gallery, k, exclude_self, block=block, scorer=scorer))

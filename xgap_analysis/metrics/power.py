@@ -26,6 +26,11 @@ def seed_interval(values: Values, level: float = 0.95) -> tuple[float, float, fl
         XgapError: no value, or a level out of range.
 
     Source: Student, The probable error of a mean, Biometrika 1908.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> [round(value, 4) for value in xg.metrics.seed_interval([0.010, 0.012, 0.014])]  # mean, low, high
+        [0.012, 0.007, 0.017]
     """
     if not len(values) or not 0 < level < 1:
         raise XgapError("an interval over seeds needs a value at least, and a level in (0, 1)")
@@ -37,10 +42,10 @@ def seed_interval(values: Values, level: float = 0.95) -> tuple[float, float, fl
 
 
 def detectable_effect(values: Values, power: float = 0.8, level: float = 0.95) -> float:
-    """The smallest true mean that `seed_interval` of so many values, so spread, would tell from zero with this power.
+    """The smallest true mean that `seed_interval` of `n` values with this spread detects with this power.
 
     Formula: the effect at which a noncentral t of n - 1 degrees of freedom, with noncentrality
-    `effect sqrt(n) / s`, lies beyond the interval's quantile, on its own side, with probability `power`.
+    `effect sqrt(n) / s`, lies beyond the interval's quantile, in its own direction, with probability `power`.
 
     How to read it: an effect of the published size that is well above it and was not seen is evidence against it here;
     one below it could not have been seen. NaN for a single value.
@@ -54,6 +59,11 @@ def detectable_effect(values: Values, power: float = 0.8, level: float = 0.95) -
         XgapError: no value, or a share out of range.
 
     Source: Cohen, Statistical power analysis for the behavioral sciences, 1988, section 2.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> round(xg.metrics.detectable_effect([0.010, 0.012, 0.014]), 4)
+        0.0065
     """
     if not len(values) or not 0 < level < 1 or not 0 < power < 1:
         raise XgapError("a detectable effect needs a value at least, and level and power in (0, 1)")

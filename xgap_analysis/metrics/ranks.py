@@ -1,8 +1,12 @@
-"""Where the relevant items stand in the ranking of a whole gallery, exact with ties, and without sorting it.
+"""Ranks of the relevant items in the whole gallery, exact with ties, without sorting it.
 
-On a processor most similarities are computed in single precision alone. Those so near to a relevant item's that an
-error of single precision could change a rank are computed again in double precision, as the relevant items' are. How
-large errors are is seen in these and in a sample: a rank can be wrong only by an error of twice the largest seen.
+The rank of a relevant item is the number of items that score higher, plus those with the same score that come earlier
+in the gallery. So ranks are counted, and only for relevant items, which is much cheaper than sorting each row.
+
+Close calls: on a CPU most similarities are computed in single precision only. Those so close to a relevant item's that
+rounding could change a rank are computed again in double precision, like the relevant items' own. How large rounding
+errors are is measured on these and on a sample of others, so a rank can be wrong only where an error is more than twice
+the largest one measured.
 """
 
 import math
@@ -31,7 +35,7 @@ SCORE = 8  # bytes of working memory that a similarity costs
 QUERIES = 512  # of a block, at most: more gain no speed
 CHUNK = 1024  # gallery rows of one product: what stays in the cache beside its queries
 PAIR = 256  # bytes of working memory that a relevant item costs at most
-PROBES = 16  # other items of a query, from which the error of single precision is learnt besides the relevant ones
+PROBES = 16  # other items of a query, on which the error of single precision is measured besides the relevant ones
 ROUNDING = 2.0**-23  # of a cosine, and of a difference from it
 SAFETY = 4  # errors this many times the largest of the sample change no rank
 PARTS = 8  # of a block, for each thread: an even share, though queries differ

@@ -40,6 +40,15 @@ def residuals(x: FeaturesLike, y: FeaturesLike, *, resamples: int = 2000, seed: 
 
     Source: Qiu et al., MacCap, AAAI 2024 (the claim); Liang et al., Mind the Gap, NeurIPS 2022 (the mean); D'Agostino
     and Pearson, Tests for departure from normality, Biometrika 1973.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> xg.metrics.residuals(images, texts).shape
+        (1, 8)
     """
     from scipy.stats import normaltest
 

@@ -48,7 +48,7 @@ def retrieval(
     normalise: ScoreNormaliser | None = None,
     scorer: str | Scorer | ScoreFunction = COSINE,
 ) -> pd.DataFrame:
-    """How well the gallery's items that answer a query are ranked by cosine similarity; one row a query.
+    """How well the relevant gallery items are ranked by cosine similarity; one row per query.
 
     Every item is ranked by descending similarity, and equal similarities keep the gallery's order. Junk items, and the
     query itself where its id is in the gallery, are taken out of the ranking first. R is the number of relevant items
@@ -66,9 +66,9 @@ def retrieval(
     | `mp_at_10` | P(min(10, rank of the last relevant item)) (Radenovic et al., 2018, and their code) | [0, 1], 1 |
 
     Args:
-        query: `[n, d]` what is asked; `Features`, or an array, whose ids are its positions (see `as_features`).
+        query: `[n, d]`, the queries; `Features`, or an array, whose ids are its positions (see `as_features`).
         gallery: `[m, d]` what is ranked; the same array again is the same items.
-        relevance: which items answer which: a `Relevance`, a `Dataset` (its default level), a mapping from id to label,
+        relevance: a `Relevance`, a `Dataset` (for its default label set), a mapping from id to label,
             a pair of lists of labels (of the query, of the gallery), or one list for both where they are the same items
             (see `as_relevance`).
         ks: cut-offs of `hit_at_k` and `recall_at_k`.
@@ -85,12 +85,20 @@ def retrieval(
     Returns:
         n rows, indexed by query id ("query"), all columns numeric; with `ap_trapezoid` besides (see `revisited`) where
         the relevance names junk. A query without a relevant item has `n_relevant` 0
-        and NaN elsewhere, so that means leave it out; `attrs["without_relevant"]` counts them, and a warning tells.
+        and NaN elsewhere, so that means leave it out; `attrs["without_relevant"]` and a warning count them.
         Where all that is ranked is relevant to every query (one class, say), a warning and `attrs["degenerate"]` say
         that the scores are 1 whatever the features are.
 
     Raises:
-        XgapError: an empty side, different dimensions, labels that do not fit, or no query with a relevant item.
+        XgapError: no queries or items, different dimensions, labels that do not fit, or no query with a relevant item.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> images = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+        >>> table = xg.retrieval(images, images, ["cat", "cat", "dog"])
+        >>> table["ap"].tolist()  # the third query has no relevant item in its gallery
+        [1.0, 1.0, nan]
     """
     query, gallery = scored_pair(query, gallery)
     bound = as_relevance(relevance, query, gallery)
@@ -108,7 +116,7 @@ def revisited(
     ks: Sequence[int] = (1, 5, 10),
     block: int | None = None,
 ) -> pd.DataFrame:
-    """The easy, medium and hard protocols of the revisited Oxford and Paris sets; one row a query.
+    """The easy, medium and hard protocols of the revisited Oxford and Paris sets; one row per query.
 
     | protocol | relevant | taken out of the ranking |
     |---|---|---|
@@ -133,6 +141,17 @@ def revisited(
         XgapError: as `retrieval`, for any of the protocols.
 
     Source: Radenovic, Iscen, Tolias, Avrithis, Chum, Revisiting Oxford and Paris, CVPR 2018, section 4.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> queries = xg.Features(np.array([[1.0, 0.0]]), ["q"], space="image", origin="image", items="queries")
+        >>> vectors = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+        >>> gallery = xg.Features(vectors, ["a", "b", "c"], space="image", origin="image")
+        >>> grades = {"easy": {"q": ["b"]}, "hard": {"q": ["c"]}, "junk": {"q": ["a"]}}
+        >>> table = xg.metrics.revisited(queries, gallery, **grades)
+        >>> {protocol: float(table[protocol, "ap"].iloc[0]) for protocol in ("easy", "medium", "hard")}
+        {'easy': 1.0, 'medium': 1.0, 'hard': 1.0}
     """
     query, gallery = scored_pair(query, gallery)
     protocols = {"easy": ([easy], [junk, hard]), "medium": ([easy, hard], [junk]), "hard": ([hard], [junk, easy])}

@@ -24,7 +24,14 @@ CELLS = 1 << 22  # of a chunk of resamples held at a time (32 MB)
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its bootstrap interval `[low, high]` at this level, of n values in `n_groups` independent groups."""
+    """A mean with its bootstrap interval `[low, high]` at this level, of n values in `n_groups` independent groups.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> interval = xg.bootstrap_interval([0.2, 0.2, 0.2])
+        >>> round(interval.mean, 3), interval.n_groups
+        (0.2, 3)
+    """
 
     mean: float
     low: float
@@ -40,6 +47,12 @@ class PairedTest:
 
     `n` values lie in `n_groups` independent groups; with fewer than `metrics.verdicts.ENOUGH_GROUPS` the interval is
     too narrow and carries no conclusion.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> test = xg.paired_test([0.2, 0.4, 0.6], [0.3, 0.5, 0.7])  # the second minus the first
+        >>> round(test.difference, 3), test.n, test.n_groups
+        (0.1, 3, 3)
     """
 
     difference: float
@@ -52,7 +65,13 @@ class PairedTest:
 
 @dataclass(frozen=True)
 class SeedSpread:
-    """Mean over seeds of a metric's mean, and the standard deviation between seeds (NaN for a single seed)."""
+    """Mean over seeds of a metric's mean, and the standard deviation between seeds (NaN for a single seed).
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> xg.metrics.seed_spread([[0.5, 0.5], [0.7, 0.7]]).seeds
+        2
+    """
 
     mean: float
     std: float
@@ -80,6 +99,14 @@ def bootstrap_interval(
 
     Source: Efron and Tibshirani, An introduction to the bootstrap, 1993, section 13.3; groups, Davison and Hinkley,
     Bootstrap methods and their application, 1997, section 3.8.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> xg.bootstrap_interval([0.5] * 20)
+        Interval(mean=0.5, low=0.5, high=0.5, level=0.95, n=20, n_groups=20)
+        >>> interval = xg.bootstrap_interval([0.0, 1.0] * 20, groups=[i // 4 for i in range(40)])
+        >>> interval.n, interval.n_groups, interval.low <= interval.mean <= interval.high
+        (40, 10, True)
     """
     _check(level, resamples)
     array = _array(values)
@@ -158,6 +185,16 @@ def paired_test(
 
     Source: Smucker, Allan, Carterette, A comparison of statistical significance tests for information retrieval, CIKM
     2007; p with the 1 added, Phipson and Smyth, 2010.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> before = np.random.default_rng(0).uniform(size=50)
+        >>> test = xg.paired_test(before, before + 0.1)
+        >>> round(test.difference, 3), round(test.low, 3), test.p_value < 0.001
+        (0.1, 0.1, True)
+        >>> xg.paired_test(before, before).p_value
+        1.0
     """
     _check(level, resamples)
     if isinstance(a, pd.Series) and isinstance(b, pd.Series):
@@ -195,6 +232,11 @@ def holm(p_values: Values) -> np.ndarray:
         XgapError: a value out of range.
 
     Source: Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 1979.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> xg.metrics.holm([0.01, 0.04, 0.03]).round(3).tolist()
+        [0.03, 0.06, 0.06]
     """
     p = _array(p_values)
     known = np.flatnonzero(~np.isnan(p))
@@ -216,6 +258,12 @@ def seed_spread(values_by_seed: Sequence[Values] | np.ndarray | Tensor) -> SeedS
 
     Raises:
         XgapError: not a matrix, or a seed without values.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> spread = xg.metrics.seed_spread([[0.5, 0.7], [0.6, 0.8]])  # two seeds of two queries
+        >>> round(spread.mean, 3), round(spread.std, 3)  # means 0.6 and 0.7
+        (0.65, 0.071)
     """
     rows = [_array(row) for row in values_by_seed]
     if not rows or len({len(row) for row in rows}) != 1:

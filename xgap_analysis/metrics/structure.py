@@ -37,6 +37,13 @@ def linear_cka(x: FeaturesLike, y: FeaturesLike) -> float:
         XgapError: items that do not match.
 
     Source: Kornblith et al., Similarity of neural network representations revisited, ICML 2019, section 3.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> x = np.random.default_rng(0).normal(size=(20, 4))
+        >>> round(xg.metrics.linear_cka(x, x[:, ::-1].copy()), 3)  # the same up to a rotation
+        1.0
     """
     x, y = as_pair(x, y)
     _check(x, y)
@@ -59,6 +66,13 @@ def mutual_knn(x: FeaturesLike, y: FeaturesLike, k: int = 10, *, block: int | No
         XgapError: items that do not match, or k out of range.
 
     Source: Huh et al., The platonic representation hypothesis, ICML 2024, appendix A.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> x = np.random.default_rng(0).normal(size=(20, 4))
+        >>> round(xg.metrics.mutual_knn(x, x[:, ::-1].copy(), k=3), 3)
+        1.0
     """
     x, y = as_pair(x, y)
     _check(x, y)
@@ -90,6 +104,13 @@ def similarity_spearman(x: FeaturesLike, y: FeaturesLike, *, sample: int = 2000,
         XgapError: items that do not match, or fewer than 3.
 
     Source: representational similarity analysis, Kriegeskorte et al., Frontiers in Systems Neuroscience 2008.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> x = np.random.default_rng(0).normal(size=(20, 4))
+        >>> round(xg.metrics.similarity_spearman(x, x[:, ::-1].copy()), 3)
+        1.0
     """
     x, y = as_pair(x, y)
     _check(x, y)
@@ -119,6 +140,14 @@ def structure_table(features: Mapping[str, FeaturesLike], *, k: int = 10) -> pd.
 
     Raises:
         XgapError: fewer than two sets, or what the functions refuse.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> x = np.random.default_rng(0).normal(size=(20, 4))
+        >>> xg.metrics.structure_table({"one": x, "other": x}, k=3).round(2)
+             a      b  linear_cka  mutual_knn  spearman   n
+        0  one  other         1.0         1.0       1.0  20
     """
     if len(features) < 2:
         raise XgapError(f"at least two sets of features are compared, not {len(features)}")
@@ -150,13 +179,20 @@ def _mid_ranks(scores: Float[Tensor, " n"]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Rotation:
-    """How far one side turned between two checkpoints.
+    """How far the features of a modality rotated between two checkpoints.
 
     Args:
         mean_degrees: mean angle between an item's vectors before and after, in [0, 180].
-        residual: root mean square distance left after the best orthogonal map of the side, in [0, 1.42]; 0 where the
-            side turned as a rigid body, so that its own similarities did not change.
+        residual: root mean square distance left after the best orthogonal map, in [0, 1.42]; 0 where the features
+            rotated rigidly, so that similarities within the modality did not change.
         n: number of items.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> x = np.random.default_rng(0).normal(size=(20, 2))
+        >>> round(xg.metrics.rotation(x, x).mean_degrees, 1)
+        0.0
     """
 
     mean_degrees: float
@@ -165,7 +201,7 @@ class Rotation:
 
 
 def rotation(before: FeaturesLike, after: FeaturesLike) -> Rotation:
-    """Intra-modal rotation: how far the vectors of one side turned, and how rigidly.
+    """Intra-modal rotation: how far the vectors of one modality rotated, and how rigidly.
 
     Formula: `mean_degrees` is the mean over items of `arccos(before_i . after_i)`; `residual` is
     `min over orthogonal Q of ||before Q - after||_F / sqrt(n)` (orthogonal Procrustes).
@@ -178,6 +214,14 @@ def rotation(before: FeaturesLike, after: FeaturesLike) -> Rotation:
 
     Source: Ni et al., Continual vision-language representation learning with off-diagonal information (Mod-X), ICML
     2023, section 3; the best map, Schoenemann, Psychometrika 1966.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> x = np.random.default_rng(0).normal(size=(20, 2))
+        >>> turned = xg.metrics.rotation(x, x @ np.array([[0.0, 1.0], [-1.0, 0.0]]))
+        >>> round(turned.mean_degrees, 1), round(turned.residual, 3)
+        (90.0, 0.0)
     """
     before, after = as_pair(before, after)
     _check(before, after, same=True)
@@ -189,28 +233,39 @@ def rotation(before: FeaturesLike, after: FeaturesLike) -> Rotation:
 
 
 def deviation(before_x: FeaturesLike, after_x: FeaturesLike, before_y: FeaturesLike, after_y: FeaturesLike) -> float:
-    """Inter-modal deviation: how differently the two sides turned between two checkpoints.
+    """Inter-modal deviation: how differently two modalities rotated between two checkpoints.
 
-    Formula: `||Q_x - Q_y||_F / (2 sqrt(d))`, with Q the orthogonal map that carries a side's vectors before nearest to
+    Formula: `||Q_x - Q_y||_F / (2 sqrt(d))`, with Q the orthogonal map that takes a modality's vectors nearest to
     those after. It is the root mean square of `sin(angle / 2)` over the d turns that lead from one map to the other.
-    In [0, 1]: 0 where both sides turned alike, however far, so that similarities across survive; 1 where one turned
-    opposite to the other. Directions that a side does not use turn as little as they can.
+    In [0, 1]: 0 where both rotated in the same way, however far, which preserves similarities across modalities; 1
+    where they rotated in opposite ways. Directions that a modality does not use rotate as little as possible.
 
     Args:
         before_x, after_x: `[n, d]`, the same ids, at two checkpoints.
-        before_y, after_y: `[m, d]`, likewise for the other side; the sides need no pairs.
+        before_y, after_y: `[m, d]`, likewise for the other modality; vectors need not be paired.
 
     Raises:
         XgapError: ids or dimensions that differ.
 
     Source: the idea, Ni et al. (Mod-X), ICML 2023, section 3; they compare angles and state no such number.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> x, y = random.normal(size=(20, 2)), random.normal(size=(30, 2))
+        >>> turn = np.array([[0.0, 1.0], [-1.0, 0.0]])
+        >>> round(xg.metrics.deviation(x, x @ turn, y, y @ turn), 3)  # both rotated in the same way
+        0.0
+        >>> round(xg.metrics.deviation(x, x @ turn, y, y), 3)  # only x rotated, by 90 degrees
+        0.707
     """
     before_x, after_x = as_pair(before_x, after_x)
     before_y, after_y = as_pair(before_y, after_y)
     _check(before_x, after_x, same=True)
     _check(before_y, after_y, same=True)
     if before_x.dim != before_y.dim:
-        raise XgapError(f"the sides have {before_x.dim} and {before_y.dim} dimensions; they must be the same")
+        raise XgapError(f"the two modalities have {before_x.dim} and {before_y.dim} dimensions; they must be the same")
     turns = [_best_map(*sides) for sides in ((before_x, after_x), (before_y, after_y))]
     return float((turns[0] - turns[1].to(turns[0].device)).norm() / (2 * math.sqrt(before_x.dim)))
 
@@ -234,7 +289,7 @@ def _check(x: Features, y: Features, *, same: bool = False) -> None:
     if (same or x.origin == y.origin) and x.ids != y.ids:
         first = next(i for i, (a, b) in enumerate(zip(x.ids, y.ids, strict=True)) if a != b)
         raise XgapError(
-            f"row {first} is {x.ids[first]!r} on one side and {y.ids[first]!r} on the other; "
+            f"row {first} is {x.ids[first]!r} in one and {y.ids[first]!r} in the other; "
             "the ids must be the same in the same order (use Features.select)"
         )
     if same and x.dim != y.dim:

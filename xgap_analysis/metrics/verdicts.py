@@ -31,7 +31,13 @@ MEMBERS = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """A word (None where no verdict is due), and the reason for `inconclusive` or for no verdict; else an empty one."""
+    """A word (None where no verdict is due), and the reason for `inconclusive` or for no verdict; else an empty one.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> xg.metrics.verdict(-0.010, -0.002, 0.01, 40, claim=1).word
+        'contradicted'
+    """
 
     word: str | None
     reason: str = ""
@@ -58,6 +64,13 @@ def verdict(low: float, high: float, p_adjusted: float, n_groups: int, claim: in
     Returns:
         `supported` or `contradicted` where there is a claim, `higher` or `lower` where there is none, or
         `inconclusive`.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> xg.metrics.verdict(0.002, 0.010, 0.01, 40, claim=1)
+        Verdict(word='supported', reason='')
+        >>> xg.metrics.verdict(-0.002, 0.010, 0.01, 40, claim=1)
+        Verdict(word='inconclusive', reason='the interval includes zero')
     """
     missing = []
     if n_groups < ENOUGH_GROUPS:
@@ -90,6 +103,12 @@ def with_verdicts(table: pd.DataFrame) -> pd.DataFrame:
     Returns:
         the table, with `family` an id that names what is compared and a digest of the tests in it, and `family_size`
         their number; empty and 0 in rows outside it.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> table = xg.embedded_table("study")
+        >>> sorted(set(xg.metrics.with_verdicts(table)["verdict"].dropna()))
+        ['contradicted', 'higher', 'inconclusive', 'lower', 'supported']
     """
     tested = table["main"].astype(bool) & table["p_value"].notna()
     table = table.assign(**UNTESTED)

@@ -21,7 +21,7 @@ class Backbone:
         repository: of the weights: on the Hugging Face hub, or on GitHub where `file` is said.
         file: the checkpoint's own name, where it comes as a file and from no hub.
         ovi_tokens: pseudo-patches P of OVI.
-        isoclip: `(k_top, k_bottom)` of IsoCLIP for each side.
+        isoclip: `(k_top, k_bottom)` of IsoCLIP for each tower.
         oti_tokens: pseudo-tokens R of OTI.
     """
 
@@ -128,6 +128,11 @@ def published(name: str) -> Backbone | None:
     Args:
         name: `"ViT-B/32/openai"`, `"ViT-B-32-quickgelu/openai"`, `"hf-hub:timm/ViT-B-16-SigLIP"`, or an architecture
             and a file of the published name (`"SLIP-ViT-B-16//path/slip_base_100ep.pt"`).
+
+    Example:
+        >>> from xgap_analysis.models import published
+        >>> published("ViT-B-32/openai").isoclip
+        {'image': (150, 50), 'text': (20, 100)}
     """
     if name.startswith(HUB):
         repository = name.removeprefix(HUB)  # open_clip's, as the prefix says, so neither timm's nor a file's

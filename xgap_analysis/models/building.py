@@ -68,7 +68,7 @@ def blueprint(architecture: str, cache: str | None, online: bool) -> Blueprint:
     Args:
         architecture: `"ViT-B-32"`, `"hf-hub:org/name"`, `"local-dir:/path"`, or the path of a configuration, `.json`.
         cache: the folder of downloads.
-        online: whether the hub is to be asked.
+        online: whether the hub may be used.
 
     Raises:
         XgapError: a configuration that says what it may not.
@@ -121,7 +121,7 @@ def tokenizer(plan: Blueprint, cache: str | None, online: bool) -> Any:
             cache_dir=cache,
             tokenizer_mode=text.get("tokenizer_mode"),
             **options,
-            trust_remote_code=False,  # said, because a person would be asked otherwise
+            trust_remote_code=False,  # explicit, because transformers would prompt the user otherwise
             local_files_only=beside or not online,
         )
     except Exception as error:

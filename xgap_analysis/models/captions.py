@@ -79,7 +79,7 @@ def long_captions(tokenize: Any, captions: Sequence[str], ids: Tensor) -> dict[i
         captions: what it was given.
         ids: what it gave for them `[n, length]`.
     """
-    lengths, padding = _counting(tokenize)
+    lengths, padding = counting(tokenize)
     if lengths is None or not len(captions):
         return {}
     # An end token may be the padding too, so that one of it may stand in a row that is full.
@@ -89,8 +89,8 @@ def long_captions(tokenize: Any, captions: Sequence[str], ids: Tensor) -> dict[i
     return {row: count for row, count in zip(rows, counts, strict=True) if count > ids.shape[1]}
 
 
-def _counting(tokenize: Any) -> tuple[Callable[[list[str]], list[int]] | None, int | None]:
-    """A function from captions to numbers of tokens, and the id of padding; None where they cannot be known."""
+def counting(tokenize: Any) -> tuple[Callable[[list[str]], list[int]] | None, int | None]:
+    """A tokenizer's function from captions to numbers of tokens, and its id of padding; None where not known."""
     from open_clip.tokenizer import HFTokenizer, SigLipTokenizer, SimpleTokenizer
 
     if isinstance(tokenize, SimpleTokenizer):
@@ -115,8 +115,28 @@ def whole_lengths(tokenizer: Any, captions: list[str], special: bool = True) -> 
     return [len(ids) for ids in made.input_ids]
 
 
+def pieces(tokenize: Any, caption: str) -> list[str]:
+    """The words and pieces of words that a tokenizer makes of a caption, without start, end and padding.
+
+    Empty where its ids have no names (a function of one's own). What an empty caption has too is left out.
+    """
+    from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
+
+    silent = getattr(tokenize, "silent", tokenize)
+    with _TURN:
+        own, empty = silent([caption])[0].tolist(), set(silent([""])[0].tolist())
+    ids = [i for i in own if i not in empty]
+    if isinstance(silent, SimpleTokenizer):
+        named = [silent.decoder[i] for i in ids]
+    elif isinstance(silent, HFTokenizer):
+        named = silent.tokenizer.convert_ids_to_tokens(ids)
+    else:
+        return []
+    return [name.replace("</w>", "").strip("▁Ġ#") or name for name in named]
+
+
 def _start(caption: str) -> str:
     return caption if len(caption) <= 60 else f"{caption[:57]}..."
 
 
-__all__ = ["Tokenizer", "long_captions", "say_cut", "warn_of_cut", "whole_lengths"]
+__all__ = ["Tokenizer", "counting", "long_captions", "pieces", "say_cut", "warn_of_cut", "whole_lengths"]

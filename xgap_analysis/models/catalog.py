@@ -28,7 +28,7 @@ from xgap_analysis.models.building import (
 from xgap_analysis.models.checkpoint import CHECKPOINTS, named_file, refuse_pointer
 from xgap_analysis.models.configuration import checked_open_clip, checked_settings
 from xgap_analysis.models.device import chosen_device
-from xgap_analysis.models.hub import reachable, told
+from xgap_analysis.models.hub import reachable, readable_errors
 from xgap_analysis.models.precision import check_precision
 from xgap_analysis.models.registered import MODELS, is_registered, registered_model
 from xgap_analysis.models.tower import Model
@@ -45,7 +45,7 @@ CONFIGURATION = ".json"  # of open_clip, in the place of an architecture's name
 
 @dataclass(frozen=True)
 class _Source:
-    """How a model is made, from a device, the folder of downloads and whether the hub answers; and what goes with it.
+    """How a model is made, from a device, the folder of downloads and whether the hub is reachable, with its settings.
 
     `architecture` is open_clip's name of it, prefix included, where it is a model of open_clip's; `folder` is the
     open_clip directory, which may hold an adapter.
@@ -82,7 +82,7 @@ def load_model(
             (with `activation`, or `ViT-B-32-gelu//...` and `ViT-B-32-quickgelu//...`);
             `"SLIP-ViT-B-16//path/to/slip_base_100ep.pt"`, SLIP or a CLIP trained beside it (`CLIP-ViT-B-16`);
             `"LongCLIP-ViT-B-16//path/to/longclip-B.pt"`, Long-CLIP;
-            `"timm:vit_base_patch14_dinov2.lvd142m"`, an image model of timm's without a text side; also
+            `"timm:vit_base_patch14_dinov2.lvd142m"`, an image model of timm's without a text tower; also
             `"timm:NAME//path/to/weights"`;
             `"ViT-B-32/random"` or `"timm:NAME/random"`, seeded random weights, as a control;
             `"my-vit.json//path/to/weights.safetensors"` or `"my-vit.json/random"`, an open_clip configuration of your
@@ -100,8 +100,18 @@ def load_model(
     configuration says a `seed` needs no weights, and gives the first ones of that seed.
 
     Raises:
-        XgapError: an unknown name (the nearest are told), no weights, weights that cannot be fetched or do not fit,
+        XgapError: an unknown name (with the nearest ones), no weights, weights that cannot be fetched or do not fit,
             an unknown device, or an activation other than the one the weights were trained with.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> model = xg.load_model("tiny")
+        >>> sorted(model.towers), round(1 / model.logit_scale, 3)  # modalities, and the temperature
+        (['image', 'text'], 0.039)
+        >>> xg.load_model("tinny")
+        Traceback (most recent call last):
+            ...
+        xgap_analysis.core.errors.XgapError: unknown model 'tinny'; nearest names: tiny, tiny-seed2, tiny-seed1
     """
     from xgap_analysis.models.adapters.openclip import from_open_clip
 
@@ -118,7 +128,7 @@ def load_model(
         return _of_activation(registered_model(name, device=where, precision=precision), activation)
     source = _find(name, activation)
     online = source.needs_hub and reachable()
-    with told(name, unreachable=_local(source, online)):
+    with readable_errors(name, unreachable=_local(source, online)):
         model, preprocess, tokenize = source.create(where, None if cache_dir is None else str(cache_dir), online)
     settings = source.settings if tokenize is not None else {**source.settings, "image_only": True}
     made = from_open_clip(model.to(where), tokenize, preprocess, name=name, precision=precision, settings=settings)
@@ -135,7 +145,13 @@ def _of_activation(model: Model, wanted: str | None) -> Model:
 
 
 def embedded_models() -> list[str]:
-    """Names of the models that come with the package."""
+    """Names of the models that come with the package.
+
+    Example:
+        >>> from xgap_analysis.models import embedded_models
+        >>> "tiny" in embedded_models()
+        True
+    """
     return sorted([*_of_two_towers(), *(config.parent.name for config in _folder().glob(f"*/{audio.CONFIG}"))])
 
 

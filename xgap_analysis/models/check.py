@@ -28,6 +28,11 @@ def check_tower(tower: Any, items: Sequence[Any] | None = None, *, device: str |
 
     Raises:
         XgapError: what is broken, in one sentence.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> xg.check_tower(xg.load_model("tiny").text)
+        'tower TextTower: text, 512 dimensions; it encodes and can be inverted into, with 16 tokens of 128 dimensions'
     """
     what = f"tower {type(tower).__name__}"
     for part, kind in (("space", "a name"), ("prepare", "a function"), ("encode", "a function")):

@@ -99,7 +99,7 @@ def fingerprint(model: "Model") -> str:
     """The digest of a model's weights, configuration and features of fixed probes: 64 hexadecimal digits.
 
     The probes see what neither weights nor configuration say (a tower of one's own, a function put in place of
-    another). Their features are computed without autocast, one by one, and told in tenths: processors, numbers of
+    another). Their features are computed without autocast, one by one, and rounded to tenths: processors, numbers of
     threads and batches differ in the sixth digit. Where such a difference falls on the edge of a tenth, in one of some
     hundred cases, features are computed anew; they are never another model's.
 
@@ -109,9 +109,9 @@ def fingerprint(model: "Model") -> str:
     """
     further = sorted(model.towers.keys() - {"image", "text"})
     with full_precision(), torch.inference_mode():
-        told = [_of_images(model), _of_texts(model)]
+        rounded = [_of_images(model), _of_texts(model)]
         others = {modality: _of_items(model, modality, _own_probes(model.towers[modality])) for modality in further}
-    parts: list[Any] = [model.weights_digest, model.architecture or architecture_of(model.towers), told]
+    parts: list[Any] = [model.weights_digest, model.architecture or architecture_of(model.towers), rounded]
     if others:
         parts.append(others)
     if not is_known(model):
@@ -120,7 +120,7 @@ def fingerprint(model: "Model") -> str:
 
 
 def is_known(model: "Model") -> bool:
-    """Whether each tower can be told from others, by its weights or by probes, so that its features may be kept."""
+    """Whether each tower can be identified, by its weights or by probes, so that its features may be stored."""
     further = [tower for modality, tower in model.towers.items() if modality not in ("image", "text")]
     return all(modules_of(tower) or len(_own_probes(tower)) for tower in further)
 

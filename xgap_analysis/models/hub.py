@@ -1,7 +1,7 @@
-"""The model hubs, that may be out of reach: asked once, told of in one sentence.
+"""The model hubs, which may be unreachable: tried once, and reported in one sentence.
 
-Whether the network is to be used goes from here into each call. The libraries' own switches for it hold for the whole
-process, where another thread may be downloading, so they are left alone.
+Whether the network may be used is passed to each call. The libraries' own switches for it apply to the whole process,
+in which another thread may be downloading, so they are left alone.
 """
 
 import contextlib
@@ -13,11 +13,11 @@ from pathlib import Path
 
 from xgap_analysis.core.errors import XgapError
 
-PATIENCE = 5.0  # seconds for a first answer of the hub; without one only its cache is read, and nothing is retried
+PATIENCE = 5.0  # seconds for a first response of the hub; without one only its cache is read, and nothing is retried
 
 
 def reachable() -> bool:
-    """Whether the hub answers."""
+    """Whether the hub can be reached."""
     from huggingface_hub import constants, get_session
 
     if constants.HF_HUB_OFFLINE:
@@ -25,7 +25,7 @@ def reachable() -> bool:
     try:
         get_session().head(constants.ENDPOINT, timeout=PATIENCE)
     except Exception as error:  # whichever HTTP library the hub's client stands on has errors of its own
-        logging.getLogger(__name__).info("the hub does not answer (%r); only its cache is read", error)
+        logging.getLogger(__name__).info("the hub does not respond (%r); only its cache is read", error)
         return False
     return True
 
@@ -60,27 +60,28 @@ def fetched(repository: str, files: Sequence[str], cache: str | None, online: bo
 
 
 @contextlib.contextmanager
-def told(name: str, *, unreachable: str | None) -> Iterator[None]:
-    """Turns what the model libraries raise into one sentence.
+def readable_errors(name: str, *, unreachable: str | None) -> Iterator[None]:
+    """Turn errors of the model libraries into one readable sentence.
 
     Args:
         name: of the model.
-        unreachable: the names that need no network, where a hub was needed and did not answer; else None.
+        unreachable: the names that need no network, where a hub was needed and did not respond; else None.
     """
     try:
         yield
     except XgapError:
         raise
-    except Exception as error:  # the libraries' checks of files and configurations raise kinds of their own
+    except Exception as error:  # the libraries' checks of files and configurations raise exceptions of their own
         if unreachable is not None:
             raise XgapError(
                 f"the Hugging Face hub cannot be reached, and its cache does not hold all of {name!r}; without a "
                 f"network load {unreachable}"
             ) from error
-        raise XgapError(f"model {name!r} cannot be loaded: {_reason(error)}") from error
+        raise XgapError(f"model {name!r} cannot be loaded: {reason_of(error)}") from error
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """What a library's error says, as the end of a sentence."""
     said = re.sub(r"\s+", " ", str(error))
     if isinstance(error, KeyError):
         return f"{said} is not there"
@@ -95,4 +96,4 @@ def _reason(error: Exception) -> str:
     return said[:300]
 
 
-__all__ = ["PATIENCE", "fetched", "reachable", "told"]
+__all__ = ["PATIENCE", "fetched", "reachable", "readable_errors", "reason_of"]

@@ -1,4 +1,4 @@
-"""Which models are at hand: the embedded ones and the published backbones."""
+"""Which models are available: the embedded ones and the published backbones."""
 
 import json
 import math
@@ -16,7 +16,7 @@ AUDIO_CONFIG, AUDIO_WEIGHTS = "audio_config.json", "audio_model.safetensors"  # 
 
 
 def models() -> list[dict[str, Any]]:
-    """The embedded models: name, whether at hand, parameters (in all and by tower), where the weights come from, the
+    """The embedded models: name, whether available, parameters (in all and by tower), where the weights come from, the
     papers' settings, input size, feature dimensions, description.
 
     One that is drawn from a seed has the parameters of another of its shape. The description is what the model's

@@ -221,7 +221,7 @@ def codes() -> Float[Tensor, "d d"]:
 
 @lru_cache(maxsize=4)
 def _rows(root: Path) -> dict[Tag, int]:
-    """The row of each tag: by its place among the sorted names of its kind, whatever was used before."""
+    """The row of each tag: its position among the sorted names of the same sort, whatever was used before."""
     folder = root / "emoji"
     names = {
         "artist": _names_in(folder / "pictures.json"),

@@ -40,6 +40,18 @@ def register_model(name: str, *, about: str = "") -> Callable[[Callable[..., Any
 
     Raises:
         XgapError: the name is taken by other code, or is not one word.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> @xg.register_model("mean-colour")
+        ... def mean_colour(power: float = 1.0):
+        ...     def encode(images):
+        ...         return np.stack([np.asarray(image, float).mean((0, 1)) ** power + 1 for image in images])
+        ...     return xg.as_model(encode, ["image"])
+        >>> list(xg.load_model("mean-colour(power=2.0)").towers)
+        ['image']
+        >>> MODELS.remove("mean-colour")  # for this example only
     """
     check_word("model", name)
 
@@ -61,7 +73,7 @@ def registered_model(name: str, *, device: torch.device, precision: str) -> Mode
 
     Raises:
         XgapError: an unknown option, one that `load_model` gives, a precision that its function does not take, or
-            something that is no model.
+            something that is not a model.
     """
     call = parse(name)
     options_alone(call, "a model")

@@ -104,6 +104,13 @@ class Model:
 
     Raises:
         XgapError: no tower, or something that is not one.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> model = xg.as_model(lambda images: np.ones((len(images), 4)), ["image"], name="constant")
+        >>> model.name, list(model.towers)
+        ('constant', ['image'])
     """
 
     name: str

@@ -22,3 +22,4 @@ from xgap_analysis.plots.ranking import neighbours as neighbours
 from xgap_analysis.plots.similarity import cosines as cosines
 from xgap_analysis.plots.similarity import densities as densities
 from xgap_analysis.plots.structure import agreement as agreement
+from xgap_analysis.plots.token_pairs import token_pairs as token_pairs

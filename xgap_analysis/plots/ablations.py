@@ -24,6 +24,13 @@ def over_settings(table: pd.DataFrame, quantities: Sequence[str], step: int | No
 
     Raises:
         XgapError: a quantity or a step that the table does not hold, or several ablations.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> table = xg.embedded_table("ablations")
+        >>> figure = xg.plots.over_settings(table[table["ablation"] == "intra"], ["I-I", "modality_gap"])
+        >>> len(figure.axes)
+        2
     """
     if table["ablation"].nunique() > 1:
         raise XgapError("a figure shows one ablation; choose its rows first")
@@ -56,7 +63,7 @@ def over_settings(table: pd.DataFrame, quantities: Sequence[str], step: int | No
 
 
 def runs(table: pd.DataFrame, x: str, y: str, step: int | None = None, ax: Axes | None = None) -> Axes:
-    """One quantity of each run over another: a mark a run, its shape and colour the ablation, its setting beside it.
+    """One quantity of each run over another: a mark per run, its shape and colour the ablation, its setting beside it.
 
     Args:
         table: from `Ablation.run`, of one ablation or several below each other.
@@ -66,6 +73,12 @@ def runs(table: pd.DataFrame, x: str, y: str, step: int | None = None, ax: Axes 
 
     Raises:
         XgapError: a quantity or a step that the table does not hold.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> ax = xg.plots.runs(xg.embedded_table("ablations"), "modality_gap", "I-I")
+        >>> ax.get_xlabel()
+        'modality_gap'
     """
     ax = own_axes(ax, 5, 3.5)
     wide = _at(table, step).pivot_table(

@@ -18,7 +18,7 @@ from xgap_analysis.plots.style import (
 
 
 def differences(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Paired differences from the baseline with their 95 % intervals, one line a comparison.
+    """Paired differences from the baseline with their 95 % intervals, one line per comparison.
 
     The colour is the sign of the difference; the mark, filled where the result is conclusive, is the verdict, which
     stands beside it with Holm's p-value and the number of groups. Controls carry no verdict.
@@ -26,6 +26,14 @@ def differences(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     Args:
         table: rows of `Study.run()`; the main measure of each comparison is drawn.
         ax: where to draw; a new figure by default.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> table = xg.embedded_table("study")
+        >>> table = table[(table["model"] == "tiny") & (table["split"] == "test")]
+        >>> ax = xg.plots.differences(table)
+        >>> ax.get_xlabel()
+        'paired difference (mAP or top-1 accuracy), 95 % interval'
     """
     rows = table[table["main"] & table["difference_low"].notna()].iloc[::-1]  # a mean over datasets has no interval
     if rows.empty:
@@ -57,15 +65,23 @@ def differences(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 
 def values(table: pd.DataFrame, by: str = "model", ax: Axes | None = None) -> Axes:
-    """The main measure of each comparison with its 95 % interval: one row a comparison, one mark for each of `by`.
+    """The main measure of each comparison with its 95 % interval: one row per comparison, one mark for each of `by`.
 
     Args:
         table: rows of `Study.run()`; cells without a value are left out.
-        by: the column that marks tell apart: `"model"`, `"dataset"`, `"split"` or `"correction"`.
+        by: the column that marks distinguish: `"model"`, `"dataset"`, `"split"` or `"correction"`.
         ax: where to draw; a new figure by default.
 
     Raises:
         XgapError: no values, several in one place, or an unknown column.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> table = xg.embedded_table("study")
+        >>> table = table[(table["model"] == "tiny") & (table["split"] == "test")]
+        >>> ax = xg.plots.values(table)
+        >>> len(ax.lines) + len(ax.collections) > 0
+        True
     """
     rows = table[table["main"] & table["value"].notna()]
     if rows.empty:
@@ -105,12 +121,20 @@ def grid(table: pd.DataFrame, by: str = "correction", ax: Axes | None = None) ->
 
     Raises:
         XgapError: several values for one cell, or an unknown column.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> table = xg.embedded_table("study")
+        >>> table = table[(table["model"] == "tiny") & (table["split"] == "test")]
+        >>> ax = xg.plots.grid(table[table["comparison"] != table["baseline"]], by="model")
+        >>> len(ax.texts) > 0  # one number per cell
+        True
     """
     rows = table[table["main"]]
     _check_column(rows, by)
     comparisons, lines = list(rows["comparison"].unique()), list(rows[by].unique())
     if rows.duplicated(["comparison", by]).any():
-        raise XgapError(f"a grid by {by} shows one value a cell (one dataset and split, say); choose its rows first")
+        raise XgapError(f"a grid by {by} shows one value per cell (one dataset and split, say); choose its rows first")
     cells = {(row["comparison"], row[by]): row for row in rows.to_dict("records")}
     shown = [[cells[c, k]["difference"] if (c, k) in cells else float("nan") for c in comparisons] for k in lines]
     bound = max((abs(x) for line in shown for x in line if x == x), default=1.0)

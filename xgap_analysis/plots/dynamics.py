@@ -41,6 +41,18 @@ def drift(
 
     Raises:
         XgapError: no snapshots.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> labels = {str(i): str(i // 4) for i in range(20)}
+        >>> relevance = xg.Relevance.from_labels(labels, labels)
+        >>> figure = xg.plots.drift({1: texts, 2: images}, images, relevance, native=images)
+        >>> len(figure.axes)
+        2
     """
     several = isinstance(next(iter(snapshots), 0), str)
     runs = cast(Mapping[str, Snapshots], snapshots if several else {"inverted query": snapshots})

@@ -1,4 +1,4 @@
-"""The two sides of the sphere and what lies between them, as figures."""
+"""Two modalities on the sphere and the gap between them, as figures."""
 
 from collections.abc import Mapping
 
@@ -18,7 +18,7 @@ from xgap_analysis.plots.style import BLUE, GREY, in_legend, line_styles, open_a
 
 
 def gap_map(x: Features, y: Features, pairs: int = 60, ax: Axes | None = None) -> Axes:
-    """Both sides in the plane that holds most of their common variance (PCA), some pairs joined.
+    """Two modalities in the plane of most of their common variance (PCA), with some pairs joined.
 
     The axes' labels say how much of the variance the plane shows: on a real sphere that is little, so two points may
     lie together here and far apart there.
@@ -29,7 +29,17 @@ def gap_map(x: Features, y: Features, pairs: int = 60, ax: Axes | None = None) -
         ax: where to draw; a new figure by default.
 
     Raises:
-        XgapError: sides that have no pairs.
+        XgapError: no pairs.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> ax = xg.plots.gap_map(images, texts, pairs=5)
+        >>> len(ax.collections) >= 2  # images and texts
+        True
     """
     x, y = paired(x, y)
     both = np.concatenate([x.vectors.cpu().double().numpy(), y.vectors.cpu().double().numpy()])
@@ -52,18 +62,28 @@ def gap_map(x: Features, y: Features, pairs: int = 60, ax: Axes | None = None) -
     return ax
 
 
-def gap_share(sides: Mapping[str, tuple[Features, Features]], ax: Axes | None = None) -> Axes:
-    """Share of the variance of images and texts together that lies along the gap, one bar a model or a correction.
+def gap_share(pairs: Mapping[str, tuple[Features, Features]], ax: Axes | None = None) -> Axes:
+    """Share of the variance of images and texts together that lies along the gap, one bar per model or a correction.
 
     Args:
-        sides: title to (image features, text features).
+        pairs: title to (image features, text features).
         ax: where to draw; a new figure by default.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> ax = xg.plots.gap_share({"mine": (images, texts)})
+        >>> len(ax.patches)
+        1
     """
-    ax = own_axes(ax, 5, 0.4 * len(sides) + 1)
-    shares = [variance_along_gap(x, y) for x, y in sides.values()]
+    ax = own_axes(ax, 5, 0.4 * len(pairs) + 1)
+    shares = [variance_along_gap(x, y) for x, y in pairs.values()]
     bars = ax.barh(range(len(shares)), shares, color=BLUE)
     ax.bar_label(bars, [f"{share:.2f}" for share in shares], padding=3)
-    ax.set_yticks(range(len(shares)), [plain(name) for name in sides])
+    ax.set_yticks(range(len(shares)), [plain(name) for name in pairs])
     ax.invert_yaxis()
     ax.set(xlabel="share of variance along the gap", xlim=(0, 1.1 * max(shares)))
     open_axes([ax])
@@ -71,10 +91,10 @@ def gap_share(sides: Mapping[str, tuple[Features, Features]], ax: Axes | None = 
 
 
 def shift_curve(table: pd.DataFrame, moved: Mapping[float, tuple[Features, Features]]) -> Figure:
-    """What moving the sides along the gap does: scores with their 95 % intervals, and the gap that is left.
+    """The effect of moving images and texts along the gap: scores with 95 % intervals, and the remaining gap.
 
     Args:
-        table: rows of `Study.run()` with corrections `gap-shift(lambda_=...)`; one line a comparison.
+        table: rows of `Study.run()` with corrections `gap-shift(lambda_=...)`; one line per comparison.
         moved: lambda to (image features, text features) after the shift.
 
     Raises:

@@ -20,6 +20,12 @@ def spectrum(models: Mapping[str, Model], k_top: int = 0, k_bottom: int = 0, ax:
         models: title to model.
         k_top, k_bottom: the bands' widths, shaded.
         ax: where to draw; a new figure by default.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> ax = xg.plots.spectrum({"tiny": xg.load_model("tiny")}, k_top=2, k_bottom=2)
+        >>> len(ax.lines) > 0
+        True
     """
     ax = own_axes(ax, 6, 3)
     rank = 0
@@ -36,16 +42,26 @@ def spectrum(models: Mapping[str, Model], k_top: int = 0, k_bottom: int = 0, ax:
     return ax
 
 
-def occurrences(sides: Mapping[str, tuple[Features, Features]], k: int = 10, ax: Axes | None = None) -> Axes:
+def occurrences(pairs: Mapping[str, tuple[Features, Features]], k: int = 10, ax: Axes | None = None) -> Axes:
     """How often each gallery item is among the k nearest, in descending order: hubs to the left, orphans at zero.
 
     Args:
-        sides: title to (query features, gallery features), such as before and after a correction.
+        pairs: title to (query features, gallery features), such as before and after a correction.
         k: size of a neighbourhood.
         ax: where to draw; a new figure by default.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> images = xg.Features(random.normal(1, 1, (20, 4)), range(20), space="image", origin="image")
+        >>> texts = xg.Features(random.normal(-1, 1, (20, 4)), range(20), space="text", origin="text")
+        >>> ax = xg.plots.occurrences({"text to image": (texts, images)}, k=3)
+        >>> len(ax.lines) > 0
+        True
     """
     ax = own_axes(ax, 6, 3)
-    for (colour, style, _), (title, (query, gallery)) in zip(line_styles(), sides.items(), strict=False):
+    for (colour, style, _), (title, (query, gallery)) in zip(line_styles(), pairs.items(), strict=False):
         counts = k_occurrence(query, gallery, k).sort(descending=True).values.numpy()
         share = (np.arange(len(counts)) + 0.5) / len(counts)
         ax.plot(

@@ -10,7 +10,7 @@ from xgap_analysis.views.inversion.invert import Inversion
 
 
 def inversion_step(inversion: Inversion, item: str, step: int, histogram: pd.DataFrame) -> Figure:
-    """Loss of one item along its inversion with the step marked, and the similarities of its kind after that step.
+    """Loss of one item along its inversion with the step marked, and the similarities of all items after that step.
 
     Args:
         inversion: with the loss `[steps, n]`; the mean over its items is the dashed line.

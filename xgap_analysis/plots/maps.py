@@ -12,7 +12,7 @@ import torch
 
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.features import Features
-from xgap_analysis.core.progress import tell
+from xgap_analysis.core.progress import report
 from xgap_analysis.core.relevance import Relevance
 from xgap_analysis.corrections import Calibration, correction
 from xgap_analysis.metrics import modality_gap, retrieval, zero_shot
@@ -49,7 +49,7 @@ class PlaneMap:
             return self.fitted.transform(vectors)
         parts = []
         for start in range(0, len(vectors), PLACED):
-            tell("placing on the UMAP", start, len(vectors))
+            report("placing on the UMAP", start, len(vectors))
             parts.append(self.fitted.transform(vectors[start : start + PLACED]))
         return np.concatenate(parts)
 
@@ -81,7 +81,7 @@ def plane_map(images: Features, texts: Features, method: str = "pca") -> PlaneMa
 
 def _fit(images: Features, texts: Features, method: str) -> PlaneMap:
     both = torch.cat([images.vectors.cpu(), texts.vectors.cpu()]).numpy()
-    tell(f"fitting the {method.upper()} of {len(both)} items", 0, 1)
+    report(f"fitting the {method.upper()} of {len(both)} items", 0, 1)
     if method == "pca":
         from sklearn.decomposition import PCA
 
@@ -101,7 +101,7 @@ def _digest(features: Features) -> str:
     return hashlib.sha256(features.vectors.cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
-def move_sides(lambda_: float, images: Features, texts: Features, *more: Features) -> tuple[Features, ...]:
+def move_modalities(lambda_: float, images: Features, texts: Features, *more: Features) -> tuple[Features, ...]:
     """Images, texts and more features after `gap-shift`, fitted on these very images and texts.
 
     Args:
@@ -152,7 +152,7 @@ def gap_numbers(
     if relevance is not None:
         directions = (("ap_image_to_text", asking[0], texts), ("ap_text_to_image", asking[1], images))
         for name, query, gallery in directions:
-            tell("retrieval across modalities", len(numbers), 4)
+            report("retrieval across modalities", len(numbers), 4)
             with counted_elsewhere():  # queries without a relevant item are left out of the mean
                 try:
                     numbers[name] = float(retrieval(query, gallery, relevance)["ap"].mean())
@@ -170,6 +170,6 @@ def partners(item: str, others: Features, relevance: Relevance) -> list[int]:
     return (grades > 0).nonzero()[:, 0].tolist()
 
 
-def cosines(query: Features, *sides: Features) -> np.ndarray:
+def cosines(query: Features, *galleries: Features) -> np.ndarray:
     """Cosine of one feature to all rows of several, one after the other."""
-    return torch.cat([side.vectors @ query.vectors[0] for side in sides]).cpu().numpy()
+    return torch.cat([gallery.vectors @ query.vectors[0] for gallery in galleries]).cpu().numpy()

@@ -24,6 +24,13 @@ def plane(
         lines: points `[k, 2]` each, such as from an image to its captions, or the path of an inversion.
         images_colour, texts_colour: one colour, or one number a point (drawn from dark to bright).
         ax: where to draw; a new figure by default.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> ax = xg.plots.plane(np.zeros((2, 2)), np.ones((2, 2)))
+        >>> len(ax.collections)
+        2
     """
     ax = ax or plt.subplots(figsize=(6, 5), layout="constrained")[1]
     numbers = [c for c in (images_colour, texts_colour) if not isinstance(c, str)]

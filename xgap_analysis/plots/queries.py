@@ -24,12 +24,20 @@ def per_query(before: pd.Series, after: pd.Series, ax: Axes | None = None) -> Ax
 
     Raises:
         XgapError: no query in common.
+
+    Example:
+        >>> import pandas as pd
+        >>> import xgap_analysis as xg
+        >>> before, after = pd.Series([0.5, 0.6], ["a", "b"]), pd.Series([0.7, 0.5], ["a", "b"])
+        >>> ax = xg.plots.per_query(before, after)
+        >>> len(ax.patches) >= 2  # one bar per query
+        True
     """
     difference = (after - before).dropna().sort_values(ascending=False).to_numpy()
     if not len(difference):
         raise XgapError("the two comparisons have no scored query in common")
     ax = own_axes(ax, 6, 2.8)
-    place = np.arange(len(difference) + 1) - 0.5  # the edges of one bar a query
+    place = np.arange(len(difference) + 1) - 0.5  # the edges of one bar per query
     shares = []
     for sign, colour, word in ((1, HIGHER, "gain"), (0, "none", "same"), (-1, LOWER, "lose")):
         of = np.where(np.abs(difference) < SAME, 0, np.sign(difference)) == sign
@@ -54,7 +62,7 @@ def by_class(
     """The mean score of each class under several comparisons, with 95 % intervals.
 
     Args:
-        scores: title to a frame with one row a query (`Evaluation.scores`).
+        scores: title to a frame with one row per query (`Evaluation.scores`).
         labels: query id to the class it is counted under.
         metric: a column of the frames.
         groups: query id to a label; queries of one label are resampled together.
@@ -62,6 +70,14 @@ def by_class(
 
     Raises:
         XgapError: no scores.
+
+    Example:
+        >>> import pandas as pd
+        >>> import xgap_analysis as xg
+        >>> scores = {"zero-shot": pd.DataFrame({"correct_at_1": [1.0, 0.0, 1.0]}, index=["a", "b", "c"])}
+        >>> ax = xg.plots.by_class(scores, {"a": "cat", "b": "cat", "c": "dog"})
+        >>> [label.get_text() for label in ax.get_yticklabels()]
+        ['dog (1)', 'cat (2)']
     """
     if not scores:
         raise XgapError("there are no scores to draw")

@@ -1,4 +1,4 @@
-"""The rankings of one query, as pictures or captions: also after corrections that change similarities."""
+"""The rankings of one query, as images or captions, also after corrections that change similarities."""
 
 import textwrap
 from collections.abc import Mapping
@@ -26,9 +26,17 @@ def ranked(
         query: id of the query.
         query_space: `"image"`, or anything else for a text.
         rankings: title to a frame of `Evaluation.ranking`; where it has a column `space`, only items of space `"image"`
-            are pictures.
-        images: opens the pictures.
-        words: id to what is written for an item that is no picture; its id by default.
+            are images.
+        images: opens the images.
+        words: id to the text shown for an item that is not an image; its id by default.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> (evaluation,) = xg.Study(["tiny"], ["emoji"], ["I-I"], limit=3, progress=False).evaluations()
+        >>> query = evaluation.scores("I-I").index[0]
+        >>> rankings = {"I-I": evaluation.ranking(query, "I-I", k=3).assign(space="image")}
+        >>> len(xg.plots.ranked(query, "image", rankings, evaluation.data.images).axes) > 0
+        True
     """
     if not rankings or not all(len(frame) for frame in rankings.values()):
         raise XgapError("there is no ranking to draw")

@@ -27,6 +27,15 @@ def neighbours(
         images: opens the images.
         relevance: what counts as a hit.
         k: images a row.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> (evaluation,) = xg.Study(["tiny"], ["emoji"], ["I-I"], limit=3, progress=False).evaluations()
+        >>> query = evaluation.scores("I-I").index[0]
+        >>> data, pairs = evaluation.data, {"I-I": evaluation.pair("I-I")}
+        >>> figure = xg.plots.neighbours(query, pairs, data.images, data, k=3)
+        >>> len(figure.axes)  # the query and three neighbours
+        4
     """
     frames = {}
     for title, pair in rankings.items():

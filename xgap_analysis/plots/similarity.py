@@ -13,11 +13,21 @@ from xgap_analysis.plots.style import BLUE, ORANGE, in_legend, line_styles, own_
 
 
 def densities(histograms: Mapping[str, pd.DataFrame], sharex: bool = True) -> Figure:
-    """Similarity densities of same-class and different-class pairs, one panel a comparison.
+    """Similarity densities of same-class and different-class pairs, one panel per comparison.
 
     Args:
         histograms: a title to a frame of `similarity_histograms`.
         sharex: one similarity axis for all panels.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> vectors = np.array([[1.0, 0.0], [0.0, 1.0], [0.9, 0.1], [0.1, 0.9]])
+        >>> labels = ["cat", "dog", "cat", "dog"]
+        >>> histograms = {"I-I": xg.similarity_histograms(vectors, vectors, labels, bins=8)}
+        >>> figure = xg.plots.densities(histograms)
+        >>> len(figure.axes)  # one panel per comparison
+        1
     """
     fig, axes = plt.subplots(
         1, len(histograms), figsize=(3.4 * len(histograms), 2.8), sharex=sharex, squeeze=False, layout="constrained"
@@ -49,6 +59,16 @@ def cosines(histograms: Mapping[str, pd.DataFrame], pairs: str = "all", ax: Axes
 
     Raises:
         XgapError: another word for `pairs`.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> vectors = np.array([[1.0, 0.0], [0.0, 1.0], [0.9, 0.1], [0.1, 0.9]])
+        >>> labels = ["cat", "dog", "cat", "dog"]
+        >>> histograms = {"I-I": xg.similarity_histograms(vectors, vectors, labels, bins=8)}
+        >>> ax = xg.plots.cosines(histograms)
+        >>> len(ax.lines) > 0
+        True
     """
     if pairs not in ("all", "same", "different"):
         raise unknown_name("kind of pairs", pairs, ["all", "same", "different"])

@@ -18,6 +18,14 @@ def agreement(table: pd.DataFrame, metric: str = "linear_cka", ax: Axes | None =
 
     Raises:
         XgapError: another measure.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> x = np.random.default_rng(0).normal(size=(20, 4))
+        >>> table = xg.metrics.structure_table({"one": x, "other": x}, k=3)
+        >>> xg.plots.agreement(table, "mutual_knn").get_title()
+        'mutual knn (n = 20)'
     """
     measures = [name for name in table.columns if name not in ("a", "b", "n")]
     if metric not in measures:

@@ -10,7 +10,7 @@ from xgap_analysis.core.calls import Call
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.tokens import TokenFeatures
 from xgap_analysis.scoring.reductions import top
-from xgap_analysis.scoring.rows import score_rows
+from xgap_analysis.scoring.rows import score_chosen, score_rows
 from xgap_analysis.scoring.scorer import ScoreFunction, Scorer, register_scorer, scorer
 
 Part = str | Call | Scorer | ScoreFunction
@@ -29,6 +29,12 @@ def weighted_sum(
 
     Raises:
         XgapError: no part, or weights that do not fit.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> xg.score(np.eye(2), np.eye(2), scorer="sum(cosine, cosine, weights=[1, 2])").tolist()
+        [[3.0, 0.0], [0.0, 3.0]]
     """
     if not parts:
         raise XgapError("a sum of scorers needs at least one: sum(cosine, late_interaction)")
@@ -58,6 +64,12 @@ def rerank(
 
     Raises:
         XgapError: a depth below 1.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> xg.score(np.eye(2), np.eye(2), scorer="rerank(first=cosine, second=cosine, depth=1)").argmax(1).tolist()
+        [0, 1]
     """
     if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
         raise XgapError(f"depth of rerank must be a whole number of 1 or more, not {depth!r}")
@@ -67,9 +79,7 @@ def rerank(
     scores = score_rows(query, gallery, scorer(first))
     best = top(scores, None, 1, depth)
     columns = best.nonzero()[:, 1].view(len(query), depth)
-    places = columns.cpu()
-    each = torch.arange(len(query))[:, None]
-    anew = torch.cat([score_rows(query, gallery, second, rows=row, columns=places[i]) for i, row in enumerate(each)])
+    anew = score_chosen(query, gallery, second, columns.cpu())
     low = anew.amin(dim=1, keepdim=True)
     behind = torch.nextafter(low, torch.full_like(low, -torch.inf))
     highest = scores.masked_fill(best, -torch.inf).amax(dim=1, keepdim=True)

@@ -16,6 +16,12 @@ def cosine(query: Float[Tensor, "b d"], gallery: Float[Tensor, "m d"]) -> Float[
 
     Equal similarities stay equal whatever the block's size, the device and the order of the sum: a float32 product
     separates about a third of the ties of quantised vectors, and changes its last bits with the block.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> xg.score(np.array([[1.0, 0.0]]), np.array([[2.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]), scorer="cosine").tolist()
+        [[1.0, 0.0, -1.0]]
     """
     return products(query, gallery, out=torch.empty(len(query), len(gallery), device=query.device))
 

@@ -22,7 +22,36 @@ def joined(
     return _name(outer) if reduction(outer, "outer").linear else None, _name(inner)  # type: ignore[return-value]
 
 
-@register_scorer("late_interaction", takes="tokens", joins=joined)
+def contributions(
+    query: TokenBlock,
+    gallery: TokenBlock,
+    inner: str | Call | Reduction = "max",
+    outer: str | Call | Reduction = "mean",
+    symmetric: bool = False,
+) -> Float[Tensor, "tq tg"]:
+    """What each token pair of one query and one gallery item adds to the score; see `token_pairs`."""
+    values = similarities(query, gallery)[0, :, :, 0]
+    if _name(outer) == ASSIGNMENT:
+        return _partners(values) * values / min(values.shape)
+    inner, outer = reduction(inner, "inner"), reduction(outer, "outer")
+    forth = _weighted(values, inner, outer)
+    return (forth + _weighted(values.T, inner, outer).T) / 2 if symmetric else forth
+
+
+def _weighted(values: Float[Tensor, "t s"], inner: Reduction, outer: Reduction) -> Float[Tensor, "t s"]:
+    made = inner.weights(values, 1) * values
+    return outer.weights(made.sum(dim=1), 0)[:, None] * made
+
+
+def _partners(values: Float[Tensor, "t s"]) -> Float[Tensor, "t s"]:
+    from scipy.optimize import linear_sum_assignment
+
+    marks = torch.zeros_like(values)
+    marks[linear_sum_assignment(values.cpu().double().numpy(), maximize=True)] = 1
+    return marks
+
+
+@register_scorer("late_interaction", takes="tokens", joins=joined, contributions=contributions)
 def late_interaction(
     query: TokenBlock,
     gallery: TokenBlock,

@@ -18,7 +18,22 @@ SLOPE = 0.1  # of SCAN's leaky rectifier
 TINY = 1e-8  # as in SCAN's code
 
 
-@register_scorer("pooled", takes="tokens")
+def contributions(
+    query: TokenBlock,
+    gallery: TokenBlock,
+    weights: str | Call = "softmax",
+    tau: int | float = 0.1,
+    base: str | None = None,
+    outer: str | Call | Reduction = "mean",
+) -> Float[Tensor, "tq tg"]:
+    """What each token pair of one query and one gallery item adds to the score; see `token_pairs`."""
+    query, gallery = query.precise, gallery.precise
+    values, weight = _weighed(query, gallery, _rule(weights, tau), base)
+    made = (weight * values / _lengths(weight, query, gallery)[:, :, None])[0, :, :, 0]
+    return reduction(outer, "outer").weights(made.sum(dim=1), 0)[:, None] * made
+
+
+@register_scorer("pooled", takes="tokens", contributions=contributions)
 def pooled(
     query: TokenBlock,
     gallery: TokenBlock,
@@ -75,12 +90,22 @@ def pooled(
     Source: Gorti et al., X-Pool, CVPR 2022; Zheng et al., DreamLIP, ECCV 2024; Jiang et al., ComCLIP, NAACL 2024;
     Lee et al., Stacked cross attention (SCAN), ECCV 2018.
     """
-    rule, number = _rule(weights, tau)
+    rule = _rule(weights, tau)
     outer = reduction(outer, "outer")
     query.require(outer.least, f"outer={outer}")
+    query, gallery = query.precise, gallery.precise  # where tokens disagree, a length is a difference of products
+    values, weight = _weighed(query, gallery, rule, base)
+    cosines = (weight * values).sum(dim=2) / _lengths(weight, query, gallery)
+    return outer(cosines, None if query.whole else query.mask[:, :, None], 1, padding_repeats=True)
+
+
+def _weighed(
+    query: TokenBlock, gallery: TokenBlock, by: tuple[str, float], base: str | None
+) -> tuple[Float[Tensor, "b tq tg m"], Float[Tensor, "b tq tg m"]]:
+    """Similarities, and the weights of gallery tokens."""
+    rule, number = by
     if base not in (None, "first"):
         raise XgapError(f"base is None or first (each item's first token is the item as a whole), not {base!r}")
-    query, gallery = query.precise, gallery.precise  # where tokens disagree, a length is a difference of products
     values = similarities(query, gallery)
     # The first token of an item of one token weighs itself: what base=first then adds to it is itself again.
     own = gallery.mask.clone()
@@ -90,11 +115,10 @@ def pooled(
         parts = TokenBlock(gallery.vectors, own, ids=gallery.ids)
         parts.require(int(number), f"weights=top({number:g})")
     mask = own.T[None, None]
-    weight = token_weights(values, mask, query.mask[:, :, None, None], weights, tau)
+    weight = _weights(values, mask, query.mask[:, :, None, None], by)
     if base == "first":
         weight[:, :, 0] += 1
-    cosines = _cosines(values, weight, query, gallery)
-    return outer(cosines, None if query.whole else query.mask[:, :, None], 1, padding_repeats=True)
+    return values, weight
 
 
 def token_weights(
@@ -120,12 +144,16 @@ def token_weights(
         >>> [round(w, 3) for w in token_weights(values, whole.expand(1, 1, 3, 1), whole, "minmax").flatten().tolist()]
         [0.0, 0.333, 0.667]
     """
-    rule, number = _rule(weights, tau)
+    return _weights(values, mask, query_mask, _rule(weights, tau))
+
+
+def _weights(values: Tensor, mask: Tensor, query_mask: Tensor, by: tuple[str, float]) -> Tensor:
+    rule, number = by
     return _WEIGHTS[rule](_Similar(values, mask, query_mask, number)).masked_fill(~mask, 0)
 
 
-def _cosines(values: Tensor, weight: Tensor, query: TokenBlock, gallery: TokenBlock) -> Float[Tensor, "b tq m"]:
-    """`sum w s / |sum w g|`; the length is found from the products of an item's tokens with each other."""
+def _lengths(weight: Tensor, query: TokenBlock, gallery: TokenBlock) -> Float[Tensor, "b tq m"]:
+    """`|sum w g|`, from the products of an item's tokens with each other."""
     b, t, s, m = weight.shape
     across = weight.permute(3, 2, 0, 1).reshape(m, s, b * t)
     square = ((gallery.gram @ across) * across).sum(dim=1).T.reshape(b, t, m)
@@ -135,7 +163,7 @@ def _cosines(values: Tensor, weight: Tensor, query: TokenBlock, gallery: TokenBl
     if len(none):
         what = f"the weighted tokens of {gallery.name(int(none[0, 2]))} cancel out and have no direction"
         raise XgapError(f"{what}; use late_interaction, or leave the item out")
-    return (weight * values).sum(dim=2) / length.clamp_min(torch.finfo(length.dtype).tiny)
+    return length.clamp_min(torch.finfo(length.dtype).tiny)
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,6 +55,18 @@ class Reduction:
         """
         return _REDUCE[self.name](values, None if self.name == "max" and padding_repeats else mask, dim, self.number)
 
+    def weights(self, values: Float[Tensor, "..."], dim: int) -> Tensor:
+        """How much each value counts along an axis: the reduction is the sum of weights times values.
+
+        Of equal values at the edge of a maximum or of the k largest, the first count.
+        """
+        if self.name == "softmax":
+            return softmax(values, None, dim, self.number)
+        if self.linear:
+            return torch.full_like(values, 1.0 if self.name == "sum" else 1 / values.shape[dim])
+        k = int(self.number) if self.name == "top" else 1
+        return top(values, None, dim, k).to(values.dtype) / k
+
 
 def reduction(wanted: str | Call | Reduction, option: str) -> Reduction:
     """A reduction from its notation: `"max"`, `"mean"`, `"sum"`, `"top(3)"`, `"softmax(0.1)"`.
@@ -127,6 +139,9 @@ def top(values: Float[Tensor, "..."], mask: Tensor | None, dim: int, k: int) -> 
     """Marks of the k highest along an axis, with ones; of equal ones at the edge, the first."""
     values = _only(values, mask, -torch.inf)
     edge = values.topk(k, dim=dim).values.amin(dim, keepdim=True)
+    reached = values >= edge
+    if int(reached.sum()) * values.shape[dim] == k * values.numel():  # no equal ones at the edge, nearly always
+        return reached
     above, level = values > edge, values == edge
     return above | (level & (level.cumsum(dim) <= k - above.sum(dim, keepdim=True)))
 

@@ -44,22 +44,59 @@ def score_rows(
     if takes == "features":
         return scoring(query, gallery)
     if takes == "vectors":
-        of_query, of_gallery = (single(side, name, scoring) for side, name in ((query, "query"), (gallery, "gallery")))
+        of_query, of_gallery = (
+            single(given, role, scoring) for given, role in ((query, "query"), (gallery, "gallery"))
+        )
         return scoring(of_query, of_gallery.to(of_query.device))
     device = query.vectors.device
     tile = TILE.get(device.type, TILE_ELSEWHERE)
     most = QUERY_TOKENS.get(device.type, QUERY_TOKENS_ELSEWHERE)
     join_query, join_gallery = scoring.joins
-    blocks = [(at.to(device), block) for at, block in _blocks(query, rows, most, join_query, device)]
+    blocks = [(_at(at, device), block) for at, block in _blocks(query, rows, most, join_query, device)]
     longest = max(block.mask.numel() for _, block in blocks)
     width = max(1, tile // longest)
     n, m = (len(of) if at is None else len(at) for of, at in ((query, rows), (gallery, columns)))
     scores = torch.empty(n, m, device=device)
     for at_columns, part in _blocks(gallery, columns, width, join_gallery, device):
-        at_columns = at_columns.to(device)
+        there = _at(at_columns, device)
         for at_rows, block in blocks:
-            scores[at_rows[:, None], at_columns] = scoring(block, part)
+            if isinstance(at_rows, slice) or isinstance(there, slice):
+                scores[at_rows, there] = scoring(block, part)
+            else:
+                scores[at_rows[:, None], there] = scoring(block, part)
     return scores
+
+
+def score_chosen(
+    query: TokenFeatures, gallery: TokenFeatures, scoring: Scorer, columns: Int[Tensor, "b k"]
+) -> Float[Tensor, "b k"]:
+    """The scores of each query with gallery items of its own, on the device of the query.
+
+    Args:
+        query, gallery: token features.
+        scoring: any scorer.
+        columns: for each query the positions of its items, on the CPU.
+
+    Raises:
+        XgapError: as `score_rows`.
+    """
+    device = query.vectors.device
+    longest = int(gallery.lengths.max()) * columns.shape[1]
+    fits = longest * int(query.lengths.max()) <= TILE.get(device.type, TILE_ELSEWHERE)
+    if (scoring.takes or "tokens") != "tokens" or scoring.joins != (None, None) or not fits:
+        each = enumerate(torch.arange(len(query))[:, None])
+        return torch.cat([score_rows(query, gallery, scoring, rows=row, columns=columns[i]) for i, row in each])
+    # One block for each query, and its own prepared at once: beside so few items, preparing takes as long as scoring.
+    queries = block_of_tokens(query, torch.arange(len(query)), device).items(query.lengths.tolist())
+    pairs = zip(queries, columns, strict=True)
+    return torch.cat([scoring(one, block_of_tokens(gallery, own, device)) for one, own in pairs])
+
+
+def _at(positions: Int[Tensor, " k"], device: torch.device) -> slice | Tensor:
+    """Neighbours as a slice, which is written to several times as fast."""
+    start, n = int(positions[0]), len(positions)
+    neighbours = int(positions[-1]) == start + n - 1 and bool((positions.diff() == 1).all())
+    return slice(start, start + n) if neighbours else positions.to(device)
 
 
 def _blocks(
@@ -76,12 +113,12 @@ def _blocks(
             yield from zip(run.split(most), block.joined(join).split(most), strict=True)
 
 
-def single(tokens: TokenFeatures, side: str, scoring: Scorer) -> Float[Tensor, "n d"]:
+def single(tokens: TokenFeatures, role: str, scoring: Scorer) -> Float[Tensor, "n d"]:
     """The vectors of items with one token each, for a scorer that takes no more."""
     more = (tokens.lengths > 1).nonzero()
     if len(more):
         item = int(more[0])
-        what = f"scorer {scoring} compares one vector per item, and item {tokens.ids[item]!r} of the {side} has"
+        what = f"scorer {scoring} compares one vector per item, and item {tokens.ids[item]!r} of the {role} has"
         hint = "score with late_interaction or pooled, or make one vector per item with .pooled()"
         raise XgapError(f"{what} {int(tokens.lengths[item])} tokens; {hint}")
     return tokens.vectors

@@ -103,7 +103,11 @@ SCORERS: Registry[ScoreFunction] = Registry("scorer", lambda function: function)
 
 
 def register_scorer(
-    name: str, *, takes: Takes = "vectors", joins: Callable[..., Joins] | None = None
+    name: str,
+    *,
+    takes: Takes = "vectors",
+    joins: Callable[..., Joins] | None = None,
+    contributions: ScoreFunction | None = None,
 ) -> Callable[[ScoreFunction], ScoreFunction]:
     """Make a scorer known by name to metrics, studies, the command line, the widgets and the notebooks.
 
@@ -112,9 +116,23 @@ def register_scorer(
         takes: what the function is called with: `"vectors"`, `"tokens"` or `"features"` (see `Scorer.takes`).
         joins: for `tokens`: a function of the options that says whether the score depends on no more than the mean or
             the sum of an item's tokens. The function is then called with that as the item's one token.
+        contributions: for `tokens`: a function of blocks of one query and one gallery item, and the options, that gives
+            what each pair of tokens adds to the score, `[tq, tg]` (see `token_pairs`).
 
     Raises:
         XgapError: the name is taken by other code, or `takes` is something else.
+
+    Example:
+        >>> import numpy as np
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> @xg.register_scorer("negative-distance")
+        ... def negative_distance(query, gallery, *, power: float = 1.0):
+        ...     return -torch.cdist(query, gallery).pow(power)
+        >>> scores = xg.score(np.eye(2), np.eye(2), scorer="negative-distance(power=2.0)")
+        >>> round(scores[0, 1].item(), 3)
+        -2.0
+        >>> SCORERS.remove("negative-distance")  # for this example only
     """
     if takes not in _KINDS:
         raise XgapError(f"a scorer takes {', '.join(_KINDS)}, not {takes!r}")
@@ -123,6 +141,7 @@ def register_scorer(
         SCORERS.add(name, function)
         # On the function, so that it may itself stand where its name may stand.
         function.takes, function.joins = takes, joins  # type: ignore[attr-defined]
+        function.contributions = contributions  # type: ignore[attr-defined]
         return function
 
     return add
@@ -138,6 +157,14 @@ def scorer(wanted: "str | Call | Scorer | ScoreFunction", *arguments: Any, **opt
 
     Raises:
         XgapError: an unknown name or option (the nearest are given), or something that is not a scorer.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> str(xg.scorer("late_interaction", inner="mean"))
+        'late_interaction(inner=mean)'
+        >>> xg.score(np.eye(2), np.eye(2), scorer=xg.scorer("cosine")).tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
     """
     if isinstance(wanted, str):
         wanted = parse(wanted)

@@ -81,6 +81,13 @@ class TokenBlock:
             part = slice(start, start + most)
             yield TokenBlock(self.vectors[part], self.mask[part], ids=self.ids[part])
 
+    def items(self, lengths: Sequence[int]) -> Iterator["TokenBlock"]:
+        """Each item by itself, without its padding."""
+        for row, length in enumerate(lengths):
+            of = slice(row, row + 1), slice(length)
+            weights, norms = (None if column is None else column[of] for column in (self.weights, self.norms))
+            yield TokenBlock(self.vectors[of], self.mask[of], weights, norms, self.ids[row : row + 1])
+
     def name(self, row: int) -> str:
         """An item as error messages name it."""
         return f"item {self.ids[row]!r}" if self.ids else f"item number {row}"
@@ -105,12 +112,13 @@ def block_of_tokens(tokens: TokenFeatures, rows: Int[Tensor, " b"], device: torc
     neighbours = whole and bool((index.flatten() == torch.arange(start, start + n)).all())
     # Items of one length that lie behind one another need no copy. Others are gathered place by place (all first
     # tokens, then all second ones), which is how `similarities` reads a gallery.
-    taken: slice | Tensor = slice(start, start + n) if neighbours else index.T.flatten().to(here)
+    taken = None if neighbours else index.T.flatten().to(here)
     there = mask.to(device)
 
     def padded(column: Tensor, empty: float) -> Tensor:
         shape = tuple(index.shape) if neighbours else tuple(index.T.shape)
-        of = column[taken].unflatten(0, shape).to(device)
+        rows = column[start : start + n] if taken is None else column.index_select(0, taken)
+        of = rows.unflatten(0, shape).to(device)
         of = of if neighbours else of.transpose(0, 1)
         return of if whole else of.masked_fill(~there.view(*mask.shape, *(1,) * (of.ndim - 2)), empty)
 

@@ -7,9 +7,10 @@ order computes what is new and nothing else. Its folder `root/store/<key[:2]>/<k
     entry.json                   what is computed, written first
     <sha256>.safetensors, ...    shards: rows of items and the items' digests, each named by the digest of its bytes
 
-The folder is its own list. A shard appears whole, by one rename, and is never changed; several processes write side by
-side without a lock, and what they wrote is read as a union. Only headers are read to find an item. A row is served from
-a shard whose bytes have the digest of its name; any other is named, removed, and its items are computed again.
+The folder is its own list. A shard appears whole, by one rename, and is never changed; several processes write at
+the same time without a lock, and what they wrote is read as a union. Only headers are read to find an item. A row is
+served from a shard whose bytes have the digest of its name; any other shard is reported and removed, and its items are
+computed again.
 
 Which items are computed together depends on which are there already. A row does not, beyond the rounding of another
 batch. The store knows no model, and nothing in it is a pickle.

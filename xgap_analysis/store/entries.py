@@ -55,6 +55,12 @@ class Store:
     Args:
         root: where it lies; without it `$XGAP_HOME`, or else the user's cache directory. Nothing is made there
             before something is stored.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> store = xg.Store("features")
+        >>> store.size(), len(store.entries())  # an empty store
+        (0, 0)
     """
 
     def __init__(self, root: Path | str | None = None) -> None:

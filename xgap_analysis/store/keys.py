@@ -16,6 +16,11 @@ def key_of(provenance: Mapping[str, Any]) -> str:
 
     Raises:
         XgapError: a value that is not a JSON scalar, list or mapping with string keys (its place is named).
+
+    Example:
+        >>> from xgap_analysis.store import key_of
+        >>> len(key_of({"view": "image"}))
+        64
     """
     check_json(provenance, "provenance")
     canonical = json.dumps(plain(provenance), sort_keys=True, separators=(",", ":"), allow_nan=False)

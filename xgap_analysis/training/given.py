@@ -23,6 +23,7 @@ class Further:
         XgapError: other numbers of ids and rows, or an id twice.
 
     Example:
+        >>> import torch
         >>> Further(["a", "b"], torch.eye(2)).inputs_of(["b"])
         tensor([[0., 1.]])
     """
@@ -60,6 +61,7 @@ class GivenScores:
         XgapError: scores of another shape.
 
     Example:
+        >>> import torch
         >>> GivenScores(["a", "b"], ["c"], torch.tensor([[1.0], [2.0]])).of(["b"], ["c"])
         tensor([[2.]])
     """

@@ -39,7 +39,7 @@ class Trained:
     """A finished run.
 
     Args:
-        folder: holds everything below, and a folder `step-<n>` for each checkpoint that was asked for.
+        folder: holds everything below, and a folder `step-<n>` for each requested checkpoint.
         last, best: open_clip directories, for `load_model`.
         curve: a row for each noted step: the terms, loss, scale and gap of that step's batch, and, where the model was
             judged, the columns of `judge`. `stage` is the number of the stage, from 0, where there are several.
@@ -95,6 +95,14 @@ def train(
     Raises:
         XgapError: a folder that holds another run, labels that do not suffice, an image that cannot be read, or a loss
             that is not a number.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> data = xg.load_dataset("emoji").split("val").limit(8)
+        >>> recipe = xg.Recipe(steps=1, batch=4, warmup=0)
+        >>> trained = xg.train("tiny-untrained", data, "run", recipe)
+        >>> trained.last.name, len(trained.curve) > 0
+        ('last', True)
     """
     recipe, out = recipe or Recipe(), Path(out)
     recipes, steps = recipe.in_turn, recipe.all_steps
@@ -171,11 +179,11 @@ def _pairs(
 
 
 def judge(model: Model, data: Dataset) -> dict[str, float]:
-    """How good a model is on a dataset, in [0, 1] but for the gap: mean average precision across and within sides.
+    """Scores of a model on a dataset, in [0, 1] but for the gap: mean average precision across and within modalities.
 
     Returns:
         `image_to_text` and `text_to_image`, `image_to_image`, and `modality_gap` of all images and texts; what needs a
-        side that the model or the data lacks is left out.
+        modality that the model or the data lacks is left out.
     """
     told: dict[str, float] = {}
     images = encode(model, data.images, store=None, progress=False) if len(data.images) else None

@@ -207,7 +207,7 @@ class Pairs(torch.utils.data.Dataset):
 
 
 def augmentation(module: Any, preprocess: Any, kind: str) -> Any:
-    """Picture to pixels: the model's own size and normalisation, with the recipe's changes before them.
+    """Image to pixels: the model's own size and normalisation, with the recipe's changes before them.
 
     Source: crops as open_clip trains (Radford et al., 2021); the rest, Chen et al., 2020 (SimCLR), appendix A, without
     blur.
@@ -250,7 +250,7 @@ def _labels(data: Dataset, items: Sequence[str]) -> Mapping[str, str]:
     """The label of each item that is trained on, these at least."""
     where = f"{data.name!r} ({data.split_name})"
     if data.default_label_set in data.judgements:
-        what = f"relevance is judged item by item in {where}"
+        what = f"relevance is given item by item in {where}"
         raise XgapError(f"{what}, and training needs a label for each item: captions go with the images of their label")
     label = data.labels_of()
     missing = [item for item in items if item not in label]

@@ -54,6 +54,12 @@ class Recipe:
 
     Raises:
         XgapError: a value out of range.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> recipe = xg.Recipe(objective={"clip": 1.0, "image-image": 0.5}, steps=100, batch=32)
+        >>> recipe.temperature, recipe.learning_rate
+        ('learned', 0.0005)
     """
 
     objective: Mapping[Any, float] = field(default_factory=lambda: {"clip": 1.0})

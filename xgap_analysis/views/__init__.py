@@ -11,6 +11,8 @@ from xgap_analysis.views import (  # noqa: F401  they register theirs
     precomputed,
     sets,
 )
+from xgap_analysis.views.described import DescribedItem as DescribedItem
+from xgap_analysis.views.described import described as described
 from xgap_analysis.views.encode import encode as encode
 from xgap_analysis.views.fusion import fuse as fuse
 from xgap_analysis.views.precomputed import Precomputed as Precomputed

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.core.progress import tell
+from xgap_analysis.core.progress import report
 from xgap_analysis.datasets.images import UNREADABLE
 from xgap_analysis.datasets.items import Texts
 from xgap_analysis.models.threads import suited
@@ -94,7 +94,7 @@ def source_of(way: Passage) -> Source:
 
 
 def _prepared_by(way: Passage) -> dict[str, Any]:
-    """What a tower makes of a fixed image: the name or text of its preprocess would not tell two functions apart."""
+    """What a tower makes of a fixed image: the name or text of its preprocess does not identify a function."""
     if way.items.modality != "image":
         return {}
     noise = np.random.default_rng(0).integers(0, 256, (48, 80, 3), dtype=np.uint8)
@@ -150,7 +150,7 @@ def _of_opened(way: Passage, rows: Sequence[int]) -> Rows:
             errors |= {seen + place: error for place, error in batch.failed.items()}
             kept += batch.kept
             seen += batch.size
-            tell(f"encode {way.items.modality}s with {way.model.name}", seen, len(rows))
+            report(f"encode {way.items.modality}s with {way.model.name}", seen, len(rows))
     if not done:
         raise XgapError(f"none of {len(rows)} {way.items.modality}s could be read ({errors[0]})")
     vectors = torch.cat(done).cpu()[torch.tensor(kept)]  # one wait for the device in a shard

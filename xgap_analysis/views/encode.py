@@ -47,6 +47,13 @@ def encode(
     Raises:
         XgapError: no items, an id given twice, an unreadable image, a modality that the model has no tower of, or a
             tower without a linear projection.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> model = xg.load_model("tiny")
+        >>> features = xg.encode(model, ["a cat", "a dog"], progress=False)
+        >>> features.space, tuple(features.vectors.shape)
+        ('text', (2, 512))
     """
     if on_error not in ("raise", "skip"):
         raise XgapError(f'on_error is "raise" or "skip", not {on_error!r}')

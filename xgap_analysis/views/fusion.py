@@ -26,6 +26,14 @@ def fuse(native: FeaturesLike, inverted: FeaturesLike, weight: float = 0.5) -> F
 
     Raises:
         XgapError: other items, other dimensions, or a weight out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> native = xg.Features(np.array([[1.0, 0.0]]), ["a"], space="image", origin="image")
+        >>> inverted = xg.Features(np.array([[0.0, 1.0]]), ["a"], space="text", origin="image")
+        >>> xg.fuse(native, inverted, weight=0.5).vectors.double().round(decimals=3).tolist()
+        [[0.707, 0.707]]
     """
     if not 0 <= weight <= 1:
         raise XgapError(f"the weight of the inverted query lies in [0, 1], not {weight}")

@@ -25,7 +25,14 @@ def inverted(
     store: Store | str | None = "default",
     progress: bool = True,
 ) -> Features:
-    """The features of an item's inversion; the options are those of `invert`, whose defaults are the paper's."""
+    """The features of an item's inversion; the options are those of `invert`, whose defaults are the paper's.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> texts = xg.Texts(["t1"], ["a cat"])
+        >>> xg.view("ovi(steps=2)")(xg.load_model("tiny"), texts).space
+        'image'
+    """
     own = encode(model, items, on_error=on_error, store=store, progress=progress)
     made = invert(
         model,

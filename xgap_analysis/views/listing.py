@@ -61,7 +61,7 @@ def as_items(items: Listed) -> Any:
 
 
 def digest_of_list(listed: Listed, contents: Sequence[str]) -> str:
-    """What tells a plain list from others, by its contents; empty where items have names of their own.
+    """What identifies a plain list, by its contents; empty where items have their own names.
 
     In a list without ids an item is known by its place, which says nothing of another list.
     """

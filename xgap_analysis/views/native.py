@@ -14,7 +14,14 @@ from xgap_analysis.views.view import View, register_view
 def native(
     model: Any, items: Any, *, on_error: str = "raise", store: Store | str | None = "default", progress: bool = True
 ) -> Features:
-    """The features of the model's own encoder; see `encode`. Items that are vectors already are their own features."""
+    """The features of the model's own encoder; see `encode`. Items that are vectors already are their own features.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> texts = xg.Texts(["t1", "t2"], ["a cat", "a dog"])
+        >>> xg.view("text")(xg.load_model("tiny"), texts).ids
+        ('t1', 't2')
+    """
     if isinstance(items, Vectors):
         return items.features
     return encode(model, items, on_error=on_error, store=store, progress=progress)

@@ -11,7 +11,13 @@ from xgap_analysis.views.view import register_view
 
 @dataclass(frozen=True)
 class Precomputed:
-    """Stands where a model would, for features that were computed elsewhere: a name for tables, and no towers."""
+    """Stands where a model would, for features that were computed elsewhere: a name for tables, and no towers.
+
+    Example:
+        >>> from xgap_analysis.views import Precomputed
+        >>> Precomputed().name
+        'features'
+    """
 
     name: str = "features"
 

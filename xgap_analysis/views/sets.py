@@ -114,6 +114,14 @@ def register_parts(name: str, *, modality: str, space: str | None = None) -> Non
         name: of the parts, as in `Items.parts`.
         modality: of the items.
         space: of the parts' tower; the modality by default.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> from xgap_analysis.views.view import VIEWS
+        >>> xg.register_parts("scene-parts", modality="image")  # a view of the vectors of these parts of an image
+        >>> str(xg.view("scene-parts"))
+        'scene-parts'
+        >>> VIEWS.remove("scene-parts")  # for this example only
     """
     register_view(name, modality=modality, space=space)(_view_of(name))
 

@@ -110,6 +110,18 @@ def register_view(
 
     Raises:
         XgapError: the name is taken by other code.
+
+    Example:
+        >>> import dataclasses
+        >>> import xgap_analysis as xg
+        >>> @xg.register_view("mirror", modality="image")
+        ... def mirror(model, items):
+        ...     mirrored = xg.encode(model, [image.transpose(0) for image in items], progress=False)
+        ...     return dataclasses.replace(xg.encode(model, items, progress=False), vectors=mirrored.vectors)
+        >>> images = xg.load_dataset("emoji").split("val").limit(1).images
+        >>> len(xg.view("mirror")(xg.load_model("tiny"), images)) == len(images)
+        True
+        >>> VIEWS.remove("mirror")  # for this example only
     """
 
     def add(function: Callable[..., AnyFeatures]) -> Callable[..., AnyFeatures]:
@@ -127,6 +139,13 @@ def view(wanted: "str | Call | View | Callable[..., AnyFeatures]", *arguments: A
 
     Raises:
         XgapError: an unknown option (the nearest names are given), or something that is not a view.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> str(xg.view("oti", steps=25))
+        'oti(steps=25)'
+        >>> str(xg.view("fuse(image, oti(steps=25))"))
+        'fuse(image, oti(steps=25))'
     """
     if isinstance(wanted, str):
         wanted = parse(wanted)

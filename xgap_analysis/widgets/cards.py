@@ -78,7 +78,7 @@ class CardRow(ipywidgets.HBox):
                 button._dom_classes = self._classes(place) + tuple(name for name, on in classes.items() if on)
             if pictured:
                 rules.append(f".{self._name}-{place} {{ background-image: url({self._items.thumbnail(card.item)}); }}")
-        # The pictures of a row are one rule sheet: a button has no picture of its own.
+        # The images of a row are one style sheet: a button cannot hold an image itself.
         self._pictures.value = f"<style>{' '.join(rules)}</style>"
         self.children = [self._pictures, *self._buttons[: len(cards)]]
 

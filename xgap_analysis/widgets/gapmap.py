@@ -76,6 +76,13 @@ class GapMap(Panel):
     Attributes:
         selected: (modality, id) of the selected item, or None.
         numbers: the metrics at the slider's place.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> (evaluation,) = xg.Study(["tiny"], ["emoji"], ["I-I"], limit=3, progress=False).evaluations()
+        >>> from xgap_analysis import widgets
+        >>> widgets.GapMap(evaluation).name()
+        'gapmap-tiny-emoji-pca-lambda=0'
     """
 
     def __init__(

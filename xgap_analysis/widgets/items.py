@@ -67,7 +67,7 @@ class Items:
         return " · ".join([item, *captions])
 
     def _thumbnail(self, item: str) -> str:
-        """A picture as a data URI; one that cannot be read is grey."""
+        """An image as a data URI; one that cannot be read is grey."""
         if item not in self._pictured:
             return NOTHING
         try:
@@ -86,7 +86,7 @@ class Items:
 
 
 def data_uri(picture: Image.Image) -> str:
-    """A picture as a PNG in a `data:` address."""
+    """An image as a PNG in a `data:` address."""
     stream = io.BytesIO()
     picture.save(stream, format="PNG")
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"

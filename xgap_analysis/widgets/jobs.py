@@ -1,4 +1,4 @@
-"""Long work of a widget: on a thread of its own, with a progress bar and a button that ends it."""
+"""Long work of a widget: on its own thread, with a progress bar and a cancel button."""
 
 import asyncio
 import contextvars
@@ -10,14 +10,16 @@ import ipywidgets
 
 from xgap_analysis.core.progress import Cancelled, watched
 
-GRACE = 0.2  # seconds that a gesture may take before the progress bar appears
+GRACE = 0.2  # seconds that an action may take before the progress bar appears
 
 
 class Jobs(ipywidgets.HBox):
-    """Runs one job at a time; a new one ends the one before, whose result nobody waits for any more.
+    """One job at a time; a new one cancels the previous one, whose result is no longer wanted.
 
-    Results arrive on the kernel's event loop, so that nothing on screen changes from a thread. Without a running loop
-    (a plain script, a test) the work is done at once.
+    Threads: the kernel's event loop draws the widgets, so work on it would freeze them. A job therefore runs on its
+    own thread, and reports progress and result to the loop (`call_soon_threadsafe`): only the loop changes what is on
+    screen. A cancelled job ends at its next progress report, so a lock keeps the next one waiting until then. Without
+    a running loop (a plain script, a test) the work is done at once.
     """
 
     def __init__(self) -> None:
@@ -38,13 +40,13 @@ class Jobs(ipywidgets.HBox):
         return self._current is not None
 
     def cancel(self) -> None:
-        """Ends the running job at its next progress report; what it stored is found again."""
+        """End the running job at its next progress report; what it has stored is reused."""
         if self._current is not None:
             self._current.unwanted.set()
             self._what.value = "ending ..."
 
     def run(self, work: Callable[[], Any], done: Callable[[Any], None], failed: Callable[[Exception], None]) -> None:
-        """Does the work, then calls `done` with its result, or `failed` with what it raised (also `Cancelled`)."""
+        """Do the work, then call `done` with its result, or `failed` with what it raised (also `Cancelled`)."""
         self.cancel()
         try:
             loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
@@ -64,7 +66,7 @@ class Jobs(ipywidgets.HBox):
 
         def thread() -> None:
             with self._one_at_a_time:
-                self._compute(job, lambda *told: soon(self._show_if_current, job, *told))
+                self._compute(job, lambda *progress: soon(self._show_if_current, job, *progress))
             soon(self._finish, job)
 
         worker = threading.Thread(target=contextvars.copy_context().run, args=(thread,), daemon=True)
@@ -76,15 +78,15 @@ class Jobs(ipywidgets.HBox):
             self._show("computing ...", 0, 1)
 
     def _compute(self, job: "_Job", show: Callable[[str, int, int], None]) -> None:
-        def told(what: str, done: int, total: int) -> None:
+        def on_progress(what: str, done: int, total: int) -> None:
             if job.unwanted.is_set():
                 raise Cancelled
             if job.is_news(what, done, total):
                 show(what, done, total)
 
         try:
-            with watched(told):
-                told("computing ...", 0, 1)
+            with watched(on_progress):
+                on_progress("computing ...", 0, 1)
                 job.result = job.work()
         except Exception as error:  # it is shown in the widget, whatever it is
             job.error = error

@@ -72,6 +72,14 @@ class NeighbourExplorer(Panel):
     Attributes:
         query: id of the query.
         rankings: title of a row to its ranking (columns `item`, `rank`, `score`, `hit`, `space`).
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> (evaluation,) = xg.Study(["tiny"], ["emoji"], ["I-I"], limit=2, progress=False).evaluations()
+        >>> from xgap_analysis import widgets
+        >>> explorer = widgets.NeighbourExplorer(evaluation, comparisons=["I-I"])
+        >>> explorer.table().columns.tolist()
+        ['item', 'rank', 'score', 'hit', 'space', 'query', 'row']
     """
 
     def __init__(

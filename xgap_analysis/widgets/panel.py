@@ -95,16 +95,16 @@ class Panel(ipywidgets.VBox):
         self._jobs.run(work, lambda result: self.guarded(lambda: done(result)), self.show_error)
 
     def guarded(self, call: Callable[[], Any]) -> None:
-        """Calls a function; what it raises is shown in place."""
+        """Call a function; an error is shown in the explorer."""
         try:
             call()
         except Exception as error:  # nothing may end in a log that nobody reads
             self.show_error(error)
 
     def show_error(self, error: Exception) -> None:
-        """Shows an error as one sentence."""
+        """Show an error as one sentence."""
         if isinstance(error, Cancelled):
-            self._say("cancelled; what was finished is kept, and the next gesture goes on from there")
+            self._say("Cancelled. Finished work is cached; run again to continue.")
         elif isinstance(error, XgapError):
             self._say(" ".join(str(error).split()))
         elif isinstance(error, OSError):

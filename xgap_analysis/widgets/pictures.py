@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 
 def alone(figure: "Figure") -> "Figure":
-    """The figure, out of pyplot's hands and on a canvas of its own.
+    """The figure, closed in pyplot and on its own canvas.
 
-    An open one would be shown again by the next cell. And JupyterLab answers gestures on another thread than cells: a
+    An open one would be shown again by the next cell. And JupyterLab handles actions on another thread than cells: a
     cell that ends now would draw the figure into the buffer that is being written.
     """
     import matplotlib.pyplot as plt
@@ -29,7 +29,7 @@ def picture_html(figure: "Figure", alt: str, dpi: int = 100) -> str:
     Args:
         figure: drawn by a function of `xgap_analysis.plots`.
         alt: what it says, in words.
-        dpi: dots per inch; the picture is shown at half that size on a fine screen.
+        dpi: dots per inch; the figure is shown at half that size on a high-resolution screen.
     """
     stream = io.BytesIO()
     alone(figure).savefig(stream, format="png", dpi=2 * dpi)

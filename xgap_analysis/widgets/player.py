@@ -45,6 +45,13 @@ class InversionPlayer(Panel):
         step: the step on screen.
         cosine, loss: of the query at that step.
         rankings: title of a row to its ranking.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> (evaluation,) = xg.Study(["tiny"], ["emoji"], ["I-I"], limit=3, progress=False).evaluations()
+        >>> from xgap_analysis import widgets
+        >>> widgets.InversionPlayer(evaluation, steps=(0, 1)).name()
+        'inversion-tiny-emoji-noto/1f92e-step=150'
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from xgap_analysis.scoring import SCORERS, ScoreFunction, Scorer, scorer
 from xgap_analysis.views import VIEWS, View
 from xgap_analysis.views.native import native
 
-PLAIN = ("level", "fit_split", "seeds", "steps", "tokens", "only", "on_error", "control", "device")
+PLAIN = ("label_set", "fit_split", "seeds", "steps", "tokens", "only", "on_error", "control", "device")
 
 
 def comparison_code(comparison: str | Comparison) -> str:

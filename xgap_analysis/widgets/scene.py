@@ -102,11 +102,11 @@ class Scene:
 
     def extent(self) -> np.ndarray:
         """Points between which everything lies, whatever the move."""
-        from xgap_analysis.plots.maps import move_sides
+        from xgap_analysis.plots.maps import move_modalities
 
         places = [self.plane.images, self.plane.texts]
         if self.plane.method == "pca":
-            places += [self.plane.place(moved) for at in FAR for moved in move_sides(at, *self.native)]
+            places += [self.plane.place(moved) for at in FAR for moved in move_modalities(at, *self.native)]
         return np.concatenate(places)
 
     def classes(self, level: str) -> tuple[list[str], dict[str, str]]:
@@ -136,7 +136,7 @@ def make_scene(evaluation: Evaluation, method: str, lambda_: float) -> Scene:
     images, texts = evaluation.native("image", "all"), evaluation.native("text", "all")
     plane = maps.plane_map(images, texts, method)
     classes = known(lambda: evaluation.native("text", "classes"))
-    moved = maps.move_sides(lambda_, images, texts, *([classes] if classes is not None else []))
+    moved = maps.move_modalities(lambda_, images, texts, *([classes] if classes is not None else []))
     # The native places are known already; UMAP would only come near them.
     places = [plane.place(features) for features in moved[:2]] if lambda_ else [plane.images, plane.texts]
     numbers = maps.gap_numbers(

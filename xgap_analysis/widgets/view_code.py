@@ -63,7 +63,7 @@ def map_code(
             'modalities = [evaluation.view("image", "all"), evaluation.view("text", "all")]',
             f"plane = maps.plane_map(*modalities, {method!r})",
             *(['modalities.append(evaluation.view("text", "classes"))'] if classes else []),
-            f"images, texts, *classes = maps.move_sides({lambda_!r}, *modalities)",
+            f"images, texts, *classes = maps.move_modalities({lambda_!r}, *modalities)",
             "plots.plane(plane.place(images), plane.place(texts))",
             'queries = [evaluation.view(modality, "queries").ids for modality in ("image", "text")]',
             f"maps.gap_numbers(images, texts, {', '.join(parts)}, queries)",
@@ -89,6 +89,32 @@ def step_code(
             f"histogram = xg.similarity_histograms(snapshot, gallery, relevance, bins={bins})",
             f"plots.inversion_step(inversion, {query!r}, {step}, histogram)",
             f"nearest_items(snapshot, gallery, {query!r}, relevance, k={k})",
+        ]
+    )
+
+
+def tokens_code(evaluation: Evaluation, comparison: Comparison, scorer: Scorer, query: str, item: str) -> str:
+    """The token pairs of a query and a gallery item, and their figure."""
+    part = ', ("all", "classes")' if comparison.task == "zero-shot" else ""
+    items = f"evaluation.items(v.modality, {'part' if part else repr('all')})"
+    given = f"zip(comparison.views, (query, item), pairs.similarities.shape{part})"
+    return "\n".join(
+        [
+            "import xgap_analysis as xg",
+            "from xgap_analysis import plots, views",
+            "",
+            *without_a_name([comparison], ["none"], [scorer]),
+            evaluation_code(evaluation, [comparison], ["none"]),
+            f"comparison = evaluation.study.comparison({comparison_code(comparison)})",
+            f"query, item = {query!r}, {item!r}",
+            f"pair = evaluation.pair(comparison, scorer={str(scorer)!r})",
+            "pairs = xg.token_pairs(pair.query.select([query]), pair.gallery.select([item]), pair.scorer)",
+            "shown = [",
+            f"    views.described(evaluation.model, {items}, i, v, n)",
+            f"    for v, i, n{', part' if part else ''} in {given}",
+            "]",
+            "plots.token_pairs(pairs, *shown)",
+            "pairs.table(*(of.names for of in shown))",
         ]
     )
 

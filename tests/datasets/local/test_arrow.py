@@ -137,7 +137,7 @@ def test_damage_and_other_columns_are_named(tmp_path: Path) -> None:
     with pytest.raises(XgapError, match=r"bad.parquet cannot be read"):
         load_dataset(str(tmp_path / "bad.parquet"))
     pq.write_table(pa.table({"image": [1, 2], "text": ["a", "b"]}), tmp_path / "numbers.parquet")
-    with pytest.raises(XgapError, match=r"column 'image' of .* holds int64, not paths or pictures"):
+    with pytest.raises(XgapError, match=r"column 'image' of .* holds int64, not paths or images"):
         load_dataset(str(tmp_path / "numbers.parquet"))
     pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "none.parquet")
     with pytest.raises(XgapError, match="has no rows"):
@@ -154,7 +154,7 @@ def test_pictures_alone_and_a_first_row_without_one(tmp_path: Path, plain: Plain
     (tmp_path / "alone.parquet").rename(moved)
     assert load_dataset(str(moved)).images.digest == content  # a folder may move
     pq.write_table(pa.table({"path": [None, "a.png"], "text": ["x", "y"]}), tmp_path / "hole.parquet")
-    with pytest.raises(XgapError, match=r"row 1 of .*hole.parquet names no image"):
+    with pytest.raises(XgapError, match=r"row 1 of .*hole.parquet has no image"):
         load_dataset(str(tmp_path / "hole.parquet"))
 
 
@@ -181,7 +181,7 @@ def test_rows_of_one_image_give_it_several_captions(tmp_path: Path, plain: Plain
 def test_an_id_of_different_images_joins_none(tmp_path: Path, plain: Plain) -> None:
     held = {"image": [png(plain(s)) for s in (50, 90)], "caption": ["a", "b"], "id": [1, 1]}
     pq.write_table(pa.table(held), tmp_path / "a.parquet")
-    with pytest.warns(UserWarning, match=r"ids of the column 'id' .* do not tell its images apart"):
+    with pytest.warns(UserWarning, match=r"ids of the column 'id' .* are not distinct in each split"):
         assert load_dataset(str(tmp_path / "a.parquet")).images.ids == ("0", "1")
     held = {"image": [png(plain(50))] * 2, "caption": ["a", "b"], "id": [1, 1], "label": ["x", "y"]}
     pq.write_table(pa.table(held), tmp_path / "b.parquet")
@@ -203,7 +203,7 @@ def test_captions_in_structs_are_their_texts(tmp_path: Path, plain: Plain) -> No
     pq.write_table(pa.table({"image": image, "alt": [{"en": "x", "de": "y"}]}), tmp_path / "b.parquet")
     assert load_dataset(str(tmp_path / "b.parquet"), caption="alt.de").texts.captions == ("y",)
     pq.write_table(pa.table({"image": image, "caption": [{"en": "x", "de": "y"}]}), tmp_path / "c.parquet")
-    with pytest.raises(XgapError, match=r"row 1 of .*: an object with en, de says in none"):
+    with pytest.raises(XgapError, match=r"row 1 of .*: an object with en, de has no text under any"):
         load_dataset(str(tmp_path / "c.parquet"))
 
 
@@ -252,7 +252,7 @@ def test_a_column_of_images_is_known_by_what_it_holds(tmp_path: Path, plain: Pla
     sound = pa.array([{"bytes": b"RIFF\0\0\0\0WAVE", "path": "a.wav"}], PICTURE)
     with pytest.warns(UserWarning, match="'audio' .* holds bytes that no image begins with; it is not read"):
         assert len(loaded({"audio": sound, "text": text}).images) == 0
-    with pytest.warns(UserWarning, match="'images' .* holds several images a row; it is not read"):
+    with pytest.warns(UserWarning, match="'images' .* holds several images per row; it is not read"):
         assert (
             len(
                 loaded(

@@ -108,7 +108,7 @@ def test_mistakes_are_named(animals: Path, tmp_path: Path) -> None:
     with pytest.raises(XgapError, match=r"there is no file or folder .*nowhere"):
         load_dataset(str(tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(XgapError, match=r"there is no picture in .*empty: looked for .*jpg"):
+    with pytest.raises(XgapError, match=r"there is no image in .*empty: looked for .*jpg"):
         load_dataset(str(tmp_path / "empty"))
     with pytest.raises(XgapError, match="unknown option of data read as folder: 'caption'"):
         load_dataset(str(animals), caption="x")
@@ -225,7 +225,7 @@ def test_images_that_are_not_read_archives_tables_and_odd_names_are_counted(anim
     ):
         assert words in said
     assert "README" not in said
-    with pytest.raises(XgapError, match=r"there is no picture in .*left out: 3 images of a format.*\(.heic\)"):
+    with pytest.raises(XgapError, match=r"there is no image in .*left out: 3 images of a format.*\(.heic\)"):
         load_dataset(str(animals / "fox"))
 
 

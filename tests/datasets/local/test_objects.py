@@ -73,7 +73,7 @@ def test_what_does_not_fit_is_told(plain: Plain) -> None:
         as_dataset(source, labels=[1])
     with pytest.raises(xg.XgapError, match="item '0' is a int, not"):
         as_dataset(Captions([1]))
-    with pytest.raises(xg.XgapError, match="holds a Tensor, not a picture; leave the transform out"):
+    with pytest.raises(xg.XgapError, match="holds a Tensor, not an image; leave the transform out"):
         as_dataset(Captions([(torch.zeros(3, 4, 4), 1)])).images[0]
 
 

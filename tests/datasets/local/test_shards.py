@@ -119,7 +119,7 @@ def test_damaged_shards_are_named(tmp_path: Path, plain: Plain) -> None:
     with pytest.raises(XgapError, match=r"y.tar cannot be read as an uncompressed tar"):
         load_dataset(str(tmp_path / "y.tar"))
     shard(tmp_path / "z.tar", {"a.bin": b"1"})
-    with pytest.raises(XgapError, match=r"no sample in .* has a picture or a caption"):
+    with pytest.raises(XgapError, match=r"no sample in .* has an image or a caption"):
         load_dataset(str(tmp_path / "z.tar"))
 
 
@@ -257,7 +257,7 @@ def test_images_that_are_not_read_and_packed_shards_are_counted(tmp_path: Path, 
         data = load_dataset(str(tmp_path / "set"))
     assert data.images.ids == ("0/a",)
     shard(tmp_path / "x.tar", {"b.heic": b"x"})
-    with pytest.raises(XgapError, match=r"no sample in .* has a picture or a caption: 1 images are of a format"):
+    with pytest.raises(XgapError, match=r"no sample in .* has an image or a caption: 1 images are of a format"):
         load_dataset(str(tmp_path / "x.tar"))
     (tmp_path / "y.tar").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
     with pytest.raises(XgapError, match=r"y.tar cannot be read.*Git LFS pointer.*run git lfs pull"):

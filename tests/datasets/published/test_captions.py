@@ -97,7 +97,7 @@ def test_a_missing_image_is_named(root: Path) -> None:
         ('{"images": [{"filename": 3, "split": "val", "sentences": []}]}', "lacks text where 3 stands"),
         ('{"images": [{"filename": "a.jpg", "split": "dev", "sentences": []}]}', "no image is in its split 'val'"),
         ('{"images": ["a.jpg"]}', "is damaged: an image lacks"),
-        ('{"images": [', "is no whole JSON"),
+        ('{"images": [', "is not valid JSON"),
         (json.dumps({"images": [{"filename": "a", "split": "val", "sentences": []}] * 2}), "lists 'a' twice"),
     ],
 )

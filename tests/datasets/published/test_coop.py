@@ -155,8 +155,8 @@ def test_missing_images_are_counted_and_the_first_is_named(pets: Path) -> None:
         (lambda rows: rows["test"][0].__setitem__(2, "beagle"), "label 0 is both 'abyssinian' and 'beagle'"),
         (lambda rows: rows["test"].append(["new.jpg", 3, BREEDS[0]]), "two labels share a class name"),
         (lambda rows: rows["test"].append(rows["train"][0]), "list an image in two splits"),
-        (lambda rows: rows["test"].append(["../../passwd.jpg", 0, BREEDS[0]]), "which is no path under"),
-        (lambda rows: rows["test"].append(["/etc/passwd.jpg", 0, BREEDS[0]]), "which is no path under"),
+        (lambda rows: rows["test"].append(["../../passwd.jpg", 0, BREEDS[0]]), "which is not a path under"),
+        (lambda rows: rows["test"].append(["/etc/passwd.jpg", 0, BREEDS[0]]), "which is not a path under"),
     ],
 )
 def test_a_damaged_split_file(pets: Path, damage: object, said: str) -> None:

@@ -148,7 +148,7 @@ def test_the_digest_knows_the_boxes(data: Dataset, truth_and_root: Any, tmp_path
         ),
         (lambda t: t["gnd"][2].update(junk=["x"]), "junk of query 'christ_church_000003' is no list of places"),
         (lambda t: t["imlist"].append("gone_000001"), r"1 of 16 images .* are missing: put there .*gone_000001\.jpg"),
-        (lambda t: t["imlist"].append("../x"), "which is no path under"),
+        (lambda t: t["imlist"].append("../x"), "which is not a path under"),
     ],
 )
 def test_a_damaged_ground_truth(change: Any, said: str, tmp_path: Path) -> None:

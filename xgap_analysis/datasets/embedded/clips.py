@@ -1,7 +1,7 @@
 """The embedded dataset `emoji-clips`: short clips of one to three events, with captions and times.
 
 A clip is a recipe (who drew it, which events follow one another) and is drawn from the sheets of `data/emoji` when it
-is opened. Sources, splits, label sets, known answers and traps: its data card, `data/clips/README.md`.
+is opened. Sources, splits, label sets, known values and traps: its data card, `data/clips/README.md`.
 """
 
 import json

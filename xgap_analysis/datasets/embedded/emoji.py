@@ -1,6 +1,6 @@
 """The embedded dataset `emoji`: one concept drawn by several artists, with names, keywords and groups.
 
-What it holds, where it comes from and how it is split is told in its data card, `data/emoji/README.md`.
+Its contents, sources and splits are described in its data card, `data/emoji/README.md`.
 """
 
 import io
@@ -21,7 +21,7 @@ from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.datasets.embedded.files import checked, recorded
 from xgap_analysis.datasets.items import Images
 
-PICTURE = 64  # pixels, both sides
+PICTURE = 64  # pixels, width and height
 HELD_OUT_ARTISTS = ("emojione", "openmoji")
 NEAR_DUPLICATES = ("fluent-emoji",)  # the drawings of fluent-emoji-flat, shaded: for training only
 KEYWORDS_A_CAPTION = 4
@@ -37,9 +37,10 @@ def load_emoji(language: str = "en") -> Dataset:
         test: other held-out concepts, by the same artists.
         seen: the training concepts drawn by the two held-out artists.
 
-    Texts have ids `<concept>/name`, `<concept>/other-k` and `<concept>/keywords-k`. Names ask; the gallery of text
-    retrieval holds the other captions, of which none shares a word stem with its concept's name. With a language other
-    than English, the names in that language ask (`<concept>/<language>`) and the English names are searched.
+    Texts have ids `<concept>/name`, `<concept>/other-k` and `<concept>/keywords-k`. Names are queries; the
+    gallery of text retrieval has the other captions, none of which shares a word stem with its concept's name. With a
+    language other than English, the names in that language are the queries (`<concept>/<language>`), and the English
+    names the gallery.
 
     Raises:
         XgapError: a language without names, or damaged files.

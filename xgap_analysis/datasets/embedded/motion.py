@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from PIL import Image
 
-FRAME = 64  # pixels, both sides
+FRAME = 64  # pixels, width and height
 SIZE = 44  # of a drawing that moves or turns: its corners stay inside while it turns
 ROOM = FRAME - SIZE  # that it moves through
 SMALL, LARGE = 40, 64  # of a drawing that grows or shrinks, first and last

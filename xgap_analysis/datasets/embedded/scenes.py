@@ -1,7 +1,7 @@
 """The embedded dataset `emoji-scenes`: images of one to four emoji, with boxes, attributes, relations and captions.
 
 A scene is a recipe (who drew it, which concepts, where, how large) and is drawn from the sheets of `data/emoji` when
-it is opened. Sources, splits, label sets, known answers and traps: its data card, `data/scenes/README.md`.
+it is opened. Sources, splits, label sets, known results and traps: its data card, `data/scenes/README.md`.
 """
 
 import json
@@ -94,7 +94,7 @@ def load_scenes(variant: str = "") -> Dataset:
     Items:
         `images`: scenes of 128 x 128 pixels, with `parts["regions"]`, 64 x 64 pixels each (columns `box` (left, top,
             right, bottom), `concept`, `name`, `size`, `colour`).
-        `texts`: one caption a scene, "a bear, a kite and a cup", with `parts["captions"]`, one for each thing, "a large
+        `texts`: one caption per scene, "a bear, a kite and a cup", with `parts["captions"]`, one per thing, "a large
             yellow bear" (the same columns); `parts["names"]`, "a bear"; and `parts["sentences"]`, "a bear left of a
             kite".
 

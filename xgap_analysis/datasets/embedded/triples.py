@@ -1,8 +1,8 @@
-"""The embedded dataset `emoji-m3`: triples that two of their three parts alone do not determine.
+"""The embedded dataset `emoji-m3`: triples whose drawing is determined only by text and sound together.
 
 A triple has a text of several words, each of another concept and in another language; a spoken word; and a drawing. The
-language of the spoken word says which word of the text is drawn; what that spoken word means says nothing. So neither
-text nor sound alone retrieves the drawing more often than one time in as many as there are words, and a score of
+language of the spoken word determines which word of the text is drawn; the meaning of the spoken word is irrelevant. So
+with n words neither text nor sound alone retrieves the drawing more often than one time in n, and a sum of scores of
 pairs of modalities cannot do better either: the task of Symile (Saporta et al., NeurIPS 2024), of which this is the
 smallest case, made when it is loaded from words that `emoji-spoken` ships.
 """
@@ -63,7 +63,7 @@ def load_triples(words: int | str = 5) -> Dataset:
     and texts); `language`, of the spoken word (of sounds and texts); `spoken`, the concept that is spoken.
 
     Args:
-        words: of a text, from 1 to 5 (`"emoji-m3:2"`); chance for one who reads the text alone is 1 / words.
+        words: of a text, from 1 to 5 (`"emoji-m3:2"`); the chance level for the text alone is 1 / words.
 
     Raises:
         XgapError: another number of words, or a missing or damaged file.

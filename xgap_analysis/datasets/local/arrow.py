@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xgap_analysis.core.cells import id_text, image_path, is_missing
 from xgap_analysis.core.errors import XgapError, notice
+from xgap_analysis.core.table_values import id_text, image_path, is_missing
 from xgap_analysis.datasets.contents import of_bytes, of_file, once
 from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.datasets.local.columnar import (
@@ -51,7 +51,7 @@ def load_arrow(
     of both; bytes are read when an image is opened. Where no column has a usual name, the one whose values are images
     is taken (`jpg`, as img2dataset writes it). Numbered labels get the names that the dataset gives them. Splits are
     those of a `DatasetDict`, a column, or the names of files and folders (`data/train-00000-of-00002.parquet`). Ids are
-    those of a column that tells the images apart, or split and row number.
+    those of a column with distinct values, or split and row number.
 
     A table with a row for each caption may hold an image several times. Where one of the first thousand rows of a file
     repeats an image, or the ids repeat, the images are read and compared, and rows of one image give it several
@@ -224,7 +224,7 @@ def _ids(
     if given and len(set(given)) == len(set(images)) == len(set(zip(given, images, strict=True))):
         return given
     if given and not distinct:
-        what = f"the ids of the column {columns['id']!r} of {path} do not tell its images apart in each split"
+        what = f"the ids of the column {columns['id']!r} of {path} are not distinct in each split"
         notice(f"{what}; numbers of rows are the ids, and id=... names another column")
     # Without an id that says so, copies of an image under two labels are two items.
     labels = [str(row.get(columns["label"])) if "label" in columns else "" for row in rows]
@@ -277,7 +277,7 @@ def _source(where: Mapping[str, Place], column: str, item: str) -> Path | bytes:
     if content is None and isinstance(cell, dict) and cell.get("path"):
         return _beside(file, cell["path"])
     if not isinstance(content, bytes):
-        raise OSError("the row holds no picture")
+        raise OSError("the row has no image")
     return content
 
 

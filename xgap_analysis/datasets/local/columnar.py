@@ -22,7 +22,7 @@ def schema_of(file: Path) -> Any:
 
 @lru_cache(maxsize=256)
 def _mapped(file: Path) -> Any:
-    """A file that `save_to_disk` wrote, mapped into memory: its rows are read when they are asked for."""
+    """A file that `save_to_disk` wrote, mapped into memory: its rows are read when they are needed."""
     import pyarrow as pa
 
     return pa.ipc.open_stream(pa.memory_map(str(file))).read_all()
@@ -78,7 +78,7 @@ def image_column(file: Path) -> str | None:
     if not stored and not usual:
         lists = [f.name for f in schema if pa.types.is_list(f.type) and _kind(f.type.value_type) in ("image", "both")]
         for name in (*lists, *begins):
-            what = "several images a row" if name in lists else "bytes that no image begins with"
+            what = "several images per row" if name in lists else "bytes that no image begins with"
             notice(f"the column {name!r} of {file} holds {what}; it is not read")
     return stored[0] if stored else None
 
@@ -144,7 +144,7 @@ def path_cells(file: Path, column: str) -> list[Any] | None:
     if kind == "both" and _nulls(file, column) == _rows_in(file) and field.type.get_field_index("path") >= 0:
         return list(image_cells(file, column))
     if not kind:
-        raise XgapError(f"column {column!r} of {file} holds {field.type}, not paths or pictures")
+        raise XgapError(f"column {column!r} of {file} holds {field.type}, not paths or images")
     return None
 
 
@@ -173,7 +173,7 @@ def cell_at(file: Path, row: int, column: str) -> Any:
         if row < size:
             break
         row, group = row - size, group + 1
-    with _READING:  # threads that decode ask for rows of one group, which is to be read once
+    with _READING:  # decoding threads need rows of one group, which is to be read once
         values = _group(file, group, column)
     return values[row].as_py()
 

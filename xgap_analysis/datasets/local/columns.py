@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xgap_analysis.core.cells import is_missing
 from xgap_analysis.core.errors import XgapError, notice
+from xgap_analysis.core.table_values import is_missing
 from xgap_analysis.datasets.images import is_picture
 from xgap_analysis.datasets.local.tables import Row, check_distinct
 
@@ -68,7 +68,7 @@ def column_in(asked: str, names: Sequence[str]) -> str | None:
 
 
 def tell_unread_images(rows: Sequence[Row], names: Iterable[str], columns: Mapping[str, str], path: Path) -> None:
-    """Say where a column that no name tells to be images holds names of image files."""
+    """Give notice where a column without a usual name for images has names of image files."""
     if "image" in columns:
         return
     read = set(columns.values())

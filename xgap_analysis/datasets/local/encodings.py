@@ -3,7 +3,7 @@
 import codecs
 import unicodedata
 
-from xgap_analysis.core.cells import clean_text
+from xgap_analysis.core.table_values import clean_text
 
 
 def decoded(content: bytes) -> tuple[str, bool]:

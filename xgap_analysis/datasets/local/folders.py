@@ -1,4 +1,4 @@
-"""A folder of images: one folder a class, under folders of splits or not; images alone; images with their metadata."""
+"""A folder of images: one folder per class, with or without split folders; images alone; images with metadata."""
 
 import os
 import re
@@ -106,7 +106,7 @@ def load_folder(path: Path | str, *, train_share: float = 0.0) -> Dataset:
         records = _by_folders(root, found)
     if not records:
         why = f"; left out: {found}" if found.left_out else ""
-        raise XgapError(f"there is no picture in {root}: looked for {', '.join(sorted(SUFFIXES))}{why}")
+        raise XgapError(f"there is no image in {root}: looked for {', '.join(sorted(SUFFIXES))}{why}")
     if found.left_out:
         notice(f"of the folder {root}, these were left out: {found}")
     _tell_alike(root, {record.label for record in records if record.label is not None})

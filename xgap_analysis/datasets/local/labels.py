@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from xgap_analysis.core.cells import id_text, label_text
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.table_values import id_text, label_text
 from xgap_analysis.datasets.local.columns import cell_of, usual_column
-from xgap_analysis.datasets.local.rows import row_of, split_text, tell_missing
+from xgap_analysis.datasets.local.rows import notice_missing, row_of, split_text
 from xgap_analysis.datasets.local.tables import columns_of, read_rows
 
 
@@ -25,7 +25,7 @@ def read_labels(path: Path) -> tuple[dict[str, str], dict[str, str]]:
     columns = {part: column for part, column in usual.items() if column is not None}
     if "label" not in columns:
         raise XgapError(f"{path} has no column of labels; it has: {', '.join(names)}; call one of them label")
-    told: dict[str, dict[str, str]] = {"label": {}, "split": {}}
+    known: dict[str, dict[str, str]] = {"label": {}, "split": {}}
     items = (
         [row_of(path, k, id_text, cell_of(row, columns, "id")) for k, row in enumerate(rows)] if "id" in columns else []
     )
@@ -35,7 +35,7 @@ def read_labels(path: Path) -> tuple[dict[str, str], dict[str, str]]:
         for part, read in (("label", label_text), ("split", split_text)):
             value = row_of(path, k, read, cell_of(row, columns, part))
             found[part].append(value)
-            if value is not None and told[part].setdefault(item, value) != value:
-                raise XgapError(f"{path} gives {item!r} more than one {part}: {told[part][item]}, {value}")
-    tell_missing(rows, columns, path, found, "rows")
-    return told["label"], told["split"]
+            if value is not None and known[part].setdefault(item, value) != value:
+                raise XgapError(f"{path} gives {item!r} more than one {part}: {known[part][item]}, {value}")
+    notice_missing(rows, columns, path, found, "rows")
+    return known["label"], known["split"]

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from xgap_analysis.core.cells import caption_texts, id_text, label_text
 from xgap_analysis.core.errors import XgapError, notice
+from xgap_analysis.core.table_values import caption_texts, id_text, label_text
 from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.datasets.images import as_rgb
 from xgap_analysis.datasets.items import Images
@@ -42,7 +42,7 @@ def as_dataset(
     """A torchvision dataset, or any map-style one, as a `Dataset`; its items are opened when they are needed.
 
     An item is `(image, label)`, `(image, caption or captions)`, or a mapping with the keys `image`, `label`,
-    `caption(s)` (or their usual names in tables); the image is a picture (or an array `[h, w]` or `[h, w, 3]` of
+    `caption(s)` (or their usual names in tables); the image is a Pillow image (or an array `[h, w]` or `[h, w, 3]` of
     bytes), before any transform. Labels are read from `source.targets` where there are such, and otherwise every item
     is opened once. Targets and class names of what a `Subset` or a `ConcatDataset` of torch holds are its own too.
     Missing labels (None, NaN, -1) and captions are counted in a warning. Splits and texts: see `load_dataset` on own
@@ -62,6 +62,14 @@ def as_dataset(
     Raises:
         XgapError: an empty source, items of another form, ids or labels that do not fit, an item of several labels, or
             parts of a source that name their classes differently.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> from PIL import Image
+        >>> pairs = [(Image.new("RGB", (8, 8), colour), label) for colour, label in (("red", 0), ("blue", 1))]
+        >>> data = xg.as_dataset(pairs, "squares", class_names=["warm", "cold"])
+        >>> dict(data.labels_of())
+        {'0': 'warm', '1': 'cold', 'class/cold': 'cold', 'class/warm': 'warm'}
     """
     n = len(source)
     named = [id_text(i) for i in ids] if ids is not None else [str(i) for i in range(n)]
@@ -71,19 +79,19 @@ def as_dataset(
         notice(f"{what}; pass class_names where its labels are others")
     given = labels if labels is not None else _targets(source)
     if given is None:
-        told = [_told(source[i], named[i] if i < len(named) else str(i)) for i in range(n)]
+        items = [_parts_of(source[i], named[i] if i < len(named) else str(i)) for i in range(n)]
     else:
-        told = [([], label) for label in (given.tolist() if hasattr(given, "tolist") else given)]
-    for what, found in (("ids", named), ("labels", told)):
+        items = [([], label) for label in (given.tolist() if hasattr(given, "tolist") else given)]
+    for what, found in (("ids", named), ("labels", items)):
         if len(found) != n:
             raise XgapError(f"{len(found)} {what} were given for {n} items")
     name = name or type(source).__name__
     labelled = [
-        _of(item, partial(label_text, names=words), label) for item, (_, label) in zip(named, told, strict=True)
+        _of(item, partial(label_text, names=words), label) for item, (_, label) in zip(named, items, strict=True)
     ]
-    captions = cleaned([texts for texts, _ in told], name)
+    captions = cleaned([texts for texts, _ in items], name)
     lacking = sum(label is None for label in labelled)
-    if lacking and any(label is not None for _, label in told):
+    if lacking and any(label is not None for _, label in items):
         notice(f"{lacking} of {n} items of {name} have no label (None, NaN or -1); they belong to no class")
     if any(captions) and not all(captions):
         notice(f"{sum(not texts for texts in captions)} of {n} items of {name} have no caption")
@@ -115,7 +123,7 @@ def _classes(source: Any) -> Sequence[Any]:
 
 
 def _targets(source: Any) -> Any:
-    """The labels of a source that has them at hand; None where its items must be opened for them."""
+    """The labels of a source that lists them; None where its items must be opened for them."""
     own = getattr(source, "targets", None)
     if own is not None:
         return own
@@ -141,7 +149,7 @@ def _parts(source: Any) -> list[Any]:
     return [whole] if whole is not None else list(getattr(source, "datasets", ()))
 
 
-def _told(item: Any, name: str) -> tuple[list[str], Any]:
+def _parts_of(item: Any, name: str) -> tuple[list[str], Any]:
     """Captions and label of an item."""
     if isinstance(item, Mapping):
         key = next((key for key in ("captions", *USUAL["caption"]) if key in item), None)
@@ -162,7 +170,7 @@ def _open(source: MapStyle, place: Mapping[str, int], item: str) -> Image.Image:
     if isinstance(image, np.ndarray) and image.dtype == np.uint8:
         image = Image.fromarray(image)
     if not isinstance(image, Image.Image):
-        raise XgapError(f"item {item!r} holds a {type(image).__name__}, not a picture; leave the transform out")
+        raise XgapError(f"item {item!r} holds a {type(image).__name__}, not an image; leave the transform out")
     return as_rgb(image)
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from xgap_analysis.core.cells import caption_texts, id_text, is_missing, plain
 from xgap_analysis.core.errors import XgapError, notice
+from xgap_analysis.core.table_values import caption_texts, id_text, is_missing, plain
 from xgap_analysis.datasets.items import AnyItems, Texts
 from xgap_analysis.datasets.local.encodings import decoded
 from xgap_analysis.datasets.local.records import split_named
@@ -144,7 +144,7 @@ def _used(
 
 
 def _of(items: AnyItems, ids: Sequence[str]) -> AnyItems:
-    used = set(ids)  # an id without an item is told by `PairScores`
+    used = set(ids)  # an id without an item is reported by `PairScores`
     return items.select(i for i in items.ids if i in used)
 
 

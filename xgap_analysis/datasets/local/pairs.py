@@ -1,4 +1,4 @@
-"""A table of images and captions, one row a pair: CSV, TSV, JSON lines."""
+"""A table of images and captions, one row per pair: CSV, TSV, JSON lines."""
 
 import os
 import re
@@ -42,7 +42,7 @@ def load_pairs(
         path: the table; its first row names the columns.
         image, caption, label, split, id: names of the columns, where they are not the usual ones (`USUAL`);
             `"sentences.raw"` is a part of the objects in a column. Ids are the paths of the images, or what the column
-            `id` says where it tells the images apart.
+            `id` says where its values are distinct.
         images: the folder of the images, where it is not the table's; paths are relative to it.
         train_share: see `dataset_of`.
 

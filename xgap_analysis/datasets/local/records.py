@@ -33,14 +33,14 @@ class Record:
 
 
 def dataset_of(name: str, records: Sequence[Record], images: Images, *, train_share: float = 0.0) -> Dataset:
-    """A dataset of one's own records, whole; `.split(...)` gives its parts.
+    """A dataset of local records, whole; `.split(...)` gives its parts.
 
     Labels: label set `"class"` where items are labelled; label set `"pair"` (an image and its captions) where there are
-    captions. Where there are none, the texts are the prompts `a photo of <class>`. The first caption of each item asks
-    and the others are searched in text retrieval, where some item has two. Retrieval is within a split: each image
-    asks, and all others are its gallery.
+    captions. Where there are none, the texts are the prompts `a photo of <class>`. In text retrieval the first caption
+    of each item is the query and the others are the gallery, if some item has two. Retrieval is within a split: each
+    image is a query, and all others are its gallery.
 
-    Splits: those of the records. Where there is no `test`, `val` is judged in its place. Where there is one split
+    Splits: those of the records. Where there is no `test`, `val` is evaluated instead. Where there is one split
     only, whatever it is called, all of it is `test` and there is no `train`; `train_share` cuts one off. `all` holds
     everything, also the items that name no split where others do.
 

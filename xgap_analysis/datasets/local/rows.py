@@ -1,22 +1,22 @@
-"""Rows of a table as records: the rows of one image joined, and every cell read by the one rule for its kind."""
+"""Rows of a table as records: the rows of one image joined, and every cell read by the rule for its column."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xgap_analysis.core.cells import caption_texts, clean_text, id_text, image_path, is_missing, label_text
 from xgap_analysis.core.errors import XgapError, notice
+from xgap_analysis.core.table_values import caption_texts, clean_text, id_text, image_path, is_missing, label_text
 from xgap_analysis.datasets.local.columns import cell_of
 from xgap_analysis.datasets.local.records import Record, split_named
 from xgap_analysis.datasets.local.tables import Row
 
 
 def without_several_labels(
-    rows: Sequence[Row], columns: dict[str, str], path: Path, asked: str | None
+    rows: Sequence[Row], columns: dict[str, str], path: Path, label_column: str | None
 ) -> dict[str, str]:
     """The columns, less that of labels where a cell holds several; where the user named it, `to_records` refuses."""
-    if "label" not in columns or asked is not None:
+    if "label" not in columns or label_column is not None:
         return columns
     try:
         for row in rows:
@@ -47,18 +47,20 @@ def to_records(
     Raises:
         XgapError: an image with two labels or two splits, or a cell that is none of what its column is for.
     """
-    asked = [None if embedded else row_of(path, k, _file, cell_of(row, columns, "image")) for k, row in enumerate(rows)]
+    images = [
+        None if embedded else row_of(path, k, _file, cell_of(row, columns, "image")) for k, row in enumerate(rows)
+    ]
     cells = [cell_of(row, columns, "id") for row in rows]
     ids = [None if is_missing(cell) else row_of(path, k, id_text, cell) for k, cell in enumerate(cells)]
     keys: list[Any]
     if embedded:
         keys = ids
-    elif any(a is not None for a in asked):
-        tell_apart = len(set(asked)) == len(set(ids)) == len({*zip(asked, ids, strict=True)})
-        keys = ids if tell_apart and None not in ids else asked
+    elif any(a is not None for a in images):
+        distinct = len(set(images)) == len(set(ids)) == len({*zip(images, ids, strict=True)})
+        keys = ids if distinct and None not in ids else images
         none = next((k for k, key in enumerate(keys) if key is None), None)
         if none is not None:
-            raise XgapError(f"row {none + 1} of {path} names no image ({asked.count(None)} such of {len(rows)} rows)")
+            raise XgapError(f"row {none + 1} of {path} has no image ({images.count(None)} such of {len(rows)} rows)")
     else:
         if "image" in columns:
             notice(f"the column {columns['image']!r} of {path} names no image in any row; it is read as texts alone")
@@ -67,7 +69,7 @@ def to_records(
     groups: dict[str, list[int]] = {}
     for k, key in enumerate(keys):
         groups.setdefault(str(key), []).append(k)
-    told: dict[str, list[str | None]] = {"label": [], "split": []}
+    known: dict[str, list[str | None]] = {"label": [], "split": []}
     readers: dict[str, Callable[[Any], str | None]] = {
         "label": partial(label_text, names=class_names),
         "split": split_text,
@@ -79,16 +81,18 @@ def to_records(
             values = sorted({value for value in found if value is not None})
             if len(values) > 1:
                 raise XgapError(f"{path} gives {key!r} more than one {part}: {', '.join(values)}")
-            told[part].append(values[0] if values else None)
+            known[part].append(values[0] if values else None)
         captions.append(
             [c for k in members for c in row_of(path, k, caption_texts, cell_of(rows[k], columns, "caption"))]
         )
-    tell_missing(rows, columns, path, told | {"caption": [c or None for c in captions]}, "items")
+    notice_missing(rows, columns, path, known | {"caption": [c or None for c in captions]}, "items")
     records = [
-        Record(key, clean, label, split, has_image=embedded or asked[groups[key][0]] is not None)
-        for key, clean, label, split in zip(groups, cleaned(captions, path), told["label"], told["split"], strict=True)
+        Record(key, clean, label, split, has_image=embedded or images[groups[key][0]] is not None)
+        for key, clean, label, split in zip(
+            groups, cleaned(captions, path), known["label"], known["split"], strict=True
+        )
     ]
-    files = {key: file for key, members in groups.items() if (file := asked[members[0]]) is not None}
+    files = {key: file for key, members in groups.items() if (file := images[members[0]]) is not None}
     return records, files
 
 
@@ -113,7 +117,7 @@ def split_text(cell: Any) -> str | None:
     return split_named(id_text(cell)) or id_text(cell)
 
 
-def tell_missing(
+def notice_missing(
     rows: Sequence[Row], columns: Mapping[str, str], path: Path, found: Mapping[str, Sequence[Any]], what: str
 ) -> None:
     """Count, in a warning for each part that has a column, the items that lack it."""

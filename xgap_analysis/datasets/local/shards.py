@@ -1,4 +1,4 @@
-"""WebDataset shards: `.tar` files in which a sample's picture, caption and label share a stem."""
+"""WebDataset shards: `.tar` files in which a sample's image, caption and label share a stem."""
 
 import glob
 import json
@@ -11,8 +11,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from xgap_analysis.core.cells import caption_texts, clean_text, is_missing, label_text
 from xgap_analysis.core.errors import XgapError, notice
+from xgap_analysis.core.table_values import caption_texts, clean_text, is_missing, label_text
 from xgap_analysis.datasets.contents import of_part
 from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.datasets.images import PREFERRED, UNREAD, head_of, is_hidden, is_picture, stand_in
@@ -60,7 +60,7 @@ class _LeftOut:
 def load_shards(path: Path | str, *, train_share: float = 0.0) -> Dataset:
     """The samples of `.tar` shards; nothing is unpacked, and images are read from their place when they are opened.
 
-    Of a sample, `.jpg` (or another image), `.txt` (a caption a line), `.cls` (its class) and `.json` (`caption`,
+    Of a sample, `.jpg` (or another image), `.txt` (a caption per line), `.cls` (its class) and `.json` (`caption`,
     `label`; where the others do not say it) are read. A number in `.cls` is a line, from 0, of a file
     `classnames.txt` beside the shards or above them. Splits are what folders and shards are named for
     (`train/0.tar`, `val-000.tar`). Ids are `<shard>/<stem>`.
@@ -84,11 +84,11 @@ def load_shards(path: Path | str, *, train_share: float = 0.0) -> Dataset:
     names = _class_names(shards)
     records, places = [], {}
     for shard in shards:
-        told = shard.relative_to(root).with_suffix("")
+        place = shard.relative_to(root).with_suffix("")
         split = split_in(shard.relative_to(root))
         with shard.open("rb") as file:
             for stem, parts in _samples(shard, left_out).items():
-                item = f"{readable(told.as_posix())}/{stem}"
+                item = f"{readable(place.as_posix())}/{stem}"
                 image = _image(parts, f"{stem} in {shard}", left_out)
                 about = _texts(file, parts, f"{stem} in {shard}", left_out)
                 captions, label = _told(about, names, f"{stem} in {shard}", left_out)
@@ -97,9 +97,7 @@ def load_shards(path: Path | str, *, train_share: float = 0.0) -> Dataset:
                 if image is not None or captions:
                     records.append(Record(item, captions, label, split, has_image=image is not None))
     if not records:
-        raise XgapError(
-            f"no sample in {path} has a picture or a caption" + (f": {left_out}" if left_out.counts else "")
-        )
+        raise XgapError(f"no sample in {path} has an image or a caption" + (f": {left_out}" if left_out.counts else ""))
     if left_out.counts:
         notice(f"in the shards of {path}: {left_out}")
     name = root.resolve().name if len(shards) > 1 else shards[0].stem
@@ -119,7 +117,7 @@ def _content(places: Mapping[str, Place], item: str) -> str:
 
 
 def _shards(pattern: str, left_out: _LeftOut) -> tuple[list[Path], Path]:
-    """The shards, and the folder that their ids are told from."""
+    """The shards, and the folder to which their ids are relative."""
     if Path(pattern).is_dir():
         root = Path(pattern)
         inside = [p for p in sorted(root.rglob("*")) if not any(map(is_hidden, p.relative_to(root).parts))]
@@ -287,7 +285,7 @@ def _told(
     if "json" in about:
         try:
             facts = json.loads(about["json"])
-        except (ValueError, RecursionError):  # facts are an extra: the picture and its caption are there without them
+        except (ValueError, RecursionError):  # facts are an extra: the image and its caption do not need them
             left_out.add("parts .json cannot be read", where)
     facts = facts if isinstance(facts, dict) else {}
     told: Any = next((facts[k] for k in USUAL["caption"] if not is_missing(facts.get(k))), None)

@@ -1,4 +1,4 @@
-"""Images with several captions (COCO, Flickr30k, nocaps): the first caption asks, the others are searched."""
+"""Images with several captions (COCO, Flickr30k, nocaps): the first caption is the query, the others the gallery."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -18,7 +18,7 @@ Captioned = Mapping[str, tuple[str, Sequence[str]]]  # image id -> path under th
 
 
 def load_karpathy(name: str, protocol: Protocol, folder: Path) -> Dataset:
-    """COCO or Flickr30k from Karpathy's JSON, with its splits; "test" is the one that the paper judges.
+    """COCO or Flickr30k from Karpathy's JSON, with its splits; "test" is the one that the paper evaluates.
 
     An image's id is its file name, a caption's `<file name>#<number from 0>`. Without the folder of images the
     captions are there alone, which is enough for text retrieval.
@@ -45,11 +45,11 @@ def load_karpathy(name: str, protocol: Protocol, folder: Path) -> Dataset:
     base = first_folder(folder, protocol.reads["images"].split("|"))
     if base is not None and protocol.reads["nested"]:  # val2014/COCO_val2014_000000000042.jpg
         base = base.parent
-    judged = protocol.reads["judged"]
-    if judged not in parts:
-        raise XgapError(f"{file} is damaged: no image is in its split {judged!r}")
-    names = {"test": judged} | {split if split != "test" else "karpathy-test": split for split in parts}
-    if judged == "test":
+    evaluated = protocol.reads["evaluated"]
+    if evaluated not in parts:
+        raise XgapError(f"{file} is damaged: no image is in its split {evaluated!r}")
+    names = {"test": evaluated} | {split if split != "test" else "karpathy-test": split for split in parts}
+    if evaluated == "test":
         del names["karpathy-test"]
     return in_splits({split: partial(_part, name, part, base, parts[part], file) for split, part in names.items()})
 

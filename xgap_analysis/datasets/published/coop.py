@@ -1,4 +1,4 @@
-"""The classification sets in CoOp's splits: test images ask, train images are searched, classes are named."""
+"""The classification sets in CoOp's splits: test images are queries, train images the gallery, classes have names."""
 
 import os
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ class Listed:
 
 
 def load_coop(name: str, protocol: Protocol, folder: Path) -> Dataset:
-    """A set with a `split_zhou_*.json`: splits test (test asks, train is searched), train and val.
+    """A set with a `split_zhou_*.json`: splits test (queries from test, gallery from train), train and val.
 
     Raises:
         XgapError: a damaged split file, or images that are not there.
@@ -51,7 +51,7 @@ def load_aircraft(name: str, protocol: Protocol, folder: Path) -> Dataset:
 
 
 def load_imagenet(name: str, protocol: Protocol, folder: Path) -> Dataset:
-    """ImageNet in class folders: the validation images ask ("test"), the training images are searched.
+    """ImageNet in class folders: in "test" the validation images are the queries, the training images the gallery.
 
     Raises:
         XgapError: a class folder that `classnames.txt` does not name, or no images.

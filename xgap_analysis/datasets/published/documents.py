@@ -1,12 +1,12 @@
-"""The NanoBEIR sets: queries, a corpus, and graded judgements, in Parquet as published."""
+"""The NanoBEIR sets: queries, a corpus, and graded relevance, in Parquet as published."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xgap_analysis.core.cells import clean_text, id_text, is_missing
 from xgap_analysis.core.errors import XgapError, notice
 from xgap_analysis.core.relevance import Relevance
+from xgap_analysis.core.table_values import clean_text, id_text, is_missing
 from xgap_analysis.datasets.assemble import assemble
 from xgap_analysis.datasets.dataset import Dataset, in_splits
 from xgap_analysis.datasets.published.files import read_parquet
@@ -22,13 +22,12 @@ LABEL_SET = "judged"
 def load_documents(name: str, protocol: Protocol, folder: Path) -> Dataset:
     """A NanoBEIR set as the split test (there is no other); its name in tables says what became of long texts.
 
-    Ids are `query/<id>` and `document/<id>`; a document's title, where there is one, stands before its text. A
-    judgement without a score has grade 1; where others have one, such judgements are counted in a warning, and so are
-    those that are there twice.
+    Ids are `query/<id>` and `document/<id>`; a document's title, where there is one, stands before its text. A row of
+    qrels without a score has grade 1; where others have one, a warning counts such rows, and also repeated ones.
 
     Raises:
-        XgapError: damaged files, an id given twice, a judgement of something that is not there, or two grades of one
-            document for one query.
+        XgapError: damaged files, an id given twice, a row of qrels for an unknown id, or two grades of one document
+            for one query.
     """
     documents = _texts(read_parquet(folder / "corpus", ("_id", "text")), folder / "corpus")
     queries = _texts(read_parquet(folder / "queries", ("_id", "text")), folder / "queries")
@@ -46,15 +45,15 @@ def load_documents(name: str, protocol: Protocol, folder: Path) -> Dataset:
 
 
 def _qrels(folder: Path, queries: Mapping[str, str], documents: Mapping[str, str]) -> dict[str, dict[str, float]]:
-    judged = read_parquet(folder / "qrels", ("query-id", "corpus-id"))
-    grades = judged["score"] if "score" in judged else [1.0] * len(judged)
+    table = read_parquet(folder / "qrels", ("query-id", "corpus-id"))
+    grades = table["score"] if "score" in table else [1.0] * len(table)
     qrels: dict[str, dict[str, float]] = {}
     unscored = repeated = 0
-    for query_id, document_id, score in zip(judged["query-id"], judged["corpus-id"], grades, strict=True):
+    for query_id, document_id, score in zip(table["query-id"], table["corpus-id"], grades, strict=True):
         query, document = id_text(query_id), id_text(document_id)
         for item, known, where in ((query, queries, "queries"), (document, documents, "corpus")):
             if item not in known:
-                raise XgapError(f"{folder / 'qrels'} judges {item!r}, which is not in {folder / where}")
+                raise XgapError(f"{folder / 'qrels'} names {item!r}, which is not in {folder / where}")
         unscored += is_missing(score)
         grade = 1.0 if is_missing(score) else float(score)
         of = qrels.setdefault(f"query/{query}", {})
@@ -64,11 +63,11 @@ def _qrels(folder: Path, queries: Mapping[str, str], documents: Mapping[str, str
             what = f"{folder / 'qrels'} grades {document!r} for the query {query!r} twice"
             raise XgapError(f"{what}, {before:g} and {grade:g}; keep one of the two rows")
     if not qrels:
-        raise XgapError(f"{folder / 'qrels'} holds no judgement")
+        raise XgapError(f"{folder / 'qrels'} has no rows")
     if unscored:
-        notice(f"{unscored} of {len(judged)} judgements of {folder / 'qrels'} have no score; they are read as grade 1")
+        notice(f"{unscored} of {len(table)} rows of {folder / 'qrels'} have no score; they are read as grade 1")
     if repeated:
-        notice(f"{repeated} of {len(judged)} judgements of {folder / 'qrels'} repeat one before, with the same grade")
+        notice(f"{repeated} of {len(table)} rows of {folder / 'qrels'} repeat an earlier one, with the same grade")
     return qrels
 
 

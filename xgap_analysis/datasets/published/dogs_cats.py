@@ -1,4 +1,4 @@
-"""Dogs vs. Cats: every image asks for the others of its animal (the study's filtered test runs on it)."""
+"""Dogs vs. Cats: the other images of its animal are relevant to an image (for the study's filtered test)."""
 
 import os
 from pathlib import Path

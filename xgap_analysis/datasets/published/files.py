@@ -56,7 +56,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(read_text(path))
     except (json.JSONDecodeError, RecursionError) as error:
-        raise XgapError(f"{path} is damaged: it is no whole JSON ({error})") from error
+        raise XgapError(f"{path} is damaged: it is not valid JSON (truncated?): {error}") from error
 
 
 def read_parquet(folder: Path, columns: Sequence[str]) -> "pd.DataFrame":
@@ -77,7 +77,7 @@ def read_parquet(folder: Path, columns: Sequence[str]) -> "pd.DataFrame":
         try:
             part = pyarrow.parquet.read_table(file).to_pandas()
         except (OSError, pyarrow.lib.ArrowException) as error:
-            raise XgapError(f"{file} is damaged: it is no whole Parquet file ({error})") from error
+            raise XgapError(f"{file} is damaged: it is not a valid Parquet file (truncated?): {error}") from error
         lacking = [name for name in columns if name not in part]
         if lacking:
             raise XgapError(f"{file} has no column {lacking[0]!r}; it has: {', '.join(map(str, part.columns))}")
@@ -103,7 +103,7 @@ def listed_images(base: Path, paths: Mapping[str, str], listed_in: str) -> Image
     """
     outside = next((path for path in paths.values() if path.startswith("/") or ".." in path.split("/")), None)
     if outside is not None:
-        raise XgapError(f"{listed_in} lists {outside!r}, which is no path under {base}")
+        raise XgapError(f"{listed_in} lists {outside!r}, which is not a path under {base}")
     sizes: dict[str, int] = {}
     for parent in {path.rpartition("/")[0] for path in paths.values()}:
         sizes |= _sizes(base, parent)

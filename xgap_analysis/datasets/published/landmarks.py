@@ -1,4 +1,4 @@
-"""The revisited Oxford and Paris landmarks: cropped queries, and relevance that is judged image by image."""
+"""The revisited Oxford and Paris landmarks: cropped queries, and relevance given image by image."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,9 +37,9 @@ def load_landmarks(name: str, protocol: Protocol, folder: Path) -> Dataset:
     """
     file = folder / protocol.reads["truth"]
     truth = _checked(read_plain_pickle(file), file)
-    gallery, asking = truth["imlist"], truth["qimlist"]
-    boxes = {f"query/{query}": box for query, box in zip(asking, truth["bbx"], strict=True)}
-    paths = {f"query/{query}": f"jpg/{query}.jpg" for query in asking} | {
+    gallery, queried = truth["imlist"], truth["qimlist"]
+    boxes = {f"query/{query}": box for query, box in zip(queried, truth["bbx"], strict=True)}
+    paths = {f"query/{query}": f"jpg/{query}.jpg" for query in queried} | {
         image: f"jpg/{image}.jpg" for image in gallery
     }
     files = listed_images(folder, paths, str(file))
@@ -47,9 +47,9 @@ def load_landmarks(name: str, protocol: Protocol, folder: Path) -> Dataset:
     for label_set, (wanted, left_out) in LABEL_SETS.items():
         qrels: dict[str, dict[str, float]] = {}
         junk: dict[str, list[str]] = {}
-        for query, answers in zip(boxes, truth["gnd"], strict=True):
-            qrels[query] = {gallery[i]: 1.0 for of in wanted for i in answers[of]}
-            junk[query] = [gallery[i] for of in left_out for i in answers[of]]
+        for query, entries in zip(boxes, truth["gnd"], strict=True):
+            qrels[query] = {gallery[i]: 1.0 for of in wanted for i in entries[of]}
+            junk[query] = [gallery[i] for of in left_out for i in entries[of]]
         judgements[label_set] = Relevance.from_qrels(qrels, junk)
 
     def opened(item: str) -> Image.Image:
@@ -80,11 +80,11 @@ def _checked(truth: Any, file: Path) -> Mapping[str, Any]:
             raise wrong(f"{key} is no list of names")
         if len(set(names)) < len(names):
             raise wrong(f"{key} lists a name twice")
-    answers = truth.get("gnd")
-    if not isinstance(answers, list) or len(answers) != len(truth["qimlist"]):
+    entries = truth.get("gnd")
+    if not isinstance(entries, list) or len(entries) != len(truth["qimlist"]):
         raise wrong("gnd is no list of one entry a query")
     boxes: list[Box] = []
-    for query, entry in zip(truth["qimlist"], answers, strict=True):
+    for query, entry in zip(truth["qimlist"], entries, strict=True):
         box = entry.get("bbx") if isinstance(entry, dict) else None
         if not isinstance(box, list | tuple) or len(box) != 4 or not all(isinstance(x, int | float) for x in box):
             raise wrong(f"query {query!r} has no box (bbx) of four numbers")

@@ -79,7 +79,7 @@ def read_plain_pickle(path: Path) -> Any:
     except _Refused as error:
         raise XgapError(f"{path} is refused: {error}; restore the published file") from error
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
-        raise XgapError(f"{path} is damaged: it is no whole pickle of plain data ({error})") from error
+        raise XgapError(f"{path} is damaged: it is not a valid pickle of plain data (truncated?): {error}") from error
 
 
 def _interpreted(content: bytes) -> Any:
@@ -145,7 +145,7 @@ def _pairs(items: list[Any]) -> dict[Any, Any]:
 
 def _of(kind: type, value: Any) -> Any:
     if not isinstance(value, kind):
-        raise ValueError(f"an instruction meets {type(value).__name__} where it needs {kind.__name__}")
+        raise ValueError(f"an instruction is applied to {type(value).__name__}, and needs {kind.__name__}")
     return value
 
 

@@ -1,4 +1,4 @@
-"""20 Newsgroups and IMDB: a sentence for each class asks for the posts and the reviews of that class.
+"""20 Newsgroups and IMDB: a sentence for each class is the query for the posts and the reviews of that class.
 
 The sentences are this project's own.
 """
@@ -44,7 +44,7 @@ SENTIMENTS = {
 
 
 def load_newsgroups(name: str, protocol: Protocol, folder: Path) -> Dataset:
-    """20 Newsgroups by date: test, whose posts 20 sentences ask for, and train. Posts are whole, headers included.
+    """20 Newsgroups by date: test, with 20 sentences as queries, and train. Posts are whole, headers included.
 
     A post's id is `<group>/<file>`.
 
@@ -72,7 +72,7 @@ def _newsgroups(name: str, split: str, folder: Path, base: Path) -> Dataset:
 
 
 def load_imdb(name: str, protocol: Protocol, folder: Path) -> Dataset:
-    """IMDB's 50,000 labelled reviews, for which two sentences ask, as the split test (there is no other).
+    """IMDB's 50,000 labelled reviews, with two sentences as queries, as the split test (there is no other).
 
     A review's id is `<train or test>/<pos or neg>/<file without suffix>`, or its row (from 0) in `IMDB_Dataset.csv`.
 
@@ -120,7 +120,7 @@ def _asked(
     label_of: Mapping[str, str],
     sentences: Mapping[str, str],
 ) -> Dataset:
-    """Sentences ask (`query/<class>`) for the texts of their class."""
+    """Sentences are queries (`query/<class>`) for the texts of their class."""
     if not texts:
         raise XgapError(f"there is no text in {folder}")
     short, how = condensed(folder, texts)

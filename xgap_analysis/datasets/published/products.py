@@ -1,4 +1,4 @@
-"""The sets of metric learning: birds (CUB-200-2011) and products (Stanford Online Products), where every image asks."""
+"""The sets of metric learning: birds (CUB-200-2011) and products (Stanford Online Products); every image is a query."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The published datasets: what each is asked, what it needs on disk, and where. Data only; the loaders read it."""
+"""The published datasets: the protocol of each, and what it needs on disk. Data only; the loaders read it."""
 
 import os
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ ROOT_VARIABLE = "XGAP_DATA"  # the folder of datasets where no root is given
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a published dataset is judged, and what its loader reads.
+    """How a published dataset is evaluated, and what its loader reads.
 
     Args:
         family: the loader that reads it (a key of `datasets.LOADERS`).
@@ -52,7 +52,7 @@ class Protocol:
         """The folder, with all that is needed in it.
 
         Raises:
-            XgapError: something is missing (what was expected where is told).
+            XgapError: something is missing (the message says what was expected where).
         """
         if not root.is_dir():
             raise XgapError(f"dataset {name!r} is looked for in {root}, which is no folder")
@@ -91,7 +91,7 @@ def _landmarks(about: str, name: str) -> Protocol:
         needs={f"gnd_{name}.pkl": "the published ground truth", "jpg": "the images"},
         queries="70 images, cropped",
         gallery="all other images",
-        relevance="judged: medium, easy, hard, with junk",
+        relevance="per image: medium, easy, hard, with junk",
         reads={"truth": f"gnd_{name}.pkl"},
     )
 
@@ -105,7 +105,7 @@ def _nano(about: str, name: str) -> Protocol:
         needs={part: f"the folder {part} of the published Parquet files" for part in parts},
         queries="queries",
         gallery="documents",
-        relevance="judged, graded",
+        relevance="per document, graded",
     )
 
 
@@ -139,7 +139,7 @@ PROTOCOLS: dict[str, Protocol] = {
     ),
     "dtd": _coop("textures of 47 kinds", "dtd", "images", "split_zhou_DescribableTextures.json", "{} texture."),
     "eurosat": _coop(
-        "satellite pictures of 10 land uses",
+        "satellite images of 10 land uses",
         "eurosat",
         "2750",
         "split_zhou_EuroSAT.json",
@@ -213,7 +213,7 @@ PROTOCOLS: dict[str, Protocol] = {
             "captions": "dataset_coco.json|dataset_coco_light.json",
             "images": "val2014|images/val2014",
             "nested": "yes",
-            "judged": "test",
+            "evaluated": "test",
         },
     ),
     "flickr30k": Protocol(
@@ -228,7 +228,7 @@ PROTOCOLS: dict[str, Protocol] = {
             "captions": "dataset_flickr30k.json",
             "images": "flickr30k-images|flickr30k_images|images|Images",
             "nested": "",
-            "judged": "val",
+            "evaluated": "val",
         },
     ),
     "nocaps": Protocol(

@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from xgap_analysis.core.cells import id_text, is_missing
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.table_values import id_text, is_missing
 from xgap_analysis.datasets.published.files import read_text
 
 NAMES = ("summaries.jsonl", "summaries.csv", "summaries.parquet")
@@ -58,7 +58,7 @@ def _read(file: Path) -> dict[str, str]:
     read: dict[str, str] = {}
     for cell, text in zip(frame[ids], frame[texts], strict=True):
         if is_missing(cell) or is_missing(text):
-            continue  # told as a text without a summary
+            continue  # reported as a text without a summary
         if id_text(cell) in read:
             raise XgapError(f"{file} has two summaries for {id_text(cell)!r}")
         read[id_text(cell)] = str(text)

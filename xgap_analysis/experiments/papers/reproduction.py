@@ -43,6 +43,13 @@ def reproduce(
 
     Raises:
         XgapError: an unknown table, or what `Study` refuses.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> table = xg.reproduce("image-retrieval", ["tiny"], ["emoji"], comparisons=["I-I"], limit=3, progress=False)
+        >>> table[["model", "dataset", "comparison", "published"]].head(1)
+          model dataset comparison  published
+        0  tiny   emoji        I-I        NaN
     """
     chosen = grid(table)
     on_models = expanded(models if models is not None else chosen.models, chosen.paper_models)

@@ -59,8 +59,8 @@ def as_model(
         encoder: it has `encode(list of items) -> array [n, d]`, or is such a function.
         modalities: whose items it encodes, all on one sphere: `("text",)`, `("image", "text")`, `("audio",)`, ...
         name: as in tables; the encoder's kind by default.
-        probes: a few items of a modality that is neither images nor texts, by which the encoder is told from others
-            where it is no torch module; without them its features are not kept.
+        probes: a few items of a modality that is neither images nor texts, by which the encoder is identified if
+            it is not a torch module; without them its features are not stored.
 
     Towers of several such models, or of one's own, go together as
     `Model("mine", {**as_model(words).towers, **as_model(sounds, ["audio"]).towers})`.

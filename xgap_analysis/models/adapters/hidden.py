@@ -70,8 +70,8 @@ def _through(head: Tensor | nn.Module | None, tokens: Tensor) -> Tensor:
     return tokens @ head if isinstance(head, Tensor) else head(tokens)
 
 
-def _without(side: str, why: str) -> XgapError:
-    return XgapError(f"the {side} tower {why}, so it has no tokens in the space of its features")
+def _without(space: str, why: str) -> XgapError:
+    return XgapError(f"the {space} tower {why}, so it has no tokens in the space of its features")
 
 
 @contextlib.contextmanager

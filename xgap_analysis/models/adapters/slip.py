@@ -1,7 +1,7 @@
 """SLIP, and the CLIP baselines trained beside it, from the checkpoints of facebookresearch/SLIP.
 
 Such a file is a training state: `state_dict` with the names of data-parallel training, an optimiser, `args`. Its model
-is a timm ViT without text-side tricks: class token, exact GELU, a projection without bias; and OpenAI's causal text
+is a plain timm ViT: class token, exact GELU, a projection without bias; and OpenAI's causal text
 tower with QuickGELU. SLIP's head for the image-image loss (`image_mlp`) takes no part in features.
 
 One difference from the original stays: captions longer than the context keep their end token here, by which features

@@ -1,4 +1,4 @@
-"""Image models without a text side (DINOv2, DINOv3, any other of timm's), as controls."""
+"""Image models without a text tower (DINOv2, DINOv3, any other of timm's), as controls."""
 
 import json
 import tempfile
@@ -26,7 +26,7 @@ def load(
             where timm understands them.
         random: seeded random weights.
         cache_dir: where downloads are kept.
-        online: whether the hub is to be asked.
+        online: whether the hub may be used.
     """
     import timm
 
@@ -76,7 +76,7 @@ def check_name(name: str) -> None:
     """Whether timm has a model of this name.
 
     Raises:
-        XgapError: it has not; the nearest names are told.
+        XgapError: it has not; the message has the nearest names.
     """
     import timm
 

@@ -1,4 +1,4 @@
-"""FDP: patches pooled with a focus, and a learned shift that tells text in images from the rest."""
+"""FDP: patches pooled with a focus, and a learned shift that separates text in images from the rest."""
 
 import torch
 from jaxtyping import Float

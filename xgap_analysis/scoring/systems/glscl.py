@@ -37,7 +37,7 @@ class Concepts(nn.Module):
 
 
 def diversity(concepts: Float[Tensor, "b q d"]) -> Tensor:
-    """How far concepts of an item are from being told apart.
+    """How similar the concepts of an item are to each other.
 
     Formula: `S` the mean over items of the cosines of their concepts; the sum over i != j of `max(0, 0.1 + S_ij - S_ii)
     + max(0, 0.1 + S_ij - S_jj)`, over `q (q - 1)`. Zero for one concept.

@@ -85,7 +85,7 @@ def aligned(
         frames: of the clips, one frame per unit of time.
         owners: from caption id to clip id.
         middles: the time of each caption, in frames; None searches the whole clip.
-        reach: windows on either side of that time that are searched.
+        reach: number of windows before and after that time that are searched.
         size: frames of a window.
 
     Returns:

@@ -53,6 +53,14 @@ class BatchFeatures:
         is_word: `[n, k, length]`, which of the ids are words.
         towers: encode what a term makes of `pixels` and `ids`.
         seed: of what terms draw in this step; see `generator`.
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> batch = xg.BatchFeatures(unit[None], unit[:, None], torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> round(float(xg.objective("clip").loss(batch)), 4)  # each image is equal to its caption
+        0.0
     """
 
     images: Tensor

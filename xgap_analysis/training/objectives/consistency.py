@@ -36,11 +36,29 @@ def cross_modal_consistency(images: Float[Tensor, "n d"], texts: Float[Tensor, "
 
 @register_objective("in-modal")
 def _in_modal(batch: BatchFeatures) -> Tensor:
-    """Two images as similar as their captions (CyCLIP, in-modal)."""
+    """Two images as similar as their captions (CyCLIP, in-modal).
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> batch = xg.BatchFeatures(unit[None], unit[:, None], torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> round(float(xg.objective("in-modal").loss(batch)), 3)  # images and texts have the same similarities
+        0.0
+    """
     return batch.mean_over_pairs(in_modal_consistency)
 
 
 @register_objective("cross-modal")
 def _cross_modal(batch: BatchFeatures) -> Tensor:
-    """An image as similar to another's caption as the other image to its own (CyCLIP, cross-modal)."""
+    """An image as similar to another's caption as the other image to its own (CyCLIP, cross-modal).
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> batch = xg.BatchFeatures(unit[None], unit[:, None], torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> round(float(xg.objective("cross-modal").loss(batch)), 3)  # similarities are symmetric
+        0.0
+    """
     return batch.mean_over_pairs(cross_modal_consistency)

@@ -37,7 +37,7 @@ def siglip_loss(
     scale: Float[Tensor, ""] | float,
     bias: Float[Tensor, ""] | float,
 ) -> Float[Tensor, ""]:
-    """Sigmoid loss: each image-text pair of the batch is judged alone, without a softmax over the others.
+    """Sigmoid loss: each image-text pair of the batch is classified on its own, without a softmax over the others.
 
     Formula: `-1/n sum over i, j of log sigmoid(z_ij (scale * images_i . texts_j + bias))`, z = 1 on the diagonal and -1
     elsewhere.
@@ -109,13 +109,31 @@ def simclr_loss(
 
 @register_objective("clip", needs=Needs(scaled=True))
 def _clip(batch: BatchFeatures) -> Tensor:
-    """Symmetric InfoNCE between images and their captions (CLIP)."""
+    """Symmetric InfoNCE between images and their captions (CLIP).
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> batch = xg.BatchFeatures(unit[None], unit[:, None], torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> round(float(xg.objective("clip").loss(batch)), 3)  # each image equals its caption
+        0.0
+    """
     return batch.mean_over_pairs(lambda images, texts: clip_loss(images, texts, batch.scale))
 
 
 @register_objective("siglip", needs=Needs(scaled=True, biased=True))
 def _siglip(batch: BatchFeatures) -> Tensor:
-    """Sigmoid loss, each image-text pair by itself (SigLIP)."""
+    """Sigmoid loss, each image-text pair by itself (SigLIP).
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> batch = xg.BatchFeatures(unit[None], unit[:, None], torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> round(float(xg.objective("siglip").loss(batch)), 3)
+        0.693
+    """
     return batch.mean_over_pairs(lambda images, texts: siglip_loss(images, texts, batch.scale, batch.bias))
 
 
@@ -132,11 +150,31 @@ def _one_to_many(batch: BatchFeatures, *, weighting: Weighting = "equal") -> Ten
 
 @register_objective("image-image", needs=Needs(images=2, captions=0))
 def _image_image(batch: BatchFeatures, *, temperature: float = 0.1) -> Tensor:
-    """NT-Xent between two augmentations of an image (SimCLR)."""
+    """NT-Xent between two augmentations of an image (SimCLR).
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> two = torch.stack([unit, unit])
+        >>> batch = xg.BatchFeatures(two, two, torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> round(float(xg.objective("image-image").loss(batch)), 3)  # both augmentations agree
+        0.0
+    """
     return simclr_loss(batch.images[0], batch.images[1], temperature)
 
 
 @register_objective("text-text", needs=Needs(images=0, captions=2))
 def _text_text(batch: BatchFeatures, *, temperature: float = 0.1) -> Tensor:
-    """NT-Xent between two captions of an image."""
+    """NT-Xent between two captions of an image.
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> two = torch.stack([unit, unit])
+        >>> batch = xg.BatchFeatures(two, two.transpose(0, 1), torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> round(float(xg.objective("text-text").loss(batch)), 3)  # both captions agree
+        0.0
+    """
     return simclr_loss(batch.texts[:, 0], batch.texts[:, 1], temperature)

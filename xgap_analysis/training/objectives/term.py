@@ -38,6 +38,12 @@ class Needs:
     Raises:
         XgapError: neither images nor captions, a number below 0, or tokens, pixels, ids or scores of what it
             does not look at.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> needs = xg.Needs(images=2, captions=0)  # two augmentations of each image, and no caption
+        >>> needs.teacher
+        False
     """
 
     images: int = 1
@@ -99,6 +105,12 @@ class Term:
         parameters: `parameters(sizes, **options)` makes the torch module of the term's own parameters. They are trained
             with the model and kept in the state of the run, and are no part of the trained model.
         options: given by the user; others keep the functions' defaults. Each function gets the options that it takes.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> term = xg.objective("arc-margin(margin=0.3)")
+        >>> str(term), term.needs.images
+        ('arc-margin(margin=0.3)', 1)
     """
 
     name: str

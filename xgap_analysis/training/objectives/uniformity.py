@@ -22,7 +22,7 @@ def alignment_loss(first: Float[Tensor, "n d"], second: Float[Tensor, "n d"]) ->
 
 
 def uniformity_loss(vectors: Float[Tensor, "n d"], t: float = 2.0) -> Float[Tensor, ""]:
-    """How unevenly one side covers the sphere: `log mean over i < j of exp(-t ||v_i - v_j||^2)`, in [-4 t, 0].
+    """How unevenly a modality covers the sphere: `log mean over i < j of exp(-t ||v_i - v_j||^2)`, in [-4 t, 0].
 
     Args:
         vectors: unit rows, 2 at least.
@@ -37,12 +37,30 @@ def uniformity_loss(vectors: Float[Tensor, "n d"], t: float = 2.0) -> Float[Tens
 
 @register_objective("alignment")
 def _alignment(batch: BatchFeatures) -> Tensor:
-    """Mean squared distance of an image and its caption."""
+    """Mean squared distance of an image and its caption.
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> batch = xg.BatchFeatures(unit[None], unit[:, None], torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> round(float(xg.objective("alignment").loss(batch)), 3)  # pairs coincide
+        0.0
+    """
     return batch.mean_over_pairs(alignment_loss)
 
 
 @register_objective("uniformity")
 def _uniformity(batch: BatchFeatures, *, t: float = 2.0) -> Tensor:
-    """How unevenly images and captions cover the sphere, the mean of both."""
+    """How unevenly images and captions cover the sphere, the mean of both.
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> batch = xg.BatchFeatures(unit[None], unit[:, None], torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> round(float(xg.objective("uniformity").loss(batch)), 3)
+        -4.0
+    """
     each = (*batch.images[:1], batch.texts[:, 0])
     return torch.stack([uniformity_loss(vectors, t) for vectors in each]).mean()

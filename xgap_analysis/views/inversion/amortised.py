@@ -21,8 +21,8 @@ from xgap_analysis.views.inversion.settings import space_into
 class AmortisedInverter:
     """A linear map from features to pseudo-tokens, fitted through the frozen tower on other items' features.
 
-    It is not the paper's inversion: what it gives is near to it, at the price of one pass. Fit it on a split that is
-    not judged.
+    It is not the paper's inversion, but approximates its result in a single pass. Fit it on a split that is
+    not evaluated.
 
     Args:
         weight: `[d, r * width]`.

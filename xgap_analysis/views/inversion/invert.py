@@ -1,4 +1,4 @@
-"""Modality inversion: an image feature as a point on the text side (OTI), a text feature on the image side (OVI).
+"""Modality inversion: an image feature in the text space (OTI), a text feature in the image space (OVI).
 
 Mistretta et al., "Cross the Gap" (ICLR 2025): pseudo-tokens, fed to the frozen encoder of the other modality, are
 optimised until their feature points where the given one does. OTI feeds words to the text tower, OVI patches to the
@@ -32,12 +32,20 @@ class Inversion:
     """Inverted features and how they came about.
 
     Args:
-        features: `[n, d]`, the inputs' ids and origin, on the other side of the sphere.
+        features: `[n, d]`, with the inputs' ids and origin, in the other space.
         pseudo_tokens: `[n, r, width]`; `encode_pseudo_tokens` gives the features again.
         loss: `[steps, n]`, in [0, 2]; row s is `1 - cos(feature, target)` before update s, so row 0 is the start's.
             After an item has stopped (`stop`), its loss stays as it was.
         snapshots: number of updates to features after them; 0 is the start.
         provenance: parameters, model and inputs.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> model = xg.load_model("tiny")
+        >>> images = xg.encode(model, xg.load_dataset("emoji").split("val").limit(1).images, progress=False)
+        >>> inversion = xg.invert(model, images, steps=5, tokens=2, snapshots=[0, 5], progress=False)
+        >>> inversion.pseudo_tokens.shape[1], len(inversion.loss), sorted(inversion.snapshots)
+        (2, 5, [0, 5])
     """
 
     features: Features
@@ -76,7 +84,7 @@ def invert(
     Args:
         model: whose features these are.
         features: of space `"image"` or `"text"`.
-        steps: updates; 150 for OTI, 1000 for OVI. More is not better: the features drift back to the native side.
+        steps: updates; 150 for OTI, 1000 for OVI. More is not better: the features drift back to the native ones.
         tokens: pseudo-tokens R (1) or pseudo-patches P (`model.settings["ovi_tokens"]`, else 1) of an item.
         template: the prompt of OTI, with `{}` where the pseudo-tokens go.
         lr, weight_decay: of AdamW.
@@ -85,7 +93,7 @@ def invert(
         snapshots: numbers of updates (0 to steps) after which features are kept too. One that the store lacks costs
             the inversion anew; with another batch size or device than the inversion's it differs from it by rounding.
         stop: `"fixed"`; `"plateau"` (an item stops when 25 steps have not brought 0.001 of cosine); or the cosine at
-            which an item stops. Each item is judged alone.
+            which an item stops. Each item stops on its own.
         start: `"normal"`, the paper's, drawn from (seed, id); or `"closed-form"`, computed from the target by a linear
             model of the tower (see `ClosedForm`), for fewer steps. Lower loss is not better retrieval.
         batch_size: items optimised together, at most 256; a batch that does not fit the device's memory goes in halves.
@@ -98,6 +106,16 @@ def invert(
 
     Raises:
         XgapError: features of another space or dimension, a template that does not work, or a parameter out of range.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> model = xg.load_model("tiny")
+        >>> images = xg.encode(model, xg.load_dataset("emoji").split("val").limit(1).images, progress=False)
+        >>> oti = xg.invert(model, images, steps=5, progress=False)
+        >>> oti.features.space, oti.features.origin, oti.features.ids == images.ids
+        ('text', 'image', True)
+        >>> bool(oti.loss[-1].mean() < oti.loss[0].mean())  # the loss is 1 - cosine to the native feature
+        True
     """
     settings = Settings.of(
         model,
@@ -183,12 +201,20 @@ def encode_pseudo_tokens(
         model: the model they were made for.
         tokens: for space `"text"`, pseudo-tokens that take the place of `{}`; for `"image"`, pseudo-patches, spread
             over all patches by nearest interpolation.
-        space: the side of the sphere the features lie on: which tower the tokens enter.
+        space: the space of the features: whose tower the tokens enter.
         template: the prompt, for space `"text"`.
         batch_size: tokens encoded together.
 
     Raises:
         XgapError: tokens of another shape than the tower takes, or a template that does not work.
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> model = xg.load_model("tiny")
+        >>> tokens = torch.zeros(3, 1, model.text.width)  # three items, one pseudo-word each
+        >>> tuple(xg.encode_pseudo_tokens(model, tokens).shape)
+        (3, 512)
     """
     width = model.invertible(space).width
     if tokens.ndim != 3 or tokens.shape[2] != width:

@@ -1,4 +1,4 @@
-"""The optimisation behind modality inversion: pseudo-tokens whose feature comes close to a target on the other side.
+"""The optimisation behind modality inversion: pseudo-tokens whose feature approaches a target of the other modality.
 
 Mistretta et al. (ICLR 2025), Algorithms 1 and 2: AdamW on `1 - cos(feature, target)`, everything else frozen. Here the
 loss is summed over items and each item's start has a generator of its own, so an item is optimised as if alone.
@@ -69,7 +69,7 @@ class AdamW:
 
 
 class Stop:
-    """Which items go on. Each is judged by its own losses alone.
+    """Which items go on, each according to its own losses.
 
     Args:
         rule: `"fixed"` (all steps), `"plateau"`, or the cosine at which an item stops.
@@ -173,22 +173,22 @@ class InversionLoop:
             self._load(start, targets)
             if self._to_capture:
                 self._replay, self._to_capture = self._captured(), False
-            judge = None if self._stop == "fixed" else Stop(self._stop, len(start), self._tokens.device)
+            stop = None if self._stop == "fixed" else Stop(self._stop, len(start), self._tokens.device)
             for step in range(steps):
                 if step in keep:
                     kept[step] = unit_features(self._forward, self._tokens)
                 if self._replay is not None:
                     self._replay()
-                elif judge is None:
+                elif stop is None:
                     self._step()
                 else:
                     loss, gradient = self._descend()
                     self._losses[step] = loss
-                    judge.see(loss)
-                    if step % LOOK_EVERY == 0 and not bool(judge.active.any()):
+                    stop.see(loss)
+                    if step % LOOK_EVERY == 0 and not bool(stop.active.any()):
                         self._losses[step + 1 :] = loss
                         break
-                    self._optimiser.step(gradient, judge.active)
+                    self._optimiser.step(gradient, stop.active)
                 if on_step is not None:
                     on_step(step + 1)
             features = unit_features(self._forward, self._tokens)
@@ -221,12 +221,17 @@ class InversionLoop:
     def _captured(self) -> Callable[[], None] | None:
         """The whole step (forward, backward, AdamW, the loss into its row) as one CUDA graph, to be replayed.
 
+        A step of a small tower is many short kernels, and launching them from Python takes longer than running them. A
+        CUDA graph records them once and launches them with one call. It records addresses, not values: tokens, targets,
+        losses and the optimiser's state are therefore buffers that `_load` overwrites in place, and the number of the
+        step is a tensor on the device.
+
         None where a tower does something that cannot be captured, such as waiting for the device.
         """
         device = self._tokens.device  # which need not be the current one
         here, aside = torch.cuda.current_stream(device), torch.cuda.Stream(device)
         aside.wait_stream(here)
-        with torch.cuda.stream(aside):  # libraries make their workspaces at the first passes, which no capture may see
+        with torch.cuda.stream(aside):  # libraries allocate workspaces in the first passes, which must not be captured
             for _ in range(2):
                 self._descend()
         here.wait_stream(aside)

@@ -12,7 +12,7 @@ from xgap_analysis.models.tower import Invertible
 def expand(pseudo: Tensor, length: int) -> Tensor:
     """P pseudo-patches `[n, P, width]` to U patches `[n, length, width]`, by nearest interpolation along the tokens.
 
-    Patch u (in reading order) is pseudo-patch floor(u P / U), so each one fills a band of the picture.
+    Patch u (in reading order) is pseudo-patch floor(u P / U), so each one fills a band of the image.
     """
     return F.interpolate(pseudo.transpose(1, 2), size=length, mode="nearest").transpose(1, 2)
 

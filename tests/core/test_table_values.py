@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from xgap_analysis.core.cells import caption_texts, clean_text, id_text, image_path, is_missing, label_text
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.table_values import caption_texts, clean_text, id_text, image_path, is_missing, label_text
 
 ABSENT = (None, float("nan"), np.float32("nan"), np.datetime64("NaT"), torch.tensor(float("nan")), pd.NA, pd.NaT)
 EMPTY = ("", " ", b"", [], {}, np.array([]))

@@ -1,6 +1,6 @@
-"""What one cell of a table means: the one rule for what is missing, and for ids, labels, captions, image paths, text.
+"""The meaning of one value of a table: the rule for missing values, ids, labels, captions, image paths and text.
 
-Every reader of own data asks here, so that a cell means the same in CSV, JSON, Parquet and memory.
+Every reader of local data uses this rule, so that a value means the same in CSV, JSON, Parquet and memory.
 """
 
 import ast
@@ -64,20 +64,20 @@ def id_text(value: Any) -> str:
     """
     if type(value) is str:
         return value
-    found = plain(value)
-    if isinstance(found, str):
-        return found
-    if is_missing(found):
+    simple = plain(value)
+    if isinstance(simple, str):
+        return simple
+    if is_missing(simple):
         raise XgapError(f"an id is a word or a number, and {value!r} stands for a missing one")
-    if isinstance(found, float) and found.is_integer():
-        found = int(found)
-    if isinstance(found, list | set | Mapping):
+    if isinstance(simple, float) and simple.is_integer():
+        simple = int(simple)
+    if isinstance(simple, list | set | Mapping):
         raise XgapError(f"an id is a word or a number, not {str(value)[:60]}")
-    return str(found)
+    return str(simple)
 
 
 def label_text(value: Any, names: Sequence[str] = ()) -> str | None:
-    """A label as text, None where it is missing; a number is a place in `names`, where there are such.
+    """A label as text, None where it is missing; a number is an index into `names`, if there are any.
 
     -1 is missing too: it is what Hugging Face writes for the class of an unlabelled item.
 
@@ -110,7 +110,7 @@ def label_text(value: Any, names: Sequence[str] = ()) -> str | None:
 
 def several_labels(value: Any) -> XgapError:
     """The error for a cell of several labels, of which an item has one."""
-    return XgapError(f"{str(value)[:60]} are several labels, and an item has one; give one label an item")
+    return XgapError(f"{str(value)[:60]} are several labels, and an item has one; give one label per item")
 
 
 def caption_texts(cell: Any, keys: Sequence[str] = TEXT_KEYS) -> list[str]:
@@ -133,7 +133,7 @@ def caption_texts(cell: Any, keys: Sequence[str] = TEXT_KEYS) -> list[str]:
         held = {key: value for key, value in cell.items() if not is_missing(value)}
         key = next((key for key in keys if key in held), None)
         if key is None and held:
-            raise XgapError(f"an object with {', '.join(map(str, held))} says in none of them what its text is")
+            raise XgapError(f"an object with {', '.join(map(str, held))} has no text under any of its names")
         return caption_texts(held[key], keys) if key is not None else []
     if isinstance(cell, list | tuple | set):
         nested = next((part for part in cell if isinstance(part, list | tuple) and len(part)), None)
@@ -144,17 +144,17 @@ def caption_texts(cell: Any, keys: Sequence[str] = TEXT_KEYS) -> list[str]:
 
 
 def _listed(text: str) -> Any:
-    """What a text holds that was written of a list or an object; None where it is a text."""
+    """The list or object that a text is a printed form of; None if it is just a text."""
     if text[:1] + text[-1:] not in ("[]", "()", "{}"):
         return None
     try:
-        found = json.loads(text)
+        parsed = json.loads(text)
     except (ValueError, RecursionError):
-        found = None
-    if found == [] or isinstance(found, Mapping):
-        return found
-    if isinstance(found, list) and any(isinstance(part, str | Mapping) for part in found):
-        return found
+        parsed = None
+    if parsed == [] or isinstance(parsed, Mapping):
+        return parsed
+    if isinstance(parsed, list) and any(isinstance(part, str | Mapping) for part in parsed):
+        return parsed
     if _LIST.fullmatch(text) and (text[0] == "[" or "," in text):
         words = re.findall(_WORD, text)
         return [None if word in MISSING_WORDS else ast.literal_eval(word) for word in words]
@@ -167,7 +167,7 @@ def image_path(cell: Any) -> str | None:
     """The path that a cell names an image by, None where it is missing.
 
     Raises:
-        XgapError: a cell that is no path.
+        XgapError: a value that is not a path.
     """
     cell = plain(cell)
     if isinstance(cell, os.PathLike):
