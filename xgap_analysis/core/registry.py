@@ -109,8 +109,9 @@ def check_options(kind: str, name: str, maker: Callable[..., Any], leading: int,
 
 
 def check_values(name: str, maker: Callable[..., Any], leading: int, options: Mapping[str, Any]) -> None:
-    """Refuses values of options that are no number, no whole number, no True or False, no text, or none of the words
-    that a function's annotations ask for. Other annotations are not checked, nor is a value that is a call.
+    """Refuses values of options that do not fit a function's annotations (numbers, texts, True or False, given words).
+
+    Other annotations are not checked, nor is a value that is a call.
 
     Args:
         name: for the message.

@@ -223,7 +223,7 @@ class Recipe:
 
 
 def _check_kinds(recipe: Recipe) -> None:
-    """Refuses what is no whole number, no number, no text or no mapping where a recipe wants one."""
+    """Refuses fields that do not have the type that a recipe declares."""
     wanted: tuple[tuple[str, Any, str], ...] = (
         ("objective", Mapping, 'terms and their weights, {"clip": 1.0}'),
         ("steps batch image_views caption_views warmup seed", int, "a whole number"),
