@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
@@ -104,6 +105,30 @@ def check_options(kind: str, name: str, maker: Callable[..., Any], leading: int,
     for option in options:
         if option not in known:
             raise unknown_name(f"option of {name}" if name else f"option of this {kind}", option, known)
+
+
+def check_values(name: str, maker: Callable[..., Any], leading: int, options: Mapping[str, Any]) -> None:
+    """Refuses an option of another type than its default: a whole number, a number, or a word.
+
+    Args:
+        name, maker, leading, options: as of `check_options`, which comes first. Options without a default, or with
+            another, are not checked.
+
+    Raises:
+        XgapError: which option, and what it takes.
+    """
+    defaults = {p.name: p.default for p in list(inspect.signature(maker).parameters.values())[leading:]}
+    for option, value in options.items():
+        default, is_bool = defaults.get(option), isinstance(value, bool)
+        if type(default) is int and (is_bool or not isinstance(value, int)):
+            kind = "a whole number"
+        elif type(default) is float and (is_bool or not isinstance(value, int | float) or not math.isfinite(value)):
+            kind = "a number"
+        elif type(default) is str and not isinstance(value, str):
+            kind = "a word"
+        else:
+            continue
+        raise XgapError(f"{option} of {name} is {kind}, not {value!r}; its default is {default!r}")
 
 
 def options_of(function: Callable[..., Any], leading: int) -> dict[str, Any]:
