@@ -1,6 +1,8 @@
 """What tests share: a small random model, and a store of their own."""
 
+import string
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,3 +71,36 @@ def model() -> "Model":
 def other_model() -> "Model":
     """The same architecture with other weights."""
     return random_model(1)
+
+
+def tiny_language(folder: Path, seed: int = 0) -> Path:
+    """GPT-2 of 8 dimensions and 2 layers, whose tokens are letters."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import GPT2Config, GPT2Model, PreTrainedTokenizerFast
+
+    letters = {letter: i for i, letter in enumerate(string.printable)}
+    made = Tokenizer(models.WordLevel({**letters, "[UNK]": len(letters)}, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    PreTrainedTokenizerFast(tokenizer_object=made, unk_token="[UNK]").save_pretrained(folder)
+    sizes = GPT2Config(
+        vocab_size=101, n_embd=8, n_layer=2, n_head=2, n_positions=96, bos_token_id=None, eos_token_id=None
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = GPT2Model(sizes)
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.data.mul_(10)  # or all its states would be nearly alike
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_language() -> Callable[..., Path]:
+    return tiny_language
+
+
+@pytest.fixture(scope="session")
+def language(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny causal language model."""
+    return tiny_language(tmp_path_factory.mktemp("language"))

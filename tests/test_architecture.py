@@ -174,15 +174,20 @@ def test_an_init_holds_names_only() -> None:
     assert wrong == []
 
 
+def _lines_without_docstring(node: ast.ClassDef) -> int:
+    lines = (node.end_lineno or node.lineno) - node.lineno + 1
+    return lines - (len((ast.get_docstring(node, clean=False) or "").splitlines()))
+
+
 def test_files_classes_and_functions_are_of_a_size_to_be_read() -> None:
-    """A file of 400 lines, a class of 200 and a function body of 60 (without its docstring) are the most."""
+    """A file of 400 lines, a class of 200 and a function body of 60 (both without their docstring) are the most."""
     wrong = []
     for source in SOURCES:
         text, name = source.read_text(), source.relative_to(ROOT)
         if len(text.splitlines()) > 400:
             wrong.append(f"{name}: {len(text.splitlines())} lines")
         for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.ClassDef) and node.end_lineno - node.lineno + 1 > 200:
+            if isinstance(node, ast.ClassDef) and _lines_without_docstring(node) > 200:
                 wrong.append(f"{name}: class {node.name}, {node.end_lineno - node.lineno + 1} lines")
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 body = node.body[1:] if ast.get_docstring(node) is not None else node.body

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from xgap_analysis.models import adapter as adapter
     from xgap_analysis.models import as_model as as_model
     from xgap_analysis.models import check_tower as check_tower
+    from xgap_analysis.models import load_adapter as load_adapter
     from xgap_analysis.models import load_model as load_model
     from xgap_analysis.models import register_adapter as register_adapter
     from xgap_analysis.models import register_model as register_model
@@ -152,6 +153,7 @@ _HOME = {
     "gap_report": "metrics",
     "hubness": "metrics",
     "invert": "views.inversion.invert",
+    "load_adapter": "models",
     "load_dataset": "datasets",
     "load_features": "core.features_io",
     "load_model": "models",

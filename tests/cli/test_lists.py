@@ -85,5 +85,7 @@ def test_an_objective_has_what_it_needs_and_an_adapter_where_it_enters(capsys: p
     assert (rows["arc-margin"]["options"], rows["arc-margin"]["trains"]) == ({"scale": 64.0, "margin": 0.5}, True)
     assert rows["multi-positive"]["options"] == {"k": 2}  # of what it needs, and not of its loss
     assert rows["one-to-many"]["options"] == {"weighting": "equal", "k": 2}  # of its loss, and of what it needs
-    (row,) = rows_of("adapters", capsys).values()
-    assert (row["adapter"], row["enters"], row["starts_as_base"]) == ("head", "head", True)
+    rows = rows_of("adapters", capsys)
+    enters = {name: (row["enters"], row["starts_as_base"]) for name, row in rows.items()}
+    assert (enters["head"], enters["clip-moe"]) == (("head", True), ("mlp", True))
+    assert (enters["long-clip"], enters["llm2clip"]) == (("positions", True), ("tower", "image"))

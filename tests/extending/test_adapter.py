@@ -84,7 +84,7 @@ def test_a_mistake_is_one_sentence(adapter: str, sentence: str, capsys: pytest.C
     [
         ("xg.register_adapter('taken')(7)", "failed in line 2: adapter 'taken' must be a function, not 7"),
         ("xg.register_adapter('head')(lambda dims: {})", "there is an adapter named 'head' already"),
-        ("xg.register_adapter('taken', place='mlp')", "an adapter enters at head, not at 'mlp'"),
+        ("xg.register_adapter('taken', place='end')", "an adapter enters at head, positions, tokens, mlp, tower, not"),
     ],
 )
 def test_a_registration_that_makes_no_sense_is_one_sentence(

@@ -191,8 +191,8 @@ def test_registering_follows_the_rules_of_all_registries() -> None:
         ADAPTERS.remove("kept")
     with pytest.raises(xg.XgapError, match="adapter 'seven' must be a function, not 7"):
         xg.register_adapter("seven")(7)  # type: ignore[arg-type]
-    with pytest.raises(xg.XgapError, match="an adapter enters at head, not at 'mlp'"):
-        xg.register_adapter("x", place="mlp")
+    with pytest.raises(xg.XgapError, match="an adapter enters at head, positions, tokens, mlp, tower, not at 'end'"):
+        xg.register_adapter("x", place="end")
     with pytest.raises(xg.XgapError, match="are lists of names"):
         xg.register_adapter("x", trained="visual.")
 

@@ -182,3 +182,54 @@ def test_a_part_of_the_base_that_is_not_there_is_named(
     monkeypatch.setitem(ADAPTERS._entries, "shift", dataclasses.replace(ADAPTERS["shift"], trained=("visual.ln_last",)))
     with pytest.raises(xg.XgapError, match=r"adapter shift trains 'visual\.ln_last' of its base, which has no such"):
         run(start, data, tmp_path, dataclasses.replace(HEAD, adapter="shift"))
+
+
+INSIDE = {  # name to the objective that it is trained with
+    "long-clip(keep=6, factor=2)": {"clip": 1.0},
+    "maple(depth=2)": {"clip": 1.0},
+    "clip-moe(experts=2, k=1)": {"clip": 1.0},
+    "clip-moe(experts=2, k=2, train=gates)": {"clip": 1.0},
+    "ptunifier(pool=9, image_tokens=3, text_tokens=2)": {"clip": 1.0},
+    "vdr": {"vdr(top=50)": 1.0},
+    "lexvla": {"clip": 1.0, "overuse": 10.0},
+    "grounded(units=4, length=30)": {"ranking-margin": 1.0},
+    "matching(dim=8, hidden=6)": {"ranking-margin": 1.0},
+    "llm2clip(language={})": {"clip": 1.0},
+    "rs-capret(language={}, dim=12)": {"clip": 1.0},
+    "vladva(language={}, rank=2, length=40)": {"clip": 1.0},
+    "mm-embed(language={}, rank=2, length=30)": {"clip": 1.0},
+}
+KEPT = {"clip-moe(experts=2, k=2, train=gates)": "experts."}  # parameters of an adapter that are not trained
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_an_adapter_inside_a_tower_trains_what_it_says_and_is_loaded_again(
+    start: Path, data: xg.Dataset, tmp_path: Path, language: Path, name: str
+) -> None:
+    objective, name = INSIDE[name], name.format(language)
+    recipe = dataclasses.replace(HEAD, steps=3, adapter=name, objective=objective, learning_rate=1e-2)
+    made = xg.train(start, data, tmp_path, recipe, checkpoints=(0,), judged_on=data, progress=False, device="cpu")
+    trained = xg.adapter(name).trained
+    before, after = load_file(start / BASE), load_file(made.last / BASE)
+    assert before.keys() == after.keys()
+    moved = {key for key in before if not torch.equal(before[key], after[key])}
+    assert all(key.startswith(trained) for key in moved)
+    assert bool(moved) == bool(trained)
+    first, last = load_file(tmp_path / "step-0" / ADDED), load_file(made.last / ADDED)
+    stayed = {key for key in first if torch.equal(first[key], last[key])}
+    kept = KEPT.get(name)
+    assert all(
+        (kept and kept in key) or key.endswith(("language", "texts.ctx")) or not first[key].any() for key in stayed
+    )
+    model = xg.load_model(made.last, device="cpu")
+    images = xg.encode(model, data.images, store=None, progress=False)
+    texts = xg.encode(model, data.texts, store=None, progress=False)
+    judged = xg.retrieval(images, texts, data.relevance())["ap"].mean()
+    assert made.curve["image_to_text"].iloc[-1] == pytest.approx(judged, abs=1e-6)
+    start_as = [modality for modality in ("image", "text") if xg.adapter(name).starts_as_base_of(modality)]
+    base, begun = xg.load_model(start, device="cpu"), xg.load_model(tmp_path / "step-0", device="cpu")
+    for modality in start_as:
+        items = data.images if modality == "image" else ["a cat"]
+        plain, now = (xg.encode(m, items, store=None, progress=False) for m in (base, begun))
+        torch.testing.assert_close(now.vectors, plain.vectors, atol=1e-6, rtol=0)
+    assert made.curve["loss"].notna().all()

@@ -10,6 +10,7 @@ from typing import Any
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.corrections import CORRECTIONS
 from xgap_analysis.metrics import METRICS
+from xgap_analysis.models import ADAPTERS
 from xgap_analysis.models.video import FRAME_TOWERS
 from xgap_analysis.scoring import LEARNED, SCORERS
 from xgap_analysis.scoring.token_maps import TOKEN_MAPS
@@ -25,6 +26,7 @@ REGISTRIES: Mapping[str, Mapping[str, Any]] = {
     "correction": CORRECTIONS,
     "metric": METRICS,
     "token_map": TOKEN_MAPS,
+    "adapter": ADAPTERS,
     "objective": OBJECTIVES,
     "recipe": RECIPES,
     "frame_tower": FRAME_TOWERS,
@@ -108,7 +110,8 @@ def resolve(name: str) -> Any:
     """
     where, _, what = name.partition(":")
     if where in REGISTRIES:
-        return REGISTRIES[where][what]
+        entry = REGISTRIES[where][what]
+        return getattr(entry, "build", entry)  # of an adapter
     try:
         return getattr(importlib.import_module(f"xgap_analysis.{where}"), what)
     except (ImportError, AttributeError) as error:

@@ -1,7 +1,7 @@
 """Models as frozen towers by modality: protocols, adapters, the published backbones, and loading by name."""
 
 from xgap_analysis.models import oracle as oracle  # registers its name
-from xgap_analysis.models.adaptation import ADAPTERS, Adapter, adapted, adapter, register_adapter
+from xgap_analysis.models.adaptation import ADAPTERS, Adapter, adapted, adapter, load_adapter, register_adapter
 from xgap_analysis.models.adapters.encoder import as_model
 from xgap_analysis.models.adapters.openclip import from_open_clip
 from xgap_analysis.models.backbones import BACKBONES, Backbone, published
@@ -27,6 +27,7 @@ __all__ = [
     "check_tower",
     "embedded_models",
     "from_open_clip",
+    "load_adapter",
     "load_model",
     "oracle",
     "published",

@@ -79,7 +79,7 @@ def long_captions(tokenize: Any, captions: Sequence[str], ids: Tensor) -> dict[i
         captions: what it was given.
         ids: what it gave for them `[n, length]`.
     """
-    lengths, padding = _counting(tokenize)
+    lengths, padding = counting(tokenize)
     if lengths is None or not len(captions):
         return {}
     # An end token may be the padding too, so that one of it may stand in a row that is full.
@@ -89,8 +89,8 @@ def long_captions(tokenize: Any, captions: Sequence[str], ids: Tensor) -> dict[i
     return {row: count for row, count in zip(rows, counts, strict=True) if count > ids.shape[1]}
 
 
-def _counting(tokenize: Any) -> tuple[Callable[[list[str]], list[int]] | None, int | None]:
-    """A function from captions to numbers of tokens, and the id of padding; None where they cannot be known."""
+def counting(tokenize: Any) -> tuple[Callable[[list[str]], list[int]] | None, int | None]:
+    """A tokenizer's function from captions to numbers of tokens, and its id of padding; None where not known."""
     from open_clip.tokenizer import HFTokenizer, SigLipTokenizer, SimpleTokenizer
 
     if isinstance(tokenize, SimpleTokenizer):
@@ -139,4 +139,4 @@ def _start(caption: str) -> str:
     return caption if len(caption) <= 60 else f"{caption[:57]}..."
 
 
-__all__ = ["Tokenizer", "long_captions", "pieces", "say_cut", "warn_of_cut", "whole_lengths"]
+__all__ = ["Tokenizer", "counting", "long_captions", "pieces", "say_cut", "warn_of_cut", "whole_lengths"]

@@ -15,6 +15,8 @@ from torch import Tensor
 from xgap_analysis.core.errors import XgapError
 
 CHECKPOINTS = (".safetensors", ".bin", ".pt", ".pth")
+# Of training code: lightning's, and those that count epochs behind the ending (model.pth.tar-5).
+TRAINING_STATES = re.compile(r"\.ckpt$|\.pth\.tar(?:-\d+)?$")
 POINTER = b"version https://git-lfs.github.com/spec/"
 CONTAINERS = (
     "state_dict_ema",
@@ -51,8 +53,8 @@ def existing_checkpoint(file: str | Path) -> Path:
         XgapError: no such file, or none of the kinds that are read.
     """
     path = Path(file).expanduser()
-    if path.suffix not in CHECKPOINTS or not path.is_file():
-        raise XgapError(f"there is no checkpoint {file} (one of {', '.join(CHECKPOINTS)} is read)")
+    if not (path.suffix in CHECKPOINTS or TRAINING_STATES.search(path.name)) or not path.is_file():
+        raise XgapError(f"there is no checkpoint {file} (one of {', '.join(CHECKPOINTS)}, .ckpt, .pth.tar is read)")
     refuse_pointer(path)
     if zipfile.is_zipfile(path) and any(name.endswith("/constants.pkl") for name in zipfile.ZipFile(path).namelist()):
         what = f"{path} is a TorchScript archive, as OpenAI's own files are: it holds code, so it is not read"

@@ -77,10 +77,11 @@ def readable_errors(name: str, *, unreachable: str | None) -> Iterator[None]:
                 f"the Hugging Face hub cannot be reached, and its cache does not hold all of {name!r}; without a "
                 f"network load {unreachable}"
             ) from error
-        raise XgapError(f"model {name!r} cannot be loaded: {_reason(error)}") from error
+        raise XgapError(f"model {name!r} cannot be loaded: {reason_of(error)}") from error
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """What a library's error says, as the end of a sentence."""
     said = re.sub(r"\s+", " ", str(error))
     if isinstance(error, KeyError):
         return f"{said} is not there"
@@ -95,4 +96,4 @@ def _reason(error: Exception) -> str:
     return said[:300]
 
 
-__all__ = ["PATIENCE", "fetched", "reachable", "readable_errors"]
+__all__ = ["PATIENCE", "fetched", "reachable", "readable_errors", "reason_of"]

@@ -15,6 +15,7 @@ from xgap_analysis.models.adaptation.adapted import with_attached
 from xgap_analysis.models.adaptation.adapter import Adapter, Build
 from xgap_analysis.models.adaptation.adapter import adapter as as_adapter
 from xgap_analysis.models.adaptation.attached import ABOUT, Attached, attached, saved_adapter
+from xgap_analysis.models.adaptation.backbone import Backbone
 from xgap_analysis.models.adapters.assembled import seeded
 from xgap_analysis.models.adapters.openclip import from_open_clip
 from xgap_analysis.models.building import CONFIG, blueprint, module
@@ -36,7 +37,7 @@ class Trainable:
         name: what it was loaded by.
         module: open_clip's model, weights in float32.
         preprocess: its transform for evaluation.
-        tokenize: its tokenizer.
+        tokenizer: its tokenizer.
         shape: its `model_cfg`.
         settings: see `Model`.
         attached: the adapter that is trained in place of the module; None where there is none.
@@ -45,15 +46,21 @@ class Trainable:
     name: str
     module: Any
     preprocess: Any
-    tokenize: Callable[[Sequence[str]], Tensor]
+    tokenizer: Callable[[Sequence[str]], Tensor]
     shape: dict[str, Any]
     settings: dict[str, Any]
     attached: Attached | None = None
 
+    @property
+    def tokenize(self) -> Callable[[Sequence[str]], Tensor]:
+        """Captions to token ids `[n, length]`, as the adapter reads them where there is one."""
+        own: Callable[[Sequence[str]], Tensor] = self.tokenizer
+        return own if self.attached is None else self.attached.tokenizer(own)
+
     def frozen(self) -> Model:
         """The model as it is now, for evaluation; later training does not reach it."""
         module = copy.deepcopy(self.module)
-        model = from_open_clip(module, self.tokenize, self.preprocess, name=self.name, settings=self.settings)
+        model = from_open_clip(module, self.tokenizer, self.preprocess, name=self.name, settings=self.settings)
         return model if self.attached is None else with_attached(model, self.attached.copied())
 
     def save(self, folder: Path) -> Path:
@@ -69,8 +76,8 @@ class Trainable:
         if self.settings:
             config = json.loads((folder / CONFIG).read_text("utf-8"))
             (folder / CONFIG).write_text(json.dumps({**config, "xgap_analysis": self.settings}, indent=2), "utf-8")
-        if hasattr(self.tokenize, "save_pretrained"):  # open_clip's own tokenizer needs no file
-            self.tokenize.save_pretrained(str(folder))
+        if hasattr(self.tokenizer, "save_pretrained"):  # open_clip's own tokenizer needs no file
+            self.tokenizer.save_pretrained(str(folder))
         if self.attached is not None:
             self.attached.save(folder)
         temporary = folder / f".{WEIGHTS}"
@@ -122,7 +129,7 @@ def load_trainable(
         shape["quick_gelu"] = True
     settings = {key: value for key, value in source.settings.items() if key not in NOT_INHERITED}
     own, folder = own.float(), None if scratch else source.folder
-    return Trainable(name, own, preprocess, tokenize, shape, settings, _attached(own, adapter, folder, seed))
+    return Trainable(name, own, preprocess, tokenize, shape, settings, _attached(own, tokenize, adapter, folder, seed))
 
 
 def feature_dim(module: Any) -> int:
@@ -137,24 +144,20 @@ def feature_dim(module: Any) -> int:
     return int(made.shape[1])
 
 
-def vocabulary(module: Any) -> int:
-    """The number of token ids that the text tower of an open_clip module knows."""
-    text = getattr(module, "text", module)
-    table = getattr(text, "token_embedding", None) or text.transformer.get_input_embeddings()
-    return int(table.num_embeddings)
-
-
-def _attached(module: Any, wanted: str | Adapter | Build | None, folder: Path | None, seed: int) -> Attached | None:
+def _attached(
+    module: Any, tokenize: Any, wanted: str | Adapter | Build | None, folder: Path | None, seed: int
+) -> Attached | None:
     device = next(module.parameters()).device
     if wanted is None and (folder is None or not (folder / ABOUT).is_file()):
         return None
     dims = dict.fromkeys(("image", "text"), feature_dim(module))
-    there = None if folder is None else saved_adapter(folder, dims, device)
+    base = Backbone(dims, module, tokenize)
+    there = None if folder is None else saved_adapter(folder, dims, device, base)
     if wanted is None:
         return there
     chosen = as_adapter(wanted)
     if there is None:
-        return attached(chosen, dims, seed=seed, device=device)
+        return attached(chosen, dims, seed=seed, device=device, base=base)
     if there.adapter.in_full != chosen.in_full:
         what = f"the model in {folder} has adapter {there.adapter.in_full}"
         raise XgapError(f"{what}, not {chosen.in_full}: train that one on, or start from its base")

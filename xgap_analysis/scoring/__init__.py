@@ -24,7 +24,9 @@ from xgap_analysis.scoring.systems.fdp import fdp as fdp
 from xgap_analysis.scoring.systems.glscl import glscl as glscl
 from xgap_analysis.scoring.systems.grain import grain as grain
 from xgap_analysis.scoring.systems.howtocaption import howtocaption as howtocaption
+from xgap_analysis.scoring.systems.maft import maft as maft
 from xgap_analysis.scoring.systems.mevtr import mevtr as mevtr
+from xgap_analysis.scoring.systems.ranking_aware import ranking_aware as ranking_aware
 from xgap_analysis.scoring.systems.sprc import sprc as sprc
 from xgap_analysis.scoring.systems.x_pool import x_pool as x_pool
 from xgap_analysis.scoring.token_maps import TOKEN_MAPS as TOKEN_MAPS

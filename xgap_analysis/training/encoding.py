@@ -1,7 +1,7 @@
 """The items of a batch through the towers that are trained: no more of them at once than fit, or than is needed."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xgap_analysis.core.errors import XgapError
 from xgap_analysis.models.adaptation.attached import Attached
 from xgap_analysis.models.adapters.hidden import features_and_patches, features_and_words
 from xgap_analysis.models.adapters.openclip import autocast
 from xgap_analysis.scoring.tokens import TokenBlock
-from xgap_analysis.training.objectives import Needs
+from xgap_analysis.training.objectives import Needs, Term
 from xgap_analysis.training.pairs import Batch
 
 ITEMS = {"images": 1, "texts": 0, "patches": 0, "words": 0}  # the dimension of the items; 0 of what is not listed
@@ -28,7 +29,7 @@ class Encoder:
 
     Args:
         module: the model.
-        attached: an adapter behind it.
+        attached: an adapter behind it, or inside.
         needs: of each active term.
         precision: of the recipe.
         token_dropout: share of a token embedding that is zeroed.
@@ -58,7 +59,8 @@ class Encoder:
         """
         made: Encoded = {}
         cuda = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=cuda), autocast(self.device, self.precision):
+        own = entered(self.module, self.attached)
+        with torch.random.fork_rng(devices=cuda), autocast(self.device, self.precision), own:
             torch.manual_seed(seed)
             if batch.pixels.numel():
                 made |= self._images(batch.pixels[:, part].to(self.device, non_blocking=True))
@@ -72,13 +74,13 @@ class Encoder:
 
     def image(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """See `objectives.batch.Towers`."""
-        with autocast(self.device, self.precision):
+        with autocast(self.device, self.precision), entered(self.module, self.attached):
             features, patches = features_and_patches(self.module.visual, pixels)
             return self._unit("image", features), self._unit("image", patches)
 
     def text(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """See `objectives.batch.Towers`."""
-        with autocast(self.device, self.precision), self._dropout():
+        with autocast(self.device, self.precision), entered(self.module, self.attached), self._dropout():
             features, words = features_and_words(self._text, ids, self.module.encode_text)
             return self._unit("text", features), self._unit("text", words)
 
@@ -129,6 +131,25 @@ class Encoder:
             yield
         finally:
             hook.remove()
+
+
+def entered(module: Any, attached: Attached | None) -> contextlib.AbstractContextManager[None]:
+    """Within, a model has the parts of its adapter inside, where it has one that enters there."""
+    return contextlib.nullcontext() if attached is None else attached.within(module)
+
+
+def check_tokens(module: Any, attached: Attached, terms: Sequence[Term]) -> None:
+    """Refuse terms that read the tokens of a tower whose adapter gives one vector for each item.
+
+    Raises:
+        XgapError: such a term.
+    """
+    for modality, names in (("image", ("image_tokens", "towers")), ("text", ("text_tokens", "ids", "towers"))):
+        if attached.adapter.inside and modality in attached.modules and attached.is_whole(module, modality):
+            for term in terms:
+                if any(getattr(term.needed, name) for name in names):
+                    what = f"objective {str(term)!r} reads tokens of the {modality} tower"
+                    raise XgapError(f"{what}, which gives one vector per item with adapter {attached.adapter}")
 
 
 def joined(parts: list[Encoded]) -> Encoded:

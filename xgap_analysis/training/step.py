@@ -11,9 +11,20 @@ from torch import Tensor, nn
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.models.adaptation.attached import Attached
+from xgap_analysis.models.adaptation.backbone import vocabulary
 from xgap_analysis.models.adapters.assembled import seeded
-from xgap_analysis.models.trainable import feature_dim, vocabulary
-from xgap_analysis.training.encoding import NOTHING, Encoded, Encoder, joined, part_of, patches_of, words_of
+from xgap_analysis.models.trainable import feature_dim
+from xgap_analysis.training.encoding import (
+    NOTHING,
+    Encoded,
+    Encoder,
+    check_tokens,
+    entered,
+    joined,
+    part_of,
+    patches_of,
+    words_of,
+)
 from xgap_analysis.training.objectives import BatchFeatures, Sizes, total
 from xgap_analysis.training.pairs import Batch, seed_of
 from xgap_analysis.training.recipe import Recipe
@@ -66,7 +77,8 @@ class TrainStep:
         for term, _ in self.terms:
             if term.parameters is None:
                 continue
-            dim = feature_dim(self.module)
+            with entered(self.module, self.attached):
+                dim = feature_dim(self.module)
             if self.attached is not None:
                 dim = self.attached.after("image", torch.ones(1, dim, device=self.device)).shape[1]
             with seeded(self.recipe.seed):
@@ -92,6 +104,7 @@ class TrainStep:
             for modality, module in self.attached.modules.items():
                 module.requires_grad_(images if modality == "image" else texts)
             self._check_adapter(self.attached)
+            check_tokens(self.module, self.attached, [term for term, _ in self.terms])
 
     def _check_adapter(self, attached: Attached) -> None:
         what, names = f"adapter {attached.adapter}", [name for name, _ in self.module.named_parameters()]

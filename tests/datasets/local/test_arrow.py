@@ -154,7 +154,7 @@ def test_pictures_alone_and_a_first_row_without_one(tmp_path: Path, plain: Plain
     (tmp_path / "alone.parquet").rename(moved)
     assert load_dataset(str(moved)).images.digest == content  # a folder may move
     pq.write_table(pa.table({"path": [None, "a.png"], "text": ["x", "y"]}), tmp_path / "hole.parquet")
-    with pytest.raises(XgapError, match=r"row 1 of .*hole.parquet names no image"):
+    with pytest.raises(XgapError, match=r"row 1 of .*hole.parquet has no image"):
         load_dataset(str(tmp_path / "hole.parquet"))
 
 
@@ -203,7 +203,7 @@ def test_captions_in_structs_are_their_texts(tmp_path: Path, plain: Plain) -> No
     pq.write_table(pa.table({"image": image, "alt": [{"en": "x", "de": "y"}]}), tmp_path / "b.parquet")
     assert load_dataset(str(tmp_path / "b.parquet"), caption="alt.de").texts.captions == ("y",)
     pq.write_table(pa.table({"image": image, "caption": [{"en": "x", "de": "y"}]}), tmp_path / "c.parquet")
-    with pytest.raises(XgapError, match=r"row 1 of .*: an object with en, de says in none"):
+    with pytest.raises(XgapError, match=r"row 1 of .*: an object with en, de has no text under any"):
         load_dataset(str(tmp_path / "c.parquet"))
 
 
@@ -252,7 +252,7 @@ def test_a_column_of_images_is_known_by_what_it_holds(tmp_path: Path, plain: Pla
     sound = pa.array([{"bytes": b"RIFF\0\0\0\0WAVE", "path": "a.wav"}], PICTURE)
     with pytest.warns(UserWarning, match="'audio' .* holds bytes that no image begins with; it is not read"):
         assert len(loaded({"audio": sound, "text": text}).images) == 0
-    with pytest.warns(UserWarning, match="'images' .* holds several images a row; it is not read"):
+    with pytest.warns(UserWarning, match="'images' .* holds several images per row; it is not read"):
         assert (
             len(
                 loaded(

@@ -118,7 +118,7 @@ def test_missing_images_are_told_at_once_where_all_are_and_later_where_some_are(
         ("a.jsonl", '{"image": "img/0.png"}\n{"image": \n', "line 2 of .* is not JSON"),
         ("a.jsonl", "[1]\n", "one object of columns for each row"),
         ("a.csv", "image,caption,label\nimg/0.png,a,x\nimg/0.png,b,y\n", "'img/0.png' more than one label: x, y"),
-        ("a.csv", "image,caption\nimg/0.png,a\n,b\n", r"row 2 of .* names no image \(1 such of 2 rows\)"),
+        ("a.csv", "image,caption\nimg/0.png,a\n,b\n", r"row 2 of .* has no image \(1 such of 2 rows\)"),
         ("a.csv", 'image,caption\nimg/0.png,"a, b\n', "line 2 of .* opens a quotation mark that is not closed"),
         ("a.csv", 'image,caption\nimg/0.png,"a, "b", c\n', "line 2 of .* opens a quotation mark that is not closed"),
         ("a.csv", "image,caption,caption\nimg/0.png,a,b\n", "more than one column 'caption'"),

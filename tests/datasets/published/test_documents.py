@@ -158,13 +158,13 @@ def test_a_judgement_given_twice_or_without_a_score_is_said(tmp_path: Path) -> N
     good = pd.read_parquet(file).drop(columns="score", errors="ignore")
     first = (f"query/{good['query-id'][0]}", f"document/{good['corpus-id'][0]}")
     good.assign(score=[None, *[2.0] * (len(good) - 1)]).to_parquet(file)
-    with pytest.warns(UserWarning, match=rf"1 of {len(good)} judgements .* have no score; they are read as grade 1"):
+    with pytest.warns(UserWarning, match=rf"1 of {len(good)} rows .* have no score; they are read as grade 1"):
         qrels = load_dataset("nano-scifact", tmp_path).judgements["judged"].qrels
     assert qrels is not None
     assert qrels[first[0]][first[1]] == 1
     twice = pd.concat([good, good[:1]], ignore_index=True)
     twice.to_parquet(file)
-    with pytest.warns(UserWarning, match=rf"1 of {len(twice)} judgements .* repeat one before, with the same grade"):
+    with pytest.warns(UserWarning, match=rf"1 of {len(twice)} rows .* repeat an earlier one, with the same grade"):
         load_dataset("nano-scifact", tmp_path)
     twice.assign(score=[*[1] * len(good), 0]).to_parquet(file)
     with pytest.raises(XgapError, match=r"grades '.*' for the query '.*' twice, 1 and 0; keep one"):

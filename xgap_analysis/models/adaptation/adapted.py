@@ -10,6 +10,7 @@ import torch
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.models.adaptation.adapter import Adapter, Build, adapter
 from xgap_analysis.models.adaptation.attached import ABOUT, Attached, attached, saved_adapter
+from xgap_analysis.models.adaptation.entered import backbone_of, entered_tower
 from xgap_analysis.models.adaptation.tower import head_tower
 from xgap_analysis.models.fingerprint import PROBES, architecture, architecture_of, probe_image, weights_digest
 from xgap_analysis.models.tower import Model, features_of
@@ -35,7 +36,9 @@ def adapted(model: Model, what: str | Adapter | Build, *, seed: int = 0) -> Mode
         >>> adapted(base, "head(width=4)").text.encode(["a red cat"])
         tensor([[9., 3.]])
     """
-    return with_attached(model, attached(adapter(what), dims_of(model), seed=seed, device=model.device))
+    dims = dims_of(model)
+    own = attached(adapter(what), dims, seed=seed, device=model.device, base=backbone_of(model, dims))
+    return with_attached(model, own)
 
 
 def with_attached(model: Model, own: Attached, name: str | None = None) -> Model:
@@ -47,8 +50,9 @@ def with_attached(model: Model, own: Attached, name: str | None = None) -> Model
         name: as in tables; the base's and the adapter's by default.
     """
     own.modules.eval().requires_grad_(False)
+    entered = entered_tower if own.adapter.inside else head_tower
     towers = {
-        modality: head_tower(tower, own, modality) if modality in own.modules else tower
+        modality: entered(tower, own, modality) if modality in own.modules else tower
         for modality, tower in model.towers.items()
     }
     return replace(
@@ -68,7 +72,8 @@ def with_saved_adapter(model: Model, folder: Path) -> Model:
     """
     if not (folder / ABOUT).is_file():
         return model
-    own = saved_adapter(folder, dims_of(model), model.device)
+    dims = dims_of(model)
+    own = saved_adapter(folder, dims, model.device, backbone_of(model, dims))
     return model if own is None else with_attached(model, own, name=model.name)
 
 

@@ -11,8 +11,8 @@ from xgap_analysis.core.calls import Call, options_alone, parse, spelled
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.registry import Registry, check_options, name_of, options_of
 
-Build = Callable[..., Mapping[str, nn.Module]]  # (dims, **options) -> modality to the module that enters its tower
-PLACES = ("head",)  # a module from features [n, d] to features [n, d'] behind a tower
+Build = Callable[..., Mapping[str, nn.Module]]  # (dims or base, **options) -> modality to what enters its tower
+PLACES = ("head", "positions", "tokens", "mlp", "tower")
 LEADING = 1
 
 
@@ -23,9 +23,11 @@ class Adapter:
     Args:
         name: as registered.
         build: `build(dims, **options)` gives a torch module for each tower that the adapter enters, by modality; `dims`
-            has the dimensions of each tower's features, by modality. A module may be there for two towers.
+            has the dimensions of each tower's features, by modality. A module may be there for two towers. At any other
+            place than the head it is `build(base, **options)`, of a `Backbone`, and gives a `Part` for each tower.
         place: where the modules enter. `"head"`: behind the tower, from its features `[n, d]`, not normalised, to
-            features of the same or another number of dimensions.
+            features of the same or another number of dimensions. Inside a tower of open_clip's: `"positions"`,
+            `"tokens"` (prompts), `"mlp"` (of its blocks), `"tower"` (what stands in place of its last maps, or of all).
         trained: how the names of those parameters of the base begin that are trained with the adapter; all others are
             frozen.
         starts_as_base: whether the features are the base's before training, up to their lengths; or the modalities
@@ -48,6 +50,11 @@ class Adapter:
 
     def __str__(self) -> str:
         return spelled(self.name, (), self.options)
+
+    @property
+    def inside(self) -> bool:
+        """Whether it enters a tower's own modules."""
+        return self.place != "head"
 
     @property
     def in_full(self) -> str:
@@ -86,7 +93,7 @@ def register_adapter(
         >>> ADAPTERS.remove("turn")
     """
     if place not in PLACES:
-        raise XgapError(f"an adapter enters at {' or '.join(PLACES)}, not at {place!r}")
+        raise XgapError(f"an adapter enters at {', '.join(PLACES)}, not at {place!r}")
     if isinstance(trained, str) or isinstance(starts_as_base, str):
         raise XgapError("trained and starts_as_base of an adapter are lists of names, not one name")
     start = starts_as_base if isinstance(starts_as_base, bool) else tuple(starts_as_base)

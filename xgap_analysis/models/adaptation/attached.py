@@ -1,10 +1,12 @@
 """The modules of an adapter, made for one model: drawn, checked, trained, and read again from files."""
 
+import contextlib
 import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +17,12 @@ from torch import Tensor, nn
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.writing import written_whole
 from xgap_analysis.models.adaptation.adapter import Adapter, adapter
+from xgap_analysis.models.adaptation.backbone import Backbone
+from xgap_analysis.models.adaptation.part import ENCODERS, Part, PartTokenizer, shadowed
 from xgap_analysis.models.adapters.assembled import seeded
 from xgap_analysis.models.checkpoint import refuse_pointer
+from xgap_analysis.models.fingerprint import PROBES
+from xgap_analysis.models.locks import lock_of
 
 ABOUT, WEIGHTS = "adapter.json", "adapter.safetensors"
 CLOSE = 1e-5  # of unit features: rounding of a sum
@@ -36,11 +42,32 @@ class Attached:
 
     def after(self, modality: str, features: Tensor) -> Tensor:
         """Features `[n, d']` after the head of a modality, in float32; as they are where the adapter has none."""
-        if modality not in self.modules:
+        if modality not in self.modules or self.adapter.inside:
             return features
         with torch.autocast(features.device.type, enabled=False):
             made: Tensor = self.modules[modality](features.float())
         return made
+
+    def within(self, module: Any, *modalities: str) -> contextlib.AbstractContextManager[None]:
+        """Within, the towers of the base have the parts of the adapter inside, where it enters there.
+
+        Args:
+            module: open_clip's model.
+            modalities: of the towers; all by default.
+        """
+        entering = (modalities or tuple(self.modules)) if self.adapter.inside else ()
+        parts: list[Any] = [self.modules[modality] for modality in entering if modality in self.modules]
+        return shadowed([shadow for part in parts for shadow in part.shadows(module)])
+
+    def is_whole(self, module: Any, modality: str) -> bool:
+        """Whether the part of a modality stands for the whole pass of its tower."""
+        part: Any = self.modules[modality]
+        return any(name in ENCODERS for _, name, _ in part.shadows(module))
+
+    def tokenizer(self, tokenize: Any) -> Any:
+        """The tokenizer of texts, given that of the base."""
+        part: Any = self.modules["text"] if self.adapter.inside and "text" in self.modules else None
+        return tokenize if part is None else PartTokenizer(part, tokenize)
 
     def copied(self) -> "Attached":
         """The same with modules of its own."""
@@ -55,23 +82,31 @@ class Attached:
             place.write_text(json.dumps({"adapter": self.adapter.in_full}, indent=2) + "\n", "utf-8")
 
 
-def attached(what: Adapter, dims: Mapping[str, int], *, seed: int = 0, device: torch.device | str = "cpu") -> Attached:
+def attached(
+    what: Adapter,
+    dims: Mapping[str, int],
+    *,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    base: Backbone | None = None,
+) -> Attached:
     """The modules of an adapter for towers of given dimensions, drawn from a seed, in evaluation.
 
     Args:
         what: the adapter.
         dims: modality to the dimensions d of the features of its tower.
+        base: the modules that it enters, for one that enters a tower itself.
         seed: of what is drawn.
         device: where they compute.
 
     Raises:
         XgapError: something else than modules by modality, a modality that is not in `dims`, features of another shape,
-            towers whose features no longer have the same dimensions, or other features than the base's from an adapter
-            that says it starts as the base.
+            towers whose features no longer have the same dimensions, other features than the base's from an adapter
+            that says it starts as the base, or a place that the model does not have.
     """
     try:
         with seeded(seed):
-            made = what.build(dict(dims), **what.options)
+            made = _built(what, dims, base)
     except KeyError as error:
         if not error.args or error.args[0] in dims:
             raise
@@ -85,14 +120,19 @@ def attached(what: Adapter, dims: Mapping[str, int], *, seed: int = 0, device: t
     modules = nn.ModuleDict(dict(made)).eval()
     after = dict(dims)
     for modality, module in modules.items():
-        after[modality] = _checked(what, modality, module, dims[modality])
+        if base is not None and what.inside:
+            after[modality] = _checked_inside(Attached(what, modules), modality, base)
+        else:
+            after[modality] = _checked(what, modality, module, dims[modality])
     if len(set(after.values())) > len(set(dims.values())):
         sizes = ", ".join(f"{modality} {d}" for modality, d in after.items())
         raise XgapError(f"adapter {what} leaves features of different dimensions, which cannot be compared: {sizes}")
     return Attached(what, modules.to(device))
 
 
-def saved_adapter(folder: Path, dims: Mapping[str, int], device: torch.device | str = "cpu") -> Attached | None:
+def saved_adapter(
+    folder: Path, dims: Mapping[str, int], device: torch.device | str = "cpu", base: Backbone | None = None
+) -> Attached | None:
     """The adapter beside the weights of a trained model; None where there is none.
 
     Only its name, options and numbers are read: its code is what is registered here under that name. Memory is taken
@@ -122,14 +162,18 @@ def saved_adapter(folder: Path, dims: Mapping[str, int], device: torch.device | 
     except SafetensorError as error:
         raise XgapError(f"{weights} is damaged ({error}); it should hold the weights of adapter {what}") from error
     further = {key.partition(".")[0] for key in there} - dims.keys()
+    if what.inside:  # a part is made for a tower that is there
+        there = {key: shape for key, shape in there.items() if key.partition(".")[0] not in further}
+        further = set()
     every = {**dims, **dict.fromkeys(further, next(iter(dims.values())))}  # towers of a model share their dimensions
-    expected = _shapes(what, every)
+    expected = _shapes(what, every, base)
     if expected is not None and expected != there:
         listed = ", ".join(f"{key} {shape}" for key, shape in expected.items())
         raise XgapError(f"{weights} does not hold the weights of adapter {what}, which are {listed}")
-    made = attached(what, every, device=device)
+    made = attached(what, every, device=device, base=base)
     try:
-        made.modules.load_state_dict(load_file(weights, device=str(device)))
+        loaded = load_file(weights, device=str(device))
+        made.modules.load_state_dict({key: loaded[key] for key in there})
     except RuntimeError as error:
         raise XgapError(f"{weights} does not hold the weights of adapter {what}") from error
     for modality in further & made.modules.keys():
@@ -137,16 +181,61 @@ def saved_adapter(folder: Path, dims: Mapping[str, int], device: torch.device | 
     return made
 
 
-def _shapes(what: Adapter, dims: Mapping[str, int]) -> dict[str, list[int]] | None:
+def _built(what: Adapter, dims: Mapping[str, int], base: Backbone | None) -> Any:
+    if not what.inside:
+        return what.build(dict(dims), **what.options)
+    if base is None:
+        raise XgapError(
+            f"adapter {what} enters the modules of a model ({what.place}), and only those of open_clip's can be entered"
+        )
+    return what.build(base, **what.options)
+
+
+def _shapes(what: Adapter, dims: Mapping[str, int], base: Backbone | None) -> dict[str, list[int]] | None:
     """The shapes of an adapter's weights by name, without memory for them; None of one that cannot be built so."""
     try:
         with torch.device("meta"), seeded():
-            made = nn.ModuleDict(dict(what.build(dict(dims), **what.options)))
+            made = nn.ModuleDict(dict(_built(what, dims, base)))
     except XgapError:
         raise
     except Exception:  # `attached` says what is wrong with it
         return None
     return {key: list(tensor.shape) for key, tensor in made.state_dict().items()}
+
+
+def _checked_inside(own: Attached, modality: str, base: Backbone) -> int:
+    """The dimensions of the features of a tower with its part inside."""
+    what, part = own.adapter, own.modules[modality]
+    if not isinstance(part, Part):
+        raise XgapError(f"adapter {what} must give a Part for the {modality} tower, not {type(part).__name__}")
+    module = base.module
+    if modality == "text":
+        encode, name = own.tokenizer(base.tokenize), "encode_text"
+        plain, batch = base.ids(part.captions(PROBES[:1])), encode(list(PROBES[:1]))
+    else:
+        size, name = module.visual.image_size, "encode_image"
+        height, width = (size, size) if isinstance(size, int) else tuple(size)
+        plain = batch = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+    device, training = next(module.parameters()).device, module.training
+    own.modules.to(device)
+    module.eval()
+    with torch.no_grad(), lock_of(module):
+        before = getattr(module, name)(plain.to(device)).float() if what.starts_as_base_of(modality) else None
+        with own.within(module, modality):
+            made = getattr(module, name)(batch.to(device)).float()
+    module.train(training)
+    if before is not None:
+        unit = F.normalize(before, dim=1)
+        if made.shape != before.shape or float((F.normalize(made, dim=1) - unit).abs().max()) > CLOSE:
+            raise _not_the_base(what, modality)
+    return made.shape[1]
+
+
+def _not_the_base(what: Adapter, modality: str) -> XgapError:
+    return XgapError(
+        f"adapter {what} says that it starts as the base, but it changes {modality} features before any "
+        "training; register it with starts_as_base=False, or start its last map at zero"
+    )
 
 
 def _checked(what: Adapter, modality: str, module: nn.Module, dim: int) -> int:
@@ -166,8 +255,5 @@ def _checked(what: Adapter, modality: str, module: nn.Module, dim: int) -> int:
     if what.starts_as_base_of(modality):
         unit = F.normalize(features, dim=1)
         if made.shape[1] != dim or float((F.normalize(made, dim=1) - unit).abs().max()) > CLOSE:
-            raise XgapError(
-                f"adapter {what} says that it starts as the base, but it changes {modality} features before any "
-                "training; register it with starts_as_base=False, or start its last map at zero"
-            )
+            raise _not_the_base(what, modality)
     return made.shape[1]

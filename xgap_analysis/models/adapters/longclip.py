@@ -4,6 +4,7 @@ Its files hold two tables of positions. The first 20 rows, kept from CLIP, are r
 stretched ones after them from `positional_embedding_res`; so both together are one ordinary table.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.errors import XgapError, notice
 from xgap_analysis.models.checkpoint import depth, read_checkpoint, state_dict
 
 Loaded = tuple[Any, Any, Any]  # model, preprocess, tokenize
 KEPT, HEAD_WIDTH = 20, 64
 STRETCHED = "positional_embedding_res"
+GATE, EXPERT = r"(\d+)\.gate\.weight", re.compile(r"\.experts\.(\d+)\.")  # names that CLIP-MoE adds
 ARCHITECTURES = {"LongCLIP-ViT-B-16": (768, 16), "LongCLIP-ViT-L-14": (1024, 14)}  # width and patch size
 
 
@@ -29,6 +31,9 @@ def load(architecture: str, path: Path) -> Loaded:
     from open_clip import SimpleTokenizer, image_transform
 
     weights = state_dict(read_checkpoint(path), path)
+    if any(map(expert_of, weights)):
+        weights = _of_first_experts(weights)
+        notice(f"{path} is a CLIP-MoE checkpoint: this is its base, into which load_adapter puts its experts")
     if STRETCHED not in weights or "visual.conv1.weight" not in weights:
         raise XgapError(f"{path} is no Long-CLIP checkpoint: it holds no {STRETCHED} beside a ViT")
     width, _, patch, _ = weights["visual.conv1.weight"].shape
@@ -37,6 +42,22 @@ def load(architecture: str, path: Path) -> Loaded:
     model = assemble(weights)
     preprocess = image_transform(model.visual.image_size, is_train=False)
     return model, preprocess, SimpleTokenizer(context_length=model.context_length)
+
+
+def expert_of(name: str) -> tuple[int, str] | None:
+    """The number of an expert and the name in its MLP that a weight of CLIP-MoE has; None of other weights."""
+    found = EXPERT.search(name)
+    return None if found is None else (int(found[1]), name[found.end() :])
+
+
+def _of_first_experts(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights with the first expert of each block as its MLP, as before the others were made."""
+    own = {}
+    for name, tensor in weights.items():
+        expert = expert_of(name)
+        if not (expert and expert[0]) and not re.search(rf"resblocks\.{GATE}$", name):
+            own[name.replace(".experts.0.", ".mlp.") if expert else name] = tensor
+    return own
 
 
 def assemble(weights: Mapping[str, Tensor]) -> Any:

@@ -94,6 +94,15 @@ class ImageTower:
         self._size: tuple[int, int] = (size, size) if isinstance(size, int) else tuple(size)
 
     @property
+    def module(self) -> Module:
+        """The whole model of open_clip's."""
+        return self._model
+
+    def again(self, shortcuts: bool) -> "ImageTower":
+        """The same over the same model, with its shortcuts or without."""
+        return ImageTower(self._model, self.preprocess, self._precision, shortcuts and self._shortcuts)
+
+    @property
     def visual(self) -> Module:
         """The image part of the library's model."""
         return self._visual
@@ -204,7 +213,7 @@ class TextTower:
         precision: str = "fp32",
         shortcuts: bool = True,
     ) -> None:
-        self._model = model
+        self._model, self._name = model, name
         self._text = model.text if hasattr(model, "text") else model  # CLIP holds the parts of its text tower itself
         table = getattr(self._text, "token_embedding", None)
         self._table: nn.Embedding = self._text.transformer.get_input_embeddings() if table is None else table
@@ -213,7 +222,21 @@ class TextTower:
         self.width = self._table.embedding_dim
         self.words = self._table.num_embeddings
         self.length: int = tokenize(["a"]).shape[1]
-        self.tokenize: Callable[[Sequence[str]], Tensor] = Tokenizer(tokenize, name, self.words)
+        self.tokenize = Tokenizer(tokenize, name, self.words)
+
+    @property
+    def module(self) -> Module:
+        """The whole model of open_clip's."""
+        return self._model
+
+    @property
+    def precision(self) -> str:
+        """That of its passes."""
+        return self._precision
+
+    def again(self, shortcuts: bool, tokenize: Callable[[list[str]], Tensor]) -> "TextTower":
+        """The same over the same model, with its shortcuts or without, and another tokenizer."""
+        return TextTower(self._model, tokenize, self._name, self._precision, shortcuts and self._shortcuts)
 
     @property
     def projection(self) -> Tensor:

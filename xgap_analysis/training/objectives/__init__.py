@@ -20,6 +20,8 @@ from xgap_analysis.training.objectives.grouping import multi_positive_loss as mu
 from xgap_analysis.training.objectives.latent_space import adaptive_contrast as adaptive_contrast
 from xgap_analysis.training.objectives.latent_space import reconstruction_loss as reconstruction_loss
 from xgap_analysis.training.objectives.latent_space import separability_loss as separability_loss
+from xgap_analysis.training.objectives.lexical import overuse as overuse
+from xgap_analysis.training.objectives.lexical import sparse_contrast as sparse_contrast
 from xgap_analysis.training.objectives.masked_words import masked_words_loss as masked_words_loss
 from xgap_analysis.training.objectives.matching import angular as angular
 from xgap_analysis.training.objectives.matching import match as match
@@ -29,9 +31,11 @@ from xgap_analysis.training.objectives.pair_scores import pair_scores_loss as pa
 from xgap_analysis.training.objectives.principal import long_and_short_loss as long_and_short_loss
 from xgap_analysis.training.objectives.principal import principal as principal
 from xgap_analysis.training.objectives.pseudo_labels import student_of as student_of
+from xgap_analysis.training.objectives.ranking_margin import ranking_margin as ranking_margin
 from xgap_analysis.training.objectives.refinement import hybrid_distillation_loss as hybrid_distillation_loss
 from xgap_analysis.training.objectives.refinement import random_reference_loss as random_reference_loss
 from xgap_analysis.training.objectives.relevant_patches import masked_patches_loss as masked_patches_loss
+from xgap_analysis.training.objectives.self_distillation import self_distil as self_distil
 from xgap_analysis.training.objectives.symile import products as products
 from xgap_analysis.training.objectives.symile import symile_loss as symile_loss
 from xgap_analysis.training.objectives.term import OBJECTIVES as OBJECTIVES
