@@ -45,7 +45,7 @@ class Train:
     adapter: Name = None
     """Train an adapter instead of the model's own weights, such as "head(width=64)" (see xgap adapters)."""
     steps: int = 1000
-    """Number of updates."""
+    """Number of updates; of each stage, if a recipe has stages."""
     batch: int = 128
     """Items per step."""
     sampler: str = "labels"
@@ -91,7 +91,7 @@ class Train:
     workers: int = 0
     """Number of processes that load images."""
     plugin: Plugins = ()
-    """A Python file with your own objectives or adapters, which is run first."""
+    """A Python file with your own objectives, recipes, adapters, models or datasets, which is run first."""
     json: bool = False
     """Print the curve as JSON."""
 
