@@ -214,7 +214,7 @@ def test_mistakes_are_one_sentence(make_model: Callable[..., Any]) -> None:
         with pytest.raises(XgapError, match=f"one frame or more, a whole number, not {frames!r}"):
             with_frames(base, "mean", frames=frames)  # type: ignore[arg-type]  # a user's mistake
     colours = xg.as_model(Colours(), ["image"])
-    with pytest.raises(XgapError, match=r"reads pixels, and 'Colours' prepares an image as Image; .* the view 'frames'"):
+    with pytest.raises(XgapError, match=r"pixels, and 'Colours' prepares an image as Image; .* the view 'frames'"):
         with_frames(colours, "mean").tower("video").prepare([[Image.new("RGB", (4, 4))]])
     with pytest.raises(XgapError, match=r"load 'tiny' and make it again with xg.with_frames .* not kept in a file"):
         xg.load_model("tiny+prompt_switch(prompts=2)")

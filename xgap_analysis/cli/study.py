@@ -65,8 +65,8 @@ class Study:
     """Corrections of features or scores, with or without options (see xgap corrections), such as center
     "isoclip(k_top=20, k_bottom=8)"."""
     scorers: tuple[str, ...] = ("cosine",)
-    """How a pair is scored, with or without options (see xgap scorers), such as "late_interaction(inner=max)"; a learned
-    scorer, such as "x_pool(epochs=1)", is fitted on --fit-split first."""
+    """How a pair is scored, with or without options (see xgap scorers), such as "late_interaction(inner=max)"; a
+    learned scorer, such as "x_pool(epochs=1)", is fitted on --fit-split first."""
     metrics: tuple[str, ...] = ()
     """Metrics in addition to those of the task, with or without options (see xgap metrics)."""
     main: Name = None

@@ -137,8 +137,8 @@ def ratio_interval(
         The interval; all NaN where every value of `whole` is 0, so that there is no ratio.
 
     Raises:
-        XgapError: no values, values or groups that do not fit, a whole below 0, a part of a whole of 0, or a level out of
-            range.
+        XgapError: no values, values or groups that do not fit, a whole below 0, a part of a whole of 0, or a level
+            out of range.
 
     Example:
         >>> ratio_interval([1.0, 1.0], [2.0, 4.0]).mean.__round__(3)

@@ -47,7 +47,8 @@ def composed(
     2023.
     """
     if weight is not None and not (isinstance(weight, int | float) and 0 <= weight <= 1):
-        raise XgapError(f"the weight of composed, the share of the reference, lies in [0, 1], or is None, not {weight!r}")
+        what = "the weight of composed, the share of the reference, lies in [0, 1], or is None"
+        raise XgapError(f"{what}, not {weight!r}")
     if PART not in getattr(items, "parts", {}):
         what = "composed takes texts that change a reference image each (a part 'reference')"
         raise XgapError(f"{what}, and these have none; see the dataset emoji-scenes:composed")
