@@ -153,9 +153,8 @@ class VideoTower:
         pixels = [self.base.preprocess(item[time]) for time in even_times(len(item), self.frames)]
         if not all(isinstance(one, Tensor) for one in pixels):
             what = f"{self.base.name!r} prepares an image as {type(pixels[0]).__name__}"
-            raise XgapError(
-                f"a tower of clips reads pixels, and {what}; compare its frames as a set of vectors instead: the view 'frames'"
-            )
+            what = f"a tower of clips reads pixels, and {what}"
+            raise XgapError(f"{what}; compare its frames as a set of vectors instead: the view 'frames'")
         return torch.stack(pixels)
 
     def prepare(self, items: Sequence[Any]) -> Tensor:
