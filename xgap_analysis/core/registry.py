@@ -2,12 +2,13 @@
 
 import hashlib
 import inspect
-import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
-from typing import Any, Generic, TypeVar
+from types import UnionType
+from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
 
+from xgap_analysis.core.calls import Call
 from xgap_analysis.core.errors import XgapError, unknown_name
 
 Entry = TypeVar("Entry")
@@ -108,27 +109,49 @@ def check_options(kind: str, name: str, maker: Callable[..., Any], leading: int,
 
 
 def check_values(name: str, maker: Callable[..., Any], leading: int, options: Mapping[str, Any]) -> None:
-    """Refuses an option of another type than its default: a whole number, a number, or a word.
+    """Refuses values of options that do not fit a function's annotations (numbers, texts, True or False, given words).
+
+    Other annotations are not checked, nor is a value that is a call.
 
     Args:
-        name, maker, leading, options: as of `check_options`, which comes first. Options without a default, or with
-            another, are not checked.
+        name: for the message.
+        maker, leading, options: as in `check_options`.
 
     Raises:
-        XgapError: which option, and what it takes.
+        XgapError: such a value.
+
+    Example:
+        >>> def scaled(vectors, *, factor: float = 1.0): ...
+        >>> check_values("scaled", scaled, 1, {"factor": "two"})
+        Traceback (most recent call last):
+        xgap_analysis.core.errors.XgapError: factor of scaled is a number, not 'two'
     """
-    defaults = {p.name: p.default for p in list(inspect.signature(maker).parameters.values())[leading:]}
-    for option, value in options.items():
-        default, is_bool = defaults.get(option), isinstance(value, bool)
-        if type(default) is int and (is_bool or not isinstance(value, int)):
-            kind = "a whole number"
-        elif type(default) is float and (is_bool or not isinstance(value, int | float) or not math.isfinite(value)):
-            kind = "a number"
-        elif type(default) is str and not isinstance(value, str):
-            kind = "a word"
-        else:
-            continue
-        raise XgapError(f"{option} of {name} is {kind}, not {value!r}; its default is {default!r}")
+    for p in list(inspect.signature(maker).parameters.values())[leading:]:
+        if p.name in options and not isinstance(options[p.name], Call) and p.kind is not p.VAR_KEYWORD:
+            kinds = [_kind(one) for one in _alternatives(p.annotation)]
+            if all(kinds) and not any(fits(options[p.name]) for fits, _ in filter(None, kinds)):
+                words = " or ".join(words for _, words in filter(None, kinds))
+                raise XgapError(f"{p.name} of {name} is {words}, not {options[p.name]!r}")
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+
+
+def _kind(annotation: Any) -> tuple[Callable[[Any], bool], str] | None:
+    """Whether a value is of that annotation, and what it says; None where there is nothing to check."""
+    if get_origin(annotation) is Literal:
+        words = get_args(annotation)
+        return words.__contains__, f"one of {', '.join(map(repr, words))}"
+    kinds: dict[Any, tuple[Callable[[Any], bool], str]] = {
+        bool: (lambda value: isinstance(value, bool), "True or False"),
+        int: (lambda value: isinstance(value, int) and not isinstance(value, bool), "a whole number"),
+        float: (lambda value: isinstance(value, int | float) and not isinstance(value, bool), "a number"),
+        str: (lambda value: isinstance(value, str), "a text"),
+        None: (lambda value: value is None, "None"),
+        type(None): (lambda value: value is None, "None"),
+    }
+    return kinds.get(annotation) if annotation is None or isinstance(annotation, type) else None
 
 
 def options_of(function: Callable[..., Any], leading: int) -> dict[str, Any]:
