@@ -217,7 +217,7 @@ def test_an_adapter_inside_a_tower_trains_what_it_says_and_is_loaded_again(
     start: Path, data: xg.Dataset, tmp_path: Path, language: Path, name: str
 ) -> None:
     objective, name = INSIDE[name], name.format(language)
-    recipe = dataclasses.replace(HEAD, steps=3, adapter=name, objective=objective, learning_rate=1e-2)
+    recipe = dataclasses.replace(HEAD, steps=2, batch=4, adapter=name, objective=objective, learning_rate=1e-2)
     made = xg.train(start, data, tmp_path, recipe, checkpoints=(0,), judged_on=data, progress=False, device="cpu")
     trained = xg.adapter(name).trained
     before, after = load_file(start / BASE), load_file(made.last / BASE)
