@@ -368,6 +368,7 @@ def test_pools_go_behind_the_first_token_as_written_out(model: xg.Model) -> None
         ("long-clip(keep=4)", "takes no context_length, so it gives no captions of 52 tokens"),
         ("maple", r"enters 1 to 2 blocks of this model \(depth\), not 9"),
         ("maple(depth=1, template='{} photo')", "the template of maple has 2 words or more before"),
+        ("maple(depth=x)", r"adapter maple\(depth=x\) cannot be made with these options \(TypeError: "),
         ("image-prompts(length=0)", "image-prompts has 1 token or more, not 0"),
         ("clip-moe(experts=1)", "clip-moe has 2 to 64 experts"),
         ("clip-moe(k=1.5)", "clip-moe has 2 to 64 experts"),

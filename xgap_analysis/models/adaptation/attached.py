@@ -113,6 +113,10 @@ def attached(
             raise
         what_for = f"adapter {what} looks for the dimensions of {error.args[0]!r}"
         raise XgapError(f"{what_for}, and the towers of this model are: {', '.join(dims)}") from error
+    except XgapError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise XgapError(f"adapter {what} cannot be made with these options ({_said(error)})") from error
     if not isinstance(made, Mapping) or not made or not all(isinstance(m, nn.Module) for m in made.values()):
         raise XgapError(f"adapter {what} must give a torch module for each modality that it enters, not {made!r:.60}")
     unknown = [modality for modality in made if modality not in dims]
