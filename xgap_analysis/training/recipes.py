@@ -5,7 +5,7 @@ from typing import Any
 
 from xgap_analysis.core.calls import options_alone, parse
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.core.registry import Registry, check_options
+from xgap_analysis.core.registry import Registry, check_options, check_values
 from xgap_analysis.training.recipe import Recipe
 
 RECIPES: Registry[Callable[..., Recipe]] = Registry("recipe", lambda function: function)
@@ -38,7 +38,8 @@ def recipe(wanted: str, **options: Any) -> Recipe:
         options: replace those in the notation.
 
     Raises:
-        XgapError: an unknown name or option (the nearest are given), or something else than a recipe.
+        XgapError: an unknown name or option (the nearest are given), a value of another kind than the option's, or
+            something else than a recipe.
 
     Example:
         >>> [stage["towers"] for stage in recipe("optimizing-clip").stages]
@@ -48,6 +49,7 @@ def recipe(wanted: str, **options: Any) -> Recipe:
     given = {**options_alone(call, "a recipe"), **options}
     function = RECIPES[call.name]
     check_options("recipe", call.name, function, 0, given)
+    check_values(call.name, function, 0, given)
     made = function(**given)
     if not isinstance(made, Recipe):
         raise XgapError(f"recipe {wanted!r} must give a Recipe, not a {type(made).__name__}")
@@ -84,7 +86,11 @@ def _one_to_k(*, k: int = 4) -> Recipe:
 
 @register_recipe("symile")
 def _symile(*, negatives: str = "shuffle") -> Recipe:
-    """Images, texts and further modalities by the product of all (Symile); train(..., further=...) gives those."""
+    """Images, texts and further modalities by the product of all (Symile); train(..., further=...) gives those.
+
+    A learned scale begins at the model's own and ends at 100, which is small for products of unit rows of many
+    dimensions d: for three modalities a fixed `temperature` of about `0.07 / sqrt(d)` is what two have at 0.07.
+    """
     return Recipe(objective={f"symile(negatives={negatives})": 1.0}, weight_decay=0.01)
 
 
@@ -126,7 +132,10 @@ def _sycoca(*, weight: float = 0.5) -> Recipe:
 
 @register_recipe("clip-reward")
 def _clip_reward(*, references: bool = False) -> Recipe:
-    """The text tower learns grammar, then captions are chosen for what they are rewarded with (CLIP reward)."""
+    """The text tower learns grammar, then captions are chosen for what they are rewarded with (CLIP reward).
+
+    The second stage draws a grammar head anew and trains it beside the policy; the authors keep that of the first.
+    """
     k = 2 if references else 1
     return Recipe(
         stages=(
