@@ -1,6 +1,8 @@
 """Adapters inside a tower: formulas, known answers, numbers of parameters, and what they start as."""
 
+import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,12 +12,14 @@ from torch import Tensor, nn
 
 import xgap_analysis as xg
 from xgap_analysis.models.adaptation.attached import attached
-from xgap_analysis.models.adaptation.backbone import Backbone
+from xgap_analysis.models.adaptation.backbone import Backbone, blocks_of, shown
 from xgap_analysis.models.adaptation.entered import backbone_of
 from xgap_analysis.models.adaptation.experts import balance
 from xgap_analysis.models.adaptation.part import shadowed
 from xgap_analysis.models.adaptation.pools import gathered
 from xgap_analysis.models.adaptation.stretched import stretch
+from xgap_analysis.models.fingerprint import architecture, weights_digest
+from xgap_analysis.models.locks import lock_of
 
 PIXELS = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(5))
 DIMS = {"image": 16, "text": 16}
@@ -103,6 +107,63 @@ def test_what_is_shown_is_gone_afterwards_also_after_an_error() -> None:
         fails()
     assert module.weight is weight
     assert not hasattr(module, "extra")
+
+
+@pytest.mark.parametrize(
+    "name", ["maple(depth=2)", "clip-moe(experts=2, k=1)", "ptunifier(pool=9, text_tokens=2, image_tokens=3)"]
+)
+def test_an_adapter_is_made_between_passes_of_other_threads_and_not_within(model: xg.Model, name: str) -> None:
+    """In the midst of a pass the base shows parts of that pass's adapter, of which nothing can be made."""
+    module, inside, made = model.text.module, threading.Event(), threading.Event()
+    other = attached(xg.adapter(name), DIMS, seed=3, base=base_of(model))
+
+    def passes() -> None:
+        with lock_of(module), other.within(module):
+            inside.set()
+            made.wait(0.3)
+
+    thread = threading.Thread(target=passes)
+    thread.start()
+    inside.wait()
+    again = attached(xg.adapter(name), DIMS, seed=3, base=base_of(model))
+    assert again.is_whole(module, "image") is False
+    made.set()
+    thread.join()
+    assert architecture(again.modules) == architecture(other.modules)
+    assert weights_digest(again.modules) == weights_digest(other.modules)
+
+
+def test_base_and_adapted_model_in_threads_see_nothing_of_each_other(model: xg.Model) -> None:
+    models = [model, xg.adapted(model, "maple(depth=2)"), xg.adapted(model, "clip-moe(experts=2, k=1)", seed=2)]
+    drawn = torch.Generator().manual_seed(1)
+    for parameter in models[2].image._own.modules.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=drawn)
+    expected, wrong = [features(m) for m in models], []
+
+    def works(m: xg.Model, right: tuple[Tensor, ...]) -> None:
+        for _ in range(10):
+            if not all(torch.allclose(a, b, atol=1e-5) for a, b in zip(features(m), right, strict=True)):
+                wrong.append(m.name)
+
+    threads = [threading.Thread(target=works, args=pair) for pair in zip(models, expected, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_the_base_is_left_as_it_is_also_after_an_error_inside_a_pass(model: xg.Model) -> None:
+    adapted = xg.adapted(model, "maple(depth=2)")
+    before, own = features(model), adapted.image._own.modules["image"]
+    shown = {name: dict(part.__dict__) for name, part in model.text.module.named_modules()}
+    own.maps[1].register_forward_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        adapted.image.encode(PIXELS)
+    assert {name: part.__dict__.keys() for name, part in model.text.module.named_modules()} == {
+        name: entries.keys() for name, entries in shown.items()
+    }
+    assert all(torch.equal(*pair) for pair in zip(before, features(model), strict=True))
 
 
 # Long-CLIP
@@ -307,8 +368,10 @@ def test_pools_go_behind_the_first_token_as_written_out(model: xg.Model) -> None
         ("long-clip(keep=4)", "takes no context_length, so it gives no captions of 52 tokens"),
         ("maple", r"enters 1 to 2 blocks of this model \(depth\), not 9"),
         ("maple(depth=1, template='{} photo')", "the template of maple has 2 words or more before"),
+        ("maple(depth=x)", r"adapter maple\(depth=x\) cannot be made with these options \(TypeError: "),
         ("image-prompts(length=0)", "image-prompts has 1 token or more, not 0"),
         ("clip-moe(experts=1)", "clip-moe has 2 to 64 experts"),
+        ("clip-moe(k=1.5)", "clip-moe has 2 to 64 experts"),
         ("clip-moe(text_blocks=3)", "the text tower has 2 blocks, and experts are wanted in 3"),
         ("ptunifier(pool=8)", "an item gets 1 to 8 tokens of a pool of 8, not 32"),
     ],
@@ -329,6 +392,45 @@ def test_a_model_without_modules_to_enter_is_told(make_model: Callable[..., xg.M
         xg.adapted(make_model("siglip"), "long-clip(keep=4)")
     with pytest.raises(xg.XgapError, match=r"a text tower of another library \(HFTextEncoder\)"):
         xg.adapted(make_model("hugging-face"), "maple(depth=1)")
+
+
+@pytest.mark.parametrize("name", ["maple(depth=1)", "vdr", "lexvla", "matching"])
+def test_an_adapter_that_reads_captions_is_refused_where_there_is_no_text_tower(model: xg.Model, name: str) -> None:
+    images = replace(model, towers={"image": model.image})
+    with pytest.raises(xg.XgapError, match="this adapter reads captions, and the model has no text tower"):
+        xg.adapted(images, name)
+
+
+def test_a_tower_that_an_adapter_does_not_fit_is_named(model: xg.Model) -> None:
+    from open_clip.coca_model import CoCa
+    from open_clip.model import CLIP
+
+    vision = {"image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 16}
+    text = {"context_length": 16, "vocab_size": 200, "width": 16, "heads": 2, "layers": 1}
+    pooled = {"attentional_pool": True, "attn_pooler_queries": 2, "attn_pooler_heads": 2, "output_tokens": True}
+    coca = CoCa(8, text, {**text, "embed_cls": True, "output_tokens": True}, {**vision, **pooled})
+    resnet = CLIP(8, {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8}, text)
+    for module, name, message in (
+        (resnet, "clip-moe", "enters the blocks of a ViT, and the image tower of the model has none"),
+        (coca, "ptunifier(pool=9, image_tokens=3, text_tokens=2)", "does not fit the text tower of this model"),
+    ):
+        base = xg.models.from_open_clip(module, model.tokenize.silent, model.image.preprocess, name="other")
+        with pytest.raises(xg.XgapError, match=message) as caught:
+            xg.adapted(base, name)
+        assert "\n" not in str(caught.value)
+
+
+def test_blocks_that_are_called_one_by_one_are_entered_too(make_model: Callable[..., xg.Model]) -> None:
+    """EVA in timm gives each block its rotations, where other ViTs call all blocks as one."""
+    module = make_model("timm-linear").image.module
+    owner, name, blocks = blocks_of(module, "image")
+    assert list(shown(owner, name, blocks)[2]) == blocks
+
+
+def test_without_a_class_token_all_patches_choose_the_tokens_of_a_pool(model: xg.Model) -> None:
+    own = part(model, "ptunifier(pool=9, image_tokens=3, text_tokens=2)", "image")
+    patches = torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(1))
+    close(own._with_pool(patches, [], first=0), torch.cat([gathered(own.pool, patches.mean(1), 3), patches], 1))
 
 
 @pytest.mark.parametrize("kind", ["quickgelu", "average-pool", "custom", "siglip", "timm-linear"])

@@ -1,5 +1,6 @@
 """Adapters with a head over tokens or a text tower of their own: formulas, known answers, numbers of parameters."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -247,6 +248,39 @@ def test_low_rank_changes_start_at_zero_and_are_matrices_of_that_rank(language: 
     close(changed[mask], again.states(inputs, mask)[mask], atol=1e-4)
     with pytest.raises(xg.XgapError, match="the rank of LoRA is 0"):
         LowRank(made, -1)
+
+
+def test_changes_of_two_threads_are_not_made_on_top_of_each_other(language: Path) -> None:
+    made = Language(str(language), 20)
+    inputs, mask = made.embedded(made.ids(CAPTIONS)), made.ids(CAPTIONS) >= 0
+    tuned = LowRank(made, 3)
+    drawn(tuned)
+    expected, others = tuned.states(made, inputs, mask), []
+    thread = threading.Thread(target=lambda: others.append(tuned.states(made, inputs, mask)))
+    real = made.states
+
+    def slow(*args: Tensor) -> Tensor:
+        made.states = real  # type: ignore[method-assign]
+        thread.start()
+        thread.join(0.3)  # the other one comes while this one's change is there
+        return real(*args)
+
+    made.states = slow  # type: ignore[method-assign]
+    others.append(tuned.states(made, inputs, mask))
+    thread.join()
+    assert len(others) == 2
+    for other in others:
+        close(other, expected)
+
+
+def test_a_model_that_reads_fewer_tokens_is_another(model: xg.Model, language: Path) -> None:
+    models = [xg.adapted(model, f"llm2clip(language={language}, length={length})") for length in (30, 31)]
+    assert models[0].architecture != models[1].architecture
+
+
+def test_a_language_model_with_too_few_positions_is_one_sentence(model: xg.Model, language: Path) -> None:
+    with pytest.raises(xg.XgapError, match="does not fit the image tower of this model, whose pass fails with it"):
+        xg.adapted(model, f"mm-embed(language={language}, instruction={'a' * 99}, length=3)")
 
 
 def test_vladva_starts_as_the_language_model_behind_the_phrase(model: xg.Model, language: Path) -> None:

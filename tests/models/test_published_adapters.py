@@ -230,6 +230,44 @@ def test_a_foreign_or_a_damaged_file_is_one_sentence(clip: xg.Model, tmp_path: P
         xg.load_adapter(clip, tmp_path / "model.pth.tar-5", k=2)
 
 
+def test_weights_of_other_shapes_are_one_sentence(clip: xg.Model, tmp_path: Path) -> None:
+    module = clip.text.module
+    experts, one = moe_weights(module), torch.tensor(1.0)
+    gate, first = "visual.transformer.resblocks.1.gate.weight", "visual.transformer.resblocks.1.experts.0.c_proj.bias"
+    pools = {"pseudo_vision_token_pool": drawn(60, 32), "pseudo_language_token_pool": drawn(60, 48)}
+    other_shapes = "weights are not of the shapes or names that these have, so it is damaged or of another release"
+    files: list[tuple[Weights, str]] = [
+        ({"prompt_learner.ctx": one, "prompt_learner.proj.weight": one, "prompt_learner.proj.bias": one}, other_shapes),
+        ({**module.state_dict(), "positional_embedding_res": one}, other_shapes),
+        ({**pools, "pseudo_vision_token_pool": one}, other_shapes),
+        (
+            {**pools, "pseudo_vision_token_pool": drawn(60, 32) * torch.inf},
+            "text.pool holds numbers that are not finite",
+        ),
+        ({**experts, gate: one}, other_shapes),
+        ({name: tensor for name, tensor in experts.items() if name != gate}, other_shapes),
+        ({**experts, first: experts[first] + 1}, "whose first experts are not the MLPs of this model"),
+    ]
+    for weights, message in files:
+        torch.save(weights, tmp_path / "file.pt")
+        with pytest.raises(xg.XgapError, match=message) as caught:
+            xg.load_adapter(clip, tmp_path / "file.pt", **({"k": 1} if gate in weights or first in weights else {}))
+        assert "\n" not in str(caught.value)
+
+
+def test_experts_of_other_blocks_than_the_last_are_not_put_into_those(clip: xg.Model, tmp_path: Path) -> None:
+    module = clip.text.module
+    weights, start = moe_weights(module), "visual.transformer.resblocks."
+    first = {f"{start}0.{n.removeprefix(f'{start}1.')}": weights.pop(n) for n in list(weights) if f"{start}1." in n}
+    own = {name: tensor for name, tensor in module.state_dict().items() if name.startswith(f"{start}0.mlp.")}
+    first |= {name.replace(".mlp.", ".experts.0."): tensor for name, tensor in own.items()}
+    torch.save({**weights, **first}, tmp_path / "moe.pt")
+    with pytest.raises(
+        xg.XgapError, match="experts in blocks 0, 2 of 3 of the image tower, and only experts of the last"
+    ):
+        xg.load_adapter(clip, tmp_path / "moe.pt", k=1)
+
+
 def test_nothing_of_a_file_is_run(clip: xg.Model, tmp_path: Path) -> None:
     trace = tmp_path / "it-ran"
 

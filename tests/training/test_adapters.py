@@ -184,6 +184,16 @@ def test_a_part_of_the_base_that_is_not_there_is_named(
         run(start, data, tmp_path, dataclasses.replace(HEAD, adapter="shift"))
 
 
+@pytest.mark.parametrize("name", ["maple(depth=1)", "vdr", "grounded(units=4)"])
+def test_an_adapter_that_reads_captions_is_not_trained_on_images_alone(
+    start: Path, data: xg.Dataset, tmp_path: Path, name: str
+) -> None:
+    """The folder would hold an image model, which it could not be put into again."""
+    recipe = dataclasses.replace(HEAD, objective={"image-image": 1.0}, towers="image", adapter=name)
+    with pytest.raises(xg.XgapError, match=r"leave a model without a text tower, which adapter .* does not fit"):
+        run(start, data, tmp_path, recipe)
+
+
 INSIDE = {  # name to the objective that it is trained with
     "long-clip(keep=6, factor=2)": {"clip": 1.0},
     "maple(depth=2)": {"clip": 1.0},
@@ -207,7 +217,7 @@ def test_an_adapter_inside_a_tower_trains_what_it_says_and_is_loaded_again(
     start: Path, data: xg.Dataset, tmp_path: Path, language: Path, name: str
 ) -> None:
     objective, name = INSIDE[name], name.format(language)
-    recipe = dataclasses.replace(HEAD, steps=3, adapter=name, objective=objective, learning_rate=1e-2)
+    recipe = dataclasses.replace(HEAD, steps=2, batch=4, adapter=name, objective=objective, learning_rate=1e-2)
     made = xg.train(start, data, tmp_path, recipe, checkpoints=(0,), judged_on=data, progress=False, device="cpu")
     trained = xg.adapter(name).trained
     before, after = load_file(start / BASE), load_file(made.last / BASE)

@@ -14,7 +14,7 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.models.adaptation.adapted import with_attached
 from xgap_analysis.models.adaptation.adapter import Adapter, Build
 from xgap_analysis.models.adaptation.adapter import adapter as as_adapter
-from xgap_analysis.models.adaptation.attached import ABOUT, Attached, attached, saved_adapter
+from xgap_analysis.models.adaptation.attached import ABOUT, Attached, attached, check_images_alone, saved_adapter
 from xgap_analysis.models.adaptation.backbone import Backbone
 from xgap_analysis.models.adapters.assembled import seeded
 from xgap_analysis.models.adapters.openclip import from_open_clip
@@ -56,6 +56,16 @@ class Trainable:
         """Captions to token ids `[n, length]`, as the adapter reads them where there is one."""
         own: Callable[[Sequence[str]], Tensor] = self.tokenizer
         return own if self.attached is None else self.attached.tokenizer(own)
+
+    def image_only(self) -> None:
+        """Say that only its image tower will have been trained, so that questions to the other are refused.
+
+        Raises:
+            XgapError: an adapter that an image tower alone cannot have.
+        """
+        if self.attached is not None:
+            check_images_alone(self.attached, _backbone(self.module, self.tokenizer))
+        self.settings["image_only"] = True
 
     def frozen(self) -> Model:
         """The model as it is now, for evaluation; later training does not reach it."""
@@ -144,14 +154,18 @@ def feature_dim(module: Any) -> int:
     return int(made.shape[1])
 
 
+def _backbone(module: Any, tokenize: Any) -> Backbone:
+    return Backbone(dict.fromkeys(("image", "text"), feature_dim(module)), module, tokenize)
+
+
 def _attached(
     module: Any, tokenize: Any, wanted: str | Adapter | Build | None, folder: Path | None, seed: int
 ) -> Attached | None:
     device = next(module.parameters()).device
     if wanted is None and (folder is None or not (folder / ABOUT).is_file()):
         return None
-    dims = dict.fromkeys(("image", "text"), feature_dim(module))
-    base = Backbone(dims, module, tokenize)
+    base = _backbone(module, tokenize)
+    dims = base.dims
     there = None if folder is None else saved_adapter(folder, dims, device, base)
     if wanted is None:
         return there

@@ -158,7 +158,7 @@ def _start(model: str | Path, recipe: Recipe, device: str | None) -> Trainable:
         raise XgapError(f"{what}: decorate its function with register_adapter")
     start = load_trainable(model, device=device, scratch=recipe.scratch, seed=recipe.seed, adapter=recipe.adapter)
     if not any(own.n_captions for own in recipe.in_turn):
-        start.settings["image_only"] = True  # its text tower learned nothing; questions to it are refused
+        start.image_only()
     if any(term.needed.biased for own in recipe.in_turn for term, _ in own.terms):
         start.shape.setdefault("init_logit_bias", -10.0)
     return start

@@ -4,7 +4,7 @@ import contextlib
 import copy
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,8 @@ class Attached:
     def is_whole(self, module: Any, modality: str) -> bool:
         """Whether the part of a modality stands for the whole pass of its tower."""
         part: Any = self.modules[modality]
-        return any(name in ENCODERS for _, name, _ in part.shadows(module))
+        with lock_of(module):  # another thread's pass may show something else
+            return any(name in ENCODERS for _, name, _ in part.shadows(module))
 
     def tokenizer(self, tokenize: Any) -> Any:
         """The tokenizer of texts, given that of the base."""
@@ -112,6 +113,10 @@ def attached(
             raise
         what_for = f"adapter {what} looks for the dimensions of {error.args[0]!r}"
         raise XgapError(f"{what_for}, and the towers of this model are: {', '.join(dims)}") from error
+    except XgapError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise XgapError(f"adapter {what} cannot be made with these options ({_said(error)})") from error
     if not isinstance(made, Mapping) or not made or not all(isinstance(m, nn.Module) for m in made.values()):
         raise XgapError(f"adapter {what} must give a torch module for each modality that it enters, not {made!r:.60}")
     unknown = [modality for modality in made if modality not in dims]
@@ -181,6 +186,24 @@ def saved_adapter(
     return made
 
 
+def check_images_alone(own: Attached, base: Backbone) -> None:
+    """Refuse an adapter that a model without its text tower could not have, as it is after training on images alone.
+
+    Raises:
+        XgapError: such an adapter.
+    """
+    if not own.adapter.inside:
+        return
+    alone = replace(base, dims={"image": base.dims["image"]}, tokenize=None)
+    try:
+        attached(own.adapter, alone.dims, base=alone)
+    except XgapError as error:
+        raise XgapError(
+            f"objectives of images alone leave a model without a text tower, which adapter {own.adapter} does not fit "
+            f"({error}): take one with captions, such as clip, or an adapter of the image tower"
+        ) from error
+
+
 def _built(what: Adapter, dims: Mapping[str, int], base: Backbone | None) -> Any:
     if not what.inside:
         return what.build(dict(dims), **what.options)
@@ -188,7 +211,8 @@ def _built(what: Adapter, dims: Mapping[str, int], base: Backbone | None) -> Any
         raise XgapError(
             f"adapter {what} enters the modules of a model ({what.place}), and only those of open_clip's can be entered"
         )
-    return what.build(base, **what.options)
+    with lock_of(base.module):  # in the midst of another thread's pass the base would show parts of that
+        return what.build(base, **what.options)
 
 
 def _shapes(what: Adapter, dims: Mapping[str, int], base: Backbone | None) -> dict[str, list[int]] | None:
@@ -221,9 +245,18 @@ def _checked_inside(own: Attached, modality: str, base: Backbone) -> int:
     module.eval()
     with torch.no_grad(), lock_of(module):
         before = getattr(module, name)(plain.to(device)).float() if what.starts_as_base_of(modality) else None
-        with own.within(module, modality):
-            made = getattr(module, name)(batch.to(device)).float()
-    module.train(training)
+        try:
+            with own.within(module, modality):
+                made = getattr(module, name)(batch.to(device)).float()
+        except XgapError:
+            raise
+        except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as error:
+            raise XgapError(
+                f"adapter {what} does not fit the {modality} tower of this model, whose pass fails with it "
+                f"({_said(error)})"
+            ) from error
+        finally:
+            module.train(training)
     if before is not None:
         unit = F.normalize(before, dim=1)
         if made.shape != before.shape or float((F.normalize(made, dim=1) - unit).abs().max()) > CLOSE:
@@ -238,6 +271,11 @@ def _not_the_base(what: Adapter, modality: str) -> XgapError:
     )
 
 
+def _said(error: Exception) -> str:
+    """What went wrong, in one line."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
 def _checked(what: Adapter, modality: str, module: nn.Module, dim: int) -> int:
     """The dimensions of the features that a module gives."""
     features = torch.randn(4, dim, generator=torch.Generator().manual_seed(0))
@@ -245,8 +283,9 @@ def _checked(what: Adapter, modality: str, module: nn.Module, dim: int) -> int:
         with torch.no_grad():
             made = module(features)
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
-        said = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise XgapError(f"the {modality} module of adapter {what} fails on features [4, {dim}] ({said})") from error
+        raise XgapError(
+            f"the {modality} module of adapter {what} fails on features [4, {dim}] ({_said(error)})"
+        ) from error
     if not isinstance(made, Tensor) or made.ndim != 2 or len(made) != 4 or not made.is_floating_point():
         found = list(made.shape) if isinstance(made, Tensor) else type(made).__name__
         raise XgapError(

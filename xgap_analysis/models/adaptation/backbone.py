@@ -1,6 +1,6 @@
 """What an adapter can enter of a model: the modules of open_clip and timm by what they are, whatever their names."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,8 +32,13 @@ class Backbone:
         return modality in self.dims
 
     def ids(self, captions: Sequence[str]) -> Tensor:
-        """Token ids `[n, length]`, cut without a word."""
-        assert self.tokenize is not None
+        """Token ids `[n, length]`, cut without a word.
+
+        Raises:
+            XgapError: a model without a text tower.
+        """
+        if self.tokenize is None:
+            raise XgapError("this adapter reads captions, and the model has no text tower")
         tokenize = getattr(self.tokenize, "silent", self.tokenize)
         return tokenize(list(captions)).to(next(self.module.parameters()).device)
 
@@ -61,21 +66,24 @@ def blocks_of(module: Module, modality: str) -> tuple[Module, str, list[Module]]
         owner, name = text_part(module).transformer, "resblocks"
     else:
         trunk = getattr(module.visual, "trunk", None)
-        owner, name = (module.visual.transformer, "resblocks") if trunk is None else (trunk, "blocks")
-        owner, name = (owner, name) if hasattr(owner, name) else (None, "")
-    if owner is None:
+        own = getattr(module.visual, "transformer", None)  # a ResNet has neither
+        owner, name = (own, "resblocks") if trunk is None else (trunk, "blocks")
+    if not hasattr(owner, name):
         raise XgapError(f"this adapter enters the blocks of a ViT, and the {modality} tower of the model has none")
     return owner, name, list(getattr(owner, name))
 
 
 def shown(owner: Module, name: str, blocks: Sequence[Any]) -> tuple[Module, str, Any]:
-    """The shadow by which a transformer goes through other blocks: timm calls them as one, open_clip one by one."""
+    """The shadow by which a transformer goes through other blocks, which timm may also call as one."""
     return (owner, name, list(blocks) if name == "resblocks" else _Chain(blocks))
 
 
 class _Chain:
     def __init__(self, blocks: Sequence[Any]) -> None:
         self._blocks = blocks
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._blocks)
 
     def __call__(self, x: Tensor) -> Tensor:
         for block in self._blocks:

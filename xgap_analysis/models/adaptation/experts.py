@@ -113,7 +113,8 @@ def clip_moe(
     Source: Zhang et al., CLIP-MoE: towards building mixture of experts for CLIP with diversified multiplet upcycling,
     EMNLP 2025.
     """
-    if not (2 <= experts <= 64 and 1 <= k <= experts) or train not in ("all", "gates"):
+    whole = isinstance(experts, int) and isinstance(k, int)
+    if not (whole and 2 <= experts <= 64 and 1 <= k <= experts) or train not in ("all", "gates"):
         raise XgapError(
             f"clip-moe has 2 to 64 experts, of which 1 to all are chosen, and trains all or gates, not "
             f"experts={experts}, k={k}, train={train!r}"

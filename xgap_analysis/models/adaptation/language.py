@@ -154,10 +154,11 @@ class LowRank(nn.Module):
     def states(self, language: Language, inputs: Tensor, mask: Tensor) -> Tensor:
         """See `Language.states`, with the change."""
         model = language.on(inputs.device)
-        parts = [(model.get_submodule(name), key) for key, name in self._names.items()]
-        shadows = [(part, "forward", _Changed(part.forward, self.down[key], self.up[key])) for part, key in parts]
-        with lock_of(model), shadowed(shadows):
-            return language.states(inputs, mask)
+        with lock_of(model):  # what `forward` is, is read within it too: another thread's would be changed twice
+            parts = [(model.get_submodule(name), key) for key, name in self._names.items()]
+            shadows = [(part, "forward", _Changed(part.forward, self.down[key], self.up[key])) for part, key in parts]
+            with shadowed(shadows):
+                return language.states(inputs, mask)
 
 
 class _Changed:

@@ -51,8 +51,10 @@ class Pool(Part):
         owner, name, blocks = blocks_of(module, self.modality)
         wrapped: list[Any] = list(blocks)
         seen: list[Tensor] = []
-        wrapped[0] = Passing(wrapped[0], before=lambda x: self._with_pool(x, seen))
-        wrapped[-1] = Passing(wrapped[-1], behind=lambda x: torch.cat([x[:, :1], x[:, 1 + self.k :]], dim=1))
+        trunk = getattr(module.visual, "trunk", None)
+        first = 1 if trunk is None or self.modality == "text" else trunk.num_prefix_tokens
+        wrapped[0] = Passing(wrapped[0], before=lambda x: self._with_pool(x, seen, first))
+        wrapped[-1] = Passing(wrapped[-1], behind=lambda x: torch.cat([x[:, :first], x[:, first + self.k :]], dim=1))
         shadows = [shown(owner, name, wrapped)]
         if self.modality == "text":
             text = text_part(module)
@@ -63,17 +65,17 @@ class Pool(Part):
                 shadows.append((text, "attn_mask", causal))
         return shadows
 
-    def _with_pool(self, x: Tensor, seen: list[Tensor]) -> Tensor:
-        """Tokens with those of the pool behind the first, which is the class or the start token."""
+    def _with_pool(self, x: Tensor, seen: list[Tensor], first: int) -> Tensor:
+        """Tokens with those of the pool behind the first ones, which are class, register or start tokens."""
         kept = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
-        kept[:, 0] = False
+        kept[:, :first] = False
         if seen:
             assert isinstance(self.empty, Tensor)
             words = are_words(seen.pop(), self.empty)
             kept = torch.where(words.any(1, keepdim=True), words, kept)  # an empty caption is all that it has
         query = (x * kept[..., None]).sum(1) / kept.sum(1, keepdim=True)
         own = gathered(self.pool, query.to(self.pool.dtype), self.k)
-        return torch.cat([x[:, :1], own.to(x.dtype), x[:, 1:]], dim=1)
+        return torch.cat([x[:, :first], own.to(x.dtype), x[:, first:]], dim=1)
 
 
 class _Noting(Passing):

@@ -16,7 +16,7 @@ from xgap_analysis.models.adaptation.attached import Attached, attached
 from xgap_analysis.models.adaptation.backbone import Backbone, blocks_of, mlp_of, text_part
 from xgap_analysis.models.adaptation.entered import backbone_of
 from xgap_analysis.models.adapters.longclip import GATE, KEPT, STRETCHED, expert_of
-from xgap_analysis.models.checkpoint import existing_checkpoint, read_checkpoint, state_dict
+from xgap_analysis.models.checkpoint import existing_checkpoint, read_checkpoint, state_dict, under
 from xgap_analysis.models.hub import reason_of
 from xgap_analysis.models.tower import Model
 
@@ -94,15 +94,23 @@ def _filled(row: Format, weights: Weights, base: Backbone, path: Path, options: 
         raise XgapError(
             f"no {kind} says its {row.unsaid}: say it, as in load_adapter(model, {path.name!r}, {row.unsaid}=...)"
         )
-    row.check(weights, base, path)
-    what = adapter(row.adapter, **{**row.shapes(weights, base), **options})
-    own = attached(what, base.dims, base=base)
     try:
-        state, given = own.modules.state_dict(), row.rename(weights, base)
+        row.check(weights, base, path)
+        sizes, given = row.shapes(weights, base), row.rename(weights, base)
+    except XgapError:
+        raise
     except KeyError as error:
         raise XgapError(
             f"{path} is {row.said} without {error.args[0]}, so it is damaged or of another release"
         ) from error
+    except (IndexError, TypeError, ValueError, RuntimeError) as error:
+        raise XgapError(
+            f"{path} is {row.said} whose weights are not of the shapes or names that these have, so it is damaged or "
+            f"of another release ({reason_of(error)})"
+        ) from error
+    what = adapter(row.adapter, **{**sizes, **options})
+    own = attached(what, base.dims, base=base)
+    state = own.modules.state_dict()
     for name, tensor in given.items():
         if name not in state or state[name].shape != tensor.shape:
             wanted = list(state[name].shape) if name in state else "nothing of that name"
@@ -110,6 +118,8 @@ def _filled(row: Format, weights: Weights, base: Backbone, path: Path, options: 
                 f"{path} is {row.said} whose {name} is {list(tensor.shape)}, and with this model {what} has {wanted}: "
                 "take the model that it was trained on"
             )
+        if not bool(tensor.isfinite().all()):
+            raise XgapError(f"{path} is {row.said} whose {name} holds numbers that are not finite, so it is damaged")
         state[name].copy_(tensor)
     filled = {state[name].data_ptr() for name in given}  # towers may share a weight
     absent = [name for name, p in own.modules.named_parameters() if p.data_ptr() not in filled]
@@ -184,18 +194,27 @@ def _expert_sizes(weights: Weights, base: Backbone) -> dict[str, Any]:
 
 
 def _check_experts(weights: Weights, base: Backbone, path: Path) -> None:
-    """The base's own MLPs are the first experts."""
+    """The blocks with experts are the last ones, and the base's own MLPs are the first experts."""
     for modality, prefix in PREFIXES.items():
-        blocks = blocks_of(base.module, modality)[2]
-        for number in _blocks_with_experts(weights, modality):
-            first = weights.get(f"{prefix}{number}.experts.0.c_fc.weight")
+        blocks, found = blocks_of(base.module, modality)[2], _blocks_with_experts(weights, modality)
+        if found and found[-1] < len(blocks) and found != list(range(len(blocks)))[-len(found) :]:
+            where = f"blocks {', '.join(map(str, found))} of {len(blocks)} of the {modality} tower"
+            raise XgapError(
+                f"{path} is a CLIP-MoE checkpoint with experts in {where}, and only experts of the last blocks are "
+                "known"
+            )
+        for number in found:
+            first = under(f"{prefix}{number}.experts.0.", weights)
             mlp = mlp_of(blocks[number]).state_dict() if number < len(blocks) else {}
-            own = mlp.get("c_fc.weight")
-            if first is None or own is None or own.shape != first.shape or not torch.allclose(own.cpu(), first):
+            if first.keys() != mlp.keys() or not all(_alike(first[name], own.cpu()) for name, own in mlp.items()):
                 raise XgapError(
                     f"{path} is a CLIP-MoE checkpoint whose first experts are not the MLPs of this model: load that "
                     f"from the same file, LongCLIP-ViT-L-14//{str(path).lstrip('/')} (or -B-16)"
                 )
+
+
+def _alike(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.allclose(a.to(b.dtype), b)
 
 
 def _sentences(weights: Weights, base: Backbone) -> dict[str, Tensor]:

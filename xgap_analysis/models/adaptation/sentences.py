@@ -28,7 +28,7 @@ class OfLanguage(Part):
 
     def __init__(self, language: Language) -> None:
         super().__init__()
-        self._language = language
+        self._language, self.length = language, language.length  # a setting that features depend on
         self.register_buffer("language", language.digest)
 
     def _load_from_state_dict(self, state: Any, prefix: str, *more: Any) -> None:
