@@ -10,7 +10,7 @@ from tests.extending.conftest import section
 from xgap_analysis import cli
 from xgap_analysis.training import OBJECTIVES, RECIPES
 
-TRAIN = ["train", "--plugin", "my_file.py", "--model", "tiny-untrained", "--batch", "8", "--judge-split", "nothing"]
+TRAIN = ["train", "--plugin", "my_file.py", "--model", "tiny-untrained", "--batch", "8", "--eval-split", "nothing"]
 
 
 def test_a_recipe_goes_in_stages(

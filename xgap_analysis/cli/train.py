@@ -38,8 +38,8 @@ class Train:
     """A dataset by name or path (see xgap datasets); images and captions with the same label are pairs."""
     split: str = "train"
     """The split to train on."""
-    judge_split: Name = "val"
-    """The split to choose the best checkpoint on."""
+    eval_split: Name = "val"
+    """The split to evaluate on and to choose the best checkpoint by; without that split, nothing is evaluated."""
     objective: tuple[str, ...] = ("clip=1",)
     """Terms with their options and weights, such as clip=1 "arc-margin(margin=0.3)=0.5" (see xgap objectives)."""
     adapter: Name = None
@@ -80,8 +80,8 @@ class Train:
     """fp32, bf16 or fp16."""
     seed: int = 0
     """Seed of batches, augmentations and random weights."""
-    judge_every: Number = None
-    """Steps between two evaluations; by default only the last step is evaluated."""
+    eval_every: Number = None
+    """Steps between two evaluations; by default the model is evaluated at the last step only."""
     checkpoints: tuple[int, ...] = ()
     """Numbers of updates after which the model is saved as step-N."""
     save_every: int = 200
@@ -108,16 +108,16 @@ class Train:
             raise XgapError("--out FOLDER says where the run is kept")
         recipe = self._recipe()
         whole = load_dataset(self.dataset)
-        judged_on = None
-        if self.judge_split is not None and self.judge_split in whole.splits:
-            judged_on = whole.split(self.judge_split)
+        eval_data = None
+        if self.eval_split is not None and self.eval_split in whole.splits:
+            eval_data = whole.split(self.eval_split)
         made = train(
             self.model,
             whole.split(self.split),
             self.out,
             recipe,
-            judged_on=judged_on,
-            judge_every=self.judge_every,
+            eval_data=eval_data,
+            eval_every=self.eval_every,
             checkpoints=self.checkpoints,
             save_every=self.save_every,
             device=self.device,
@@ -125,8 +125,8 @@ class Train:
         )
         rows = made.curve.tail(len(made.curve) if self.json else 5).astype(object)
         print_rows(rows.where(rows.notna(), None).to_dict("records"), self.json)
-        if judged_on is None:
-            note(f"dataset {whole.name!r} has no split {self.judge_split!r}: nothing is evaluated, and best is last")
+        if eval_data is None:
+            note(f"dataset {whole.name!r} has no split {self.eval_split!r}: nothing is evaluated, and best is last")
         note(f"the best is {made.best}, the last {made.last}")
         return 0
 
