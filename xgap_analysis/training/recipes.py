@@ -21,6 +21,15 @@ def register_recipe(name: str) -> Callable[[Callable[..., Recipe]], Callable[...
 
     Raises:
         XgapError: the name is taken by other code, or something that is not a function.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> @xg.register_recipe("short-clip")
+        ... def short_clip(*, steps=10):
+        ...     return xg.Recipe({"clip": 1.0}, steps=steps)
+        >>> xg.recipe("short-clip(steps=20)").steps
+        20
+        >>> RECIPES.remove("short-clip")
     """
 
     def add(function: Callable[..., Recipe]) -> Callable[..., Recipe]:

@@ -104,7 +104,14 @@ def _rewarded(*, k: int = 1) -> Needs:
 
 @register_objective("grammar", needs=Needs(images=0, ids=True, towers=True), parameters=GrammarHead)
 def _grammar(batch: BatchFeatures, own: GrammarHead) -> Tensor:
-    """Separation of captions from such with words repeated, removed, put in, exchanged or shuffled (CLIP reward)."""
+    """Separation of captions from such with words repeated, removed, put in, exchanged or shuffled (CLIP reward).
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> needs = xg.objective("grammar").needed
+        >>> needs.images, needs.captions, needs.towers  # captions alone; it encodes the spoilt ones itself
+        (0, 1, True)
+    """
     return grammar_loss(own, batch.texts[:, 0], batch.needed("towers").text(_wrong(batch))[0])
 
 
@@ -117,7 +124,14 @@ def _caption_reward(
     weight: float = 2.0,
     references: bool = False,
 ) -> Tensor:
-    """A choice among the captions of a batch and spoilt ones, rewarded by CLIP-S and a grammar head (CLIP reward)."""
+    """A choice among the captions of a batch and spoilt ones, rewarded by CLIP-S and a grammar head (CLIP reward).
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> needs = xg.objective("caption-reward(samples=2)").needed
+        >>> needs.teacher, needs.towers  # the rewards are those of the model before training
+        (True, True)
+    """
     teacher, wrong = batch.needed("teacher"), _wrong(batch)
     spoilt = batch.needed("towers").text(wrong)[0]
     every = torch.cat([batch.texts.flatten(0, 1), spoilt])

@@ -62,7 +62,16 @@ def hybrid_distillation_loss(
 
 @register_objective("random-reference")
 def _random_reference(batch: BatchFeatures) -> Tensor:
-    """How far an image and its caption lie from a random vector that is drawn for both (CLIP-Refine)."""
+    """How far an image and its caption lie from a random vector that is drawn for both (CLIP-Refine).
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> batch = xg.BatchFeatures(unit[None], unit[:, None], torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> float(xg.objective("random-reference").loss(batch)) > 0
+        True
+    """
     images = batch.images[0]
     drawn = torch.randn(images.shape, generator=batch.generator("random-reference")).to(images)
     return random_reference_loss(images, batch.texts[:, 0], drawn)
@@ -70,7 +79,18 @@ def _random_reference(batch: BatchFeatures) -> Tensor:
 
 @register_objective("hybrid-distillation", needs=Needs(teacher=True))
 def _hybrid_distillation(batch: BatchFeatures, *, alpha: float = 0.5) -> Tensor:
-    """Distillation from the model as it was, its distribution mixed with the true pairs (CLIP-Refine)."""
+    """Distillation from the model as it was, its distribution mixed with the true pairs (CLIP-Refine).
+
+    Example:
+        >>> import dataclasses
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> batch = xg.BatchFeatures(unit[None], unit[:, None], torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> batch = dataclasses.replace(batch, teacher=batch)
+        >>> round(float(xg.objective("hybrid-distillation(alpha=0.0)")(batch)), 3)  # nothing has changed since
+        0.0
+    """
     teacher = batch.needed("teacher")
     similarities = [each.images[0] @ each.texts[:, 0].T for each in (batch, teacher)]
     return hybrid_distillation_loss(similarities[0], similarities[1], alpha)
