@@ -27,11 +27,11 @@ class Train:
     """
 
     out: File = None
-    """Folder of the run, for last and best (open_clip directories), step-N and curve.parquet."""
+    """Folder of the run: the checkpoints last, best and step-N (open_clip directories), and curve.parquet."""
     recipe: Name = None
-    """A published system by name (see --list); other options override its own."""
+    """The recipe of a published system by name (see --list); other options override its settings."""
     list: bool = False
-    """Print the named recipes, and do not train."""
+    """List the named recipes instead of training."""
     model: str = "tiny"
     """The model to start from, by name or path (see xgap models)."""
     dataset: str = "emoji"
@@ -51,11 +51,11 @@ class Train:
     sampler: str = "labels"
     """labels (each item with a different label), or "shared(items=2)" (this many items of each label)."""
     micro_batch: Number = None
-    """Items that go through the towers at a time, to save memory; the gradient is still that of the whole batch."""
+    """Items encoded at a time, to save memory; the gradient is still that of the whole batch."""
     image_views: int = 1
-    """Augmentations per image, if the objective does not need more."""
+    """Augmentations per image, unless the objective needs more."""
     caption_views: int = 1
-    """Captions per image in a step, if the objective does not need more."""
+    """Captions per image in a step, unless the objective needs more."""
     captions: str = "one"
     """Which captions of an item are used: one, "mix(p=0.5)", all, first_sentence, or "near(top=20, threshold=0.27)"."""
     augmentation: str = "crop"
@@ -96,7 +96,7 @@ class Train:
     """Print the curve as JSON."""
 
     def run(self) -> int:
-        """Train, and say where the checkpoints are."""
+        """Train, and print where the checkpoints are."""
         from xgap_analysis.cli.lists import print_known, recipes
         from xgap_analysis.datasets import load_dataset
         from xgap_analysis.training import train
@@ -105,7 +105,7 @@ class Train:
             print_known(recipes(), self.json)
             return 0
         if self.out is None:
-            raise XgapError("--out FOLDER says where the run is kept")
+            raise XgapError("xgap train needs --out FOLDER, the folder of the run")
         recipe = self._recipe()
         whole = load_dataset(self.dataset)
         eval_data = None
@@ -147,7 +147,7 @@ class Train:
         of_stages = sorted({name for stage in named.stages for name in stage} & changes.keys())
         if of_stages:
             option = of_stages[0].replace("_", "-")
-            raise XgapError(f"each stage of recipe {self.recipe!r} has its own --{option}; leave that out")
+            raise XgapError(f"recipe {self.recipe!r} sets --{option} for each stage; leave --{option} out")
         return replace(named, **changes)
 
     def _terms(self) -> dict[str, float]:

@@ -110,7 +110,7 @@ def _arc_margin(batch: BatchFeatures, own: ClassCentres, *, scale: float = 64.0,
 
 @register_objective("mc-arc-margin", needs=Needs(is_caption=True))
 def _mc_arc_margin(batch: BatchFeatures, *, scale: float = 30.0, margin: float = 0.1, hardest: float = 0.1) -> Tensor:
-    """Classification of images by the angles to all captions of the batch, which stay where they are (MCIP).
+    """Classification of images by the angles to all captions of the batch, whose features are fixed (MCIP).
 
     Example:
         >>> import torch

@@ -84,7 +84,7 @@ class Classifier(nn.Module):
 
 @register_objective("sdm")
 def _sdm(batch: BatchFeatures, *, scale: float = 50.0) -> Tensor:
-    """The similarities to texts spread over those of the label, and of texts to images (SDM of IRRA).
+    """Divergence of the softmax of similarities from equal shares for items of the label (SDM of IRRA).
 
     Example:
         >>> import torch
@@ -99,7 +99,7 @@ def _sdm(batch: BatchFeatures, *, scale: float = 50.0) -> Tensor:
 
 @register_objective("identity", parameters=Classifier)
 def _identity(batch: BatchFeatures, own: Classifier) -> Tensor:
-    """The label of an image and of its caption by one linear classifier (IRRA).
+    """Classification of an image and of its caption by one linear classifier (IRRA).
 
     Example:
         >>> import torch
@@ -119,7 +119,7 @@ def _identity(batch: BatchFeatures, own: Classifier) -> Tensor:
 
 @register_objective("off-diagonal", needs=Needs(teacher=True))
 def _off_diagonal(batch: BatchFeatures) -> Tensor:
-    """Similarities distributed as before training, also of items that do not belong together (Mod-X).
+    """Divergence of the similarities of all pairs from those before training (Mod-X).
 
     Example:
         >>> import dataclasses

@@ -89,7 +89,7 @@ def _grouped(*, k: int = 2) -> Needs:
 
 @register_objective("multi-positive", needs=_several)
 def _multi_positive(batch: BatchFeatures) -> Tensor:
-    """The mean over captions of the contrast of an image with each (DreamLIP).
+    """Contrast of an image with each of its captions, the mean (DreamLIP).
 
     Example:
         >>> import torch

@@ -97,7 +97,7 @@ def reconstruction_loss(
 
 @register_objective("separability", needs=Needs(scaled=True))
 def _separability(batch: BatchFeatures) -> Tensor:
-    """How little images are separated from images, and captions from captions, the mean of both (after CLSR).
+    """How close images are to other images, and captions to other captions; the mean of both (after CLSR).
 
     Example:
         >>> import torch
@@ -113,7 +113,7 @@ def _separability(batch: BatchFeatures) -> Tensor:
 
 @register_objective("adaptive-contrast", needs=Needs(scaled=True))
 def _adaptive_contrast(batch: BatchFeatures, *, guidance: float = 1.0) -> Tensor:
-    """InfoNCE with a higher temperature for an item among many like it (after CLSR).
+    """InfoNCE with a higher temperature for an item that has many similar items (after CLSR).
 
     Example:
         >>> import torch
@@ -128,7 +128,7 @@ def _adaptive_contrast(batch: BatchFeatures, *, guidance: float = 1.0) -> Tensor
 
 @register_objective("latent-reconstruction", parameters=Reconstruction)
 def _latent_reconstruction(batch: BatchFeatures, own: Reconstruction) -> Tensor:
-    """How badly a small latent space rebuilds each modality from itself and from the other (after CLSR).
+    """The error of reconstructing each modality from itself and the other through a small latent space (after CLSR).
 
     Example:
         >>> import torch

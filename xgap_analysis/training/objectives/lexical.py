@@ -62,7 +62,7 @@ def _vdr(batch: BatchFeatures, *, top: int = 768) -> Tensor:
 
 @register_objective("overuse", needs=Needs())
 def _overuse(batch: BatchFeatures) -> Tensor:
-    """How much all items use the same words, the mean of images and texts (LexVLA).
+    """How much all items activate the same words; the mean of images and texts (LexVLA).
 
     Example:
         >>> import torch

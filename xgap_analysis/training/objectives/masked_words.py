@@ -127,7 +127,7 @@ def _reading(*, patches: float = 1.0) -> Needs:
 
 @register_objective("masked-words", needs=_reading, parameters=WordReader)
 def _masked_words(batch: BatchFeatures, own: WordReader, *, share: float = 0.15, patches: float = 1.0) -> Tensor:
-    """Hidden words of a caption, read off its image (IRRA), or off the patches that it speaks of most (SyCoCa).
+    """Masked words of a caption, predicted from its image (IRRA) or the patches that it describes (SyCoCa).
 
     Example:
         >>> import xgap_analysis as xg

@@ -89,7 +89,7 @@ def long_and_short_loss(
 def _long_and_short(
     batch: BatchFeatures, *, rank: int = 32, smoothing: float = 0.1, short_weight: float = 1.0
 ) -> Tensor:
-    """Images with the longer of two captions, and their leading directions with the shorter (Long-CLIP).
+    """Contrast of images with the longer of two captions, and of their leading directions with the shorter (Long-CLIP).
 
     Example:
         >>> import torch

@@ -62,7 +62,7 @@ def hybrid_distillation_loss(
 
 @register_objective("random-reference")
 def _random_reference(batch: BatchFeatures) -> Tensor:
-    """How far an image and its caption lie from a random vector that is drawn for both (CLIP-Refine).
+    """Squared distance of an image and its caption from a random vector drawn for both (CLIP-Refine).
 
     Example:
         >>> import torch
@@ -79,7 +79,7 @@ def _random_reference(batch: BatchFeatures) -> Tensor:
 
 @register_objective("hybrid-distillation", needs=Needs(teacher=True))
 def _hybrid_distillation(batch: BatchFeatures, *, alpha: float = 0.5) -> Tensor:
-    """Distillation from the model as it was, its distribution mixed with the true pairs (CLIP-Refine).
+    """Distillation from the initial model, whose distribution is mixed with the true pairs (CLIP-Refine).
 
     Example:
         >>> import dataclasses

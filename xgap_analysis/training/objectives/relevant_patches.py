@@ -132,7 +132,7 @@ def masked_patches_loss(
     parameters=PatchPainter,
 )
 def _masked_patches(batch: BatchFeatures, own: PatchPainter, *, share: float = 0.5) -> Tensor:
-    """The colours of the patches that a caption speaks of most, from the caption and what is left (SyCoCa).
+    """Prediction of the patches that a caption describes, from the caption and the other patches (SyCoCa).
 
     Example:
         >>> import xgap_analysis as xg

@@ -94,7 +94,7 @@ def _self_distillation(
     momentum: float = 0.996,
     centre_momentum: float = 0.9,
 ) -> Tensor:
-    """An image's views predict what a teacher says of other views (DINO, as in RS-M-CLIP).
+    """Augmentations of an image predict a teacher's output for other ones (DINO, as in RS-M-CLIP).
 
     Example:
         >>> import xgap_analysis as xg
