@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from xgap_analysis import XgapError
-from xgap_analysis.experiments.ablations import by_group
+from xgap_analysis.experiments.ablations import at_equal_quality, by_group
 from xgap_analysis.experiments.contrasts import beside_zero, contrast_words, contrasts
 from xgap_analysis.experiments.recipes import ABLATIONS, Ablation, ablation, quick
 from xgap_analysis.metrics import holm, paired_test
@@ -103,6 +103,22 @@ def test_what_cannot_be_compared_is_refused() -> None:
         table.at[place, name] = value
     with pytest.raises(XgapError, match="other queries than the control"):
         contrasts(table, "x", ["I-T"])
+
+
+def test_a_quantity_that_a_setting_lacks_has_no_row() -> None:
+    """Inversion of texts is measured at the last step alone, and a run at equal quality may stand at another."""
+    table = made()
+    without = table[~((table["setting"] == "y") & (table["quantity"] == "gap"))]
+    assert contrasts(without, "x", ["gap"])["setting"].tolist() == ["z"]
+    assert contrast_words(without, "x", ["gap", "I-T"]).loc["y", "gap"] == ""
+    apart = table[~((table["setting"] == "y") & (table["seed"] > 0) | (table["setting"] == "z") & (table["seed"] < 3))]
+    assert contrasts(apart[(apart["setting"] != "x") | (apart["seed"] > 0)], "x").empty
+
+
+def test_at_equal_quality_leaves_out_a_seed_without_the_control() -> None:
+    table = made()
+    chosen = at_equal_quality(table[(table["setting"] != "x") | (table["seed"] > 0)], "I-T", control="x")
+    assert set(chosen["seed"]) == {1, 2}
 
 
 def test_every_recipe_is_one_that_trains_a_dual_encoder() -> None:

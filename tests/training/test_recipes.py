@@ -1,5 +1,6 @@
 """Stages, policies of captions, recipes by name: the same run whether it is killed or not, and what stays frozen."""
 
+import copy
 import dataclasses
 import json
 from collections.abc import Callable
@@ -196,6 +197,18 @@ def test_a_recipe_by_name_trains(name: str, start: Path, data: xg.Dataset, tmp_p
         assert not torch.equal(made.towers["audio"].weight, before)
 
 
+def test_a_tower_that_one_stage_trains_is_kept_through_the_next(start: Path, data: xg.Dataset, tmp_path: Path) -> None:
+    ids = [f"{label}/sound" for label in range(12)]
+    labels = {**data.labels_of(), **{item: item.split("/")[0] for item in ids}}
+    heard = dataclasses.replace(data, labels={"colour": labels})
+    sound = Further(ids, torch.randn(12, 16, generator=torch.Generator().manual_seed(0)), torch.nn.Linear(16, 16))
+    clip = {"objective": {"clip": 1.0}, "steps": 1}
+    three = dataclasses.replace(SHORT, stages=(clip, {"objective": {"symile": 1.0}}, clip))
+    first, again = (run(start, heard, tmp_path, three, further={"audio": sound}) for _ in range(2))
+    assert not torch.equal(first.towers["audio"].weight, sound.tower.weight)
+    assert torch.equal(first.towers["audio"].weight, again.towers["audio"].weight)
+
+
 TERMS = ["mc-arc-margin", "off-diagonal", "sdm", "identity", "pair-scores", "symile", "pairwise-clip"]
 
 
@@ -228,12 +241,33 @@ def test_a_recipe_that_makes_no_sense_is_refused(change: dict[str, Any], message
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"captions": None}, "captions of a recipe is a text, not None"),
+        ({"steps": 2.5}, "steps of a recipe is a whole number, not 2.5"),
+        ({"objective": "clip"}, "objective of a recipe is terms and their weights, .*, not 'clip'"),
+        ({"learning_rate": "high"}, "learning_rate of a recipe is a number, not 'high'"),
+        ({"temperature": [0.1, 0.2]}, 'temperature is "learned", a number or two as a tuple, not .0.1, 0.2.'),
+        ({"temperature": (0.1,)}, 'temperature is "learned", a number or two as a tuple'),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(change: dict[str, Any], message: str) -> None:
+    wrong = copy.copy(SHORT)  # without the check of annotations that the tests add, which would come first
+    for name, value in change.items():
+        object.__setattr__(wrong, name, value)
+    with pytest.raises(xg.XgapError, match=message):
+        wrong.__post_init__()
+
+
 def test_recipes_have_names(start: Path, data: xg.Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert captions_of(recipe("mcip(threshold=0.3)").captions).options == {"top": 20, "threshold": 0.3}
     with pytest.raises(xg.XgapError, match="unknown recipe 'mod-y'; nearest names: mod-x"):
         recipe("mod-y")
     with pytest.raises(xg.XgapError, match="unknown option of mod-x 'wight'; nearest names: weight"):
         recipe("mod-x(wight=2)")
+    with pytest.raises(xg.XgapError, match="alpha of dse is a number, not 'half'"):
+        recipe("dse(alpha=half)")
 
     def mine(*, steps: int = 7) -> Any:
         return Recipe(steps=steps) if steps else None
@@ -266,6 +300,13 @@ def test_the_command_takes_a_recipe_by_name_and_changes_it(
     assert cli.main([*command, "mod-x(weight=2.0)", "--steps", "3", "--captions", "mix(p=0.2)"]) == 2
     expected = dataclasses.replace(recipe("mod-x(weight=2.0)"), steps=3, captions="mix(p=0.2)")
     assert kept == [expected]
+    # What is given counts, also where it is the default of the command.
+    assert cli.main([*command, "clip-refine", "--learning-rate", "0.0005", "--token-dropout", "0"]) == 2
+    assert kept[-1] == dataclasses.replace(recipe("clip-refine"), learning_rate=0.0005)
+    assert cli.main([*command, "modgap", "--temperature", "learned"]) == 2
+    assert kept[-1].temperature == "learned"
+    assert cli.main(["train", "--out", str(tmp_path / "run")]) == 2
+    assert kept[-1] == Recipe()
     capsys.readouterr()
     assert cli.main([*command, "optimizing-clip", "--towers", "image"]) == 2
     assert "recipe 'optimizing-clip' sets --towers for each stage" in capsys.readouterr().err

@@ -240,4 +240,7 @@ def test_terms_read_what_they_say_of_a_batch() -> None:
     taught = replace(batch, teacher=replace(batch, images=unit(2, 4, 3, seed=5)))
     similar = [each.images[0] @ texts[:, 0].T for each in (batch, taught.needed("teacher"))]
     expected = hybrid_distillation_loss(similar[0], similar[1], 0.2)
+    assert xg.objective("hybrid-distillation(alpha=0.2, scale=1.0)")(taught).item() == pytest.approx(expected.item())
+    scaled = [taught.teacher.scale * cosines for cosines in similar]  # one scale of both, of the model as it was
+    expected = hybrid_distillation_loss(scaled[0], scaled[1], 0.2)
     assert xg.objective("hybrid-distillation(alpha=0.2)")(taught).item() == pytest.approx(expected.item())

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from xgap_analysis.cli.arguments import File, Name, Number
+from xgap_analysis.cli.arguments import File, Name, Number, Real
 from xgap_analysis.cli.output import note, print_rows
 from xgap_analysis.cli.plugins import Plugins
 from xgap_analysis.core.errors import XgapError
@@ -40,48 +40,50 @@ class Train:
     """The split to train on."""
     eval_split: Name = "val"
     """The split to evaluate on and to choose the best checkpoint by; without that split, nothing is evaluated."""
-    objective: tuple[str, ...] = ("clip=1",)
-    """Terms with their options and weights, such as clip=1 "arc-margin(margin=0.3)=0.5" (see xgap objectives)."""
+    objective: tuple[str, ...] = ()
+    """Terms with their options and weights, such as clip=1 "arc-margin(margin=0.3)=0.5" (see xgap objectives); clip=1
+    by default."""
     adapter: Name = None
     """Train an adapter instead of the model's own weights, such as "head(width=64)" (see xgap adapters)."""
-    steps: int = 1000
-    """Number of updates."""
-    batch: int = 128
-    """Items per step."""
-    sampler: str = "labels"
-    """labels (each item with a different label), or "shared(items=2)" (this many items of each label)."""
+    steps: Number = None
+    """Number of updates, 1000 by default; of each stage if the recipe has stages."""
+    batch: Number = None
+    """Items per step, 128 by default."""
+    sampler: Name = None
+    """labels (each item with a different label; the default), or "shared(items=2)" (this many items of each label)."""
     micro_batch: Number = None
     """Items encoded at a time, to save memory; the gradient is still that of the whole batch."""
-    image_views: int = 1
-    """Augmentations per image, unless the objective needs more."""
-    caption_views: int = 1
-    """Captions per image in a step, unless the objective needs more."""
-    captions: str = "one"
-    """Which captions of an item are used: one, "mix(p=0.5)", all, first_sentence, or "near(top=20, threshold=0.27)"."""
-    augmentation: str = "crop"
-    """none, crop, or simclr (crops, colours, flips)."""
-    templates: tuple[str, ...] = ("{}",)
-    """Templates for captions; one is drawn at random for each caption."""
-    learning_rate: float = 5e-4
-    """Peak learning rate of AdamW, after a linear warm-up and before a cosine decay to zero."""
-    weight_decay: float = 0.1
-    """Weight decay of AdamW."""
-    warmup: int = 50
-    """Warm-up steps."""
-    temperature: tuple[str, ...] = ("learned",)
-    """learned, a fixed number, or two numbers for a schedule from the first to the second."""
-    towers: str = "both"
-    """The towers to train: both, image or text."""
-    token_dropout: float = 0.0
-    """Dropout rate of the token embeddings."""
+    image_views: Number = None
+    """Augmentations per image, unless the objective needs more; 1 by default."""
+    caption_views: Number = None
+    """Captions per image in a step, unless the objective needs more; 1 by default."""
+    captions: Name = None
+    """Which captions of an item are used: one (the default), "mix(p=0.5)", all, first_sentence, or "near(top=20,
+    threshold=0.27)"."""
+    augmentation: Name = None
+    """none, crop (the default), or simclr (crops, colours, flips)."""
+    templates: tuple[str, ...] = ()
+    """Templates for captions; one is drawn at random for each caption. "{}" by default."""
+    learning_rate: Real = None
+    """Peak learning rate of AdamW, 0.0005 by default, after a linear warm-up and before a cosine decay to zero."""
+    weight_decay: Real = None
+    """Weight decay of AdamW, 0.1 by default."""
+    warmup: Number = None
+    """Warm-up steps, 50 by default."""
+    temperature: tuple[str, ...] = ()
+    """learned (the default), a fixed number, or two numbers for a schedule from the first to the second."""
+    towers: Name = None
+    """The towers to train: both (the default), image or text."""
+    token_dropout: Real = None
+    """Dropout rate of the token embeddings, 0 by default."""
     scratch: bool = False
     """Start from random weights."""
-    precision: str = "fp32"
-    """fp32, bf16 or fp16."""
-    seed: int = 0
-    """Seed of batches, augmentations and random weights."""
+    precision: Name = None
+    """fp32 (the default), bf16 or fp16."""
+    seed: Number = None
+    """Seed of batches, augmentations and random weights, 0 by default."""
     eval_every: Number = None
-    """Steps between two evaluations; by default the model is evaluated at the last step only."""
+    """Steps between two evaluations; by default only the last step is evaluated."""
     checkpoints: tuple[int, ...] = ()
     """Numbers of updates after which the model is saved as step-N."""
     save_every: int = 200
@@ -131,10 +133,11 @@ class Train:
         return 0
 
     def _recipe(self) -> "Recipe":
-        """The recipe by name, if there is one, with what differs from the defaults of the command."""
+        """The recipe by name, if there is one, with what is given beside it; a default of `Recipe` may be given too."""
         from xgap_analysis.training import Recipe, recipe
 
-        given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        given = {name: v for name, v in values.items() if v is not None and v is not False and v != ()}
         ways: dict[str, Any] = {"objective": self._terms, "temperature": self._temperature}
         changes: dict[str, Any] = {
             name: ways[name]() if name in ways else value

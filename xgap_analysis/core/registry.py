@@ -5,8 +5,10 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
-from typing import Any, Generic, TypeVar
+from types import UnionType
+from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
 
+from xgap_analysis.core.calls import Call
 from xgap_analysis.core.errors import XgapError, unknown_name
 
 Entry = TypeVar("Entry")
@@ -104,6 +106,52 @@ def check_options(kind: str, name: str, maker: Callable[..., Any], leading: int,
     for option in options:
         if option not in known:
             raise unknown_name(f"option of {name}" if name else f"option of this {kind}", option, known)
+
+
+def check_values(name: str, maker: Callable[..., Any], leading: int, options: Mapping[str, Any]) -> None:
+    """Refuses values of options that do not fit a function's annotations (numbers, texts, True or False, given words).
+
+    Other annotations are not checked, nor is a value that is a call.
+
+    Args:
+        name: for the message.
+        maker, leading, options: as in `check_options`.
+
+    Raises:
+        XgapError: such a value.
+
+    Example:
+        >>> def scaled(vectors, *, factor: float = 1.0): ...
+        >>> check_values("scaled", scaled, 1, {"factor": "two"})
+        Traceback (most recent call last):
+        xgap_analysis.core.errors.XgapError: factor of scaled is a number, not 'two'
+    """
+    for p in list(inspect.signature(maker).parameters.values())[leading:]:
+        if p.name in options and not isinstance(options[p.name], Call) and p.kind is not p.VAR_KEYWORD:
+            kinds = [_kind(one) for one in _alternatives(p.annotation)]
+            if all(kinds) and not any(fits(options[p.name]) for fits, _ in filter(None, kinds)):
+                words = " or ".join(words for _, words in filter(None, kinds))
+                raise XgapError(f"{p.name} of {name} is {words}, not {options[p.name]!r}")
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+
+
+def _kind(annotation: Any) -> tuple[Callable[[Any], bool], str] | None:
+    """Whether a value is of that annotation, and what it says; None where there is nothing to check."""
+    if get_origin(annotation) is Literal:
+        words = get_args(annotation)
+        return words.__contains__, f"one of {', '.join(map(repr, words))}"
+    kinds: dict[Any, tuple[Callable[[Any], bool], str]] = {
+        bool: (lambda value: isinstance(value, bool), "True or False"),
+        int: (lambda value: isinstance(value, int) and not isinstance(value, bool), "a whole number"),
+        float: (lambda value: isinstance(value, int | float) and not isinstance(value, bool), "a number"),
+        str: (lambda value: isinstance(value, str), "a text"),
+        None: (lambda value: value is None, "None"),
+        type(None): (lambda value: value is None, "None"),
+    }
+    return kinds.get(annotation) if annotation is None or isinstance(annotation, type) else None
 
 
 def options_of(function: Callable[..., Any], leading: int) -> dict[str, Any]:

@@ -255,7 +255,9 @@ def at_equal_quality(table: pd.DataFrame, quality: str = "I-T", control: str | N
     A setting that trains faster is further along after as many steps. Here, for each seed, the aim is the last value of
     the control, or else the lowest of the settings' last values, and each run stands at the step whose value is nearest
     to it. The start is left out: it is no setting's. A run that never comes near the aim stands at its nearest all the
-    same, so look at what is left of the difference in `quality` before reading any other.
+    same, so look at what is left of the difference in `quality` before reading any other. As steps are chosen by the
+    values that are evaluated, an interval or a p-value of `quality` itself is too good, and proves no equality; a seed
+    without the control is left out.
 
     Args:
         table: from `ablate`.
@@ -273,8 +275,9 @@ def at_equal_quality(table: pd.DataFrame, quality: str = "I-T", control: str | N
             raise unknown_name("setting", control, last["setting"].unique())
         last = last[last["setting"] == control]
     aim = known["seed"].map(last.groupby("seed")["value"].min())
-    away = (known["value"] - aim).abs()
-    chosen = known.loc[away.groupby([known["setting"], known["seed"]]).idxmin(), ["setting", "seed", "step"]]
+    away = (known["value"] - aim).abs().dropna()
+    run = [known.loc[away.index, name] for name in ("setting", "seed")]
+    chosen = known.loc[away.groupby(run).idxmin(), ["setting", "seed", "step"]]
     return table.merge(chosen, on=["setting", "seed", "step"])
 
 

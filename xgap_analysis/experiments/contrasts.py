@@ -29,7 +29,8 @@ def contrasts(table: pd.DataFrame, control: str, quantities: Sequence[str] | Non
         quantities: which; by default all that the table holds.
 
     Returns:
-        One row for each setting and quantity: setting, quantity, control (the control's mean), value, change, low,
+        One row for each setting and quantity that have a value with one seed of the control at least: setting,
+        quantity, control (the control's mean), value, change, low,
         high, detectable, seeds (that both have), and queries_low, queries_high, p_value, p_adjusted, n_groups (NaN and
         0 where a quantity has no value of each query).
 
@@ -45,7 +46,8 @@ def contrasts(table: pd.DataFrame, control: str, quantities: Sequence[str] | Non
         if quantity not in known:
             raise unknown_name("quantity", quantity, known)
         runs = last[last["quantity"] == quantity].set_index(["setting", "seed"])
-        family = [_contrast(runs, setting, control) for setting in settings if setting != control]
+        pairs = [(setting, _shared(runs, setting, control)) for setting in settings if setting != control]
+        family = [_contrast(runs, setting, control, seeds) for setting, seeds in pairs if len(seeds)]
         tested = [row for row in family if not math.isnan(row["p_value"])]
         for row, p in zip(tested, holm([row["p_value"] for row in tested]) if tested else [], strict=True):
             row["p_adjusted"] = float(p)
@@ -87,12 +89,18 @@ def contrast_words(
         ends = "" if math.isnan(row[low]) else f" ({row[low]:+.{digits}f}, {row[high]:+.{digits}f})"
         words[control][row["quantity"]] = f"{row['control']:.{digits}f}"
         words.setdefault(row["setting"], {})[row["quantity"]] = f"{row['change']:+.{digits}f}{ends}"
-    return pd.DataFrame(words, index=list(quantities)).T.rename_axis("setting")
+    return pd.DataFrame(words, index=list(quantities)).T.fillna("").rename_axis("setting")
 
 
-def _contrast(runs: pd.DataFrame, setting: str, control: str) -> dict[str, Any]:
+def _shared(runs: pd.DataFrame, setting: str, control: str) -> pd.Index:
+    """The seeds with which both have a value; a quantity may be measured at the last step alone."""
+    seeds = runs.index.get_level_values("seed")
+    of = runs.index.get_level_values("setting")
+    return seeds[of == setting].intersection(seeds[of == control])
+
+
+def _contrast(runs: pd.DataFrame, setting: str, control: str, seeds: pd.Index) -> dict[str, Any]:
     own, base = runs.loc[setting], runs.loc[control]
-    seeds = own.index.intersection(base.index)
     value, before = (part.loc[seeds, "value"].to_numpy(float) for part in (own, base))
     mean, low, high = seed_interval(value - before)
     row: dict[str, Any] = {"setting": setting, "control": before.mean(), "value": value.mean(), "change": mean}

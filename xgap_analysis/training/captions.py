@@ -50,6 +50,8 @@ class Captions:
     | `first_sentence` | a caption, then its first sentence (Long-CLIP) |
     | `near(top=20, threshold=0.27)` | those of the whole dataset nearest to its image, in the model that training starts from, with a cosine above the threshold; an image may have none (MCIP) |
 
+    A term reads as many of them as it looks at, from the first: `clip` one for each augmentation, `multi-positive` all.
+
     Args:
         name: in the table.
         options: of the policy.

@@ -50,6 +50,8 @@ class Progress:
         self.curve: list[dict[str, float]] = []
         self._start, self._stages, self._out = start, stages, out
         self._begins = [0, *accumulate(stage.recipe.steps for stage in stages)]  # and where the last ends
+        # Of all stages: what one has trained is kept through another that does not read it.
+        self._towers = {name: tower for stage in stages for name, tower in stage.pairs.towers.items()}
         self._enter(0)
 
     def _enter(self, stage: int) -> None:
@@ -144,7 +146,7 @@ class Progress:
         """What is trained beside the module: the parameters of terms by name, the adapter's, and further towers."""
         attached = self._learner.attached
         own = {f"term {name}": part for name, part in self._learner.own.items()}
-        own |= {f"tower {name}": part for name, part in self._learner.further.items()}
+        own |= {f"tower {name}": part for name, part in self._towers.items()}
         return own if attached is None else {**own, "adapter": attached.modules}
 
     def _weights(self) -> dict[str, Any]:

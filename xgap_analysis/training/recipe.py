@@ -91,6 +91,7 @@ class Recipe:
         if self.stages:  # each is checked as a recipe of its own
             _ = self.in_turn
             return
+        _check_kinds(self)
         if self.adapter is not None:
             adapter(self.adapter)
         self._check_captions()
@@ -219,3 +220,23 @@ class Recipe:
         """Captions of an item that a step looks at; 0 where no term looks at texts."""
         needed = max(term.needed.captions for term, _ in self.terms)
         return max(needed, self.caption_views) if needed else 0
+
+
+def _check_kinds(recipe: Recipe) -> None:
+    """Refuses fields that do not have the type that a recipe declares."""
+    wanted: tuple[tuple[str, Any, str], ...] = (
+        ("objective", Mapping, 'terms and their weights, {"clip": 1.0}'),
+        ("steps batch image_views caption_views warmup seed", int, "a whole number"),
+        ("micro_batch", int | None, "a whole number or None"),
+        ("learning_rate weight_decay clip_gradient token_dropout", int | float, "a number"),
+        ("captions sampler augmentation towers precision", str, "a text"),
+    )
+    for names, kind, words in wanted:
+        for name in names.split():
+            value = getattr(recipe, name)
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise XgapError(f"{name} of a recipe is {words}, not {value!r}")
+    way = recipe.temperature if isinstance(recipe.temperature, tuple) else (recipe.temperature,) * 2
+    numbers = all(isinstance(t, int | float) and not isinstance(t, bool) for t in way)
+    if not isinstance(recipe.temperature, str) and (len(way) != 2 or not numbers):
+        raise XgapError(f'temperature is "learned", a number or two as a tuple, not {recipe.temperature!r}')

@@ -5,7 +5,7 @@ from typing import Any
 
 from xgap_analysis.core.calls import options_alone, parse
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.core.registry import Registry, check_options
+from xgap_analysis.core.registry import Registry, check_options, check_values
 from xgap_analysis.training.recipe import Recipe
 
 RECIPES: Registry[Callable[..., Recipe]] = Registry("recipe", lambda function: function)
@@ -47,7 +47,8 @@ def recipe(wanted: str, **options: Any) -> Recipe:
         options: replace those in the notation.
 
     Raises:
-        XgapError: an unknown name or option (the nearest are given), or something else than a recipe.
+        XgapError: an unknown name or option (the nearest are given), a value of another kind than the option's, or
+            something else than a recipe.
 
     Example:
         >>> [stage["towers"] for stage in recipe("optimizing-clip").stages]
@@ -57,6 +58,7 @@ def recipe(wanted: str, **options: Any) -> Recipe:
     given = {**options_alone(call, "a recipe"), **options}
     function = RECIPES[call.name]
     check_options("recipe", call.name, function, 0, given)
+    check_values(call.name, function, 0, given)
     made = function(**given)
     if not isinstance(made, Recipe):
         raise XgapError(f"recipe {wanted!r} must give a Recipe, not a {type(made).__name__}")
@@ -93,7 +95,11 @@ def _one_to_k(*, k: int = 4) -> Recipe:
 
 @register_recipe("symile")
 def _symile(*, negatives: str = "shuffle") -> Recipe:
-    """Contrast of images, texts and further modalities, train(..., further=...), by their product (Symile)."""
+    """Contrast of images, texts and further modalities, train(..., further=...), by their product (Symile).
+
+    A learned scale begins at the model's own and ends at 100, which is small for products of unit rows of many
+    dimensions d: for three modalities a fixed `temperature` of about `0.07 / sqrt(d)` is what two have at 0.07.
+    """
     return Recipe(objective={f"symile(negatives={negatives})": 1.0}, weight_decay=0.01)
 
 
@@ -135,7 +141,10 @@ def _sycoca(*, weight: float = 0.5) -> Recipe:
 
 @register_recipe("clip-reward")
 def _clip_reward(*, references: bool = False) -> Recipe:
-    """The text tower learns grammar, then to choose the captions with the highest reward (CLIP reward)."""
+    """The text tower learns grammar, then to choose the captions with the highest reward (CLIP reward).
+
+    The second stage draws a grammar head anew and trains it beside the policy; the authors keep that of the first.
+    """
     k = 2 if references else 1
     return Recipe(
         stages=(

@@ -187,7 +187,10 @@ class TrainStep:
                 before = joined([self._encoded(self._teacher, batch, part, step) for part in parts])
                 scale: Tensor = self._teacher.module.logit_scale.exp()
                 features = replace(features, teacher=self._features(self._teacher, before, batch, scale, step))
-        return total(self.terms, features, self.own)
+        cuda = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cuda):  # dropout in what terms encode follows from the step too
+            torch.manual_seed(features.seed)
+            return total(self.terms, features, self.own)
 
     def _encoded(self, encoder: Encoder, batch: Batch, part: slice, step: int) -> Encoded:
         return encoder.parts(batch, part, seed_of(self.recipe.seed, step, part.start))

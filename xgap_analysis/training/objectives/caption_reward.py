@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from xgap_analysis.core.errors import XgapError
 from xgap_analysis.metrics.clip_score import harmonic, rectified
 from xgap_analysis.training.objectives.batch import BatchFeatures
 from xgap_analysis.training.objectives.corruption import corrupted
@@ -98,7 +99,9 @@ def caption_scores(
     return harmonic(scores, nearest.T)
 
 
-def _rewarded(*, k: int = 1) -> Needs:
+def _rewarded(*, k: int = 1, samples: int = 5) -> Needs:
+    if samples < 1:
+        raise XgapError(f"samples of caption-reward are 1 or more, not {samples}")
     return Needs(captions=k, scaled=True, teacher=True, ids=True, towers=True)
 
 

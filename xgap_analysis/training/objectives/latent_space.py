@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from xgap_analysis.core.errors import XgapError
 from xgap_analysis.training.objectives.batch import BatchFeatures
 from xgap_analysis.training.objectives.matching import match
 from xgap_analysis.training.objectives.term import Needs, Sizes, register_objective
@@ -66,7 +67,9 @@ class Reconstruction(nn.Module):
 
     def __init__(self, sizes: Sizes, *, width: int | None = None) -> None:
         super().__init__()
-        width = width or max(1, sizes.dim // 2)
+        width = max(1, sizes.dim // 2) if width is None else width
+        if width < 1:
+            raise XgapError(f"width of latent-reconstruction is 1 or more dimensions, not {width}")
         self.encoders = nn.ModuleDict({name: nn.Linear(sizes.dim, width) for name in ("image", "text")})
         self.decoders = nn.ModuleDict({name: nn.Linear(width, sizes.dim) for name in ("image", "text")})
 
@@ -111,7 +114,13 @@ def _separability(batch: BatchFeatures) -> Tensor:
     return torch.stack([separability_loss(vectors, batch.scale) for vectors in each]).mean()
 
 
-@register_objective("adaptive-contrast", needs=Needs(scaled=True))
+def _guided(*, guidance: float = 1.0) -> Needs:
+    if guidance < 0:
+        raise XgapError(f"guidance of adaptive-contrast is 0 or more, not {guidance}")
+    return Needs(scaled=True)
+
+
+@register_objective("adaptive-contrast", needs=_guided)
 def _adaptive_contrast(batch: BatchFeatures, *, guidance: float = 1.0) -> Tensor:
     """InfoNCE with a higher temperature for an item that has many similar items (after CLSR).
 

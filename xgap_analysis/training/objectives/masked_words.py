@@ -69,8 +69,10 @@ class WordReader(nn.Module):
     def __init__(self, sizes: Sizes, *, blocks: int = 4, heads: int | None = None) -> None:
         super().__init__()
         d = sizes.dim
+        if blocks < 0:
+            raise XgapError(f"blocks of masked words are 0 or more, not {blocks}")
         heads = heads or max(1, d // 64)
-        if d % heads:
+        if heads < 1 or d % heads:
             raise XgapError(f"heads must divide the {d} dimensions of the features, and {heads} does not")
         self.vocabulary = sizes.words
         self.of_words, self.of_patches, self.after = nn.LayerNorm(d), nn.LayerNorm(d), nn.LayerNorm(d)
@@ -121,7 +123,10 @@ def masked_words_loss(
     return match(logits, ids[chosen]) if len(logits) else logits.sum()
 
 
-def _reading(*, patches: float = 1.0) -> Needs:
+def _reading(*, patches: float = 1.0, share: float = 0.15) -> Needs:
+    for what, part in (("patches", patches), ("share", share)):
+        if not 0 < part <= 1:
+            raise XgapError(f"{what} of masked-words is a share, above 0 and at most 1, not {part}")
     return Needs(image_tokens=True, text_tokens=patches < 1, ids=True, towers=True)
 
 

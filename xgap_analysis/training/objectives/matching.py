@@ -30,7 +30,8 @@ def match(
 
     Args:
         logits: a row for each item.
-        target: the column that is right, or a distribution over columns; a row of zeros counts nothing.
+        target: the column that is right, or a distribution over columns; a row of zeros counts nothing, but
+            with `reverse` or smoothing.
         kind: of the comparison.
         smooth: the share of the target that is spread over all columns (label smoothing).
         total: over rows.

@@ -82,6 +82,8 @@ def _needs(*, scorer: str | None = "late_interaction") -> Needs:
 
 
 def _head(sizes: Sizes, *, width: int = 512) -> nn.Module:
+    if width < 0:
+        raise XgapError(f"width of pair-scores is 0 (a scaled inner product) or more, not {width}")
     return PairHead(sizes.dim, width) if width else ScaledProduct()
 
 

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from xgap_analysis.core.errors import XgapError
 from xgap_analysis.training.objectives.batch import BatchFeatures
 from xgap_analysis.training.objectives.matching import match
 from xgap_analysis.training.objectives.term import Needs, register_objective
@@ -85,7 +86,13 @@ def long_and_short_loss(
     return contrast(images, long) + short_weight * contrast(principal(images, rank), short)
 
 
-@register_objective("long-and-short", needs=Needs(captions=2, scaled=True, ids=True))
+def _two(*, rank: int = 32) -> Needs:
+    if rank < 1:
+        raise XgapError(f"rank of long-and-short is 1 or more directions, not {rank}")
+    return Needs(captions=2, scaled=True, ids=True)
+
+
+@register_objective("long-and-short", needs=_two)
 def _long_and_short(
     batch: BatchFeatures, *, rank: int = 32, smoothing: float = 0.1, short_weight: float = 1.0
 ) -> Tensor:

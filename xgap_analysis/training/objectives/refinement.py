@@ -16,7 +16,8 @@ def random_reference_loss(
 
     Formula: `1 / (n d) sum over i of ||image_i - r_i||^2 + ||text_i - r_i||^2`, as in the authors' code (the paper
     takes the mean over n of half of it). The references are drawn anew at each step, from the normal distribution; both
-    modalities are pulled to the same one, and so to each other, and their distribution to that of the references.
+    modalities are pulled to the same one, and so to each other, and their distribution to that of the references. The
+    authors' features do not have unit length in training; of unit rows the direction alone is pulled.
 
     Args:
         images, texts: unit rows, pairs by index.
@@ -40,7 +41,8 @@ def hybrid_distillation_loss(
     (1 - alpha) softmax taught_i`. With `alpha=0` and the teacher's own similarities it is 0.
 
     Args:
-        similarities: of images (rows) with texts; in the authors' code cosines, without a temperature.
+        similarities: of images (rows) with texts; in the authors' code inner products of features that do not have unit
+            length, without a temperature. Cosines are to be multiplied by a scale.
         taught: the same of the teacher.
         alpha: share of the true pair.
 
@@ -78,8 +80,10 @@ def _random_reference(batch: BatchFeatures) -> Tensor:
 
 
 @register_objective("hybrid-distillation", needs=Needs(teacher=True))
-def _hybrid_distillation(batch: BatchFeatures, *, alpha: float = 0.5) -> Tensor:
+def _hybrid_distillation(batch: BatchFeatures, *, alpha: float = 0.5, scale: float | None = None) -> Tensor:
     """Distillation from the initial model, whose distribution is mixed with the true pairs (CLIP-Refine).
+
+    Cosines of both are multiplied by `scale`, or by the 1 / temperature of the initial model.
 
     Example:
         >>> import dataclasses
@@ -88,9 +92,10 @@ def _hybrid_distillation(batch: BatchFeatures, *, alpha: float = 0.5) -> Tensor:
         >>> unit = torch.eye(2)
         >>> batch = xg.BatchFeatures(unit[None], unit[:, None], torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
         >>> batch = dataclasses.replace(batch, teacher=batch)
-        >>> round(float(xg.objective("hybrid-distillation(alpha=0.0)")(batch)), 3)  # nothing has changed since
+        >>> round(abs(float(xg.objective("hybrid-distillation(alpha=0.0)")(batch))), 3)  # nothing has changed since
         0.0
     """
     teacher = batch.needed("teacher")
-    similarities = [each.images[0] @ each.texts[:, 0].T for each in (batch, teacher)]
+    factor = teacher.scale if scale is None else scale
+    similarities = [factor * each.images[0] @ each.texts[:, 0].T for each in (batch, teacher)]
     return hybrid_distillation_loss(similarities[0], similarities[1], alpha)

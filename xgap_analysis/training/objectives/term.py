@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from xgap_analysis.core.calls import Call, options_alone, parse, spelled
 from xgap_analysis.core.errors import XgapError, unknown_name
-from xgap_analysis.core.registry import Registry, name_of, options_of
+from xgap_analysis.core.registry import Registry, check_values, name_of, options_of
 from xgap_analysis.training.objectives.batch import BatchFeatures
 
 Loss = Callable[..., Tensor]  # (batch, **options), or (batch, own parameters, **options) -> a number
@@ -36,7 +36,8 @@ class Needs:
         towers: it encodes something of its own, so that the batch cannot be taken in parts (`micro_batch`).
 
     Raises:
-        XgapError: neither images nor captions, a number below 0, or tokens of what it does not look at.
+        XgapError: neither images nor captions, a number below 0, or tokens, pixels, ids or scores of what it
+            does not look at.
 
     Example:
         >>> import xgap_analysis as xg
@@ -64,8 +65,8 @@ class Needs:
         if not all(isinstance(n, int) and n >= 0 for n in counts) or not any(counts):
             raise XgapError(f"a term needs images or captions of an item, 0 or more of each, not {counts}")
         for what, number, parts in (
-            ("images", self.images, ("image_tokens", "pixels")),
-            ("captions", self.captions, ("text_tokens", "ids")),
+            ("images", self.images, ("image_tokens", "pixels", "pair_scores")),
+            ("captions", self.captions, ("text_tokens", "ids", "is_caption", "pair_scores")),
         ):
             without = [part for part in parts if getattr(self, part) and not number]
             if without:
@@ -171,13 +172,15 @@ class Term:
         """Itself.
 
         Raises:
-            XgapError: an option that none of its functions takes (the nearest are given).
+            XgapError: an option that none of its functions takes (the nearest are given), or a value of another kind.
         """
         parameters = [p for function, n in self._functions() for p in _parameters(function, n)]
         known = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
         unknown = [option for option in self.options if option not in known]
         if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters):
             raise unknown_name(f"option of {self.name}", unknown[0], known)
+        for function, n in self._functions():
+            check_values(self.name, function, n, self.options)
         _ = self.needed
         return self
 
