@@ -239,6 +239,27 @@ def test_axes_and_scorers_hold_for_features_too(own: str) -> None:
     assert set(table["my-distance.power"]) == {1.0, 2.0}
 
 
+def test_a_learned_scorer_is_fitted_to_the_rows_marked_train(capsys: pytest.CaptureFixture[str]) -> None:
+    import numpy as np
+
+    vectors = np.random.default_rng(0).normal(size=(12, 4)).astype("float32")
+    for name in ("audio", "video"):
+        np.save(f"{name}.npy", vectors)
+    marked = pd.DataFrame({"label": list("abcabcabcabc"), "split": ["test"] * 6 + ["train"] * 6})
+    marked.to_csv("labels.csv", index=False)
+    args = ["--features", "audio.npy", "video.npy", "--labels", "labels.csv", "--out", "study.parquet"]
+    more = ["--comparisons", "audio-video", "--scorers", "cosine"]
+    assert cli.main(["study", *args, *more, "x_pool(epochs=1)"]) == 0
+    rows = xg.main_rows(pd.read_parquet("study.parquet")).set_index("scorer")
+    assert rows.fitted_on.to_dict() == {"cosine": "", "x_pool(epochs=1)": "calibration"}
+    assert rows.value.notna().all()
+    assert rows.loc["x_pool(epochs=1)", "note"] == ""
+    capsys.readouterr()
+    marked.drop(columns="split").to_csv("labels.csv", index=False)
+    assert cli.main(["study", *args, *more[:-1], "x_pool(epochs=1)"]) == 2
+    assert "is fitted on the split 'train', which dataset" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("axis", "sentence"),
     [

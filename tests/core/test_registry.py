@@ -108,6 +108,13 @@ def test_an_installed_package_brings_its_entries_once_when_they_are_needed(monke
     assert asked == ["xgap_analysis.things"]
 
 
+def test_a_kind_of_two_words_has_a_group_without_a_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups: list[str] = []
+    monkeypatch.setattr("xgap_analysis.core.registry.entry_points", lambda group: groups.append(group) or [])
+    assert "any" not in Registry("frame thing", lambda entry: entry)
+    assert groups == ["xgap_analysis.frame_things"]
+
+
 def test_options_are_those_that_the_function_takes() -> None:
     check_options("thing", "double", double, 1, {"times": 3})
     with pytest.raises(XgapError, match="unknown option of double 'time'; nearest names: times"):

@@ -104,4 +104,17 @@ def test_a_learned_scorer_without_a_fit_is_one_sentence() -> None:
     with pytest.raises(XgapError, match=r"scorer x_pool has weights, which are fitted first: xg.fit_scorer\('x_pool'"):
         xg.score(TEST[0], TEST[1], "x_pool")
     assert "x_pool" not in complete_scorers()
-    assert plain_learned_scorers() == ["fdp", "glscl", "x_pool"]
+    assert plain_learned_scorers() == ["fdp", "glscl", "maft", "ranking_aware", "x_pool"]
+
+
+def test_a_cell_keeps_its_value_where_its_baseline_cannot_be_scored() -> None:
+    refused = "rerank(cosine, cosine, depth=0)"
+    rows = by_name([refused, "cosine"], ["audio-video"])
+    alone = by_name(["cosine"], ["audio-video"])
+    row = rows.loc[("audio-video", "none", "cosine")]
+    assert row.value == alone.value.iloc[0]
+    assert np.isnan(row.p_value)
+    assert row.verdict is None
+    sentence = "depth of rerank must be a whole number of 1 or more, not 0"
+    assert row.note == f"no difference from the baseline audio-video by {refused}: {sentence}"
+    assert rows.loc[("audio-video", "none", refused), "note"] == sentence

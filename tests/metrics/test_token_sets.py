@@ -44,6 +44,8 @@ def test_known_answers_of_spread() -> None:
     found = token_spread(same, **FEW)
     assert found.value["between"] == pytest.approx(0, abs=1e-12)
     assert found.value["share_within"] == pytest.approx(1)
+    vectors = np.random.default_rng(0).normal(size=(4, 6))
+    assert token_spread(vectors, **FEW).equals(token_spread(some([1] * 4, 0), **FEW)), "an array is sets of one vector"
     points = TokenFeatures.from_sets([np.eye(3)[:1]] * 2, "ab", "image", "image")
     assert np.isnan(token_spread(points, **FEW).value["share_within"]), "nothing is spread"
 
@@ -73,6 +75,7 @@ def test_known_answers_of_shares() -> None:
     one = np.zeros((2, 4))
     one[1, 2] = 0.7
     assert one_token_share([one], **FEW).value.tolist() == [1, 1]
+    assert one_token_share([torch.tensor(one).bfloat16()], **FEW).value.tolist() == [1, 1]
     with_none = one_token_share([one, np.zeros((1, 1))], **FEW)
     assert with_none.n.tolist() == [1, 1], "a pair without a score has no share"
 
@@ -90,5 +93,8 @@ def test_mistakes_are_one_sentence() -> None:
         one_token_share([np.zeros((2, 2))])
     with pytest.raises(XgapError, match="part has 1 values and whole 2"):
         ratio_interval([1.0], [1.0, 2.0])
+    for part, whole in ((1.0, -1.0), (1.0, 0.0)):
+        with pytest.raises(XgapError, match="whole must not be negative, and a part of a whole of 0 must be 0"):
+            ratio_interval([part, 1.0], [whole, 2.0])
     with pytest.raises(XgapError, match="needs an item at least"):
         token_spread(TokenFeatures(torch.ones(0, 3), [0], [], "image", "image"))

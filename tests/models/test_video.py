@@ -187,6 +187,11 @@ def test_clips_of_a_dataset_are_encoded_and_compared() -> None:
     torch.testing.assert_close(found.vectors, frames.pooled().vectors, atol=1e-5, rtol=1e-4)
 
 
+class Colours:
+    def encode(self, images: Any) -> Matrix:
+        return np.stack([np.asarray(image, float).mean((0, 1)) for image in images])
+
+
 def test_mistakes_are_one_sentence(make_model: Callable[..., Any]) -> None:
     base = make_model("native")
     with pytest.raises(XgapError, match="unknown frame tower 'prompt_swich'; nearest names: prompt_switch"):
@@ -205,4 +210,12 @@ def test_mistakes_are_one_sentence(make_model: Callable[..., Any]) -> None:
             with_frames(make_model(kind), "space_time")
     with pytest.raises(XgapError, match="a clip is a list of images, its frames, not Image"):
         with_frames(base, "mean").tower("video").prepare([Image.new("RGB", (4, 4))])
+    for frames in (0, 2.5, "2"):
+        with pytest.raises(XgapError, match=f"one frame or more, a whole number, not {frames!r}"):
+            with_frames(base, "mean", frames=frames)  # type: ignore[arg-type]  # a user's mistake
+    colours = xg.as_model(Colours(), ["image"])
+    with pytest.raises(XgapError, match=r"pixels, and 'Colours' prepares an image as Image; .* the view 'frames'"):
+        with_frames(colours, "mean").tower("video").prepare([[Image.new("RGB", (4, 4))]])
+    with pytest.raises(XgapError, match=r"load 'tiny' and make it again with xg.with_frames .* not kept in a file"):
+        xg.load_model("tiny+prompt_switch(prompts=2)")
     assert set(FRAME_TOWERS) == {"mean", "prompt_switch", "space_time"}

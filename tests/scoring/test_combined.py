@@ -96,6 +96,8 @@ def test_the_second_scorer_sees_the_best_items_alone() -> None:
         ("rerank(cosin, cosine, depth=1)", "unknown scorer 'cosin'; nearest names: cosine"),
         ("rerank(cosine, cosine, dept=1)", "unknown option of rerank 'dept'"),
         ("sum()", "needs at least one"),
+        ("sum(cosine, weights=3)", "weights of a sum are a list, one for each scorer"),
+        ("sum(cosine, weights=['a'])", "weights of a sum are a list, one for each scorer"),
         ("sum(cosine, weights=[1, 2])", "sum of 1 scorers needs as many weights, not 2"),
     ],
 )

@@ -75,8 +75,9 @@ def test_the_learned_prompt_reads_the_set_in_a_study(model: Any) -> None:
 def test_mistakes_are_one_sentence(data: Any, model: Any) -> None:
     with pytest.raises(XgapError, match="composed takes texts that change a reference image each"):
         xg.view("composed")(model, ["a kite"])
-    with pytest.raises(XgapError, match=r"lies in \[0, 1\], not 2"):
-        of("composed(weight=2)", data, model)
+    for wrong in ("2", "-0.1", "'half'"):
+        with pytest.raises(XgapError, match=rf"the share of the reference, lies in \[0, 1\], or is None, not {wrong}"):
+            of(f"composed(weight={wrong})", data, model)
     parts = data.texts.parts["captions"]
     several = type(data.texts)(data.texts.ids, data.texts.captions, {"reference": parts})
     with pytest.raises(XgapError, match="has 2 references; a composed query has one"):

@@ -29,6 +29,7 @@ class Study:
         xgap study --datasets ./my/folder --comparisons I-I OTI-I zero-shot --on-error skip
         xgap study --features audio.npy video.npy --labels labels.csv --corrections none center
         xgap study --comparisons I-I OTI-I --axes oti.steps=10,50,150 --limit 50
+        xgap study --datasets emoji-clips --comparisons text-frames --scorers "late_interaction(inner=max)" x_pool
     """
 
     table: Name = None
@@ -39,8 +40,8 @@ class Study:
     """Two or more files of vectors, instead of models and datasets: .npy, .npz, .parquet, .safetensors, or folders
     written by clip-retrieval."""
     labels: File = None
-    """With --features: a table with the columns label, id (row numbers if missing) and split (rows marked train are for
-    fitting corrections)."""
+    """With --features: a table with the columns label, id (row numbers if missing) and split (rows marked train are
+    what corrections and learned scorers are fitted on)."""
     spaces: tuple[str, ...] = ()
     """With --features: the modality of each file, such as audio video; by default from the file, or its name."""
     keys: tuple[str, ...] = ()
@@ -64,7 +65,8 @@ class Study:
     """Corrections of features or scores, with or without options (see xgap corrections), such as center
     "isoclip(k_top=20, k_bottom=8)"."""
     scorers: tuple[str, ...] = ("cosine",)
-    """How a pair is scored, with or without options (see xgap scorers), such as "late_interaction(inner=max)"."""
+    """How a pair is scored, with or without options (see xgap scorers), such as "late_interaction(inner=max)"; a
+    learned scorer, such as "x_pool(epochs=1)", is fitted on --fit-split first."""
     metrics: tuple[str, ...] = ()
     """Metrics in addition to those of the task, with or without options (see xgap metrics)."""
     main: Name = None
@@ -75,7 +77,7 @@ class Study:
     split: str = "test"
     """The split that is evaluated."""
     fit_split: str = "train"
-    """The split that corrections are fitted on (use val if the train images are the gallery)."""
+    """The split that corrections and learned scorers are fitted on (use val if the train images are the gallery)."""
     label_set: Name = None
     """The label set that defines relevance; the dataset's first by default."""
     limit: Number = None
@@ -95,7 +97,7 @@ class Study:
     precision: str = "fp32"
     """fp32, or bf16 or fp16 for autocast."""
     plugin: Plugins = ()
-    """A Python file with your own views, scorers or corrections, which is run first."""
+    """A Python file with your own views, scorers, corrections, metrics, models or datasets, which is run first."""
     quick: bool = False
     """With a table that trains: only two updates on eight items and six labels, a test run of a minute."""
     processes: int = 1

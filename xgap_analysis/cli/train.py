@@ -93,7 +93,7 @@ class Train:
     workers: int = 0
     """Number of processes that load images."""
     plugin: Plugins = ()
-    """A Python file with your own objectives or adapters, which is run first."""
+    """A Python file with your own objectives, recipes, adapters, models or datasets, which is run first."""
     json: bool = False
     """Print the curve as JSON."""
 

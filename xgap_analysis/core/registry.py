@@ -18,7 +18,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
     """Entries of one kind by name.
 
     A package brings entries of its own by naming a module in its entry points, in the group
-    `xgap_analysis.<kind>s`; importing the module registers them.
+    `xgap_analysis.<kind>s` (`xgap_analysis.frame_towers`); importing the module registers them.
 
     Args:
         kind: what one entry is, for error messages: `"view"`, `"scorer"`, `"correction"`, ...
@@ -83,7 +83,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         """Imports, once, what installed packages bring."""
         if not self._loaded:
             self._loaded = True
-            for entry in entry_points(group=f"xgap_analysis.{self.kind}s"):
+            for entry in entry_points(group=f"xgap_analysis.{self.kind.replace(' ', '_')}s"):
                 entry.load()
 
 

@@ -66,7 +66,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "CLIP + uniformity": {"objective": {"clip": 1.0, "uniformity": 1.0}},
     "ModGap": {"objective": recipe("modgap").objective},
     # As the shipped table was made; `recipe("clip-refine")` compares with the model's temperature.
-    "CLIP-Refine": {"objective": {"random-reference": 1.0, "hybrid-distillation(alpha=0.5, scale=1.0)": 1.0}},
+    "CLIP-Refine": {"objective": {"random-reference": 1.0, "hybrid-distillation(alpha=0.5)": 1.0}},
     "Mod-X": {"objective": recipe("mod-x").objective},
     "SDM (IRRA)": {"objective": {"sdm": 1.0}},
     "DSE": {"objective": recipe("dse").objective},

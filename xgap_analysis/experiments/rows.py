@@ -78,12 +78,12 @@ def _scores(evaluation: "Evaluation", cell: Cell, seed: int) -> pd.DataFrame:
 def _rows(evaluation: "Evaluation", cell: Cell) -> list[dict[str, Any]]:
     comparison = cell.comparison
     frames = scores_by_seed(evaluation, cell)
-    base = None if cell.baseline is None else _mean_of(scores_by_seed(evaluation, cell.baseline))
+    base, without = _base(evaluation, cell)
     values = _mean_of(frames)
     groups = [evaluation.labels.get(i, i) for i in values.index]  # without labels each query is its own group
     where = evaluation.provenance(comparison)
     notes = (frames[0].attrs.get(name, "") for name in ("degenerate", "note"))
-    about = {**_about(evaluation, cell), "seeds": len(frames), "note": "; ".join(filter(None, notes))}
+    about = {**_about(evaluation, cell), "seeds": len(frames), "note": "; ".join(filter(None, (*notes, without)))}
     n_gallery = len(evaluation.pair(comparison, seed=evaluation.study.seeds[0]).gallery)
     # Landmarks are evaluated by their authors' average precision, which `retrieval` gives where there is junk.
     main = evaluation.study.main or (
@@ -104,6 +104,17 @@ def _rows(evaluation: "Evaluation", cell: Cell) -> list[dict[str, Any]]:
         for name in values.columns
         if name not in NOT_SCORES
     ]
+
+
+def _base(evaluation: "Evaluation", cell: Cell) -> tuple[pd.DataFrame | None, str]:
+    """The scores that a cell is compared with; or none, and why: it has its own value all the same."""
+    if cell.baseline is None:
+        return None, ""
+    try:
+        return _mean_of(scores_by_seed(evaluation, cell.baseline)), ""
+    except XgapError as error:
+        named = f"{cell.baseline.comparison.name} by {cell.baseline.scorer}"
+        return None, f"no difference from the baseline {named}: {' '.join(str(error).split())}"
 
 
 def _measured(values: pd.Series, base: pd.Series | None, groups: Sequence[Any]) -> dict[str, Any]:

@@ -35,7 +35,8 @@ class Study:
             (`(my_view, "image")`), or `Comparison` objects.
         corrections: names of registered corrections, with options or without (`"pca-text(rank=64)"`), `Correction`
             objects, or functions that fit one; fitted on the split `fit_split` of the same dataset.
-        scorers: names of registered scorers, with options or without, or functions of one block.
+        scorers: names of registered scorers, with options or without, or functions of one block. A learned one
+            (`"x_pool(epochs=3)"`) is fitted on the split `fit_split`, for each comparison and correction.
         axes: name of an option to its values: `{"oti.steps": [10, 50, 150], "isoclip.k_top": [0, 8], "limit": [20]}`.
             Each is a column of the table; a cell that an axis does not change stands there once. Axes over settings:
             checkpoint (a name or path, in the place of the one model), split, fit_split, label_set, limit, only, steps,
@@ -44,7 +45,7 @@ class Study:
         main: the measure that verdicts are about: a metric of one value, or a column; by default the task's.
         label_set: the label set that defines relevance; the dataset's first by default.
         split, fit_split: the split that is evaluated (of a published dataset, "test" is the paper's protocol), and the
-            one that corrections are fitted on.
+            one that corrections and learned scorers are fitted on.
         seeds: one inversion is run for each; tables average over them and report their spread.
         steps, tokens: of the inversion; None takes the paper's (150 / 1000 steps, and the model's token counts).
         limit: evaluate this many labels only (a smaller, fair task); None evaluates all.

@@ -129,14 +129,16 @@ def ratio_interval(
     Formula: `sum part / sum whole`, of all values and of groups drawn with replacement, as in `bootstrap_interval`.
 
     Args:
-        part, whole: `[n]`; whole is not negative. A value that is NaN in either is left out.
+        part, whole: `[n]`; whole is not negative, and where it is 0, so is the part. A value that is NaN in either is
+            left out.
         groups, level, resamples, seed: as in `bootstrap_interval`.
 
     Returns:
         The interval; all NaN where every value of `whole` is 0, so that there is no ratio.
 
     Raises:
-        XgapError: no values, values or groups that do not fit, or a level out of range.
+        XgapError: no values, values or groups that do not fit, a whole below 0, a part of a whole of 0, or a level
+            out of range.
 
     Example:
         >>> ratio_interval([1.0, 1.0], [2.0, 4.0]).mean.__round__(3)
@@ -147,6 +149,8 @@ def ratio_interval(
     if len(first) != len(second):
         raise XgapError(f"part has {len(first)} values and whole {len(second)}; they must be of the same items")
     keep, codes = ~np.isnan(first + second), _codes(groups, part)
+    if (second[keep] < 0).any() or (first[keep][second[keep] == 0] != 0).any():
+        raise XgapError("whole must not be negative, and a part of a whole of 0 must be 0")
     total, count = _sums(first, codes, keep)
     base, _ = _sums(second, codes, keep)
     if not base.all():  # a draw of nothing but groups of size 0 would have no ratio

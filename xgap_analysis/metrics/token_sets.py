@@ -10,11 +10,11 @@ from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.precision import exact
-from xgap_analysis.core.tokens import TokenFeatures
+from xgap_analysis.core.tokens import ScoredLike, as_scored, as_tokens
 from xgap_analysis.metrics.significance import Groups, Interval, bootstrap_interval, ratio_interval
 
 
-def token_spread(tokens: TokenFeatures, *, groups: Groups | None = None, **how: Any) -> pd.DataFrame:
+def token_spread(tokens: ScoredLike, *, groups: Groups | None = None, **how: Any) -> pd.DataFrame:
     """How widely tokens spread within an item, beside how widely items spread; one row per measure.
 
     Formula, for unit tokens `v_ij` of item i, their mean `m_i`, and the mean m of all `m_i` (items count alike):
@@ -30,7 +30,8 @@ def token_spread(tokens: TokenFeatures, *, groups: Groups | None = None, **how: 
     to each other than those of different items.
 
     Args:
-        tokens: of one modality, as views such as `patches`, `words` and `frames` give them.
+        tokens: of one modality, as views such as `patches`, `words` and `frames` give them; one vector per item is a
+            set of one.
         groups: label of each item; items of one label are drawn together.
         how: `level`, `resamples` and `seed` of the bootstrap; m stays that of all items.
 
@@ -49,6 +50,7 @@ def token_spread(tokens: TokenFeatures, *, groups: Groups | None = None, **how: 
     Source: the decomposition of a sum of squares; agreement is the mean resultant length of Mardia and Jupp,
     Directional statistics, 2000, section 9.2.
     """
+    tokens = as_tokens(as_scored(tokens))
     if not len(tokens):
         raise XgapError("the spread of tokens needs an item at least, and there is none")
     vectors = exact(tokens.vectors)
@@ -94,7 +96,7 @@ def one_token_share(
     shares: dict[str, list[float]] = {"query": [], "gallery": []}
     even: dict[str, list[float]] = {"query": [], "gallery": []}
     for number, given in enumerate(contributions):
-        matrix = np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given, dtype=np.float64)
+        matrix = np.asarray(given.detach().cpu().double() if isinstance(given, Tensor) else given, dtype=np.float64)
         if matrix.ndim != 2 or not matrix.size or not np.isfinite(matrix).all():
             what = f"contributions of pair {number} are of shape {matrix.shape}"
             raise XgapError(f"{what}; give a matrix [query tokens, gallery tokens] of finite numbers for each pair")

@@ -299,6 +299,10 @@ def _architecture(name: str, activation: str | None) -> _Source:
         first, _, rest = name.partition("/")
         if not file and Path(name).suffix in CHECKPOINTS and first in known:
             raise XgapError(f"a checkpoint file is named after two slashes: {first}//{rest}")
+        base, made, _ = name.partition("+")
+        if made:
+            what = f"no model is stored as {name!r}: load {base!r} and make it again with xg.with_frames or xg.adapted"
+            raise XgapError(f"{what}; a tower of clips that xg.fit_frames fitted is not kept in a file")
         raise unknown_name("model", name, {*embedded_models(), *MODELS, *pretrained, *known, *others, *OWN_FORMATS})
     config = get_model_config(architecture)
     tokenizer_from_hub = any(key in config["text_cfg"] for key in ("hf_tokenizer_name", "hf_model_name"))

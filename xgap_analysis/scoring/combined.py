@@ -1,6 +1,7 @@
 """Scorers made of scorers: a weighted sum, and a second look at the best of a first."""
 
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 from jaxtyping import Float
@@ -38,6 +39,8 @@ def weighted_sum(
     """
     if not parts:
         raise XgapError("a sum of scorers needs at least one: sum(cosine, late_interaction)")
+    if weights is not None and (isinstance(weights, Real | str) or not all(isinstance(w, Real) for w in weights)):
+        raise XgapError(f"weights of a sum are a list, one for each scorer: weights=[1, 0.5], not {weights!r}")
     if weights is not None and len(weights) != len(parts):
         raise XgapError(f"a sum of {len(parts)} scorers needs as many weights, not {len(weights)}")
     total = torch.zeros(len(query), len(gallery), device=query.vectors.device)

@@ -23,7 +23,10 @@ HIGHEST_SCALE = 100.0  # as CLIP limits it
 
 @dataclass(frozen=True, eq=False)
 class FittedFrames:
-    """A model with a fitted tower of clips, and the mean loss of each epoch."""
+    """A model with a fitted tower of clips, and the mean loss of each epoch.
+
+    It is not written to a file: use it in the process that fitted it (`Study(models=[made.model])`).
+    """
 
     model: Model
     losses: tuple[float, ...]
@@ -78,7 +81,8 @@ def fit_frames(
     """A model whose tower of clips is fitted to texts, by symmetric cross entropy over the clips of a batch.
 
     Texts are encoded once, by the model's own text tower, which stays as it is; similarities are multiplied by the
-    model's logit scale, at most 100. The same items, options and seed give the same weights.
+    model's logit scale, at most 100. The same items, options and seed give the same weights, which matters because a
+    fitted tower is not written to a file: what `load_model` reads has none.
 
     Args:
         model: with a text tower, and an image tower that the tower of clips is started from.

@@ -232,4 +232,5 @@ def _claim(out: Path, run: dict[str, Any]) -> None:
         raise XgapError(f"{file} is damaged; remove the folder to train anew") from error
     if there != run:
         differs = [key for key in run if there.get(key) != run[key]]
-        raise XgapError(f"{out} holds another run (its {' and '.join(differs)} differ); name another folder")
+        what = f"{out} holds another run, with another {' and '.join(differs)}"
+        raise XgapError(f"{what}; name another folder")

@@ -41,11 +41,14 @@ def composed(
         store, progress: as of `encode`.
 
     Raises:
-        XgapError: texts without a reference, or with several; or as `fuse`.
+        XgapError: texts without a reference, or with several, or a weight out of range.
 
     Source: late fusion, a baseline of Baldrati et al., Zero-shot composed image retrieval with textual inversion, ICCV
     2023.
     """
+    if weight is not None and not (isinstance(weight, int | float) and 0 <= weight <= 1):
+        what = "the weight of composed, the share of the reference, lies in [0, 1], or is None"
+        raise XgapError(f"{what}, not {weight!r}")
     if PART not in getattr(items, "parts", {}):
         what = "composed takes texts that change a reference image each (a part 'reference')"
         raise XgapError(f"{what}, and these have none; see the dataset emoji-scenes:composed")

@@ -83,6 +83,9 @@ def changed(file: Path, **about: object) -> Path:
         ({"scorer": "glscl(queries=8, heads=2)"}, "holds other weights than those of glscl"),
         ({"scorer": "x_pool(heads=1000000000)"}, "too few for its options"),
         ({"dim": 10**9}, "too few for its options"),
+        ({"scorer": 3}, "unknown learned scorer '3'|cannot be read as a fitted scorer"),
+        ({"scorer": "x_pool(heads=a)"}, "heads of x_pool is a whole number, not 'a'"),
+        ({"dim": True}, "cannot be read as a fitted scorer"),
         ({"dim": "8"}, "cannot be read as a fitted scorer"),
         ({"provenance": [{}]}, "cannot be read as a fitted scorer"),
         ({"items": [["a"]]}, "cannot be read as a fitted scorer"),
@@ -103,7 +106,12 @@ def test_damaged_files_and_other_scorers_are_one_sentence(file: Path, tmp_path: 
     safetensors.torch.save_file({"x": torch.ones(2)}, other)
     with pytest.raises(XgapError, match="holds no scorer of save_scorer"):
         load_scorer(other)
+    safetensors.torch.save_file({"x": torch.ones(2)}, other, metadata={"scorer": "[" * 100_000})
+    with pytest.raises(XgapError, match="cannot be read as a fitted scorer"):
+        load_scorer(other)
     with pytest.raises(XgapError, match=r"kept in a \.safetensors file, and 'x\.pt' is none"):
         load_scorer("x.pt")
     with pytest.raises(XgapError, match="scorer cosine has no weights of its own"):
         save_scorer(xg.scorer("cosine"), other)
+    with pytest.raises(XgapError, match="scorer x_pool has no weights of its own"):
+        save_scorer("x_pool", other)  # type: ignore[arg-type]  # a user's mistake

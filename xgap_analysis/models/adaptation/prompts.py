@@ -196,7 +196,7 @@ def image_prompts(base: Backbone, *, length: int = 16) -> Mapping[str, nn.Module
     Raises:
         XgapError: no token.
 
-    Source: Jia et al., Visual prompt tuning, ECCV 2022; Imam et al., CLIP meets DINO (NoLA), 2024.
+    Source: Jia et al., Visual prompt tuning, ECCV 2022; Imam et al., NoLA, 2024.
     """
     if length < 1:
         raise XgapError(f"image-prompts has 1 token or more, not {length}")

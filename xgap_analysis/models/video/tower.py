@@ -83,7 +83,7 @@ def video_tower(
     with seeded(seed):
         module = build(model, **options).to(model.device)
     by_default: int = build.frames  # type: ignore[attr-defined]
-    read = int(options.get("frames", by_default)) if frames is None else frames
+    read = options.get("frames", by_default) if frames is None else frames
     return VideoTower(model, module, read), f"{model.name}+{spelled(call.name, (), options)}"
 
 
@@ -129,8 +129,8 @@ class VideoTower:
     space = "image"
 
     def __init__(self, model: Model, module: nn.Module, frames: int) -> None:
-        if frames < 1:
-            raise XgapError(f"a clip is read by one frame or more, not {frames}")
+        if isinstance(frames, bool) or not isinstance(frames, int) or frames < 1:
+            raise XgapError(f"a clip is read by one frame or more, a whole number, not {frames!r}")
         self.base, self.module, self.frames = model, module, frames
 
     @property
@@ -146,12 +146,16 @@ class VideoTower:
         """Pixels `[f, 3, h, w]` of a clip.
 
         Raises:
-            XgapError: something else than a list of images.
+            XgapError: something else than a list of images, or a model that does not prepare images as pixels.
         """
         if not isinstance(item, Sequence) or not item or not all(isinstance(one, Image.Image) for one in item):
             raise XgapError(f"a clip is a list of images, its frames, not {type(item).__name__}")
-        one = self.base.preprocess
-        return torch.stack([one(item[time]) for time in even_times(len(item), self.frames)])
+        pixels = [self.base.preprocess(item[time]) for time in even_times(len(item), self.frames)]
+        if not all(isinstance(one, Tensor) for one in pixels):
+            what = f"{self.base.name!r} prepares an image as {type(pixels[0]).__name__}"
+            what = f"a tower of clips reads pixels, and {what}"
+            raise XgapError(f"{what}; compare its frames as a set of vectors instead: the view 'frames'")
+        return torch.stack(pixels)
 
     def prepare(self, items: Sequence[Any]) -> Tensor:
         """Pixels `[n, f, 3, h, w]` of clips."""

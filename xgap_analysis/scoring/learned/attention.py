@@ -53,6 +53,8 @@ class Reader(nn.Module):
     def __init__(self, dim: int, queries: int, layers: int, heads: int, width: int, dropout: float = 0.1) -> None:
         super().__init__()
         check_heads(dim, heads)
+        if queries < 1 or layers < 1:
+            raise XgapError(f"a learned reader has one query and one layer or more, not {queries} and {layers}")
         self.queries = nn.Parameter(torch.randn(queries, dim) * 0.02)
         layer = nn.TransformerDecoderLayer(dim, heads, width, dropout, batch_first=True)
         self.decoder = nn.TransformerDecoder(layer, layers)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from xgap_analysis.core.calls import Call, options_alone, parse, spelled
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.core.registry import Registry, check_options
+from xgap_analysis.core.registry import Registry, check_options, check_values
 from xgap_analysis.core.tokens import ScoredLike, TokenFeatures
 from xgap_analysis.scoring.learned.fitted import Fitted, FittedOn
 from xgap_analysis.scoring.learned.pairs import paired
@@ -133,6 +133,7 @@ def fit_scorer(
     given = {**options_alone(call, call.name), **options}
     maker = LEARNED[call.name]
     check_options("learned scorer", call.name, maker, LEADING, given)
+    check_values(call.name, maker, LEADING, given)
     of = paired(query, gallery, pairs)
     made = maker(of, **given)
     name = spelled(call.name, (), {key: value for key, value in given.items() if not isinstance(value, Mapping)})

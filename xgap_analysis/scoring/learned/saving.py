@@ -16,7 +16,7 @@ from torch import Tensor
 
 from xgap_analysis.core.calls import Call, options_alone, parse, spelled
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.core.registry import check_options, options_of
+from xgap_analysis.core.registry import check_options, check_values, options_of
 from xgap_analysis.core.tokens import TokenFeatures
 from xgap_analysis.core.writing import written_whole
 from xgap_analysis.scoring.learned.fit import LEADING, LEARNED
@@ -49,7 +49,7 @@ def save_scorer(scorer: Scorer, path: Path | str) -> Path:
         >>> torch.equal(xg.score(texts, clips, load_scorer(path)), xg.score(texts, clips, fitted))
         True
     """
-    path, own = _checked(path), scorer.function
+    path, own = _checked(path), getattr(scorer, "function", None)
     if not isinstance(own, Fitted):
         raise XgapError(f"scorer {scorer} has no weights of its own; save what xg.fit_scorer gives")
     call = parse(own.name)
@@ -93,11 +93,11 @@ def load_scorer(path: Path | str) -> Scorer:
         with safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {})[KEY])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
-        call, on = parse(about["scorer"]), _fitted_on(about)
+        call, on = parse(str(about["scorer"])), _fitted_on(about)
         name, losses = str(about["name"]), tuple(map(float, about["losses"]))
     except KeyError as error:
         raise XgapError(f"{path} holds no scorer of save_scorer ({error.args[0]!r} is missing)") from error
-    except (OSError, SafetensorError, ValueError, TypeError) as error:
+    except (OSError, SafetensorError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise XgapError(f"{path} cannot be read as a fitted scorer ({error})") from error
     made = _made(path, call, on.dim, weights)
     return Scorer(name, replace(made, name=name, fitted_on=on, losses=losses))
@@ -107,6 +107,7 @@ def _made(path: Path, call: Call, dim: int, weights: Mapping[str, Tensor]) -> Fi
     """The scorer of these options with the weights of a file."""
     maker, options = LEARNED[call.name], options_alone(call, call.name)
     check_options("learned scorer", call.name, maker, LEADING, options)
+    check_values(call.name, maker, LEADING, options)
     size = sum(weight.numel() for weight in weights.values())
     sizes = [value for key, value in options.items() if isinstance(value, int) and key not in FREE]
     if max([dim, *sizes]) > size:  # or a file of a few bytes would have us take any memory
@@ -127,7 +128,7 @@ def _fitted_on(about: Mapping[str, Any]) -> FittedOn:
     items = frozenset((str(origin), str(of), str(item)) for origin, of, item in about["items"])
     first, second = (tuple(map(str, about[side])) for side in ("query", "gallery"))
     dim = about["dim"]
-    if not isinstance(dim, int) or dim < 1:
+    if type(dim) is not int or dim < 1:
         raise ValueError(f"{dim!r} is no number of dimensions")
     return FittedOn(first, second, dim, str(about["split"]), (dict(query), dict(gallery)), items)
 

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
+from xgap_analysis.core.errors import XgapError
 from xgap_analysis.scoring.learned.attention import attention, check_heads, widened
 from xgap_analysis.scoring.learned.fit import Learned, register_learned
 from xgap_analysis.scoring.learned.loop import Scale, contrastive, descend, seeded
@@ -23,6 +24,8 @@ class XPool(nn.Module):
     def __init__(self, dim: int, heads: int = 1, dropout: float = 0.3) -> None:
         super().__init__()
         check_heads(dim, heads)
+        if not 0 <= dropout < 1:
+            raise XgapError(f"dropout of x_pool lies in [0, 1), not {dropout}")
         self.heads = heads
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
         self.query, self.key, self.value, self.out, self.mix = (_identity(dim) for _ in range(5))
