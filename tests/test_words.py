@@ -21,7 +21,7 @@ COUNTS = Path(__file__).with_name("words.json")
 INSTEAD = {  # pattern, whatever its case: what to write
     r"ask(?:s|ed|ing)?": "query, request",
     r"answer(?:s|ed|ing)?": "is relevant to, evaluates, result",
-    r"judge[sd]?|judging|judgements?": "evaluate, relevance",
+    r"judge[sd]?|judging": "evaluate",
     r"told|tells?": "shown, says, distinguishes",
     r"cross(?:es|ed|ing)(?!-)": "is inverted into the text space",
     r"(?:its|their|his|her) (?:like|kind|own kind)": "similar items, items of its class",
@@ -29,9 +29,9 @@ INSTEAD = {  # pattern, whatever its case: what to write
     r"by hand|at hand": "manually, available",
     r"remed(?:y|ies)": "correction",
     r"head to head": "compared",
-    r"meets?": "are scored",
+    r"meets?(?! DINO)": "are scored",  # but for the title of NoLA's paper
     r"hears?|heard": "receives",
-    r"pictures?": "image, figure",
+    r"pictures?(?! of \{)": "image, figure",  # but for the prompt
     r"data sets?": "dataset",
     r"(?<!there )is no (?:whole|notebook|table|model|file|path)": "is not a ...",
     r"too small to tell": "inconclusive",
@@ -115,6 +115,7 @@ def test_the_list_names_files_that_exist() -> None:
         ("Does image retrieval improve when the query is inverted into the text space?", []),
         ("side by side, beside *Cross the Gap* and cross-modal terms; inside a dataset", []),
         ("see `judge.py` and [the data](../data/models/judge.py)", []),
+        ("the relevance judgements of NanoBEIR; CLIP meets DINO; `a picture of {}` or a picture of {}", []),
         ("before\n```sh\nxgap ask\n```\nafter", []),
     ],
 )

@@ -253,8 +253,8 @@ def test_train_leaves_a_model_that_loads(xgap: Xgap, tmp_path: Path) -> None:
         (["--table", "objectives", "--corrections", "center"], "takes no --corrections, but --models --datasets"),
         (["--table", "objectives", "--models", "tiny", "tiny-intra"], "trains from one of the models"),
         (["--table", "objectives", "--processes", "0"], "1 or more"),
-        (["--table", "corrections", "--quick"], "belongs to a table that trains its models"),
-        (["--processes", "2"], "belongs to a table that trains its models"),
+        (["--table", "corrections", "--quick"], "is for a table that trains its models"),
+        (["--processes", "2"], "is for a table that trains its models"),
         (["--table", "objective"], "nearest names"),
     ],
 )

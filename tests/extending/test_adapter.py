@@ -15,7 +15,7 @@ from xgap_analysis.models import ADAPTERS
 from xgap_analysis.models.trainable import load_trainable
 
 OWN = section("adapter")
-TRAIN = ["train", "--plugin", "my_file.py", "--model", "tiny-untrained", "--batch", "8", "--judge-split", "nothing"]
+TRAIN = ["train", "--plugin", "my_file.py", "--model", "tiny-untrained", "--batch", "8", "--eval-split", "nothing"]
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from xgap_analysis.training import OBJECTIVES
 
 OWN = section("objective")
 NAMES = ("my-hinge", "my-still", "my-classes")
-TRAIN = ["train", "--plugin", "my_file.py", "--model", "tiny-untrained", "--batch", "8", "--judge-split", "nothing"]
+TRAIN = ["train", "--plugin", "my_file.py", "--model", "tiny-untrained", "--batch", "8", "--eval-split", "nothing"]
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from tests.extending.conftest import section
 from xgap_analysis import cli
 from xgap_analysis.training import OBJECTIVES, RECIPES
 
-TRAIN = ["train", "--plugin", "my_file.py", "--model", "tiny-untrained", "--batch", "8", "--judge-split", "nothing"]
+TRAIN = ["train", "--plugin", "my_file.py", "--model", "tiny-untrained", "--batch", "8", "--eval-split", "nothing"]
 
 
 def test_a_recipe_goes_in_stages(
@@ -28,7 +28,7 @@ def test_a_recipe_goes_in_stages(
         assert [stage["captions"] for stage in stages] == ["mix(p=0.5)"] * 2
         assert cli.main(["train", "--plugin", "my_file.py", "--list", "--json"]) == 0
         rows = {row["recipe"]: row for row in json.loads(capsys.readouterr().out)}
-        assert rows["my-recipe"]["about"] == "The image tower learns classes, then both towers go on together."
+        assert rows["my-recipe"]["about"] == "The image tower learns classes, then both towers are trained together."
     finally:
         RECIPES.remove("my-recipe")
 

@@ -51,7 +51,7 @@ def shift() -> Iterator[None]:
 
 
 def test_only_the_head_moves_and_the_folder_is_the_adapted_model(start: Path, data: xg.Dataset, tmp_path: Path) -> None:
-    made = xg.train(start, data, tmp_path, HEAD, checkpoints=(0,), judged_on=data, progress=False, device="cpu")
+    made = xg.train(start, data, tmp_path, HEAD, checkpoints=(0,), eval_data=data, progress=False, device="cpu")
     assert same(start / BASE, made.last / BASE)  # the temperature included
     first, last = load_file(made.folder / "step-0" / ADDED), load_file(made.last / ADDED)
     assert first.keys() == last.keys()
@@ -65,8 +65,8 @@ def test_only_the_head_moves_and_the_folder_is_the_adapted_model(start: Path, da
     assert trained.name == str(made.last)
     images = xg.encode(trained, data.images, store=None, progress=False)
     texts = xg.encode(trained, data.texts, store=None, progress=False)
-    judged = xg.retrieval(images, texts, data.relevance())["ap"].mean()
-    assert made.curve["image_to_text"].iloc[-1] == pytest.approx(judged, abs=1e-6)  # judged with its head
+    evaluated = xg.retrieval(images, texts, data.relevance())["ap"].mean()
+    assert made.curve["image_to_text"].iloc[-1] == pytest.approx(evaluated, abs=1e-6)  # evaluated with its head
 
 
 def test_it_learns(start: Path, data: xg.Dataset, tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_an_adapter_inside_a_tower_trains_what_it_says_and_is_loaded_again(
 ) -> None:
     objective, name = INSIDE[name], name.format(language)
     recipe = dataclasses.replace(HEAD, steps=2, batch=4, adapter=name, objective=objective, learning_rate=1e-2)
-    made = xg.train(start, data, tmp_path, recipe, checkpoints=(0,), judged_on=data, progress=False, device="cpu")
+    made = xg.train(start, data, tmp_path, recipe, checkpoints=(0,), eval_data=data, progress=False, device="cpu")
     trained = xg.adapter(name).trained
     before, after = load_file(start / BASE), load_file(made.last / BASE)
     assert before.keys() == after.keys()
@@ -234,8 +234,8 @@ def test_an_adapter_inside_a_tower_trains_what_it_says_and_is_loaded_again(
     model = xg.load_model(made.last, device="cpu")
     images = xg.encode(model, data.images, store=None, progress=False)
     texts = xg.encode(model, data.texts, store=None, progress=False)
-    judged = xg.retrieval(images, texts, data.relevance())["ap"].mean()
-    assert made.curve["image_to_text"].iloc[-1] == pytest.approx(judged, abs=1e-6)
+    evaluated = xg.retrieval(images, texts, data.relevance())["ap"].mean()
+    assert made.curve["image_to_text"].iloc[-1] == pytest.approx(evaluated, abs=1e-6)
     start_as = [modality for modality in ("image", "text") if xg.adapter(name).starts_as_base_of(modality)]
     base, begun = xg.load_model(start, device="cpu"), xg.load_model(tmp_path / "step-0", device="cpu")
     for modality in start_as:

@@ -33,11 +33,11 @@ def run(start: Path, data: Dataset, out: Path, recipe: Recipe = SHORT, **more: A
 
 def test_it_learns_what_belongs_together(start: Path, data: Dataset, tmp_path: Path) -> None:
     recipe = Recipe(steps=60, batch=12, warmup=5, learning_rate=3e-3, augmentation="none")
-    made = train(start, data, tmp_path / "run", recipe, judged_on=data, judge_every=20, progress=False, device="cpu")
+    made = train(start, data, tmp_path / "run", recipe, eval_data=data, eval_every=20, progress=False, device="cpu")
     assert made.curve["loss"].iloc[-1] < 0.5 * made.curve["loss"].iloc[0]
-    judged = made.curve.dropna(subset="image_to_text")
-    assert list(judged["step"]) == [20, 40, 60]
-    assert judged["image_to_text"].iloc[-1] > 0.8
+    evaluated = made.curve.dropna(subset="image_to_text")
+    assert list(evaluated["step"]) == [20, 40, 60]
+    assert evaluated["image_to_text"].iloc[-1] > 0.8
     best = load_model(made.best)
     assert best.weights_digest
     assert (made.folder / "curve.parquet").is_file()
@@ -118,9 +118,9 @@ def test_an_item_without_a_label_is_named(start: Path, data: Dataset, tmp_path: 
         part = dataclasses.replace(data, labels={"colour": labels})
         with pytest.raises(XgapError, match=f"1 items of 'colours' .* have no label, the first is '{missing}'"):
             run(start, part, tmp_path)
-    judged = dataclasses.replace(data, judgements={"people": Relevance.from_qrels({"0/0": {"0/text-0": 1}})})
+    listed = dataclasses.replace(data, judgements={"people": Relevance.from_qrels({"0/0": {"0/text-0": 1}})})
     with pytest.raises(XgapError, match=r"given item by item .* training needs a label"):
-        run(start, judged, tmp_path)
+        run(start, listed, tmp_path)
 
 
 def test_the_number_of_loading_processes_changes_nothing(start: Path, data: Dataset, tmp_path: Path) -> None:

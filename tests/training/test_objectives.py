@@ -99,7 +99,7 @@ SIZES = (st.integers(2, 5), st.integers(2, 5), st.integers(0, 1000))
 
 @settings(max_examples=25)
 @given(*SIZES, st.floats(0.1, 20), st.floats(-10, 10))
-def test_siglip_loss_judges_every_pair_alone(n: int, d: int, seed: int, scale: float, bias: float) -> None:
+def test_siglip_loss_treats_every_pair_alone(n: int, d: int, seed: int, scale: float, bias: float) -> None:
     images, texts = unit(n, d, seed), unit(n, d, seed + 1)
     total = 0.0
     for i in range(n):

@@ -309,7 +309,7 @@ def test_the_command_takes_a_recipe_by_name_and_changes_it(
     assert kept[-1] == Recipe()
     capsys.readouterr()
     assert cli.main([*command, "optimizing-clip", "--towers", "image"]) == 2
-    assert "each stage of recipe 'optimizing-clip' has its own --towers" in capsys.readouterr().err
+    assert "recipe 'optimizing-clip' sets --towers for each stage" in capsys.readouterr().err
     assert cli.main(["train", "--recipe", "mod-x"]) == 2
     assert "--out FOLDER" in capsys.readouterr().err
 

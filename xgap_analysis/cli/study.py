@@ -34,8 +34,8 @@ class Study:
 
     table: Name = None
     """A named grid: image-retrieval, text-retrieval, zero-shot, slip, drift, isoclip, pca, dogs-vs-cats (with the
-    published results beside ours), corrections, or objectives (recipes that it trains, compared with CLIP). Other
-    options override its parts; "paper" among the models or datasets stands for those of its paper."""
+    published results next to ours), or corrections; or one that trains its models first: intra, temperature or
+    objectives. Other options override its parts; "paper" as a model or dataset stands for those of the paper."""
     features: tuple[Path, ...] = ()
     """Two or more files of vectors, instead of models and datasets: .npy, .npz, .parquet, .safetensors, or folders
     written by clip-retrieval."""
@@ -142,9 +142,7 @@ class Study:
         from xgap_analysis.experiments.vectors import study_of_files
 
         if self.table or self.models or self.datasets:
-            raise XgapError(
-                "--features stands in place of models and datasets: leave --table, --models, --datasets out"
-            )
+            raise XgapError("--features replaces models and datasets: leave --table, --models, --datasets out")
         study = study_of_files(
             self.features, self.labels, self.spaces, self.comparisons or None, self.corrections or ("none",), self.keys
         )

@@ -27,19 +27,19 @@ class Train:
     """
 
     out: File = None
-    """Folder of the run, for last and best (open_clip directories), step-N and curve.parquet."""
+    """Folder of the run: the checkpoints last, best and step-N (open_clip directories), and curve.parquet."""
     recipe: Name = None
-    """A published system by name (see --list); options that are given here override its own."""
+    """The recipe of a published system by name (see --list); other options override its settings."""
     list: bool = False
-    """Print the named recipes, and do not train."""
+    """List the named recipes instead of training."""
     model: str = "tiny"
     """The model to start from, by name or path (see xgap models)."""
     dataset: str = "emoji"
     """A dataset by name or path (see xgap datasets); images and captions with the same label are pairs."""
     split: str = "train"
     """The split to train on."""
-    judge_split: Name = "val"
-    """The split to choose the best checkpoint on."""
+    eval_split: Name = "val"
+    """The split to evaluate on and to choose the best checkpoint by; without that split, nothing is evaluated."""
     objective: tuple[str, ...] = ()
     """Terms with their options and weights, such as clip=1 "arc-margin(margin=0.3)=0.5" (see xgap objectives); clip=1
     by default."""
@@ -52,11 +52,11 @@ class Train:
     sampler: Name = None
     """labels (each item with a different label; the default), or "shared(items=2)" (this many items of each label)."""
     micro_batch: Number = None
-    """Items that go through the towers at a time, to save memory; the gradient is still that of the whole batch."""
+    """Items encoded at a time, to save memory; the gradient is still that of the whole batch."""
     image_views: Number = None
-    """Augmentations per image, if the objective does not need more; 1 by default."""
+    """Augmentations per image, unless the objective needs more; 1 by default."""
     caption_views: Number = None
-    """Captions per image in a step, if the objective does not need more; 1 by default."""
+    """Captions per image in a step, unless the objective needs more; 1 by default."""
     captions: Name = None
     """Which captions of an item are used: one (the default), "mix(p=0.5)", all, first_sentence, or "near(top=20,
     threshold=0.27)"."""
@@ -82,7 +82,7 @@ class Train:
     """fp32 (the default), bf16 or fp16."""
     seed: Number = None
     """Seed of batches, augmentations and random weights, 0 by default."""
-    judge_every: Number = None
+    eval_every: Number = None
     """Steps between two evaluations; by default only the last step is evaluated."""
     checkpoints: tuple[int, ...] = ()
     """Numbers of updates after which the model is saved as step-N."""
@@ -98,7 +98,7 @@ class Train:
     """Print the curve as JSON."""
 
     def run(self) -> int:
-        """Train, and say where the checkpoints are."""
+        """Train, and print where the checkpoints are."""
         from xgap_analysis.cli.lists import print_known, recipes
         from xgap_analysis.datasets import load_dataset
         from xgap_analysis.training import train
@@ -107,19 +107,19 @@ class Train:
             print_known(recipes(), self.json)
             return 0
         if self.out is None:
-            raise XgapError("--out FOLDER says where the run is kept")
+            raise XgapError("xgap train needs --out FOLDER, the folder of the run")
         recipe = self._recipe()
         whole = load_dataset(self.dataset)
-        judged_on = None
-        if self.judge_split is not None and self.judge_split in whole.splits:
-            judged_on = whole.split(self.judge_split)
+        eval_data = None
+        if self.eval_split is not None and self.eval_split in whole.splits:
+            eval_data = whole.split(self.eval_split)
         made = train(
             self.model,
             whole.split(self.split),
             self.out,
             recipe,
-            judged_on=judged_on,
-            judge_every=self.judge_every,
+            eval_data=eval_data,
+            eval_every=self.eval_every,
             checkpoints=self.checkpoints,
             save_every=self.save_every,
             device=self.device,
@@ -127,8 +127,8 @@ class Train:
         )
         rows = made.curve.tail(len(made.curve) if self.json else 5).astype(object)
         print_rows(rows.where(rows.notna(), None).to_dict("records"), self.json)
-        if judged_on is None:
-            note(f"dataset {whole.name!r} has no split {self.judge_split!r}: nothing is evaluated, and best is last")
+        if eval_data is None:
+            note(f"dataset {whole.name!r} has no split {self.eval_split!r}: nothing is evaluated, and best is last")
         note(f"the best is {made.best}, the last {made.last}")
         return 0
 
@@ -150,7 +150,7 @@ class Train:
         of_stages = sorted({name for stage in named.stages for name in stage} & changes.keys())
         if of_stages:
             option = of_stages[0].replace("_", "-")
-            raise XgapError(f"each stage of recipe {self.recipe!r} has its own --{option}; leave that out")
+            raise XgapError(f"recipe {self.recipe!r} sets --{option} for each stage; leave --{option} out")
         return replace(named, **changes)
 
     def _terms(self) -> dict[str, float]:

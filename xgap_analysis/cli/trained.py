@@ -27,7 +27,7 @@ def is_trained(given: "Study") -> bool:
     if given.table not in ABLATIONS:
         own = [name for name in OF_TRAINING if name in changed]
         if own:
-            raise XgapError(f"--{own[0]} belongs to a table that trains its models: --table {' or '.join(ABLATIONS)}")
+            raise XgapError(f"--{own[0]} is for a table that trains its models: --table {' or '.join(ABLATIONS)}")
         return False
     others = [name.replace("_", "-") for name in changed if name not in TAKEN]
     if others:
@@ -39,7 +39,7 @@ def is_trained(given: "Study") -> bool:
     if given.processes < 1:
         raise XgapError(f"--processes is 1 or more, not {given.processes}")
     if given.processes > 1 and given.plugin:
-        raise XgapError("--plugin is known to one process alone; leave --processes out")
+        raise XgapError("--plugin works in one process only; leave --processes out")
     return True
 
 

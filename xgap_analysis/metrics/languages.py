@@ -1,4 +1,4 @@
-"""Whether the same item, asked for in several languages, stands at the same rank."""
+"""Whether an item has the same rank for queries in several languages."""
 
 import numpy as np
 import pandas as pd

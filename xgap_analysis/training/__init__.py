@@ -5,7 +5,7 @@ from xgap_analysis.training.frames import fit_frames as fit_frames
 from xgap_analysis.training.given import Further as Further
 from xgap_analysis.training.given import GivenScores as GivenScores
 from xgap_analysis.training.loop import Trained as Trained
-from xgap_analysis.training.loop import judge as judge
+from xgap_analysis.training.loop import evaluate as evaluate
 from xgap_analysis.training.loop import train as train
 from xgap_analysis.training.objectives import OBJECTIVES as OBJECTIVES
 from xgap_analysis.training.objectives import BatchFeatures as BatchFeatures

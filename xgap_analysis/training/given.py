@@ -36,12 +36,12 @@ class Further:
             raise XgapError(f"a further modality has one row for each id, not {len(inputs)} for {len(self._row)} ids")
 
     def copied(self) -> "Further":
-        """The same with a tower of its own."""
+        """A copy with a copied tower."""
         return Further(self.ids, self.inputs, copy.deepcopy(self.tower))
 
     @property
     def digest(self) -> str:
-        """What tells it from others: ids, inputs, and the weights of its tower."""
+        """A digest of the ids, the inputs and the weights of the tower."""
         weights = {name: tensor.cpu() for name, tensor in self.tower.state_dict().items()}
         return _digest(self.ids, self.inputs, *(weights[name] for name in sorted(weights)))
 
@@ -75,7 +75,7 @@ class GivenScores:
 
     @property
     def digest(self) -> str:
-        """What tells it from others."""
+        """A digest of the ids and the scores."""
         return _digest((*self._row, "", *self._column), self.scores)
 
     def of(self, images: Sequence[str], texts: Sequence[str]) -> Tensor:

@@ -42,7 +42,7 @@ class Trained:
         folder: holds everything below, and a folder `step-<n>` for each requested checkpoint.
         last, best: open_clip directories, for `load_model`.
         curve: a row for each noted step: the terms, loss, scale and gap of that step's batch, and, where the model was
-            judged, the columns of `judge`. `stage` is the number of the stage, from 0, where there are several.
+            evaluated, the columns of `evaluate`. `stage` is the number of the stage, from 0, where there are several.
         towers: of further modalities, as they are after the last update; they lie in no checkpoint.
     """
 
@@ -61,8 +61,8 @@ def train(
     *,
     further: Mapping[str, Further] | None = None,
     pair_scores: GivenScores | None = None,
-    judged_on: Dataset | None = None,
-    judge_every: int | None = None,
+    eval_data: Dataset | None = None,
+    eval_every: int | None = None,
     checkpoints: tuple[int, ...] = (),
     save_every: int = 200,
     note_every: int = 10,
@@ -83,8 +83,8 @@ def train(
         recipe: how; the defaults of `Recipe` if None.
         further: modalities beside images and texts, by name, for terms that read them.
         pair_scores: given scores of image-text pairs, for terms that read them.
-        judged_on: what the model is judged on along the way (a validation split), and the best kept by.
-        judge_every: steps between two judgements; None judges the last only.
+        eval_data: the validation split that the model is evaluated on during training and `best` is chosen by.
+        eval_every: steps between two evaluations; if None, only the last step is evaluated.
         checkpoints: numbers of updates after which the model is kept as `step-<n>`.
         save_every: steps between two saved states; a killed run loses at most so many.
         note_every: steps between two rows of the curve.
@@ -125,20 +125,20 @@ def train(
                 if isinstance(batch, Unreadable):
                     what = f"image {batch.item!r} of {data.name!r} ({data.split_name}) cannot be read ({batch.reason})"
                     raise XgapError(f"{what}; repair it or take it out of the training data, and run this again")
-                told = run.update(batch)
+                values = run.update(batch)
                 bar.update()
-                bar.set_postfix(loss=f"{told['loss']:.3f}", refresh=False)
+                bar.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
                 last = run.step == steps
-                judging = judged_on is not None and (last or (judge_every and run.step % judge_every == 0))
-                if judging and judged_on is not None:
-                    told |= judge(start.frozen(), judged_on)
-                    score = told.get("image_to_text", told.get("image_to_image", -math.inf))
+                evaluating = eval_data is not None and (last or (eval_every and run.step % eval_every == 0))
+                if evaluating and eval_data is not None:
+                    values |= evaluate(start.frozen(), eval_data)
+                    score = values.get("image_to_text", values.get("image_to_image", -math.inf))
                     if score > run.best:
                         run.best = score
                         start.save(out / "best")
                 run.seconds = time.monotonic() - began
-                if judging or last or run.step % note_every == 0:
-                    run.curve.append({"step": run.step, "seconds": run.seconds, **told})
+                if evaluating or last or run.step % note_every == 0:
+                    run.curve.append({"step": run.step, "seconds": run.seconds, **values})
                 if run.step in checkpoints:
                     start.save(checkpoint(out, run.step))
                 if last or run.step % save_every == 0:
@@ -178,30 +178,30 @@ def _pairs(
     return Pairs(data, recipe, start.tokenize, change, further, pair_scores, near)
 
 
-def judge(model: Model, data: Dataset) -> dict[str, float]:
+def evaluate(model: Model, data: Dataset) -> dict[str, float]:
     """Scores of a model on a dataset, in [0, 1] but for the gap: mean average precision across and within modalities.
 
     Returns:
         `image_to_text` and `text_to_image`, `image_to_image`, and `modality_gap` of all images and texts; what needs a
         modality that the model or the data lacks is left out.
     """
-    told: dict[str, float] = {}
+    values: dict[str, float] = {}
     images = encode(model, data.images, store=None, progress=False) if len(data.images) else None
     texts = None
     if len(data.texts) and not model.settings.get("image_only"):
         texts = encode(model, data.texts, store=None, progress=False)
     relevance = data.relevance()
     if images is not None:
-        told["image_to_image"] = float(retrieval(images, images, relevance)["ap"].mean())
+        values["image_to_image"] = float(retrieval(images, images, relevance)["ap"].mean())
     if images is not None and texts is not None:
-        told["image_to_text"] = float(retrieval(images, texts, relevance)["ap"].mean())
-        told["text_to_image"] = float(retrieval(texts, images, relevance)["ap"].mean())
-        told["modality_gap"] = modality_gap(images, texts)
-    return told
+        values["image_to_text"] = float(retrieval(images, texts, relevance)["ap"].mean())
+        values["text_to_image"] = float(retrieval(texts, images, relevance)["ap"].mean())
+        values["modality_gap"] = modality_gap(images, texts)
+    return values
 
 
 def trained_on(data: Dataset) -> list[str]:
-    """What tells training data apart: the name, the split, and a digest of the items and their labels."""
+    """The identity of training data: the name, the split, and a digest of the items and their labels."""
     labels = json.dumps(sorted((i, str(label)) for i, label in data.labels_of().items()))
     items = "\n".join((*data.images.ids, data.images.digest, data.texts.digest, labels))
     return [data.name, data.split_name, hashlib.sha256(items.encode("utf-8", "surrogatepass")).hexdigest()]

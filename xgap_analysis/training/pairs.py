@@ -84,7 +84,7 @@ class Pairs(torch.utils.data.Dataset):
         near: ids of captions by image, where `recipe.captions` chooses them so (see `captions.nearest`).
 
     Raises:
-        XgapError: an item without a label, fewer labels with an image (and a caption, where captions are asked for)
+        XgapError: an item without a label, fewer labels with an image (and a caption, where captions are needed)
             than a batch takes, or a term without what it needs.
     """
 

@@ -21,6 +21,15 @@ def register_recipe(name: str) -> Callable[[Callable[..., Recipe]], Callable[...
 
     Raises:
         XgapError: the name is taken by other code, or something that is not a function.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> @xg.register_recipe("short-clip")
+        ... def short_clip(*, steps=10):
+        ...     return xg.Recipe({"clip": 1.0}, steps=steps)
+        >>> xg.recipe("short-clip(steps=20)").steps
+        20
+        >>> RECIPES.remove("short-clip")
     """
 
     def add(function: Callable[..., Recipe]) -> Callable[..., Recipe]:
@@ -69,7 +78,7 @@ def _optimizing_clip(*, scale: float = 30.0, margin: float = 0.1) -> Recipe:
 
 @register_recipe("mcip")
 def _mcip(*, top: int = 20, threshold: float = 0.27) -> Recipe:
-    """The image tower learns classes and the captions that lie near each image, which stay where they are (MCIP)."""
+    """The image tower learns classes, and to match the captions near each image, whose features are fixed (MCIP)."""
     return Recipe(
         objective={"arc-margin(scale=30.0, margin=0.1)": 0.75, "mc-arc-margin": 0.25},
         towers="image",
@@ -80,13 +89,13 @@ def _mcip(*, top: int = 20, threshold: float = 0.27) -> Recipe:
 
 @register_recipe("one-to-k")
 def _one_to_k(*, k: int = 4) -> Recipe:
-    """An image against all of its captions, in several languages say, weighted as published (1-to-K)."""
+    """An image contrasted with all of its captions (in several languages, say), weighted as published (1-to-K)."""
     return Recipe(objective={f"one-to-many(k={k}, weighting=published)": 1.0})
 
 
 @register_recipe("symile")
 def _symile(*, negatives: str = "shuffle") -> Recipe:
-    """Images, texts and further modalities by the product of all (Symile); train(..., further=...) gives those.
+    """Contrast of images, texts and further modalities, train(..., further=...), by their product (Symile).
 
     A learned scale begins at the model's own and ends at 100, which is small for products of unit rows of many
     dimensions d: for three modalities a fixed `temperature` of about `0.07 / sqrt(d)` is what two have at 0.07.
@@ -96,7 +105,7 @@ def _symile(*, negatives: str = "shuffle") -> Recipe:
 
 @register_recipe("mod-x")
 def _mod_x(*, weight: float = 20.0) -> Recipe:
-    """Training on, with all similarities of a batch held to what they were (Mod-X)."""
+    """Continued training that keeps the similarities within a batch close to their previous values (Mod-X)."""
     return Recipe(objective={"clip": 1.0, "off-diagonal": weight})
 
 
@@ -108,13 +117,13 @@ def _dse(*, scorer: str = "late_interaction", alpha: float = 0.5) -> Recipe:
 
 @register_recipe("filip")
 def _filip(*, share: float = 1.0) -> Recipe:
-    """Patches and words, each with its most similar token of the other modality (FILIP)."""
+    """Contrast of patches and words, each scored by its most similar token of the other modality (FILIP)."""
     return Recipe(objective={f"token-max(smoothing=0.1, share={share})": 1.0})
 
 
 @register_recipe("dreamlip")
 def _dreamlip(*, k: int = 7) -> Recipe:
-    """An image with each of its captions, and each caption with the patches that it groups (DreamLIP)."""
+    """Contrast of an image with each of its captions, and of a caption with the patches that it groups (DreamLIP)."""
     return Recipe(objective={f"multi-positive(k={k})": 1.0, f"grouping(k={k})": 1.0})
 
 
@@ -126,13 +135,13 @@ def _mevtr(*, k: int = 2) -> Recipe:
 
 @register_recipe("sycoca")
 def _sycoca(*, weight: float = 0.5) -> Recipe:
-    """Words read off the patches that a caption speaks of, and these patches off what is left (SyCoCa)."""
+    """Words predicted from the patches that a caption describes, and these patches from the others (SyCoCa)."""
     return Recipe(objective={"clip": 1.0, "masked-words(patches=0.5)": 2.0, "masked-patches": weight})
 
 
 @register_recipe("clip-reward")
 def _clip_reward(*, references: bool = False) -> Recipe:
-    """The text tower learns grammar, then captions are chosen for what they are rewarded with (CLIP reward).
+    """The text tower learns grammar, then to choose the captions with the highest reward (CLIP reward).
 
     The second stage draws a grammar head anew and trains it beside the policy; the authors keep that of the first.
     """
@@ -147,14 +156,14 @@ def _clip_reward(*, references: bool = False) -> Recipe:
 
 @register_recipe("clsr")
 def _clsr(*, guidance: float = 1.0) -> Recipe:
-    """Modalities contrasted with an adaptive temperature, kept apart within, and rebuilt (after CLSR)."""
+    """Contrast with an adaptive temperature, separation within each modality, and reconstruction (after CLSR)."""
     objective = {f"adaptive-contrast(guidance={guidance})": 1.0, "separability": 1.0, "latent-reconstruction": 1.0}
     return Recipe(objective=objective)
 
 
 @register_recipe("long-clip")
 def _long_clip(*, rank: int = 32) -> Recipe:
-    """Images with long captions, and their leading directions with the first sentences of these (Long-CLIP)."""
+    """Contrast of images with long captions, and of their leading directions with the first sentences (Long-CLIP)."""
     return Recipe(objective={f"long-and-short(rank={rank})": 1.0}, captions="first_sentence")
 
 
@@ -167,7 +176,7 @@ def _modgap(*, alignment: float = 1.0, uniformity: float = 1.0) -> Recipe:
 
 @register_recipe("clip-refine")
 def _clip_refine(*, alpha: float = 0.5) -> Recipe:
-    """Both modalities drawn to shared random vectors, and held by the model as it was (CLIP-Refine)."""
+    """Both modalities move towards shared random vectors, with distillation from the initial model (CLIP-Refine)."""
     objective = {"random-reference": 1.0, f"hybrid-distillation(alpha={alpha})": 1.0}
     return Recipe(objective=objective, learning_rate=1e-6)
 
@@ -180,5 +189,5 @@ def _veclip(*, p: float = 0.5) -> Recipe:
 
 @register_recipe("irra")
 def _irra(*, items: int = 2) -> Recipe:
-    """Similarities spread over the items of a label, words read off images, and labels by one classifier (IRRA)."""
+    """Similarities shared over items of a label, words predicted from images, and one label classifier (IRRA)."""
     return Recipe(objective={"sdm": 1.0, "masked-words": 1.0, "identity": 1.0}, sampler=f"shared(items={items})")

@@ -38,7 +38,7 @@ class DescribedItem:
 
 
 def described(model: Model | Any, items: AnyItems, item: str, of: str | View, count: int) -> DescribedItem:
-    """What the tokens of an item are, as far as the model and the items tell.
+    """What the tokens of an item are, as far as the model and the items say.
 
     Parts have the names and boxes of their columns, patches the places of a grid, words the pieces of the tokenizer;
     tokens of other views have numbers, and a caption that is one vector its words.

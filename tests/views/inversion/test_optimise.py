@@ -178,11 +178,11 @@ def test_an_item_stops_at_its_cosine() -> None:
 
 
 def test_a_plateau_is_a_stretch_without_gain() -> None:
-    judge = Stop("plateau", 2, torch.device("cpu"))
+    stop = Stop("plateau", 2, torch.device("cpu"))
     for step in range(PLATEAU_STEPS + 3):
         falling = 1 - 2 * PLATEAU_GAIN * step
-        judge.see(torch.tensor([falling, max(falling, 1 - 4 * PLATEAU_GAIN)]))
-    assert judge.active.tolist() == [True, False]
+        stop.see(torch.tensor([falling, max(falling, 1 - 4 * PLATEAU_GAIN)]))
+    assert stop.active.tolist() == [True, False]
 
 
 def test_starts_belong_to_items() -> None:

@@ -95,7 +95,7 @@ def clip_moe(
     text_blocks: int | None = None,
     train: str = "all",
 ) -> Mapping[str, nn.Module]:
-    """Several MLPs in place of one in the blocks of both towers, chosen by a gate for each token.
+    """Several MLPs instead of one in blocks of both towers; a gate chooses some for each token (CLIP-MoE).
 
     Experts start as copies of the base's MLP, which stays the first of them, so the features start as the base's
     whatever the gate says.

@@ -118,7 +118,7 @@ class Behind(Part):
 
 @register_adapter("grounded", place="tower", starts_as_base=())
 def grounded(base: Backbone, *, units: int = 1024, heads: int = 2, length: int = 128) -> Mapping[str, nn.Module]:
-    """A text tower of characters alone, learned from images: a recurrent network with attention.
+    """A text tower that reads characters, trained with images: a recurrent network with attention.
 
     It knows no words but by what was seen with them, so it is a lower anchor for the structure of texts. The image
     tower gets a linear map into its space. Train it with the objective `ranking-margin`.
@@ -180,7 +180,7 @@ class BagOfWords(Part):
 
 @register_adapter("matching", place="tower", starts_as_base=())
 def matching(base: Backbone, *, dim: int = 256, hidden: int | None = 512) -> Mapping[str, nn.Module]:
-    """Image features and bags of words, each through a network into a common space: matching before attention.
+    """Image features and bags of words, each mapped by a network into a common space.
 
     Train it with the objective `ranking-margin`, over all pairs of a batch.
 

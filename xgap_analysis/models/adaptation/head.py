@@ -36,7 +36,7 @@ class Residual(nn.Module):
 
 @register_adapter("head")
 def head(dims: Mapping[str, int], *, width: int | None = 64, towers: str = "all") -> Mapping[str, nn.Module]:
-    """A residual network of one hidden layer behind each tower, which starts as the base.
+    """A residual network with one hidden layer after each tower, which does nothing at first.
 
     A feature f becomes `f + |f| B(gelu(A(f / |f|)))`, A and B linear with biases. The published form mixes
     `a relu(B relu(A f)) + (1 - a) f` and starts away from the base.

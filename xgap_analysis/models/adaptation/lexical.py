@@ -94,7 +94,7 @@ def valid_words(module: Any, special: Tensor) -> Tensor:
 
 @register_adapter("vdr", place="tower", starts_as_base=())
 def vdr(base: Backbone, *, top: int | None = None) -> Mapping[str, nn.Module]:
-    """Features that say how strongly each word of the vocabulary is activated, for images and texts.
+    """Features that are activations of the words of the vocabulary, for images and texts (VDR).
 
     Both are the largest product over an item's tokens, behind a layer norm: a text's with the base's token table, which
     stays as it is, an image's with rows that are trained and start as ones. Train it with the objective `vdr`.
@@ -120,7 +120,7 @@ def vdr(base: Backbone, *, top: int | None = None) -> Mapping[str, nn.Module]:
 
 @register_adapter("lexvla", place="tower", starts_as_base=())
 def lexvla(base: Backbone, *, top: int | None = None) -> Mapping[str, nn.Module]:
-    """Word activations with a codebook of images that starts as the one of texts.
+    """Features that are activations of words, with a codebook for images that starts as that of texts (LexVLA).
 
     Patches go through two layers into the space of text tokens; their codebook starts as the base's token table and is
     trained, that of texts stays. The objective `overuse` keeps single words from being activated by everything.

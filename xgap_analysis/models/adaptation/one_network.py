@@ -91,7 +91,7 @@ def vladva(
     rank: int = 16,
     length: int = 64,
 ) -> Mapping[str, nn.Module]:
-    """One causal language model as both towers: the last state behind a prompt for a summary.
+    """One causal language model as both towers: features are the last state after a prompt for a summary.
 
     Images are read as their patches, through a linear map. The prompt is a learned one for each modality that starts as
     the phrase, so without training it is that phrase; the model's attention is changed by LoRA, which starts at zero.
@@ -130,7 +130,7 @@ def mm_embed(
     rank: int = 8,
     length: int = 64,
 ) -> Mapping[str, nn.Module]:
-    """One language model as both towers, with an instruction in front: the mean state of all that is not instruction.
+    """One language model as both towers, with an instruction first: features are the mean state of all other tokens.
 
     Args:
         base: a model with a ViT of open_clip's or timm's, which stays as it is.

@@ -95,7 +95,7 @@ class _Noting(Passing):
 def ptunifier(
     base: Backbone, *, pool: int = 2048, image_tokens: int = 32, text_tokens: int = 49
 ) -> Mapping[str, nn.Module]:
-    """Tokens from a learned pool in each tower, chosen by the item's own, in the place of the modality that is missing.
+    """Tokens from a learned pool, chosen by an item's own tokens, in place of the missing modality (PTUnifier).
 
     An image gets tokens that stand for its text, behind the class token, and a text those that stand for its image,
     behind the start token; they are taken away behind the last block.

@@ -153,7 +153,7 @@ class FreePrompts(PatchPrompts):
 def maple(
     base: Backbone, *, length: int = 2, depth: int = 9, template: str = "a photo of a {}"
 ) -> Mapping[str, nn.Module]:
-    """Prompts in both towers at several depths, of which those of images are linear maps of those of texts.
+    """Learned prompts in both towers at several depths; image prompts are linear maps of text prompts (MaPLe).
 
     Captions are read in a template, whose first words are replaced by learned tokens; before each of the next blocks
     what became of these is replaced again. Behind the patches stand as many tokens, made from those of the texts. With
@@ -183,7 +183,7 @@ def maple(
 
 @register_adapter("image-prompts", place="tokens", starts_as_base=())
 def image_prompts(base: Backbone, *, length: int = 16) -> Mapping[str, nn.Module]:
-    """Learned tokens beside the patches, before the first block of the image tower; texts stay as they are.
+    """Learned tokens added to the patches, before the first block of the image tower; texts do not change.
 
     They have no position, so that it is the same whether they stand before the patches, as the authors have them, or
     behind. NoLA trains the norms of the tower too, which stay as they are here.

@@ -65,6 +65,15 @@ def load_adapter(model: Model, file: str | Path, **options: Any) -> Model:
     Raises:
         XgapError: a file that is damaged or holds no known adapter, or one that does not fit the model; the file and
             what was expected are named.
+
+    Example:
+        >>> import tempfile, torch, xgap_analysis as xg
+        >>> prompts = {"ctx": torch.zeros(2, 128), "proj.weight": torch.zeros(160, 128), "proj.bias": torch.zeros(160)}
+        >>> file = tempfile.mkdtemp() + "/model.pt"
+        >>> torch.save({f"prompt_learner.{name}": tensor for name, tensor in prompts.items()}, file)
+        >>> model = xg.load_adapter(xg.load_model("tiny-untrained"), file)
+        >>> model.name
+        'tiny-untrained+maple(length=2, depth=1)'
     """
     path = existing_checkpoint(file)
     try:

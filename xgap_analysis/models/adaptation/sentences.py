@@ -100,7 +100,7 @@ class MeanSentence(OfLanguage):
 
 @register_adapter("llm2clip", place="tower", trained=["visual."], starts_as_base=["image"])
 def llm2clip(base: Backbone, *, language: str = "", length: int = 64) -> Mapping[str, nn.Module]:
-    """A frozen language model as text tower, behind an adapter of four residual blocks; the image tower is trained.
+    """A frozen language model and a trained adapter of four residual blocks as text tower; the image tower is trained.
 
     Args:
         base: a model of open_clip's.
@@ -144,7 +144,7 @@ class RetrievalToken(OfLanguage):
 
 @register_adapter("rs-capret", place="tower", starts_as_base=())
 def rs_capret(base: Backbone, *, language: str = "", dim: int = 256, length: int = 64) -> Mapping[str, nn.Module]:
-    """A learned retrieval token behind a caption in a frozen language model, and linear maps of it and of images.
+    """A learned retrieval token after a caption in a frozen language model, and linear maps of it and of images.
 
     Args:
         base: a model of open_clip's, whose image tower stays as it is.

@@ -114,7 +114,7 @@ class StretchedPositions(Part):
 
 @register_adapter("long-clip", place="positions")
 def long_clip(base: Backbone, *, keep: int = 20, factor: int = 4) -> Mapping[str, nn.Module]:
-    """Positions of texts stretched to longer captions, of which those behind the kept ones are trained.
+    """Text positions interpolated for longer captions; the first ones are kept, the others are trained (Long-CLIP).
 
     A caption of up to `keep` tokens (start and end among them) has the base's features before training; so has any
     image. The published files train all other weights too, at a rate of 1e-6: see `load_model` for those

@@ -78,6 +78,15 @@ def load_scorer(path: Path | str) -> Scorer:
     Raises:
         XgapError: a file that cannot be read or holds something else, a learned scorer that is not known here, or
             weights of other options.
+
+    Example:
+        >>> import tempfile, torch, xgap_analysis as xg
+        >>> x = torch.randn(6, 8)
+        >>> texts, clips = (xg.Features(x, "abcdef", space, space) for space in ("text", "image"))
+        >>> fitted = xg.fit_scorer("x_pool(epochs=0)", texts, clips)
+        >>> path = xg.save_scorer(fitted, tempfile.mkdtemp() + "/x_pool.safetensors")
+        >>> str(xg.load_scorer(path))
+        'x_pool(epochs=0)'
     """
     path = _checked(path)
     try:

@@ -78,6 +78,14 @@ def fdp(
         XgapError: a tau that is not greater than 0.
 
     Source: Zeng et al., Focus, distinguish, and prompt, ACM Multimedia 2024.
+
+    Example:
+        >>> import torch, xgap_analysis as xg
+        >>> x = torch.randn(6, 8)
+        >>> texts, images = (xg.Features(x, "abcdef", space, space) for space in ("text", "image"))
+        >>> fitted = xg.fit_scorer("fdp(epochs=0)", texts, images)
+        >>> tuple(xg.score(texts, images, fitted).shape)
+        (6, 6)
     """
     if not tau > 0:
         raise XgapError(f"tau of fdp must be greater than 0, not {tau}")

@@ -114,6 +114,14 @@ def glscl(
         XgapError: another base, or heads that do not divide the width.
 
     Source: Zhang et al., GLSCL, IEEE TIP 2025.
+
+    Example:
+        >>> import torch, xgap_analysis as xg
+        >>> x = torch.randn(6, 8)
+        >>> texts, clips = (xg.Features(x, "abcdef", space, space) for space in ("text", "image"))
+        >>> fitted = xg.fit_scorer("glscl(queries=2, heads=2, local=0.0, epochs=0)", texts, clips)
+        >>> xg.score(texts, clips, fitted).argmax(dim=1).tolist()  # the cosine alone
+        [0, 1, 2, 3, 4, 5]
     """
     if base not in (None, "first"):
         raise XgapError(f"base is None or first (each query's first token is the text as a whole), not {base!r}")

@@ -138,6 +138,15 @@ def grain(
             or another `read`.
 
     Source: Halbe et al., Grounding descriptions in images informs zero-shot visual recognition (GRAIN), 2024.
+
+    Example:
+        >>> import torch, xgap_analysis as xg
+        >>> x = torch.randn(6, 8)
+        >>> texts, images = (xg.Features(x, "abcdef", space, space) for space in ("text", "image"))
+        >>> boxes = {i: [[0.0, 0.0, 0.5, 1.0]] for i in "abcdef"}  # one description of each text, and its box
+        >>> fitted = xg.fit_scorer("grain(regions=2, heads=2, epochs=0)", texts, images, boxes=boxes)
+        >>> tuple(xg.score(texts, images, fitted).shape)
+        (6, 6)
     """
     if read not in ("image", "regions"):
         raise XgapError(f"read is image or regions, not {read!r}")

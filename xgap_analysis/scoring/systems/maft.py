@@ -116,6 +116,14 @@ def maft(
         XgapError: heads that do not divide the dimensions.
 
     Source: Jiao et al., MAFT+, ECCV 2024 (content-dependent transfer, in the form that starts as the text).
+
+    Example:
+        >>> import torch, xgap_analysis as xg
+        >>> x = torch.randn(6, 8)
+        >>> texts, images = (xg.Features(x, "abcdef", space, space) for space in ("text", "image"))
+        >>> fitted = xg.fit_scorer("maft(epochs=0)", texts, images)
+        >>> xg.score(texts, images, fitted).argmax(dim=1).tolist()  # at first plain cosines
+        [0, 1, 2, 3, 4, 5]
     """
     with seeded(seed) as generator:
         module = Dependent(pairs.dim, heads)

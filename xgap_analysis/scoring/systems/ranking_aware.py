@@ -117,6 +117,14 @@ def ranking_aware(
         XgapError: registers below 1, or heads that do not divide the dimensions.
 
     Source: Yu et al., Ranking-aware adapter for text-driven image ordering with CLIP, ICLR 2025.
+
+    Example:
+        >>> import torch, xgap_analysis as xg
+        >>> x = torch.randn(6, 8)
+        >>> texts, images = (xg.Features(x, "abcdef", space, space) for space in ("text", "image"))
+        >>> fitted = xg.fit_scorer("ranking_aware(registers=2, epochs=0)", texts, images)
+        >>> tuple(xg.score(texts, images, fitted).shape)
+        (6, 6)
     """
     if registers < 1:
         raise XgapError(f"ranking_aware has 1 register or more, not {registers}")

@@ -111,6 +111,15 @@ def sprc(
         XgapError: a query of one token, or heads that do not divide the width.
 
     Source: Bai et al., Sentence-level prompts benefit composed image retrieval, ICLR 2024.
+
+    Example:
+        >>> import torch, xgap_analysis as xg
+        >>> x = torch.randn(6, 8)
+        >>> texts, images = (xg.Features(x, "abcdef", space, space) for space in ("text", "image"))
+        >>> queries = xg.stacked(images, texts)  # a reference image, then the text that changes it
+        >>> fitted = xg.fit_scorer("sprc(prompts=2, heads=2, epochs=0)", queries, images)
+        >>> tuple(xg.score(queries, images, fitted).shape)
+        (6, 6)
     """
     with seeded(seed) as generator:
         module = Composer(pairs.dim, prompts, layers, heads)

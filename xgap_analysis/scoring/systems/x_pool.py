@@ -85,6 +85,14 @@ def x_pool(
     Cost: `n m (F d + d^2)`; use it behind `rerank`.
 
     Source: Gorti et al., X-Pool, CVPR 2022.
+
+    Example:
+        >>> import torch, xgap_analysis as xg
+        >>> x = torch.randn(6, 8)
+        >>> texts, clips = (xg.Features(x, "abcdef", space, space) for space in ("text", "image"))
+        >>> fitted = xg.fit_scorer("x_pool(epochs=0)", texts, clips)
+        >>> tuple(xg.score(texts, clips, fitted).shape)
+        (6, 6)
     """
     with seeded(seed) as generator:
         module = XPool(pairs.dim, heads, dropout)

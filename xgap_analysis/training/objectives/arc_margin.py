@@ -110,7 +110,16 @@ def _arc_margin(batch: BatchFeatures, own: ClassCentres, *, scale: float = 64.0,
 
 @register_objective("mc-arc-margin", needs=Needs(is_caption=True))
 def _mc_arc_margin(batch: BatchFeatures, *, scale: float = 30.0, margin: float = 0.1, hardest: float = 0.1) -> Tensor:
-    """Classification of images by the angles to all captions of the batch, which stay where they are (MCIP)."""
+    """Classification of images by the angles to all captions of the batch, whose features are fixed (MCIP).
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> batch = xg.BatchFeatures(unit[None], unit[:, None], torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> round(float(xg.objective("mc-arc-margin(hardest=0.0)")(batch)), 3)  # each image equals its caption alone
+        0.0
+    """
     texts = batch.texts.detach()
     each = [mc_arc_margin_loss(images, texts, batch.is_caption, scale, margin, hardest) for images in batch.images]
     return torch.stack(each).mean()

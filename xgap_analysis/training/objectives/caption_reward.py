@@ -107,7 +107,14 @@ def _rewarded(*, k: int = 1, samples: int = 5) -> Needs:
 
 @register_objective("grammar", needs=Needs(images=0, ids=True, towers=True), parameters=GrammarHead)
 def _grammar(batch: BatchFeatures, own: GrammarHead) -> Tensor:
-    """Separation of captions from such with words repeated, removed, put in, exchanged or shuffled (CLIP reward)."""
+    """Classification of captions as real or corrupted: words repeated, removed, inserted or shuffled (CLIP reward).
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> needs = xg.objective("grammar").needed
+        >>> needs.images, needs.captions, needs.towers  # captions only; it encodes corrupted ones itself
+        (0, 1, True)
+    """
     return grammar_loss(own, batch.texts[:, 0], batch.needed("towers").text(_wrong(batch))[0])
 
 
@@ -120,7 +127,14 @@ def _caption_reward(
     weight: float = 2.0,
     references: bool = False,
 ) -> Tensor:
-    """A choice among the captions of a batch and spoilt ones, rewarded by CLIP-S and a grammar head (CLIP reward)."""
+    """Policy gradient of choosing a caption, rewarded by CLIP-S and a grammar head (CLIP reward).
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> needs = xg.objective("caption-reward(samples=2)").needed
+        >>> needs.teacher, needs.towers  # the rewards are those of the model before training
+        (True, True)
+    """
     teacher, wrong = batch.needed("teacher"), _wrong(batch)
     spoilt = batch.needed("towers").text(wrong)[0]
     every = torch.cat([batch.texts.flatten(0, 1), spoilt])

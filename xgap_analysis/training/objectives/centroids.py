@@ -33,5 +33,14 @@ def centroid_uniformity_loss(
 
 @register_objective("centroid-uniformity")
 def _centroid_uniformity(batch: BatchFeatures, *, t: float = 2.0) -> Tensor:
-    """How unevenly the centroids of an image and its caption cover the sphere (ModGap)."""
+    """How unevenly the centroids of an image and its caption cover the sphere (ModGap).
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> batch = xg.BatchFeatures(unit[None], unit[:, None], torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> round(float(xg.objective("centroid-uniformity").loss(batch)), 3)  # a squared distance of 2
+        -4.0
+    """
     return batch.mean_over_pairs(lambda images, texts: centroid_uniformity_loss(images, texts, t))

@@ -143,7 +143,17 @@ def _several(*, k: int = 2) -> Needs:
 
 @register_objective("one-to-many", needs=_several)
 def _one_to_many(batch: BatchFeatures, *, weighting: Weighting = "equal") -> Tensor:
-    """Contrast of an image with all of its captions at once (1-to-K)."""
+    """Contrast of an image with all of its captions at once (1-to-K).
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> texts = unit[:, None].expand(2, 2, 2)  # two captions of each image, equal to it
+        >>> batch = xg.BatchFeatures(unit[None], texts, torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> round(float(xg.objective("one-to-many").loss(batch)), 3)  # log 2 of an image, 0 of a caption: the mean
+        0.347
+    """
     each = [one_to_many_loss(images, batch.texts, batch.scale, weighting) for images in batch.images]
     return torch.stack(each).mean()
 

@@ -84,13 +84,34 @@ class Classifier(nn.Module):
 
 @register_objective("sdm")
 def _sdm(batch: BatchFeatures, *, scale: float = 50.0) -> Tensor:
-    """The similarities to texts spread over those of the label, and of texts to images (SDM of IRRA)."""
+    """Divergence of the softmax of similarities from equal shares for items of the label (SDM of IRRA).
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> batch = xg.BatchFeatures(unit[None], unit[:, None], torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> round(abs(float(xg.objective("sdm").loss(batch))), 3)  # similar to the caption of its label alone
+        0.0
+    """
     return batch.mean_over_pairs(lambda images, texts: sdm_loss(images, texts, batch.labels, scale))
 
 
 @register_objective("identity", parameters=Classifier)
 def _identity(batch: BatchFeatures, own: Classifier) -> Tensor:
-    """The label of an image and of its caption by one linear classifier (IRRA)."""
+    """Classification of an image and of its caption by one linear classifier (IRRA).
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> batch = xg.BatchFeatures(unit[None], unit[:, None], torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> from xgap_analysis.training.objectives import Sizes
+        >>> term = xg.objective("identity")
+        >>> classifier = term.made(Sizes(dim=2, labels=2))
+        >>> round(term(batch, classifier).item(), 1)  # log 2: the classifier has not learned yet
+        0.7
+    """
     return batch.mean_over_pairs(
         lambda images, texts: (match(own.linear(images), batch.labels) + match(own.linear(texts), batch.labels)) / 2
     )
@@ -98,6 +119,17 @@ def _identity(batch: BatchFeatures, own: Classifier) -> Tensor:
 
 @register_objective("off-diagonal", needs=Needs(teacher=True))
 def _off_diagonal(batch: BatchFeatures) -> Tensor:
-    """Similarities distributed as before training, also of items that do not belong together (Mod-X)."""
+    """Divergence of the similarities of all pairs from those before training (Mod-X).
+
+    Example:
+        >>> import dataclasses
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> batch = xg.BatchFeatures(unit[None], unit[:, None], torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> batch = dataclasses.replace(batch, teacher=batch)
+        >>> round(float(xg.objective("off-diagonal").loss(batch)), 3)  # nothing has changed since
+        0.0
+    """
     both = zip(batch.pairs(), batch.needed("teacher").pairs(), strict=True)
     return torch.stack([off_diagonal_loss(*now, *before) for now, before in both]).mean()

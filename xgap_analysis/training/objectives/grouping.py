@@ -89,11 +89,33 @@ def _grouped(*, k: int = 2) -> Needs:
 
 @register_objective("multi-positive", needs=_several)
 def _multi_positive(batch: BatchFeatures) -> Tensor:
-    """The mean over captions of the contrast of an image with each (DreamLIP)."""
+    """Contrast of an image with each of its captions, the mean (DreamLIP).
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> texts = unit[:, None].expand(2, 2, 2)  # two captions of each image, equal to it
+        >>> batch = xg.BatchFeatures(unit[None], texts, torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> round(float(xg.objective("multi-positive").loss(batch)), 3)
+        0.0
+    """
     return torch.stack([multi_positive_loss(images, batch.texts, batch.scale) for images in batch.images]).mean()
 
 
 @register_objective("grouping", needs=_grouped)
 def _grouping(batch: BatchFeatures, *, delta: float = 0.0) -> Tensor:
-    """InfoNCE between captions and the patches that each of them groups (DreamLIP)."""
+    """InfoNCE between captions and the patches that each of them groups (DreamLIP).
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> from xgap_analysis.scoring import TokenBlock
+        >>> tokens = TokenBlock(unit[:, None], torch.ones(2, 1, dtype=torch.bool))  # one token of each item
+        >>> given = (unit[None], unit[:, None], torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> batch = xg.BatchFeatures(*given, image_tokens=tokens)
+        >>> round(float(xg.objective("grouping").loss(batch)), 3)  # the only patch of each image equals its caption
+        0.0
+    """
     return grouping_loss(batch.texts, batch.needed("image_tokens"), batch.scale, delta)

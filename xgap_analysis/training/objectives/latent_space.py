@@ -100,7 +100,16 @@ def reconstruction_loss(
 
 @register_objective("separability", needs=Needs(scaled=True))
 def _separability(batch: BatchFeatures) -> Tensor:
-    """How little images are separated from images, and captions from captions, the mean of both (after CLSR)."""
+    """How close images are to other images, and captions to other captions; the mean of both (after CLSR).
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> batch = xg.BatchFeatures(unit[None], unit[:, None], torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> round(float(xg.objective("separability").loss(batch)), 3)  # all images are orthogonal, and all captions
+        0.0
+    """
     each = (batch.images[0], batch.texts[:, 0])
     return torch.stack([separability_loss(vectors, batch.scale) for vectors in each]).mean()
 
@@ -113,11 +122,32 @@ def _guided(*, guidance: float = 1.0) -> Needs:
 
 @register_objective("adaptive-contrast", needs=_guided)
 def _adaptive_contrast(batch: BatchFeatures, *, guidance: float = 1.0) -> Tensor:
-    """InfoNCE with a higher temperature for an item among many like it (after CLSR)."""
+    """InfoNCE with a higher temperature for an item that has many similar items (after CLSR).
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> batch = xg.BatchFeatures(unit[None], unit[:, None], torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> round(float(xg.objective("adaptive-contrast").loss(batch)), 3)  # each image equals its caption alone
+        0.0
+    """
     return batch.mean_over_pairs(lambda images, texts: adaptive_contrast(images, texts, batch.scale, guidance))
 
 
 @register_objective("latent-reconstruction", parameters=Reconstruction)
 def _latent_reconstruction(batch: BatchFeatures, own: Reconstruction) -> Tensor:
-    """How badly a small latent space rebuilds each modality from itself and from the other (after CLSR)."""
+    """The error of reconstructing each modality from itself and the other through a small latent space (after CLSR).
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> batch = xg.BatchFeatures(unit[None], unit[:, None], torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> from xgap_analysis.training.objectives import Sizes
+        >>> term = xg.objective("latent-reconstruction")
+        >>> own = term.made(Sizes(dim=2, labels=2))  # its encoders and decoders, at random weights
+        >>> 0 <= term(batch, own).item() <= 2
+        True
+    """
     return reconstruction_loss(own, batch.images[0], batch.texts[:, 0])

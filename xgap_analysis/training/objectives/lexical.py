@@ -47,11 +47,29 @@ def overuse(codes: Float[Tensor, "n v"]) -> Float[Tensor, ""]:
 
 @register_objective("vdr")
 def _vdr(batch: BatchFeatures, *, top: int = 768) -> Tensor:
-    """Contrast of the strongest words of one modality with all words of the other (VDR)."""
+    """Contrast of the strongest words of one modality with all words of the other (VDR).
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> batch = xg.BatchFeatures(unit[None], unit[:, None], torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> round(float(xg.objective("vdr").loss(batch)), 3)  # log(1 + e) - 1: all logits are cosines
+        0.313
+    """
     return batch.mean_over_pairs(lambda images, texts: sparse_contrast(images, texts, top))
 
 
 @register_objective("overuse", needs=Needs())
 def _overuse(batch: BatchFeatures) -> Tensor:
-    """How much all items use the same words, the mean of images and texts (LexVLA)."""
+    """How much all items activate the same words; the mean of images and texts (LexVLA).
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> batch = xg.BatchFeatures(unit[None], unit[:, None], torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> round(float(xg.objective("overuse").loss(batch)), 3)  # each of the two words has a mean of 1/2
+        0.25
+    """
     return torch.stack([overuse(batch.images[0].clamp(min=0)), overuse(batch.texts[:, 0].clamp(min=0))]).mean()

@@ -132,7 +132,13 @@ def _reading(*, patches: float = 1.0, share: float = 0.15) -> Needs:
 
 @register_objective("masked-words", needs=_reading, parameters=WordReader)
 def _masked_words(batch: BatchFeatures, own: WordReader, *, share: float = 0.15, patches: float = 1.0) -> Tensor:
-    """Hidden words of a caption, read off its image (IRRA), or off the patches that it speaks of most (SyCoCa)."""
+    """Masked words of a caption, predicted from its image (IRRA) or the patches that it describes (SyCoCa).
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> [xg.objective(name).needed.text_tokens for name in ("masked-words", "masked-words(patches=0.5)")]
+        [False, True]
+    """
     image, ids, is_word = batch.needed("image_tokens"), batch.needed("ids")[:, 0], batch.needed("is_word")[:, 0]
     if patches < 1:
         spoken = most_relevant(relevance(image, batch.needed("text_tokens")), image.mask, patches)

@@ -49,7 +49,17 @@ def _events(*, k: int = 2) -> Needs:
 
 @register_objective("multi-event", needs=_events)
 def _multi_event(batch: BatchFeatures, *, alpha: float = 1.0, unbalanced: bool = False) -> Tensor:
-    """Contrast of an image with all captions of its label as positives, however many there are (MeVTR)."""
+    """Contrast of an image with all captions of its label as positives, however many there are (MeVTR).
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> texts = unit[:, None].expand(2, 2, 2)  # two captions of each image, equal to it
+        >>> batch = xg.BatchFeatures(unit[None], texts, torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> round(float(xg.objective("multi-event").loss(batch)), 3)  # log 2: an image has two captions
+        0.693
+    """
     scores = batch.scale * batch.texts.flatten(0, 1) @ batch.images[0].T
     own = batch.labels.repeat_interleave(batch.texts.shape[1])[:, None] == batch.labels
     return multi_event_loss(scores, own, alpha, unbalanced=unbalanced)

@@ -89,6 +89,14 @@ def _head(sizes: Sizes, *, width: int = 512) -> nn.Module:
 
 @register_objective("pair-scores", needs=_needs, parameters=_head)
 def _pair_scores(batch: BatchFeatures, own: nn.Module, *, scorer: str | None = "late_interaction") -> Tensor:
-    """The scores that a slower scorer gave the pairs of a batch before training, or that are given (DSE)."""
+    """Distillation of given scores of pairs, or of those of a slower scorer before training (DSE).
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> xg.objective("pair-scores").needed.image_tokens  # the scorer is late_interaction, which reads tokens
+        True
+        >>> xg.objective("pair-scores(scorer=None)").needed.pair_scores  # or the scores are given to train
+        True
+    """
     teacher = teacher_scores(batch, scorer)
     return torch.stack([pair_scores_loss(pair(i, t, own), teacher) for i, t in batch.pairs()]).mean()

@@ -96,7 +96,19 @@ def _two(*, rank: int = 32) -> Needs:
 def _long_and_short(
     batch: BatchFeatures, *, rank: int = 32, smoothing: float = 0.1, short_weight: float = 1.0
 ) -> Tensor:
-    """Images with the longer of two captions, and their leading directions with the shorter (Long-CLIP)."""
+    """Contrast of images with the longer of two captions, and of their leading directions with the shorter (Long-CLIP).
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> texts = unit[:, None].expand(2, 2, 2)  # two captions of each image, equal to it
+        >>> is_word = torch.tensor([[True, True], [True, False]]).expand(2, 2, 2)  # the first one is longer
+        >>> given = (unit[None], texts, torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> batch = xg.BatchFeatures(*given, is_word=is_word)
+        >>> round(float(xg.objective("long-and-short(smoothing=0.0)")(batch)), 3)
+        0.0
+    """
     words = batch.needed("is_word").sum(dim=2)[:, :2]
     longer = words.argmax(dim=1)
     rows = torch.arange(len(longer), device=longer.device)

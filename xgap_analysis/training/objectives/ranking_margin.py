@@ -30,5 +30,14 @@ def ranking_margin(images: Float[Tensor, "n d"], texts: Float[Tensor, "n d"], ma
 
 @register_objective("ranking-margin")
 def _ranking_margin(batch: BatchFeatures, *, margin: float = 0.2) -> Tensor:
-    """Each pair nearer than all others of the batch by a margin (grounded sentence encoder, matching)."""
+    """Each pair nearer than all others of the batch by a margin (grounded sentence encoder, matching).
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> batch = xg.BatchFeatures(unit[None], unit[:, None], torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> round(float(xg.objective("ranking-margin").loss(batch)), 3)  # nearer than others by more than 0.2
+        0.0
+    """
     return batch.mean_over_pairs(lambda images, texts: ranking_margin(images, texts, margin))

@@ -64,7 +64,16 @@ def hybrid_distillation_loss(
 
 @register_objective("random-reference")
 def _random_reference(batch: BatchFeatures) -> Tensor:
-    """How far an image and its caption lie from a random vector that is drawn for both (CLIP-Refine)."""
+    """Squared distance of an image and its caption from a random vector drawn for both (CLIP-Refine).
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> batch = xg.BatchFeatures(unit[None], unit[:, None], torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> float(xg.objective("random-reference").loss(batch)) > 0
+        True
+    """
     images = batch.images[0]
     drawn = torch.randn(images.shape, generator=batch.generator("random-reference")).to(images)
     return random_reference_loss(images, batch.texts[:, 0], drawn)
@@ -72,9 +81,19 @@ def _random_reference(batch: BatchFeatures) -> Tensor:
 
 @register_objective("hybrid-distillation", needs=Needs(teacher=True))
 def _hybrid_distillation(batch: BatchFeatures, *, alpha: float = 0.5, scale: float | None = None) -> Tensor:
-    """Distillation from the model as it was, its distribution mixed with the true pairs (CLIP-Refine).
+    """Distillation from the initial model, whose distribution is mixed with the true pairs (CLIP-Refine).
 
-    Cosines of both are multiplied by `scale`, or by the 1 / temperature of the model as it was.
+    Cosines of both are multiplied by `scale`, or by the 1 / temperature of the initial model.
+
+    Example:
+        >>> import dataclasses
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> batch = xg.BatchFeatures(unit[None], unit[:, None], torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> batch = dataclasses.replace(batch, teacher=batch)
+        >>> round(abs(float(xg.objective("hybrid-distillation(alpha=0.0)")(batch))), 3)  # nothing has changed since
+        0.0
     """
     teacher = batch.needed("teacher")
     factor = teacher.scale if scale is None else scale

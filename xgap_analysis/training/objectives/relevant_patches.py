@@ -132,7 +132,14 @@ def masked_patches_loss(
     parameters=PatchPainter,
 )
 def _masked_patches(batch: BatchFeatures, own: PatchPainter, *, share: float = 0.5) -> Tensor:
-    """The colours of the patches that a caption speaks of most, from the caption and what is left (SyCoCa)."""
+    """Prediction of the patches that a caption describes, from the caption and the other patches (SyCoCa).
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> needs = xg.objective("masked-patches(share=0.25)").needed
+        >>> needs.image_tokens, needs.text_tokens, needs.pixels, needs.towers
+        (True, True, True, True)
+    """
     patches, words, pixels = (batch.needed(name) for name in ("image_tokens", "text_tokens", "pixels"))
     hidden = most_relevant(relevance(patches, words), patches.mask, share)
     left = batch.needed("towers").image(without_patches(pixels, hidden))[1]

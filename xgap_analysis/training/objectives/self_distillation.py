@@ -94,7 +94,14 @@ def _self_distillation(
     momentum: float = 0.996,
     centre_momentum: float = 0.9,
 ) -> Tensor:
-    """An image's views predict what a teacher says of other views (DINO, as in RS-M-CLIP)."""
+    """Augmentations of an image predict a teacher's output for other ones (DINO, as in RS-M-CLIP).
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> needs = xg.objective("self-distillation(views=4)").needed
+        >>> needs.images, needs.captions, needs.teacher
+        (4, 0, True)
+    """
     assert batch.teacher is not None and views >= GLOBAL
     logits = own(batch.teacher.images[:GLOBAL], teacher=True).detach()
     loss = self_distil(own(batch.images[:views]), logits, own.centre)  # type: ignore[arg-type]

@@ -98,7 +98,18 @@ def symile_loss(
 
 @register_objective("symile", needs=Needs(scaled=True, extra=1))
 def _symile(batch: BatchFeatures, *, negatives: Negatives = "shuffle") -> Tensor:
-    """Contrast of images, texts and further modalities by the product of all their coordinates (Symile)."""
+    """Contrast of images, texts and further modalities by the product of all their coordinates (Symile).
+
+    Example:
+        >>> import dataclasses
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> batch = xg.BatchFeatures(unit[None], unit[:, None], torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> batch = dataclasses.replace(batch, extra={"sound": unit})
+        >>> round(float(xg.objective("symile(negatives=all)")(batch)), 3)
+        0.0
+    """
     generator, extra = batch.generator("symile"), batch.needed("extra").values()
     return batch.mean_over_pairs(
         lambda images, texts: symile_loss([images, texts, *extra], batch.scale, negatives, generator)
@@ -107,7 +118,18 @@ def _symile(batch: BatchFeatures, *, negatives: Negatives = "shuffle") -> Tensor
 
 @register_objective("pairwise-clip", needs=Needs(scaled=True, extra=1))
 def _pairwise_clip(batch: BatchFeatures) -> Tensor:
-    """Symmetric InfoNCE over each two of images, texts and further modalities, summed (the baseline of Symile)."""
+    """Symmetric InfoNCE over each two of images, texts and further modalities, summed (the baseline of Symile).
+
+    Example:
+        >>> import dataclasses
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> batch = xg.BatchFeatures(unit[None], unit[:, None], torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> batch = dataclasses.replace(batch, extra={"sound": unit})
+        >>> round(float(xg.objective("pairwise-clip").loss(batch)), 3)  # image, caption and sound are equal
+        0.0
+    """
     extra = batch.needed("extra").values()
 
     def loss(images: Tensor, texts: Tensor) -> Tensor:

@@ -68,7 +68,19 @@ def nearest_tokens(tokens: TokenBlock, others: TokenBlock, share: float) -> Toke
 
 @register_objective("token-max", needs=Needs(scaled=True, image_tokens=True, text_tokens=True))
 def _token_max(batch: BatchFeatures, *, smoothing: float = 0.0, share: float = 1.0) -> Tensor:
-    """InfoNCE in which each patch and each word counts by its most similar token of the other modality (FILIP)."""
+    """InfoNCE in which each patch and each word counts by its most similar token of the other modality (FILIP).
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(2)
+        >>> from xgap_analysis.scoring import TokenBlock
+        >>> tokens = TokenBlock(unit[:, None], torch.ones(2, 1, dtype=torch.bool))  # one token of each item
+        >>> given = (unit[None], unit[:, None], torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> batch = xg.BatchFeatures(*given, image_tokens=tokens, text_tokens=tokens)
+        >>> round(float(xg.objective("token-max").loss(batch)), 3)
+        0.0
+    """
     images, texts = batch.needed("image_tokens"), batch.needed("text_tokens")
     return token_max_loss(
         nearest_tokens(images, texts, share), nearest_tokens(texts, images, share), batch.scale, smoothing

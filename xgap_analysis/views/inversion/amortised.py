@@ -30,6 +30,14 @@ class AmortisedInverter:
         space: of the features it takes.
         template: the prompt of OTI.
         weights_digest: of the model that it was fitted through.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> model, data = xg.load_model("tiny-untrained"), xg.load_dataset("emoji").split("val").limit(4)
+        >>> images = xg.encode(model, data.images, progress=False)
+        >>> inverter = xg.AmortisedInverter.fit(model, images, steps=1)
+        >>> inverter.apply(model, images).space  # images, inverted into the text space
+        'text'
     """
 
     weight: Tensor
