@@ -17,7 +17,10 @@ def test_a_quick_run_writes_its_record(tmp_path: Path, monkeypatch: pytest.Monke
     main(["--quick", "--models", "ViT-S-32", "--batches", "2", "--out", str(out), "--record", str(tmp_path)])
     rows = json.loads(out.read_text())["rows"]
     whole = {"encoding of images", "OTI of 1000 queries", "OVI of 1000 queries"}
-    assert {"OTI step", "OVI step", "retrieval", "encoding", "fewer steps"} | whole == {row["figure"] for row in rows}
+    sets = {"late interaction", "rerank"}
+    assert {"OTI step", "OVI step", "retrieval", "encoding", "fewer steps"} | sets | whole == {
+        row["figure"] for row in rows
+    }
     by_figure = {row["figure"]: row for row in rows}
     assert by_figure["OTI step"]["feature_difference"] < 1e-5
     assert by_figure["OVI step"]["feature_difference"] < 1e-5

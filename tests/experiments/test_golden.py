@@ -14,9 +14,11 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 EXACT = 2e-6  # of every number, where a processor adds in the order of the one that made the tables
 # On another processor the last bits of a feature differ, and two gallery items whose scores are within them may change
 # places. One such change moves the measure of one query by less than 1, and a mean over n queries by less than 1 / n.
-# It must stay rare, and p-values move with it.
-RARE = 0.02  # share of a table's numbers
-P_VALUE = 0.05
+# It must stay rare, and p-values move with it. An optimisation carries last bits further: after 150 steps an inverted
+# query lies a little elsewhere, and a few of its ranks change (seen: 1.5 / n, and a p-value by 0.16, with equal code).
+RARE = 0.02  # share of a table's numbers of native features
+P_VALUE, P_VALUE_INVERTED = 0.05, 0.3
+QUERIES, QUERIES_INVERTED = 1, 3  # that may change
 SCORES = ("value", "low", "high", "difference", "difference_low", "difference_high")
 P_VALUES = ("p_value", "p_adjusted")
 
@@ -56,26 +58,36 @@ def key(value: object) -> str:
     return f"{value:g}" if isinstance(value, int | float) else str(value)  # 8 and 8.0 are one key
 
 
+def inverted(before: pd.DataFrame) -> "np.ndarray":
+    """Which rows compare features that an optimisation has made."""
+    if "comparison" not in before.index.names:
+        return np.zeros(len(before), bool)
+    return np.asarray(before.index.get_level_values("comparison").str.contains("OTI|OVI"), bool)
+
+
 def tolerance(name: str, before: pd.DataFrame) -> "np.ndarray":
     """How far each number of a column may be off where a rank has changed."""
+    optimised = inverted(before)
     if name in P_VALUES:
-        return np.full(len(before), P_VALUE)
+        return np.where(optimised, P_VALUE_INVERTED, P_VALUE)
     if name in SCORES:
-        return 1 / before["n_queries"].to_numpy(float)
+        return np.where(optimised, QUERIES_INVERTED, QUERIES) / before["n_queries"].to_numpy(float)
+    if name == "seed_spread":
+        return np.where(optimised, QUERIES_INVERTED / before["n_queries"].to_numpy(float), 1e-3)
     return np.full(len(before), 0.0 if name.startswith("n_") or name in ("n", "claim") else 1e-3)
 
 
 def compared(before: pd.DataFrame, now: pd.DataFrame) -> list[str]:
     """What differs by more than it may."""
     before, now = side_by_side(before, now)
-    wrong, off, total = [], 0, 0
+    wrong, off, total, native = [], 0, 0, ~inverted(before)
     for name in before.columns:
         a, b = before[name].to_numpy(float), now[name].to_numpy(float)
         if (np.isnan(a) != np.isnan(b)).any():
             wrong.append(f"{name} is missing in one of the two")
             continue
         away = np.nan_to_num(np.abs(a - b))
-        off, total = off + int((away > EXACT).sum()), total + len(away)
+        off, total = off + int((away > EXACT)[native].sum()), total + int(native.sum())
         worst = int(np.argmax(away - np.maximum(EXACT, tolerance(name, before))))
         if away[worst] > max(EXACT, tolerance(name, before)[worst]):
             wrong.append(f"{name} of {before.index[worst]} was {a[worst]} and is {b[worst]}")
@@ -101,6 +113,10 @@ def test_a_number_that_changed_and_a_row_that_is_gone_are_seen() -> None:
     changed = before.copy()
     changed.loc[3, "value"] += 1.1 / changed.loc[3, "n_queries"]
     assert "value of" in compared(before, changed)[0]
+    for queries, seen in ((2.9, 0), (3.1, 1)):  # of an inverted query more ranks may change, and not any number
+        changed = before.copy()
+        changed.loc[11, "value"] += queries / changed.loc[11, "n_queries"]
+        assert len(compared(before, changed)) == seen
     assert "n_gallery of" in compared(before, before.assign(n_gallery=before["n_gallery"] + 1))[0]
     everywhere = compared(before, before.assign(value=before["value"] + 1e-4, low=before["low"] + 1e-4))
     assert "numbers differ by more than" in everywhere[0]

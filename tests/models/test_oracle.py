@@ -302,6 +302,6 @@ def test_an_activation_is_checked_and_not_ignored() -> None:
 
 @pytest.mark.parametrize("name", ["oracle", "oracle(g=0.9)", "tiny-audio"])
 def test_it_is_not_trained(name: str) -> None:
-    with pytest.raises(XgapError, match="is no model of open_clip's, and only those are trained") as said:
+    with pytest.raises(XgapError, match="is not an open_clip model, and only those can be trained") as said:
         load_trainable(name)
     assert "nearest" not in str(said.value)

@@ -65,8 +65,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "MCIP": {"objective": recipe("mcip").objective},
     "CLIP + uniformity": {"objective": {"clip": 1.0, "uniformity": 1.0}},
     "ModGap": {"objective": recipe("modgap").objective},
-    # As the shipped table was made; `recipe("clip-refine")` compares with the model's temperature.
-    "CLIP-Refine": {"objective": {"random-reference": 1.0, "hybrid-distillation(alpha=0.5)": 1.0}},
+    "CLIP-Refine": {"objective": recipe("clip-refine").objective},
     "Mod-X": {"objective": recipe("mod-x").objective},
     "SDM (IRRA)": {"objective": {"sdm": 1.0}},
     "DSE": {"objective": recipe("dse").objective},
