@@ -233,7 +233,7 @@ def test_the_explorers_answer_in_jupyterlab(page: Page, lab: tuple[str, str, Pat
     endless.screenshot(path=PICTURES / "progress.png")
     endless.get_by_role("button", name="cancel").click()
     cancelled = endless.locator(".xgap-error")
-    expect(cancelled).to_contain_text("cancelled")
+    expect(cancelled).to_contain_text("Cancelled")
 
     expect(neighbours.locator(".xgap-row")).to_have_count(2)
     expect(gapmap.locator(".xgap-numbers")).to_be_visible()

@@ -114,7 +114,7 @@ def _contributions(scoring: Scorer, query: TokenFeatures, gallery: TokenFeatures
     if not isinstance(made, Tensor) or tuple(made.shape) != shape:
         found = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
         raise XgapError(f"contributions of scorer {scoring} must be a tensor {shape}, not {found}")
-    if not torch.allclose(made.double().sum(), expected.double().sum(), rtol=1e-4, atol=1e-5):
+    if not torch.allclose(made.cpu().double().sum(), expected.cpu().double().sum(), rtol=1e-4, atol=1e-5):
         what = f"contributions of scorer {scoring} sum to {float(made.sum()):.4g}, and its score is"
         raise XgapError(f"{what} {float(expected):.4g}; they must sum to the score")
     return made
