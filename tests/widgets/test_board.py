@@ -101,7 +101,7 @@ def test_what_is_finished_stays_when_it_is_cancelled(study: xg.Study, monkeypatc
 
     monkeypatch.setattr(board, "_evaluation", stop_at_the_second)
     board.run()
-    assert board.error.startswith("cancelled")
+    assert board.error.startswith("Cancelled")
     assert set(board.table()["model"]) == {"random-0"}
     assert len(cells(board)) == 4
     monkeypatch.setattr(board, "_evaluation", evaluation)

@@ -101,7 +101,7 @@ def test_cancel_ends_the_inversion_in_the_middle(evaluation: Evaluation) -> None
     assert told[-1] == ("OTI with random-0", 12, 60)  # after one of five steps of twelve items
     player = InversionPlayer(evaluation, STEPS)
     player.show_error(Cancelled())
-    assert player.error.startswith("cancelled")
+    assert player.error.startswith("Cancelled")
 
 
 def test_mistakes_are_one_sentence(evaluation: Evaluation) -> None:
