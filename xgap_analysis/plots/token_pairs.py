@@ -60,10 +60,10 @@ def _numbered(n: int) -> DescribedItem:
 
 
 def _matrix(ax: Axes, similar: np.ndarray, adds: np.ndarray, items: Sequence[DescribedItem], title: str) -> None:
-    bound = max(abs(similar).max(), 1e-9)
+    bound = max(float(abs(similar).max()), 1e-9)
     shown = ax.imshow(similar, cmap=differences_map(), vmin=-bound, vmax=bound, aspect="auto")
     row, column = np.nonzero(abs(adds) > 1e-9)
-    size = LARGEST * abs(adds[row, column]) / max(abs(adds).max(), 1e-9)
+    size = LARGEST * abs(adds[row, column]) / max(float(abs(adds).max()), 1e-9)
     lost = adds[row, column] < 0
     small = max(similar.shape) <= WRITTEN
     lift = 0.22 if small else 0.0  # of the dot above the number
@@ -97,7 +97,7 @@ def _short(name: str) -> str:
 def _item(at: SubFigure, item: DescribedItem, adds: np.ndarray, side: str) -> None:
     """An item with what each of its tokens adds to the score, over or beside it."""
     at.suptitle(plain(f"{side} {item.item}".strip()), fontsize=9)
-    bound = max(abs(adds).max(), 1e-9)
+    bound = max(float(abs(adds).max()), 1e-9)
     norm = Normalize(-bound, bound)
     if item.images:
         _frames(at, item, adds, norm)
