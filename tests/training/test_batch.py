@@ -158,7 +158,7 @@ def test_a_run_with_a_further_tower_trains_it_and_goes_on(start: Path, data: xg.
 
 def test_items_of_one_label_in_a_batch(data: xg.Dataset) -> None:
     recipe = dataclasses.replace(SHORT, batch=8, sampler="shared(items=2)", objective={"clip": 1.0}, caption_views=1)
-    pairs = Pairs(data, recipe, lambda texts: torch.zeros(len(texts), 4), lambda picture: torch.zeros(3, 8, 8))
+    pairs = Pairs(data, recipe, lambda texts: torch.zeros(len(texts), 4), lambda image: torch.zeros(3, 8, 8))
     for step in range(6):
         drawn = pairs.drawn(step)
         assert set(Counter(item.label for item in drawn).values()) == {2}

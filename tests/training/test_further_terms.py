@@ -184,7 +184,7 @@ def test_nola_whole(start: Path, data: xg.Dataset, tmp_path: Path) -> None:
     labels = data.labels_of()
     classifier = description_classifier(texts.vectors, torch.tensor([int(labels[item]) for item in texts.ids]))
     items, classes = pseudo_labels(100 * images.vectors @ classifier.T, least=2)
-    pixels = torch.stack([model.image.prepare([picture])[0] for picture in map(data.images.opener, images.ids)])
+    pixels = torch.stack([model.image.prepare([image])[0] for image in map(data.images.opener, images.ids)])
     seen = pixels.mean(dim=(2, 3))  # an image-only model: the mean colour
     head = fit_labeller(seen[items], classes, len(classifier), epochs=20, learning_rate=1e-2, width=8)
     colour = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)

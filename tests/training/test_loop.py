@@ -197,7 +197,7 @@ def test_fresh_weights_follow_from_the_seed(start: Path) -> None:
 
 def test_no_batch_holds_two_items_of_one_label_and_an_epoch_shows_each(start: Path, data: Dataset) -> None:
     recipe = Recipe(steps=20, batch=5, caption_views=2)
-    pairs = Pairs(data, recipe, lambda texts: torch.zeros(len(texts), 4), lambda picture: torch.zeros(3, 8, 8))
+    pairs = Pairs(data, recipe, lambda texts: torch.zeros(len(texts), 4), lambda image: torch.zeros(3, 8, 8))
     for step in range(20):
         drawn = pairs.drawn(step)
         assert len({item.label for item in drawn}) == 5

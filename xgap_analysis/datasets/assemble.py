@@ -58,11 +58,11 @@ def assemble(
     clash = next((i for i in images.ids if i in written), None)
     if clash is not None:
         raise XgapError(f"dataset {name!r} has an image with the id of a text, {clash!r}; rename it")
-    told = {}
+    kept = {}
     for label_set in dict.fromkeys((*labels, *prompts)):
         of = labels.get(label_set, {})
         found = {i: of.get(item_of.get(i, i)) for i in (*images.ids, *written)}
-        told[label_set] = {i: label for i, label in found.items() if label is not None} | prompts.get(label_set, {})
+        kept[label_set] = {i: label for i, label in found.items() if label is not None} | prompts.get(label_set, {})
     several = [item for item, own in (captions or {}).items() if len(own) > 1]
     if several:
         text_queries = tuple(f"{item}#0" for item, own in (captions or {}).items() if own)
@@ -71,7 +71,7 @@ def assemble(
         split_name=split_name,
         images=images,
         texts=Texts(tuple(written), tuple(written.values())),
-        labels={label_set: of for label_set, of in told.items() if of},
+        labels={label_set: of for label_set, of in kept.items() if of},
         class_names=classes,
         image_queries=image_queries,
         text_queries=text_queries,

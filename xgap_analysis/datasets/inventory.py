@@ -64,6 +64,7 @@ def splits(names: Sequence[str], root: Path | str | None = None) -> list[dict[st
             counts = {"images": len(data.images), "texts": len(data.texts)}
             queries = {"image_queries": len(data.queries("image")), "text_queries": len(data.queries("text"))}
             labels = {label_set: len(set(of.values())) for label_set, of in data.labels.items()}
-            judged = {label_set: len(relevance.qrels or {}) for label_set, relevance in data.judgements.items()}
-            rows.append({"dataset": name, "split": split, **counts, **queries, "labels": labels, "judged": judged})
+            judgements = {label_set: len(relevance.qrels or {}) for label_set, relevance in data.judgements.items()}
+            row = {"dataset": name, "split": split, **counts, **queries, "labels": labels, "judgements": judgements}
+            rows.append(row)
     return rows

@@ -178,15 +178,15 @@ class Pairs(torch.utils.data.Dataset):
         items = self.drawn(step)
         views: list[Tensor] = []
         with torch.random.fork_rng(devices=[]):
-            pictures = []
+            opened = []
             for item in items if self._n_views else []:
                 try:
-                    pictures.append(self._images.opener(item.image))
+                    opened.append(self._images.opener(item.image))
                 except UNREADABLE as error:
                     return Unreadable(item.image, str(error))
             for view in range(self._n_views):
                 torch.manual_seed(seed_of(self._seed, step, view))
-                views.append(torch.stack([self._augment(picture) for picture in pictures]))
+                views.append(torch.stack([self._augment(image) for image in opened]))
         texts = [text for item in items for text in item.captions]
         tokens = self._tokenize(texts) if texts else torch.zeros(0, dtype=torch.long)
         tokens = tokens.unflatten(0, (len(items), self._n_captions)) if texts else tokens

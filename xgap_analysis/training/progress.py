@@ -87,9 +87,9 @@ class Progress:
         recipe, step = self._recipe, self.step - self._begins[self._stage]
         self._optimiser.zero_grad(set_to_none=True)
         self._learner.train()
-        told = self._learner.gradients(batch, step, self._scaler)
-        if not math.isfinite(told["loss"]):
-            raise XgapError(f"the loss is {told['loss']} at step {self.step}; take a lower learning rate or fp32")
+        numbers = self._learner.gradients(batch, step, self._scaler)
+        if not math.isfinite(numbers["loss"]):
+            raise XgapError(f"the loss is {numbers['loss']} at step {self.step}; take a lower learning rate or fp32")
         share = step / recipe.steps
         rate = min(1.0, (step + 1) / max(recipe.warmup, 1)) * 0.5 * (1 + math.cos(math.pi * share))
         for group in self._optimiser.param_groups:
@@ -104,7 +104,7 @@ class Progress:
             self._scaler.update()
         self._learner.after_update()
         self.step += 1
-        return told if len(self._stages) == 1 else {**told, "stage": float(self._stage)}
+        return numbers if len(self._stages) == 1 else {**numbers, "stage": float(self._stage)}
 
     def save(self) -> None:
         """Keep everything that the next step depends on, whole or not at all."""

@@ -168,11 +168,11 @@ class TrainStep:
                 ]  # fmt: skip
                 if flowing:
                     torch.autograd.backward([x for x, _ in flowing], [g for _, g in flowing])
-        told = {name: float(value.detach()) for name, value in made.items()}
+        numbers = {name: float(value.detach()) for name, value in made.items()}
         if "images" in whole and "texts" in whole:
             gap = whole["images"].detach().flatten(0, 1).mean(0) - whole["texts"].detach().flatten(0, 1).mean(0)
-            told["gap"] = float(gap.norm())
-        return {**told, "scale": float(self.scale(step).detach())}
+            numbers["gap"] = float(gap.norm())
+        return {**numbers, "scale": float(self.scale(step).detach())}
 
     def after_update(self) -> None:
         """Keeps the learned temperature within CLIP's bound."""

@@ -115,12 +115,12 @@ def _contents(way: Passage) -> tuple[list[str], dict[str, str]]:
     ids = way.items.ids
     parts = [ids[i : i + BATCH] for i in range(0, len(ids), BATCH)]
     with ThreadPoolExecutor(max_workers=_workers()) as pool:  # files are read
-        told = [one for part in pool.map(lambda part: [content(item) for item in part], parts) for one in part]
-    lost = {item: error for item, error in zip(ids, told, strict=True) if isinstance(error, Exception)}
+        digests = [one for part in pool.map(lambda part: [content(item) for item in part], parts) for one in part]
+    lost = {item: error for item, error in zip(ids, digests, strict=True) if isinstance(error, Exception)}
     if lost and way.on_error == "raise":
         item, error = next(iter(lost.items()))
         raise _unreadable(way, item, error) from error
-    return [one for one in told if isinstance(one, str)], {item: str(error) for item, error in lost.items()}
+    return [one for one in digests if isinstance(one, str)], {item: str(error) for item, error in lost.items()}
 
 
 def _unreadable(way: Passage, item: str, error: Exception) -> XgapError:

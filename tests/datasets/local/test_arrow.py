@@ -18,7 +18,7 @@ from xgap_analysis.datasets import load_dataset
 
 Plain = Callable[[int], Image.Image]
 Shade = Callable[[Image.Image], int]
-PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 FEATURES = {
     "image": {"_type": "Image"},
     "label": {"names": ["black", "white"], "_type": "ClassLabel"},
@@ -36,7 +36,7 @@ def table(plain: Plain, shades: list[int]) -> pa.Table:
     """Rows as the Image, ClassLabel and List features of `datasets` keep them."""
     made = pa.table(
         {
-            "image": pa.array([{"bytes": png(plain(s)), "path": f"{s}.png"} for s in shades], PICTURE),
+            "image": pa.array([{"bytes": png(plain(s)), "path": f"{s}.png"} for s in shades], IMAGE),
             "label": pa.array([int(s > 100) for s in shades], pa.int64()),
             "caption": pa.array([[f"shade {s}", f"tone {s}"] for s in shades]),
         }
@@ -117,7 +117,7 @@ def test_one_parquet_file_with_paths_or_plain_bytes(tmp_path: Path, plain: Plain
 
 def test_a_picture_kept_as_a_path_beside_its_file(tmp_path: Path, plain: Plain, shade: Shade) -> None:
     plain(70).save(tmp_path / "a.png")
-    column = pa.array([{"bytes": None, "path": "a.png"}], PICTURE)
+    column = pa.array([{"bytes": None, "path": "a.png"}], IMAGE)
     pq.write_table(pa.table({"image": column, "label": [1]}), tmp_path / "a.parquet")
     data = load_dataset(str(tmp_path / "a.parquet"))
     assert shade(data.images[0]) == 70
@@ -162,7 +162,7 @@ def test_rows_of_one_image_give_it_several_captions(tmp_path: Path, plain: Plain
     shades = [50, 50, 90, 90, 90, 130]
     rows = {"image": [png(plain(s)) for s in shades], "caption": [f"c{k}" for k in range(6)]}
     named = rows | {"image_id": [7, 7, 8, 8, 8, 9]}
-    paired = {**rows, "image": pa.array([{"bytes": png(plain(s)), "path": f"{s}.png"} for s in shades], PICTURE)}
+    paired = {**rows, "image": pa.array([{"bytes": png(plain(s)), "path": f"{s}.png"} for s in shades], IMAGE)}
     cases = {
         "ids of images": (named, ("7", "8", "9")),
         "ids of captions": (rows | {"id": list("abcdef")}, ("0", "2", "5")),
@@ -240,7 +240,7 @@ def test_a_column_of_images_is_known_by_what_it_holds(tmp_path: Path, plain: Pla
         return load_dataset(str(tmp_path / "a.parquet"), **options)
 
     one, text = [png(plain(70))], ["a"]
-    pair = pa.array([{"bytes": one[0], "path": None}], PICTURE)
+    pair = pa.array([{"bytes": one[0], "path": None}], IMAGE)
     assert shade(loaded({"key": ["0"], "jpg": one, "caption": text, "status": ["success"]}).images[0]) == 70
     assert shade(loaded({"thumbnail": pair, "text": text}).images[0]) == 70
     with pytest.raises(XgapError, match=r"several columns of images \(left, right\)"):
@@ -249,16 +249,12 @@ def test_a_column_of_images_is_known_by_what_it_holds(tmp_path: Path, plain: Pla
     plain(90).save(tmp_path / "b.png")
     with pytest.warns(UserWarning, match="images in its column 'content' and may name them in 'file_name'"):
         assert shade(loaded({"file_name": ["b.png"], "content": one, "text": text}).images[0]) == 70
-    sound = pa.array([{"bytes": b"RIFF\0\0\0\0WAVE", "path": "a.wav"}], PICTURE)
+    sound = pa.array([{"bytes": b"RIFF\0\0\0\0WAVE", "path": "a.wav"}], IMAGE)
     with pytest.warns(UserWarning, match="'audio' .* holds bytes that no image begins with; it is not read"):
         assert len(loaded({"audio": sound, "text": text}).images) == 0
     with pytest.warns(UserWarning, match="'images' .* holds several images per row; it is not read"):
         assert (
-            len(
-                loaded(
-                    {"images": pa.array([[{"bytes": one[0], "path": None}]], pa.list_(PICTURE)), "text": text}
-                ).images
-            )
+            len(loaded({"images": pa.array([[{"bytes": one[0], "path": None}]], pa.list_(IMAGE)), "text": text}).images)
             == 0
         )
 
@@ -267,7 +263,7 @@ def test_paths_in_categories_and_pairs_are_paths(tmp_path: Path, plain: Plain, s
     for k in range(2):
         plain(70 + 20 * k).save(tmp_path / f"{k}.png")
     paths = pa.array(["0.png", "1.png", "0.png"])
-    pairs = pa.array([{"bytes": None, "path": path} for path in paths.to_pylist()], PICTURE)
+    pairs = pa.array([{"bytes": None, "path": path} for path in paths.to_pylist()], IMAGE)
     for column in (
         paths.dictionary_encode(),
         paths.cast(pa.large_string()),
@@ -286,12 +282,12 @@ def test_no_image_outside_the_folder_of_the_table_is_read(tmp_path: Path, plain:
     (tmp_path / "t").mkdir()
     table = tmp_path / "t" / "a.parquet"
     for cell in ("../a.png", str(tmp_path / "a.png")):
-        for column in (pa.array([cell]), pa.array([{"bytes": None, "path": cell}], PICTURE)):
+        for column in (pa.array([cell]), pa.array([{"bytes": None, "path": cell}], IMAGE)):
             pq.write_table(pa.table({"image": column, "caption": ["x"]}), table)
             with pytest.raises(XgapError, match=r"is outside the folder .*images="):
                 load_dataset(str(table))
             assert shade(load_dataset(str(table), images=tmp_path).images[0]) == 70
-        mixed = pa.array([{"bytes": None, "path": cell}, {"bytes": png(plain(90)), "path": None}], PICTURE)
+        mixed = pa.array([{"bytes": None, "path": cell}, {"bytes": png(plain(90)), "path": None}], IMAGE)
         pq.write_table(pa.table({"image": mixed}), table)
         data = load_dataset(str(table))
         assert shade(data.images[1]) == 90

@@ -161,7 +161,7 @@ def test_the_listing_says_what_is_there_and_what_to_put_where(xgap: object, root
     splits = {(row["dataset"], row["split"]): row for row in json.loads(out)}
     assert splits["oxford-pets", "test"]["image_queries"] == 2 * len(BREEDS)
     assert splits["oxford-pets", "test"]["images"] == 4 * len(BREEDS)
-    assert splits["roxford5k", "test"]["judged"] == {"medium": 3, "easy": 3, "hard": 3}
+    assert splits["roxford5k", "test"]["judgements"] == {"medium": 3, "easy": 3, "hard": 3}
 
 
 def test_the_listing_reads_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

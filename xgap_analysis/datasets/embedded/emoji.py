@@ -21,7 +21,7 @@ from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.datasets.embedded.files import checked, recorded
 from xgap_analysis.datasets.items import Images
 
-PICTURE = 64  # pixels, width and height
+EDGE = 64  # pixels, width and height
 HELD_OUT_ARTISTS = ("emojione", "openmoji")
 NEAR_DUPLICATES = ("fluent-emoji",)  # the drawings of fluent-emoji-flat, shaded: for training only
 KEYWORDS_A_CAPTION = 4
@@ -120,9 +120,9 @@ def _part(
 def _picture(root: Path, drawn: Mapping[str, Sequence[str]], item: str) -> Image.Image:
     artist, _, concept = item.partition("/")
     sheet, places = _sheet(root, artist, tuple(drawn[artist]))
-    columns = sheet.width // PICTURE
+    columns = sheet.width // EDGE
     top, left = divmod(places[concept], columns)
-    box = (left * PICTURE, top * PICTURE, (left + 1) * PICTURE, (top + 1) * PICTURE)
+    box = (left * EDGE, top * EDGE, (left + 1) * EDGE, (top + 1) * EDGE)
     return tagged(sheet.crop(box), [("concept", concept), ("artist", artist)])
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from xgap_analysis.core.tags import Tag, tagged, tags_of
 from xgap_analysis.datasets.contents import of_values
 from xgap_analysis.datasets.dataset import Dataset
-from xgap_analysis.datasets.embedded.emoji import PICTURE
+from xgap_analysis.datasets.embedded.emoji import EDGE
 from xgap_analysis.datasets.embedded.spoken import Sheet, load_spoken, renamed
 from xgap_analysis.datasets.items import Images, Items
 from xgap_analysis.datasets.parts import Parts
@@ -84,7 +84,7 @@ def _part(spoken: Dataset, split: str, splits: Mapping[str, Callable[[], Dataset
     regions = renamed(data.images, {f"{name}/image/{k}": f"{made[name].artist}/{c}" for name, k, c in places})
     concepts = tuple(concept for _, _, concept in places)
     spoken_parts = Parts(names, [i.rpartition("/")[0] for i in names.ids], {"concept": concepts})
-    lefts = tuple(k * PICTURE for _, k, _ in places)
+    lefts = tuple(k * EDGE for _, k, _ in places)
     drawn_parts = Parts(regions, [i.rpartition("/")[0] for i in regions.ids], {"concept": concepts, "left": lefts})
     return Dataset(
         "emoji-pieces",
@@ -114,9 +114,9 @@ def _joined(names: Items, item: str) -> Sheet:
 def _strip(regions: Items, item: str) -> Image.Image:
     """The drawings of a piece, from left to right."""
     drawings = [regions.opener(f"{item}/{k}") for k in range(LENGTH)]
-    strip = Image.new("RGB", (LENGTH * PICTURE, PICTURE))
+    strip = Image.new("RGB", (LENGTH * EDGE, EDGE))
     for k, drawing in enumerate(drawings):
-        strip.paste(drawing, (k * PICTURE, 0))
+        strip.paste(drawing, (k * EDGE, 0))
     return tagged(strip, _all_tags(drawings))
 
 

@@ -167,8 +167,8 @@ def _composed(world: World, name: str, splits: Sequence[str], known: Known) -> D
             labels["reference"] |= dict.fromkeys((edit.id, *(s.id for s in (reference, *targets))), reference.id)
             labels["added"][edit.id], labels["removed"][edit.id] = concept, old.concept
     junk = {caption.id: [labels["reference"][caption.id]] for caption in captions}
-    judged = {"target": Relevance.from_qrels(relevant, junk)}
-    made = described(world, name, splits, scenes, captions, known, labels, judgements=judged)
+    relevance = {"target": Relevance.from_qrels(relevant, junk)}
+    made = described(world, name, splits, scenes, captions, known, labels, judgements=relevance)
     references = made.images.select(labels["reference"][caption.id] for caption in captions)
     parts = {**made.texts.parts, "reference": Parts(references, [caption.id for caption in captions])}
     return replace(made, items={**made.items, "text": replace(made.texts, parts=parts)})

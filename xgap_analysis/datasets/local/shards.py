@@ -288,10 +288,10 @@ def _told(
         except (ValueError, RecursionError):  # facts are an extra: the image and its caption do not need them
             left_out.add("parts .json cannot be read", where)
     facts = facts if isinstance(facts, dict) else {}
-    told: Any = next((facts[k] for k in USUAL["caption"] if not is_missing(facts.get(k))), None)
+    caption: Any = next((facts[k] for k in USUAL["caption"] if not is_missing(facts.get(k))), None)
     if not captions:
         try:
-            captions = caption_texts(told)
+            captions = caption_texts(caption)
         except XgapError as error:
             left_out.add("captions cannot be read", f"that of {where}: {error}")
     clean = [clean_text(caption) for caption in captions]
