@@ -1,4 +1,4 @@
-"""NanoBEIR, 20 Newsgroups, IMDB and summaries: text alone, judged or by class."""
+"""NanoBEIR, 20 Newsgroups, IMDB and summaries: text alone, with relevance item by item or by class."""
 
 import json
 import warnings
@@ -148,7 +148,7 @@ def test_a_missing_title_is_no_word_and_numbers_are_ids(tmp_path: Path) -> None:
     data = load_dataset("nano-scifact", tmp_path)
     shown = data.texts.select([f"document/{k}" for k in range(3)]).captions
     assert [text.split(" ")[0] for text in shown] == ["abstract", "abstract", "On"]
-    judged = {q: {i for i, grade in of.items() if grade} for q, of in data.judgements["judged"].qrels.items()}  # type: ignore[union-attr]
+    judged = {q: {i for i, grade in of.items() if grade} for q, of in data.judgements["relevance"].qrels.items()}  # type: ignore[union-attr]
     assert judged == {f"query/{q}": {f"document/{d}" for d, grade in of.items() if grade} for q, of in qrels.items()}
 
 
@@ -159,7 +159,7 @@ def test_a_judgement_given_twice_or_without_a_score_is_said(tmp_path: Path) -> N
     first = (f"query/{good['query-id'][0]}", f"document/{good['corpus-id'][0]}")
     good.assign(score=[None, *[2.0] * (len(good) - 1)]).to_parquet(file)
     with pytest.warns(UserWarning, match=rf"1 of {len(good)} rows .* have no score; they are read as grade 1"):
-        qrels = load_dataset("nano-scifact", tmp_path).judgements["judged"].qrels
+        qrels = load_dataset("nano-scifact", tmp_path).judgements["relevance"].qrels
     assert qrels is not None
     assert qrels[first[0]][first[1]] == 1
     twice = pd.concat([good, good[:1]], ignore_index=True)

@@ -16,7 +16,7 @@ from xgap_analysis.datasets.published.summaries import condensed
 if TYPE_CHECKING:
     import pandas as pd
 
-LABEL_SET = "judged"
+LABEL_SET = "relevance"
 
 
 def load_documents(name: str, protocol: Protocol, folder: Path) -> Dataset:
