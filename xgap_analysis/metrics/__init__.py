@@ -1,6 +1,11 @@
 """Metrics: pure functions of features and relevance. One file a question; each docstring says how to read it."""
 
 from xgap_analysis.core.relevance import HasRelevance as HasRelevance
+from xgap_analysis.metrics.calibrated import Calibrated as Calibrated
+from xgap_analysis.metrics.calibrated import calibrated as calibrated
+from xgap_analysis.metrics.calibrated import calibrated_layers as calibrated_layers
+from xgap_analysis.metrics.calibrated import calibrated_table as calibrated_table
+from xgap_analysis.metrics.calibrated import with_ceiling as with_ceiling
 from xgap_analysis.metrics.classification import zero_shot as zero_shot
 from xgap_analysis.metrics.clip_score import clip_score as clip_score
 from xgap_analysis.metrics.clip_score import ref_clip_score as ref_clip_score
@@ -52,6 +57,7 @@ from xgap_analysis.metrics.stratified import Stratified as Stratified
 from xgap_analysis.metrics.stratified import four_groups as four_groups
 from xgap_analysis.metrics.stratified import stratified as stratified
 from xgap_analysis.metrics.structure import Rotation as Rotation
+from xgap_analysis.metrics.structure import debiased_cka as debiased_cka
 from xgap_analysis.metrics.structure import deviation as deviation
 from xgap_analysis.metrics.structure import linear_cka as linear_cka
 from xgap_analysis.metrics.structure import mutual_knn as mutual_knn
