@@ -64,6 +64,9 @@ from xgap_analysis.metrics.structure import mutual_knn as mutual_knn
 from xgap_analysis.metrics.structure import rotation as rotation
 from xgap_analysis.metrics.structure import similarity_spearman as similarity_spearman
 from xgap_analysis.metrics.structure import structure_table as structure_table
+from xgap_analysis.metrics.subspaces import PrincipalAngles as PrincipalAngles
+from xgap_analysis.metrics.subspaces import principal_angles as principal_angles
+from xgap_analysis.metrics.subspaces import principal_angles_table as principal_angles_table
 from xgap_analysis.metrics.token_sets import one_token_share as one_token_share
 from xgap_analysis.metrics.token_sets import token_spread as token_spread
 from xgap_analysis.metrics.verdicts import Verdict as Verdict
