@@ -10,7 +10,7 @@ names to them, a data frame). Whatever else it takes is an option: `"first-rank(
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -26,6 +26,7 @@ from xgap_analysis.core.relevance import Relevance, RelevanceLike, as_relevance
 from xgap_analysis.core.tokens import AnyFeatures
 from xgap_analysis.metrics.classification import zero_shot
 from xgap_analysis.metrics.cut import cut
+from xgap_analysis.metrics.cutoffs import cutoffs
 from xgap_analysis.metrics.misalignment import misalignment
 from xgap_analysis.metrics.retrieval import retrieval
 from xgap_analysis.scoring.blocks import ScoreNormaliser
@@ -33,6 +34,7 @@ from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
 from xgap_analysis.scoring.scorer import scorer as as_scorer
 
 LEADING = 3  # a metric's function begins with (query, gallery, relevance)
+GIVEN_BY_RETRIEVAL = ("n_relevant", "recall_at_1", "recall_at_5", "recall_at_10", "ndcg_at_10", "mp_at_10")
 GIVEN = ("scorer", "normalise")  # by the pair that is measured, and no options
 
 MetricFunction = Callable[..., Any]  # (query, gallery, relevance, *, scorer, **options) -> one value per query
@@ -216,6 +218,25 @@ def _retrieval(
     """All columns of `retrieval`."""
     how: dict[str, Any] = {"scorer": scorer, "normalise": normalise, "exclude_self": exclude_self}
     return retrieval(query, gallery, relevance, **how)
+
+
+@register_metric("cutoffs")
+def _cutoffs(
+    query: Features,
+    gallery: Features,
+    relevance: Relevance,
+    *,
+    scorer: Scorer,
+    normalise: ScoreNormaliser | None = None,
+    ks: Sequence[int] = (5, 20),
+    gain: str = "linear",
+    reachable: bool = False,
+    exclude_self: bool = True,
+) -> pd.DataFrame:
+    """Precision, recall, average precision, mP and nDCG of the first k, without what `retrieval` gives already."""
+    how: dict[str, Any] = {"scorer": scorer, "normalise": normalise, "exclude_self": exclude_self}
+    frame = cutoffs(query, gallery, relevance, ks=ks, gain=gain, reachable=reachable, **how)
+    return frame.drop(columns=[column for column in frame if column in GIVEN_BY_RETRIEVAL])
 
 
 @register_metric("zero-shot")
