@@ -150,6 +150,7 @@ class Evaluation:
             "store": self.study.store or Store(),
             "progress": study.progress,
             "seed": self._seed(seed),
+            "prompt": self.data.prompt,
         }
         return {**about, **{name: value for name, value in given.items() if value is not None}}
 

@@ -24,7 +24,6 @@ from xgap_analysis.metrics.gap import modality_gap as modality_gap
 from xgap_analysis.metrics.gap import relative_modality_gap as relative_modality_gap
 from xgap_analysis.metrics.gap import separability as separability
 from xgap_analysis.metrics.gap import uniformity as uniformity
-from xgap_analysis.metrics.gap import variance_along_gap as variance_along_gap
 from xgap_analysis.metrics.languages import best_ranks as best_ranks
 from xgap_analysis.metrics.languages import rank_variance as rank_variance
 from xgap_analysis.metrics.metric import METRICS as METRICS
@@ -43,9 +42,13 @@ from xgap_analysis.metrics.neighbourhoods import k_occurrence as k_occurrence
 from xgap_analysis.metrics.neighbourhoods import nearest_items as nearest_items
 from xgap_analysis.metrics.power import detectable_effect as detectable_effect
 from xgap_analysis.metrics.power import seed_interval as seed_interval
+from xgap_analysis.metrics.recovery import recovered as recovered
+from xgap_analysis.metrics.recovery import recovered_without_anchors as recovered_without_anchors
 from xgap_analysis.metrics.residuals import residuals as residuals
 from xgap_analysis.metrics.retrieval import retrieval as retrieval
 from xgap_analysis.metrics.retrieval import revisited as revisited
+from xgap_analysis.metrics.several_labels import class_means as class_means
+from xgap_analysis.metrics.several_labels import several_labels as several_labels
 from xgap_analysis.metrics.significance import Interval as Interval
 from xgap_analysis.metrics.significance import PairedTest as PairedTest
 from xgap_analysis.metrics.significance import SeedSpread as SeedSpread
@@ -68,6 +71,7 @@ from xgap_analysis.metrics.structure import structure_table as structure_table
 from xgap_analysis.metrics.subspaces import PrincipalAngles as PrincipalAngles
 from xgap_analysis.metrics.subspaces import principal_angles as principal_angles
 from xgap_analysis.metrics.subspaces import principal_angles_table as principal_angles_table
+from xgap_analysis.metrics.subspaces import variance_along_gap as variance_along_gap
 from xgap_analysis.metrics.token_sets import one_token_share as one_token_share
 from xgap_analysis.metrics.token_sets import token_spread as token_spread
 from xgap_analysis.metrics.verdicts import Verdict as Verdict

@@ -73,7 +73,7 @@ def cutoffs(
     """
     if gain not in GAINS:
         raise unknown_name("gain", gain, GAINS)
-    if isinstance(ks, str) or not isinstance(ks, Sequence) or not ks:
+    if not isinstance(ks, Sequence) or not ks:
         raise XgapError(f"ks is a list of cut-offs, such as [5, 20], not {ks!r}")
     query, gallery = scored_pair(query, gallery)
     measure = partial(_measure, ks=ks, gain=gain, reachable=reachable)

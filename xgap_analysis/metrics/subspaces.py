@@ -11,7 +11,7 @@ from torch import Tensor
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features, FeaturesLike, as_pair
 from xgap_analysis.core.precision import exact
-from xgap_analysis.metrics.gap import distinct, effective_rank
+from xgap_analysis.metrics.gap import distinct, effective_rank, gap_vector
 
 RANKS = ("energy", "effective")
 DRAWS = 20  # pairs of random subspaces, whose angles are those of chance
@@ -143,6 +143,34 @@ def principal_angles_table(
             }
         )
     return pd.DataFrame(rows)
+
+
+def variance_along_gap(x: FeaturesLike, y: FeaturesLike) -> float:
+    """Share of the variance of both modalities together that lies along the gap vector.
+
+    Formula: `var(z . g) / sum over dimensions of var(z)`, z the rows of x and y, g the unit vector from one mean to the
+    other. In [0, 1]: near 1 almost all differences between vectors are due to the gap; 1 / d for an average direction.
+
+    Args:
+        x, y: `[n, d]` and `[m, d]`.
+
+    Raises:
+        XgapError: no vectors, or different dimensions.
+
+    Source: the observation that few directions carry the gap, Schrodi et al., Two Effects, One Trigger, ICLR 2025.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> x = np.random.default_rng(0).normal([3.0, 0.0], 0.5, (40, 2))
+        >>> round(xg.metrics.variance_along_gap(x, -x), 2)
+        0.98
+    """
+    x, y = as_pair(x, y)
+    gap = exact(gap_vector(x, y))
+    z = torch.cat([exact(x.vectors), exact(y.vectors)])
+    along = z @ (gap / gap.norm())
+    return float(along.var(correction=0) / z.var(dim=0, correction=0).sum())
 
 
 def _basis(x: Features, rank: str | int, energy: float, centred: bool) -> Float[Tensor, "d r"]:
