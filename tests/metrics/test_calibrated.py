@@ -19,7 +19,7 @@ from xgap_analysis.metrics import (
     similarity_spearman,
     with_ceiling,
 )
-from xgap_analysis.metrics.calibrated import RELATIONS
+from xgap_analysis.metrics.relations import RELATIONS
 
 METRICS = {
     "linear_cka": linear_cka,

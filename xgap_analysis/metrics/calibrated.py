@@ -9,28 +9,22 @@ permuted set is its matrix with permuted rows and columns, so that K permutation
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from xgap_analysis.core.calls import parse
 from xgap_analysis.core.errors import XgapError, unknown_name
-from xgap_analysis.core.features import Features, FeaturesLike, as_features, where_doubles_are
-from xgap_analysis.core.precision import exact
-from xgap_analysis.metrics.neighbourhoods import nearest
+from xgap_analysis.core.features import FeaturesLike, as_features, where_doubles_are
+from xgap_analysis.metrics.permutations import cells_of, codes_of, drawn, sampled
+from xgap_analysis.metrics.relations import Measure, values_of
 from xgap_analysis.metrics.significance import Groups
-from xgap_analysis.metrics.structure import check_same_items, similarity_ranks
+from xgap_analysis.metrics.structure import check_same_items
 
 SLACK = 1e-9  # a score in another order of summation is the same score
 OVER = {"max": lambda s: s.max(), "mean": lambda s: s.mean(), "best": lambda s: s.max(axis=1).mean()}
-
-Measure = Callable[[Features, Features], float]
 
 
 @dataclass(frozen=True)
@@ -181,17 +175,17 @@ def calibrated_layers(
     for own in (*first, *second):
         check_same_items(first[0], own)
     n, rng = len(first[0]), np.random.default_rng(seed)
-    codes, strata = _codes(groups, n, "groups"), _codes(within, n, "within")
-    chosen = _sampled(n if groups is None else codes, sample, rng)
+    codes, strata = codes_of(groups, n, "groups"), codes_of(within, n, "within")
+    chosen = sampled(n if groups is None else codes, sample, rng)
     codes, strata = (np.unique(of[chosen], return_inverse=True)[1] for of in (codes, strata))
-    cells = _cells(codes, strata)
-    values_of = _values(metric, first, second, chosen)
-    draws = (_drawn(cells, len(chosen), rng) for _ in range(permutations))
-    observed = values_of(np.arange(len(chosen)))
+    cells = cells_of(codes, strata)
+    values = values_of(metric, first, second, chosen)
+    draws = (drawn(cells, len(chosen), rng) for _ in range(permutations))
+    observed = values(np.arange(len(chosen)))
     value = float(OVER[over](observed))
     if not math.isfinite(value):
         raise XgapError(f"{metric} of these features is not a number: all items of a set are the same")
-    null = np.array([float(OVER[over](values_of(order))) for order in draws])
+    null = np.array([float(OVER[over](values(order))) for order in draws])
     null = np.where(np.abs(null - value) <= SLACK * max(1.0, abs(value)), value, null)
     threshold = float(np.sort([value, *null])[math.ceil((1 - level) * (permutations + 1) - SLACK) - 1])
     row, column = np.unravel_index(int(observed.argmax()), observed.shape)
@@ -312,129 +306,3 @@ def _share(value: float, floor: float, best: float | None, lowest: float) -> flo
     if above == 0 or best is None:
         return max(0.0, above) if lowest == 0 else above
     return min(1.0, max(lowest, above / max(best - floor, 1e-12)))
-
-
-def _codes(labels: Groups | None, n: int, name: str) -> np.ndarray:
-    """A number from 0 for each item's label; each item for itself in groups, and all of one label in strata."""
-    if labels is None:
-        return np.arange(n) if name == "groups" else np.zeros(n, int)
-    if len(labels) != n:
-        raise XgapError(f"{len(labels)} labels were given as {name} for {n} items")
-    codes, _ = pd.factorize(np.asarray(labels, dtype=object))
-    if (codes < 0).any():
-        raise XgapError(f"an item has no label in {name} (NaN or None)")
-    return np.asarray(codes)
-
-
-def _sampled(codes: int | np.ndarray, sample: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows of whole groups in a random order, as many as fit the sample; all of them where they fit."""
-    codes = np.arange(codes) if isinstance(codes, int) else codes
-    if len(codes) <= sample:
-        return np.arange(len(codes))
-    order = rng.permutation(int(codes.max()) + 1)
-    fits = np.cumsum(np.bincount(codes)[order]) <= sample
-    fits[0] = True  # a group that is larger than the sample by itself
-    return np.flatnonzero(np.isin(codes, order[fits]))
-
-
-def _cells(codes: np.ndarray, strata: np.ndarray) -> list[np.ndarray]:
-    """Rows `[m, size]` of the m groups of one stratum and one size, which may change places."""
-    members = [np.flatnonzero(codes == group) for group in range(int(codes.max()) + 1)]
-    found: dict[tuple[int, int], list[np.ndarray]] = {}
-    for rows in members:
-        if (strata[rows] != strata[rows[0]]).any():
-            raise XgapError("a group has items of two labels of within; groups as wholes cannot be permuted within it")
-        found.setdefault((int(strata[rows[0]]), len(rows)), []).append(rows)
-    cells = [np.stack(of) for of in found.values()]
-    if all(len(cell) == 1 for cell in cells):
-        raise XgapError(
-            "no two groups of one size can change places, so there is nothing to permute; give other groups"
-        )
-    return cells
-
-
-def _drawn(cells: Sequence[np.ndarray], n: int, rng: np.random.Generator) -> np.ndarray:
-    order = np.arange(n)
-    for cell in cells:
-        order[cell] = cell[rng.permutation(len(cell))]
-    return order
-
-
-def _values(
-    metric: str | Measure, x: Sequence[Features], y: Sequence[Features], chosen: np.ndarray
-) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from an order of the items of y to the values `[layers of x, layers of y]`."""
-    if not isinstance(metric, str):
-        kept = [
-            [own if len(own) == len(chosen) else own.select([own.ids[i] for i in chosen]) for own in of]
-            for of in (x, y)
-        ]
-
-        def of_features(order: np.ndarray) -> np.ndarray:
-            again = [replace(own, vectors=own.vectors[torch.from_numpy(order)]) for own in kept[1]]
-            return np.array([[float(metric(a, b)) for b in again] for a in kept[0]])
-
-        return of_features
-    call = parse(metric)
-    if call.name not in RELATIONS:
-        raise unknown_name("calibrated metric", call.name, RELATIONS)
-    if call.arguments or (call.options and (call.name != "mutual_knn" or set(call.options) - {"k"})):
-        raise XgapError(f"{metric!r} has an option that there is not; mutual_knn has k, the others have none")
-    left, right = (list(_relations(call.name, call.options, of, chosen)) for of in (x, y))
-    flat = torch.stack(left).flatten(1)
-
-    def of_matrices(order: np.ndarray) -> np.ndarray:
-        places = torch.from_numpy(order)
-        return np.stack([(flat @ own[places][:, places].flatten()).cpu().numpy() for own in right], axis=1)
-
-    return of_matrices
-
-
-def _relations(
-    name: str, options: Mapping[str, Any], of: Sequence[Features], chosen: np.ndarray
-) -> Iterator[Float[Tensor, "n n"]]:
-    for own in of:
-        vectors = exact(own.vectors.cpu())[torch.from_numpy(chosen)]
-        yield RELATIONS[name](vectors, **options)
-
-
-def _centred(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
-    rows = vectors - vectors.mean(dim=0)
-    return _unit(rows @ rows.T)
-
-
-def _unbiased(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
-    n = len(vectors)
-    if n < 4:
-        raise XgapError(f"an alignment without bias needs at least 4 items, not {n}")
-    rows = vectors - vectors.mean(dim=0)
-    own = (rows @ rows.T).fill_diagonal_(0)
-    sums = own.sum(dim=0) / (n - 2)
-    return _unit((own - sums - sums[:, None] + sums.sum() / (n - 1)).fill_diagonal_(0))
-
-
-def _neighbours(vectors: Float[Tensor, "n d"], k: int = 10) -> Float[Tensor, "n n"]:
-    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k < len(vectors):
-        raise XgapError(f"k must lie between 1 and the {len(vectors) - 1} other items, not {k}")
-    scores = (vectors @ vectors.T).float().fill_diagonal_(-math.inf)
-    return exact(nearest(scores, k)) / math.sqrt(k * len(vectors))
-
-
-def _ranked(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
-    ranks = torch.from_numpy(similarity_ranks(vectors))
-    above = torch.ones(len(vectors), len(vectors), dtype=torch.bool).triu(diagonal=1)
-    made = torch.zeros(len(vectors), len(vectors), dtype=torch.float64)
-    made[above] = ranks - ranks.mean()
-    return _unit(made + made.T)
-
-
-def _unit(relation: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
-    return relation / relation.norm()
-
-
-RELATIONS: dict[str, Callable[..., Tensor]] = {
-    "linear_cka": _centred,
-    "debiased_cka": _unbiased,
-    "mutual_knn": _neighbours,
-    "spearman": _ranked,
-}
