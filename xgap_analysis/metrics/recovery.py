@@ -95,7 +95,7 @@ def recovered_without_anchors(scores: ArrayLike | Tensor, dim: int) -> Float[Ten
         raise XgapError(f"the scores have rank {rank}, which is below the {dim} dimensions; give more texts")
     basis = left[:, :dim]
     rows, columns = torch.triu_indices(dim, dim)
-    twice = torch.where(rows == columns, 1.0, 2.0).double()
+    twice = exact(torch.where(rows == columns, 1.0, 2.0))
     equations = basis[:, rows] * basis[:, columns] * twice
     found = torch.linalg.lstsq(equations, torch.ones(len(given), 1, dtype=torch.float64), driver="gelsd")
     if int(found.rank) < unknown:
