@@ -127,7 +127,8 @@ class Train:
             device=self.device,
             workers=self.workers,
         )
-        rows = made.curve.tail(len(made.curve) if self.json else 5).astype(object)
+        rows = made.curve.tail(len(made.curve) if self.json else 5)
+        rows = rows.astype(object) if self.json else rows.map(lambda x: f"{x:.4g}" if isinstance(x, float) else x)
         print_rows(rows.where(rows.notna(), None).to_dict("records"), self.json)
         if eval_data is None:
             note(f"dataset {whole.name!r} has no split {self.eval_split!r}: nothing is evaluated, and best is last")
