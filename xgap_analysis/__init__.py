@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from xgap_analysis.core.features_io import load_features as load_features
     from xgap_analysis.core.features_io import save_features as save_features
     from xgap_analysis.core.relevance import Relevance as Relevance
+    from xgap_analysis.core.stacked import grouped as grouped
     from xgap_analysis.core.stacked import stacked as stacked
     from xgap_analysis.core.tokens import TokenFeatures as TokenFeatures
     from xgap_analysis.core.tokens_io import load_tokens as load_tokens
@@ -151,6 +152,7 @@ _HOME = {
     "fit_scorer": "scoring",
     "fuse": "views",
     "gap_report": "metrics",
+    "grouped": "core.stacked",
     "hubness": "metrics",
     "invert": "views.inversion.invert",
     "load_adapter": "models",

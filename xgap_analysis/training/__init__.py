@@ -18,3 +18,4 @@ from xgap_analysis.training.recipe import Recipe as Recipe
 from xgap_analysis.training.recipes import RECIPES as RECIPES
 from xgap_analysis.training.recipes import recipe as recipe
 from xgap_analysis.training.recipes import register_recipe as register_recipe
+from xgap_analysis.training.two_views import fit_two_views as fit_two_views
