@@ -95,6 +95,7 @@ if TYPE_CHECKING:
     from xgap_analysis.views import View as View
     from xgap_analysis.views import encode as encode
     from xgap_analysis.views import fuse as fuse
+    from xgap_analysis.views import fuse_modalities as fuse_modalities
     from xgap_analysis.views import register_parts as register_parts
     from xgap_analysis.views import register_view as register_view
     from xgap_analysis.views import tokens as tokens
@@ -151,6 +152,7 @@ _HOME = {
     "fit_frames": "training",
     "fit_scorer": "scoring",
     "fuse": "views",
+    "fuse_modalities": "views",
     "gap_report": "metrics",
     "grouped": "core.stacked",
     "hubness": "metrics",

@@ -209,3 +209,9 @@ def _ucasr(*, mixed: bool = False, margin: float = 0.6, images: float = 0.5, tex
             {"objective": {f"ranking-margin(margin={margin})": 1.0}},
         ),
     )
+
+
+@register_recipe("viml")
+def _viml(*, weight: float = 0.5, p: float = 0.5) -> Recipe:
+    """Image and caption as one query of a further modality, train(..., further=...), with captions dropped (ViML)."""
+    return Recipe(objective={f"fused-query(weight={weight})": 1.0}, dropout=f"text(p={p})")
