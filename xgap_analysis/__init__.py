@@ -87,6 +87,7 @@ if TYPE_CHECKING:
     from xgap_analysis.training import Recipe as Recipe
     from xgap_analysis.training import Term as Term
     from xgap_analysis.training import fit_frames as fit_frames
+    from xgap_analysis.training import fit_joint as fit_joint
     from xgap_analysis.training import objective as objective
     from xgap_analysis.training import recipe as recipe
     from xgap_analysis.training import register_objective as register_objective
@@ -150,6 +151,7 @@ _HOME = {
     "encode": "views",
     "encode_pseudo_tokens": "views.inversion.invert",
     "fit_frames": "training",
+    "fit_joint": "training",
     "fit_scorer": "scoring",
     "fuse": "views",
     "fuse_modalities": "views",

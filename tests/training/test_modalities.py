@@ -175,5 +175,7 @@ def test_a_dropout_that_makes_no_sense_is_refused(change: dict[str, Any], messag
 
 
 def test_a_modality_that_training_does_not_have_cannot_be_left_out(start: Path, data: xg.Dataset) -> None:
-    with pytest.raises(XgapError, match="leaves out 'video', which this training does not have; there is image, text, audio"):
+    with pytest.raises(
+        XgapError, match="leaves out 'video', which this training does not have; there is image, text, audio"
+    ):
         gradients(start, data, "video(p=0.5)")

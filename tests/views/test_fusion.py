@@ -18,11 +18,12 @@ def rows(seed: int, n: int, space: str, ids: list[str] | None = None) -> xg.Feat
 def test_a_fused_query_is_the_weighted_sum_of_what_each_modality_says_of_it(
     seed: int, weights: tuple[float, ...]
 ) -> None:
-    image, text, audio = (rows(seed + k, 4, space) for k, space in enumerate(("image", "text", "audio")))
-    labels = {f"{space}{i}": str((i + turn) % 4) for turn, space in enumerate(("image", "text", "audio")) for i in range(4)}  # fmt: skip
+    spaces = ("image", "text", "audio")
+    image, text, audio = (rows(seed + k, 4, space) for k, space in enumerate(spaces))
+    labels = {f"{space}{i}": str((i + turn) % 4) for turn, space in enumerate(spaces) for i in range(4)}
     made = xg.fuse_modalities(
         {"image": image, "text": text, "audio": audio},
-        dict(zip(("image", "text", "audio"), weights, strict=True)),
+        dict(zip(spaces, weights, strict=True)),
         labels=labels,
     )
     x, t, a = (np.asarray(of, np.float64) for of in (image, text, audio))

@@ -1,4 +1,4 @@
-"""The weights of a fused query, swept: which share of each modality retrieves best, how sure that is, and what moves it."""
+"""The weights of a fused query, swept: which share of each modality retrieves best, and how sure that is."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

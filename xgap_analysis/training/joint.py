@@ -1,4 +1,4 @@
-"""One encoder of sound, of video and of both together, fitted to texts: learned queries read the union of their tokens."""
+"""One encoder of sound, of video and of both, fitted to texts: learned queries read the union of their tokens."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -248,7 +248,8 @@ def fit_joint(
         epochs, batch, learning_rate, weight_decay, seed: of AdamW; the same seed gives the same weights.
 
     Raises:
-        XgapError: no label with all three, other dimensions, an unknown contrast or none, or heads that do not divide d.
+        XgapError: no label with all three, other dimensions, an unknown contrast or none, or heads that do not
+            divide d.
 
     Source: Yue et al., CoAVT, 2024; the maximum over queries is that of Li et al., BLIP-2, ICML 2023.
 

@@ -163,7 +163,9 @@ class Recipe:
         unable = [str(term) for term, _ in self.terms if not term.needed.dropped]
         if unable:
             what = f"dropout={self.dropout!r} leaves a modality of an item out, and objective {unable[0]!r} needs it"
-            raise XgapError(f"{what}: it goes with fused-query, and terms that are registered with needs=Needs(dropped=True)")
+            raise XgapError(
+                f"{what}: it goes with fused-query, and terms that are registered with needs=Needs(dropped=True)"
+            )
 
     @property
     def in_turn(self) -> "list[Recipe]":

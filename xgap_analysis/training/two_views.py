@@ -80,8 +80,9 @@ def fit_two_views(
 
     Example:
         >>> import torch
-        >>> rows, tower = torch.randn(32, 6), torch.nn.Linear(6, 4)
-        >>> losses = fit_two_views({"audio": tower}, {"audio": rows}, {"audio": lambda x: x + 0.1 * torch.randn(x.shape)})
+        >>> rows, tower = torch.randn(32, 6, generator=torch.Generator().manual_seed(0)), torch.nn.Linear(6, 4)
+        >>> noisy = lambda x: x + 0.1 * torch.randn(x.shape)
+        >>> losses = fit_two_views({"audio": tower}, {"audio": rows}, {"audio": noisy})
         >>> losses[-1] < losses[0]
         True
     """
@@ -101,7 +102,9 @@ def fit_two_views(
     before = {name: tower.training for name, tower in towers.items()}
 
     def loss(first: Views, second: Views) -> Tensor:
-        made = [torch.cat([normalize(module[name](of), dim=-1) for name, of in view.items()]) for view in (first, second)]
+        made = [
+            torch.cat([normalize(module[name](of), dim=-1) for name, of in view.items()]) for view in (first, second)
+        ]
         return simclr_loss(made[0], made[1], temperature)
 
     with seeded(seed) as generator:

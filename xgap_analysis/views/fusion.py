@@ -74,8 +74,8 @@ def fuse_modalities(
         `[n, d]` with ids, space and origin of the first.
 
     Raises:
-        XgapError: other modalities in `weights` than in `sets`, weights below 0 or all 0, other dimensions, an item that
-            lacks a modality, or one of which nothing is left.
+        XgapError: other modalities in `weights` than in `sets`, weights below 0 or all 0, other dimensions, an item
+            that lacks a modality, or one of which nothing is left.
 
     Source: McKee, Salamon, Sivic and Russell, Language-guided music recommendation
     for video via prompt analogies, CVPR 2023, whose fusion is a transformer.
@@ -98,7 +98,9 @@ def fuse_modalities(
     total = weights[next(iter(sets))] * exact(first.vectors)
     for (name, weight), other in zip(list(weights.items())[1:], others, strict=True):
         if other.dim != first.dim:
-            raise XgapError(f"{next(iter(sets))} has {first.dim} dimensions and {name} {other.dim}; they must be the same")
+            raise XgapError(
+                f"{next(iter(sets))} has {first.dim} dimensions and {name} {other.dim}; they must be the same"
+            )
         pairs = pairs_by_label(first, other, labels or {})
         if weight and len(pairs) < len(first) and without == "refuse":
             item = next(i for row, i in enumerate(first.ids) if row not in {row for row, _ in pairs})
@@ -106,7 +108,9 @@ def fuse_modalities(
         if weight and pairs:
             rows, columns = (torch.tensor(of) for of in zip(*pairs, strict=True))
             total[rows] += weight * exact(other.vectors)[columns].to(total.device)
-    return replace(first, vectors=total, provenance={**first.provenance, "fused": {k: float(w) for k, w in weights.items()}})
+    return replace(
+        first, vectors=total, provenance={**first.provenance, "fused": {k: float(w) for k, w in weights.items()}}
+    )
 
 
 @register_view("fuse", modality=None)

@@ -41,7 +41,8 @@ def test_votes_are_those_of_any_order_of_the_gallery_also_of_equal_snippets(
     lengths: list[int], k: int, seed: int
 ) -> None:
     gallery = some(lengths, seed)
-    gallery = TokenFeatures(gallery.vectors[torch.arange(len(gallery.vectors)) // 2], gallery.offsets, gallery.ids, "image", "image")  # fmt: skip
+    twice = gallery.vectors[torch.arange(len(gallery.vectors)) // 2]
+    gallery = TokenFeatures(twice, gallery.offsets, gallery.ids, "image", "image")
     query, k = some([2, 3], seed + 1), min(k, sum(lengths))
     order = np.random.default_rng(seed).permutation(len(gallery))
     other = gallery.select([gallery.ids[i] for i in order])
