@@ -25,7 +25,7 @@ def votes(query: TokenFeatures, gallery: TokenFeatures, *, k: int = 25) -> Float
     0, and `retrieval` keeps them in the order of the gallery: read the place of a piece with `metrics.identified`,
     which counts ties against it. In a gallery of the queries' own items, tokens vote for themselves first.
 
-    Left out: pictures and recordings cut into snippets (100 of a query, equally spaced): give them as tokens, or name
+    Left out: sheets and recordings cut into snippets (100 of a query, equally spaced): give them as tokens, or name
     the pieces of your rows with `xg.grouped`.
 
     Args:
