@@ -92,6 +92,6 @@ def _identified(
     scorer: Scorer,
     normalise: ScoreNormaliser | None = None,
 ) -> Mapping[str, pd.Series]:
-    """The rank of each query's own piece with ties counted against it, and that of the published rule."""
+    """1 / rank of each query's own piece, with ties counted against it, and by the published rule."""
     table = identified(query, gallery, relevance, scorer=scorer, normalise=normalise)
-    return {name: table[name] for name in COLUMNS}
+    return {name: table[name] for name in COLUMNS if name.startswith("reciprocal")}

@@ -69,6 +69,17 @@ def test_a_piece_without_votes_is_last_and_the_published_rule_is_optimistic() ->
     assert table["rank"].tolist() == [1, 3, 4]  # ties count against the query
     assert table["rank_published"].tolist() == [1, 3, 1]  # one piece has votes
     np.testing.assert_allclose(table["reciprocal_rank"], [1, 1 / 3, 1 / 4])
+    alone = xg.Features(torch.eye(4), list("abcd"), "image", "image")  # a query leaves itself out of its own ranking
+    assert identified(alone, alone, ["x", "x", "y", "y"], scorer="cosine")["rank"].tolist() == [3, 3, 3, 3]
+    with pytest.raises(XgapError, match="no query has a relevant piece in this gallery"):
+        identified(x, y, {**labels, "q0": "e", "q1": "e", "q2": "e"}, scorer="cosine")
+
+
+def test_a_study_ranks_pieces_by_votes(oracle: object) -> None:
+    data = xg.load_dataset("emoji-pieces").split("test").limit(4)
+    how = {"scorers": ["votes(k=1)"], "metrics": ["identified"], "main": "reciprocal_rank", "progress": False}
+    row = xg.main_rows(xg.Study([oracle], [data], ["names-regions"], store=None, **how).run())
+    assert row["value"].tolist() == [1.0]
 
 
 def test_the_oracle_finds_every_piece_by_votes(oracle: object) -> None:
