@@ -60,6 +60,8 @@ class Train:
     captions: Name = None
     """Which captions of an item are used: one (the default), "mix(p=0.5)", all, first_sentence, or "near(top=20,
     threshold=0.27)"."""
+    dropout: Name = None
+    """none (the default), or a modality that is left out of an item at a rate, such as "text(p=0.5)"."""
     augmentation: Name = None
     """none, crop (the default), or simclr (crops, colours, flips)."""
     templates: tuple[str, ...] = ()
