@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import linear_sum_assignment
 
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.features import FeaturesLike, as_features, where_doubles_are
@@ -24,7 +25,12 @@ from xgap_analysis.metrics.significance import Groups
 from xgap_analysis.metrics.structure import check_same_items
 
 SLACK = 1e-9  # a score in another order of summation is the same score
-OVER = {"max": lambda s: s.max(), "mean": lambda s: s.mean(), "best": lambda s: s.max(axis=1).mean()}
+OVER = {
+    "max": lambda s: s.max(),
+    "mean": lambda s: s.mean(),
+    "best": lambda s: s.max(axis=1).mean(),
+    "matched": lambda s: s[linear_sum_assignment(s, maximize=True)].mean(),
+}
 
 
 @dataclass(frozen=True)
@@ -145,8 +151,8 @@ def calibrated_layers(
 
     Args:
         x, y: name of a layer to its features of the same items (`encode(model, items, layer=3)`).
-        over: what is calibrated: `"max"` over all pairs, their `"mean"`, or the mean over the layers of x of the
-            `"best"` layer of y.
+        over: what is calibrated: `"max"` over all pairs, their `"mean"`, the mean over the layers of x of the
+            `"best"` layer of y, or the mean of the layers `"matched"` one to one so that it is largest.
         metric, groups, within, permutations, level, best, sample, seed: as in `calibrated`.
 
     Returns:
