@@ -8,6 +8,8 @@ from xgap_analysis.metrics.cut import Relevancy as Relevancy
 from xgap_analysis.metrics.cut import cut as cut
 from xgap_analysis.metrics.cut import relevancy as relevancy
 from xgap_analysis.metrics.cut import thresholds as thresholds
+from xgap_analysis.metrics.first_rank import best_ranks as best_ranks
+from xgap_analysis.metrics.first_rank import reciprocal_rank as reciprocal_rank
 from xgap_analysis.metrics.gap import alignment as alignment
 from xgap_analysis.metrics.gap import cone as cone
 from xgap_analysis.metrics.gap import cross_cosine as cross_cosine
@@ -19,7 +21,6 @@ from xgap_analysis.metrics.gap import relative_modality_gap as relative_modality
 from xgap_analysis.metrics.gap import separability as separability
 from xgap_analysis.metrics.gap import uniformity as uniformity
 from xgap_analysis.metrics.gap import variance_along_gap as variance_along_gap
-from xgap_analysis.metrics.languages import best_ranks as best_ranks
 from xgap_analysis.metrics.languages import rank_variance as rank_variance
 from xgap_analysis.metrics.metric import METRICS as METRICS
 from xgap_analysis.metrics.metric import Metric as Metric
