@@ -1,6 +1,8 @@
 """Metrics: pure functions of features and relevance. One file a question; each docstring says how to read it."""
 
 from xgap_analysis.core.relevance import HasRelevance as HasRelevance
+from xgap_analysis.metrics.caption_protocol import caption_protocol as caption_protocol
+from xgap_analysis.metrics.caption_protocol import folds as folds
 from xgap_analysis.metrics.classification import zero_shot as zero_shot
 from xgap_analysis.metrics.clip_score import clip_score as clip_score
 from xgap_analysis.metrics.clip_score import ref_clip_score as ref_clip_score
@@ -36,6 +38,7 @@ from xgap_analysis.metrics.misalignment import similarity_overlap as similarity_
 from xgap_analysis.metrics.neighbourhoods import hubness as hubness
 from xgap_analysis.metrics.neighbourhoods import k_occurrence as k_occurrence
 from xgap_analysis.metrics.neighbourhoods import nearest_items as nearest_items
+from xgap_analysis.metrics.perturbation import perturbation as perturbation
 from xgap_analysis.metrics.power import detectable_effect as detectable_effect
 from xgap_analysis.metrics.power import seed_interval as seed_interval
 from xgap_analysis.metrics.residuals import residuals as residuals
