@@ -81,6 +81,7 @@ def caption_protocol(
     ks: Sequence[int] = (1, 5, 10),
     ties: str = "gallery",
     scorer: str | Scorer | ScoreFunction = COSINE,
+    image_scorer: str | Scorer | ScoreFunction | None = None,
 ) -> pd.DataFrame:
     """Image-text retrieval in both directions, one row per fold; `.mean()` of it is what papers report.
 
@@ -106,8 +107,10 @@ def caption_protocol(
         ties: the rank of the best relevant item among equal scores (see `best_ranks`): `"gallery"` by the order of
             the gallery. Some published evaluations reverse a sorted order, so that the later stands first:
             `"reversed"`.
-        scorer: by name or a function; for image to text it is called with the images as the query, so that a scorer
-            of one direction (`pooled`) is another one there.
+        scorer: by name or a function.
+        image_scorer: where the images are the queries; by default `scorer`, with the images as its query. For a scorer
+            of one direction that is another score than `exchanged(...)` of it, the matrix of texts and images read by
+            its columns.
 
     Raises:
         XgapError: an image with too few captions, a fold that is too large, or what `retrieval` refuses.
@@ -128,10 +131,13 @@ def caption_protocol(
     own = as_relevance(relevance, gallery, query).pairs(gallery.ids, query.ids)
     to_texts = Relevance.from_qrels({image: dict.fromkeys(of, 1) for image, of in own.items()})
     to_images = Relevance.from_qrels(images_by_text(own))
-    how: dict[str, Any] = {"ties": ties, "scorer": scorer, "exclude_self": False}
+    how: dict[str, Any] = {"ties": ties, "exclude_self": False}
     rows = []
     for seen, said in in_folds(gallery, query, own, fold, captions=captions):
-        ranks = {"i2t": best_ranks(seen, said, to_texts, **how), "t2i": best_ranks(said, seen, to_images, **how)}
+        ranks = {
+            "i2t": best_ranks(seen, said, to_texts, scorer=scorer if image_scorer is None else image_scorer, **how),
+            "t2i": best_ranks(said, seen, to_images, scorer=scorer, **how),
+        }
         recalls = {f"{way}_r{k}": 100 * float((of < k).mean()) for way, of in ranks.items() for k in ks}
         about = {f"{way}_median": float(np.floor(of.median()) + 1) for way, of in ranks.items()}
         about |= {f"{way}_mean": float(of.mean() + 1) for way, of in ranks.items()}
