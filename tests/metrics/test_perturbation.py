@@ -29,9 +29,14 @@ def test_it_equals_plain_numpy() -> None:
     t, s, v = (x.vectors.double().numpy() for x in (before, after, images))
     mrr = [np.mean([1 / (1 + (row > row[i]).sum()) for i, row in enumerate(x @ v.T)]) for x in (t, s)]
     kept = (t * s).sum(1)
+    over = []
+    for x in (t, s):
+        scores = x @ v.T
+        over.append(np.mean([row[i] - np.delete(row, i).mean() for i, row in enumerate(scores)]))
     expected = {
         "mrr": mrr,
         "I-T": [(t * v).sum(1).mean(), (s * v).sum(1).mean()],
+        "I-T over others": over,
         "I-T beyond movement": [(kept * (t * v).sum(1)).mean(), (s * v).sum(1).mean()],
         "T-T": [1, kept.mean()],
     }
@@ -80,6 +85,21 @@ def test_a_step_in_a_random_direction_has_no_change_beyond_movement_and_a_step_t
     assert found["towards"].loc["I-T beyond movement", "verdict"] == "higher"
 
 
+def test_a_step_towards_all_images_is_no_step_towards_the_own_one() -> None:
+    rng = np.random.default_rng(1)
+    n, d = 60, 16
+    hub = np.eye(d)[0]
+    v = unit(rng.normal(size=(n, d)) * 0.5 + hub)  # a cone round the hub
+    t = unit(v - 0.9 * hub + 0.1 * rng.normal(size=(n, d)))
+    after = unit(t + hub)
+    ids = [f"t{i}" for i in range(n)]
+    own = xg.Relevance.from_labels({i: int(i[1:]) for i in ids}, {str(i): i for i in range(n)})
+    sets = [xg.Features(x, ids, "text", "text") for x in (t, after)]
+    table = perturbation(*sets, xg.Features(v, map(str, range(n)), "image", "image"), own).set_index("quantity")
+    assert table.loc["I-T", "verdict"] == "contradicted"
+    assert table.loc["I-T over others", "verdict"] == "lower"
+
+
 def test_folds_rank_among_fewer_images_and_leave_the_rest_out() -> None:
     before, after, images, own = world(n=50)
     whole = perturbation(before, after, images, own).set_index("quantity")
@@ -100,6 +120,9 @@ def test_equal_scores_do_not_count_as_found() -> None:
 
 def test_mistakes_are_one_sentence() -> None:
     before, after, images, own = world()
+    one = [x.select(x.ids[:1]) for x in (before, after, images)]
+    with pytest.raises(xg.XgapError, match="has no other images"):
+        perturbation(*one, own)
     with pytest.raises(xg.XgapError, match="other ids"):
         perturbation(before, after.select(after.ids[:3]), images, own)
     with pytest.raises(xg.XgapError, match="has no image that is relevant"):

@@ -124,7 +124,7 @@ def insertion_table(
         >>> data = xg.load_dataset("emoji-scenes").split("val").limit(4)
         >>> table = insertion_table("tiny", data, ["random"], both=False)
         >>> table["quantity"].tolist()
-        ['mrr', 'I-T', 'I-T beyond movement', 'T-T']
+        ['mrr', 'I-T', 'I-T over others', 'I-T beyond movement', 'T-T']
     """
     study = Study([model], [data], ["T-I"], store=store, progress=False)
     (evaluation,) = study.evaluations()

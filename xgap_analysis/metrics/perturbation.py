@@ -14,8 +14,8 @@ from xgap_analysis.metrics.first_rank import reciprocal_rank
 from xgap_analysis.metrics.significance import Groups, bootstrap_interval, holm, paired_test, ratio_interval
 from xgap_analysis.metrics.verdicts import verdict
 
-MRR, OWN, BEYOND, TEXTS = "mrr", "I-T", "I-T beyond movement", "T-T"
-CLAIMS = {MRR: -1, OWN: -1, BEYOND: 0}  # that the changed texts are further from their images
+MRR, OWN, OVER, BEYOND, TEXTS = "mrr", "I-T", "I-T over others", "I-T beyond movement", "T-T"
+CLAIMS = {MRR: -1, OWN: -1, OVER: 0, BEYOND: 0}  # that the changed texts are further from their images
 
 
 def perturbation(
@@ -30,7 +30,7 @@ def perturbation(
     groups: Groups | None = None,
     resamples: int = 2000,
 ) -> pd.DataFrame:
-    """How far changed texts are from their images, and how much of that is the texts' own movement; four rows.
+    """How far changed texts are from their images, and how much of that is the texts' own movement; five rows.
 
     With `t` and `t'` a text before and after, `v` its image, and `c = t . t'`:
 
@@ -38,12 +38,14 @@ def perturbation(
     |---|---|---|
     | `mrr` | `reciprocal_rank`, texts as queries, images as the gallery | below 0: the image is found later |
     | `I-T` | `t . v`, `t' . v` | below 0: the changed text is further from its image |
+    | `I-T over others` | the same less the mean cosine with all other images | below 0: nearer to others than before |
     | `I-T beyond movement` | `c (t . v)`, `t' . v` | `t' . v - c (t . v)`, see below |
     | `T-T` | 1, `c` | `c - 1`, how far the text itself has moved |
 
     A text that moves by this much in a random direction of the sphere has `c (t . v)` left of its cosine on average.
-    The third row's change is what is over: near 0, the drop of `I-T` is no more than any movement of that size would
-    give; below 0, the text moved away from the image; above 0, towards it, as a true detail should.
+    The change of `I-T beyond movement` is what is over: near 0, the drop of `I-T` is no more than any movement of that
+    size would give; below 0, the text moved away from its image; above 0, towards it. It may move towards all images
+    alike, as with a word that is near to every one of them: `I-T over others` says whether it moved towards its own.
 
     Args:
         before, after: texts with the same ids, in any order.
@@ -58,13 +60,13 @@ def perturbation(
 
     Returns:
         One row per quantity: `before`, `after`, `change` with `low` and `high` (95 % over groups), `p_value` and
-        `p_adjusted` (sign flips; Holm's over the first three, none of `T-T`, which cannot be above 0), `relative`
-        (change over before) with `relative_low` and `relative_high` (NaN where a value before is not above 0), `n`,
-        `n_groups`, and `verdict` with its `reason`: of the claim that `mrr` and `I-T` fall, and of no claim in the
-        third row.
+        `p_adjusted` (sign flips; Holm's over the first four, none of `T-T`, which cannot be above 0), `relative`
+        (change over before) with `relative_low` and `relative_high` (NaN where the mean before may be 0), `n`,
+        `n_groups`, and `verdict` with its `reason`: of the claim that `mrr` and `I-T` fall, and of no claim elsewhere.
 
     Raises:
-        XgapError: other ids after than before, a text without an image, or what `reciprocal_rank` refuses.
+        XgapError: other ids after than before, a text without an image or without other images, or what
+            `reciprocal_rank` refuses.
 
     Source: Ramshetty et al., Cross-modal attribute insertions (XMAI), ACL 2023: relative drop of MRR, and both cosines.
 
@@ -75,7 +77,7 @@ def perturbation(
         >>> changed = Features(torch.eye(3) + torch.eye(3)[[1, 2, 0]], ["A", "B", "C"], "text", "text")
         >>> own = Relevance.from_labels({"A": 1, "B": 2, "C": 3}, {"a": 1, "b": 2, "c": 3})
         >>> perturbation(texts, changed, images, own).set_index("quantity")["change"].round(3).to_dict()
-        {'mrr': -0.25, 'I-T': -0.293, 'I-T beyond movement': 0.0, 'T-T': -0.293}
+        {'mrr': -0.25, 'I-T': -0.293, 'I-T over others': -0.646, 'I-T beyond movement': 0.0, 'T-T': -0.293}
     """
     if set(before.ids) != set(after.ids):
         raise XgapError("the changed texts have other ids than the texts before; pair them by id")
@@ -120,9 +122,14 @@ def _cosines(
     columns = np.array([place[image] for text in before.ids for image in own[text]])
     t, changed, v = (x.vectors.detach().cpu().double().numpy() for x in (before, after, images))
     count = np.bincount(rows)
-    old, new = (np.bincount(rows, (x[rows] * v[columns]).sum(1)) / count for x in (t, changed))
+    others = len(images) - count
+    if not others.all():
+        raise XgapError(f"text {before.ids[int(others.argmin())]!r} has no other images than its own; give a gallery")
+    own_sums = [np.bincount(rows, (x[rows] * v[columns]).sum(1)) for x in (t, changed)]
+    old, new = (part / count for part in own_sums)
+    over = [part / count - (x @ v.sum(0) - part) / others for part, x in zip(own_sums, (t, changed), strict=True)]
     kept = (t * changed).sum(1)
-    return {OWN: [old, new], BEYOND: [kept * old, new], TEXTS: [np.ones(len(t)), kept]}
+    return {OWN: [old, new], OVER: over, BEYOND: [kept * old, new], TEXTS: [np.ones(len(t)), kept]}
 
 
 def _row(name: str, old: np.ndarray, new: np.ndarray, groups: Groups | None, resamples: int) -> dict[str, Any]:
@@ -135,9 +142,6 @@ def _row(name: str, old: np.ndarray, new: np.ndarray, groups: Groups | None, res
         found = paired_test(old, new, **how)
         row |= {"change": found.difference, "low": found.low, "high": found.high, "p_value": found.p_value}
     row |= {"p_adjusted": math.nan, "relative": row["change"] / row["before"] if row["before"] else math.nan}
-    ends = (math.nan, math.nan)
-    if np.nanmin(old) > 0:
-        ratio = ratio_interval(new - old, old, **how)
-        ends = ratio.low, ratio.high
-    row |= dict(zip(("relative_low", "relative_high"), ends, strict=True))
+    ratio = ratio_interval(new - old, old, signed=True, **how)
+    row |= {"relative_low": ratio.low, "relative_high": ratio.high}
     return {**row, "n": found.n, "n_groups": found.n_groups, "verdict": None, "reason": ""}

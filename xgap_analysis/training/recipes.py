@@ -191,3 +191,9 @@ def _veclip(*, p: float = 0.5) -> Recipe:
 def _irra(*, items: int = 2) -> Recipe:
     """Similarities shared over items of a label, words predicted from images, and one label classifier (IRRA)."""
     return Recipe(objective={"sdm": 1.0, "masked-words": 1.0, "identity": 1.0}, sampler=f"shared(items={items})")
+
+
+@register_recipe("vse")
+def _vse(*, negatives: str = "hardest", margin: float = 0.2) -> Recipe:
+    """Each pair nearer than the hardest negatives of its batch by a margin (VSE++), or than negatives=all of them."""
+    return Recipe(objective={f"ranking-margin(margin={margin}, negatives={negatives}, summed=True)": 1.0})
