@@ -115,8 +115,9 @@ def caption_protocol(
     Raises:
         XgapError: an image with too few captions, a fold that is too large, or what `retrieval` refuses.
 
-    Source: Faghri et al., VSE++, BMVC 2018; Wang et al., Reproducibility of image-text retrieval, whose code prints six
-    times the mean of the recalls of image to text in the place of the sum for five folds.
+    Source: Faghri et al., VSE++, BMVC 2018; Rao et al., Where does the performance improvement come from? A
+    reproducibility concern about image-text retrieval, SIGIR 2022, whose code prints six times the mean of the recalls
+    of image to text in the place of the sum for five folds.
 
     Example:
         >>> import torch
