@@ -55,7 +55,7 @@ def image_cosines(model: Model, images: AnyItems, *, prefix: str = "", store: St
 
 
 def falsified(rows: Sequence[Described], kinds: Sequence[Sequence[str]] = KINDS, seed: int = 0) -> list[Described]:
-    """The same captions with attributes that their objects do not have: each replaced by another one of its kind.
+    """The same captions with attributes that their objects do not have: each replaced by another of the same kind.
 
     Args:
         rows: captions with true attributes.
@@ -76,7 +76,7 @@ def falsified(rows: Sequence[Described], kinds: Sequence[Sequence[str]] = KINDS,
         for place, attribute in enumerate(row.attributes):
             kind = next((kind for kind in kinds if attribute in kind), None)
             if kind is None:
-                raise XgapError(f"attribute {attribute!r} of caption {row.id!r} is of no kind; name its kind in kinds")
+                raise XgapError(f"attribute {attribute!r} of caption {row.id!r} is of no kind; add it to one of kinds")
             digest = hashlib.sha256(f"{seed} {row.id} {place}".encode()).digest()
             false.append(random.Random(digest).choice([word for word in kind if word != attribute]))
         made.append(Described(row.id, row.image, row.text, row.objects, false))

@@ -110,9 +110,9 @@ def reciprocal_rank(
 
     Formula: `1 / rank`; with `ties="expected"`, its mean over all orders of the items that score exactly as the best
     relevant one does: with `a` items above, `r` relevant and `u` other items as high, `sum over k of P(k) / (a + k)`,
-    where `P(k)` is the chance that the first of the r stands at place k of the `r + u`. So a scorer that cannot tell n
-    items apart gives `(1 + 1/2 + ... + 1/n) / n` with one relevant item, the value of a random order; the best rank
-    among ties, which some evaluations take (`ties="best"`), would give 1.
+    where `P(k)` is the chance that the first of the r stands at place k of the `r + u`. So n equal scores and one
+    relevant item give `(1 + 1/2 + ... + 1/n) / n`, the value of a random order; the best rank among ties, which some
+    evaluations take (`ties="best"`), would give 1.
 
     How to read it: in (0, 1], 1 is best; NaN where a query has no relevant item.
 
@@ -123,8 +123,8 @@ def reciprocal_rank(
     Raises:
         XgapError: as `best_ranks`.
 
-    Source: Voorhees, The TREC-8 question answering track report, 1999; ties, McSherry and Najork, Computing
-    information retrieval performance measures efficiently in the presence of tied scores, ECIR 2008.
+    Source: Voorhees, TREC-8, 1999; ties, McSherry and Najork, Computing information retrieval performance measures
+    efficiently in the presence of tied scores, ECIR 2008.
 
     Example:
         >>> import torch

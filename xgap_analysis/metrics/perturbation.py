@@ -90,7 +90,7 @@ def perturbation(
         MRR: [_reciprocal(texts, images, own, fold, seed, ties) for texts in (before, after)],
         **_cosines(before, after, images, own),
     }
-    rows = [_row(name, *pair, groups, resamples) for name, pair in values.items()]
+    rows = [_row(name, old, new, groups, resamples) for name, (old, new) in values.items()]
     for row, p in zip(rows[:-1], holm([row["p_value"] for row in rows[:-1]]), strict=True):
         said = verdict(row["low"], row["high"], float(p), row["n_groups"], CLAIMS[row["quantity"]])
         row |= {"p_adjusted": float(p), "verdict": said.word, "reason": said.reason}
@@ -135,12 +135,11 @@ def _cosines(
 def _row(name: str, old: np.ndarray, new: np.ndarray, groups: Groups | None, resamples: int) -> dict[str, Any]:
     row: dict[str, Any] = {"quantity": name, "before": float(np.nanmean(old)), "after": float(np.nanmean(new))}
     how: dict[str, Any] = {"groups": groups, "resamples": resamples}
-    if name == TEXTS:
-        found = bootstrap_interval(new - old, **how)
-        row |= {"change": found.mean, "low": found.low, "high": found.high, "p_value": math.nan}
-    else:
-        found = paired_test(old, new, **how)
-        row |= {"change": found.difference, "low": found.low, "high": found.high, "p_value": found.p_value}
+    found = bootstrap_interval(new - old, **how)
+    row |= {"change": found.mean, "low": found.low, "high": found.high, "p_value": math.nan}
+    if name != TEXTS:
+        test = paired_test(old, new, **how)
+        row |= {"low": test.low, "high": test.high, "p_value": test.p_value}
     row |= {"p_adjusted": math.nan, "relative": row["change"] / row["before"] if row["before"] else math.nan}
     ratio = ratio_interval(new - old, old, signed=True, **how)
     row |= {"relative_low": ratio.low, "relative_high": ratio.high}

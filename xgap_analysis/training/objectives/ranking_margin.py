@@ -80,5 +80,8 @@ def _ranking_margin(
         >>> round(float(xg.objective("ranking-margin").loss(batch)), 3)  # nearer than others by more than 0.2
         0.0
     """
-    how = {"negatives": negatives, "summed": summed, "labels": batch.labels}
-    return batch.mean_over_pairs(lambda images, texts: ranking_margin(images, texts, margin, **how))
+
+    def loss(images: Tensor, texts: Tensor) -> Tensor:
+        return ranking_margin(images, texts, margin, negatives=negatives, summed=summed, labels=batch.labels)
+
+    return batch.mean_over_pairs(loss)
