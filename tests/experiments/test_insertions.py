@@ -1,13 +1,18 @@
 """Inserted attributes on embedded scenes: a model that reads them, and the table."""
 
+import importlib.util
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import xgap_analysis as xg
 from xgap_analysis.datasets.insertions import Described, described, perturb
 from xgap_analysis.experiments.insertions import falsified, image_cosines, insertion_table
+
+SCENES = Path(__file__).parents[2] / "data" / "scenes"
 
 
 def test_false_attributes_are_of_the_same_kind_and_never_true() -> None:
@@ -63,3 +68,34 @@ def test_the_table_equals_its_parts_by_another_way(data: xg.Dataset) -> None:
 def test_a_correction_of_scores_is_refused(data: xg.Dataset) -> None:
     with pytest.raises(xg.XgapError, match="changes scores and gives no features"):
         insertion_table("tiny", data, ["random"], ["sinkhorn"], both=False)
+
+
+def test_the_words_of_the_data_card_follow_from_the_committed_table() -> None:
+    table = pd.read_csv(SCENES / "insertions.csv")
+    raw = table[table["correction"] == "none"]
+    word = raw.set_index(["images", "split", "attributes", "pick", "quantity"])["verdict"]
+    true = raw[(raw["attributes"] == "true")]
+    assert (true.loc[true["quantity"] == "I-T beyond movement", "verdict"] == "higher").all()
+    for quantity in ("mrr", "I-T"):
+        assert word["regions", "seen", "true", "random", quantity] == "supported"
+        assert word["regions", "test", "true", "random", quantity] == "inconclusive"
+        for split in ("seen", "test"):
+            assert word["regions", split, "false", "random", quantity] == "supported"
+    for split in ("seen", "test"):
+        assert word["regions", split, "false", "random", "I-T beyond movement"] == "inconclusive"
+        for quantity in ("mrr", "I-T", "I-T over others"):
+            assert word["regions", split, "true after false", "random", quantity] == "higher"
+    whole = true[(true["images"] != "regions") & (true["quantity"] == "mrr")]
+    assert whole["verdict"].eq("inconclusive").all()
+    assert (whole["before"] < 0.25).all()
+
+
+def test_the_table_of_the_data_card_is_the_committed_one() -> None:
+    spec = importlib.util.spec_from_file_location("insertions_of_scenes", SCENES / "insertions.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    card = (SCENES / "README.md").read_text(encoding="utf-8")
+    made = script.card(pd.read_csv(SCENES / "insertions.csv"))
+    assert f"{script.START}\n{made}\n{script.END}" in card

@@ -105,15 +105,17 @@ def insertion_table(
         corrections: of the features that are evaluated, fitted on the split `train`; candidates are compared with the
             images by the model's own features in all of them, so that the changed captions are the same.
         rows: captions with attributes; by default those of the dataset's parts `names` (see `described`).
-        both: also attributes that the objects do not have (`falsified`), which should move a caption away.
+        both: also attributes that the objects do not have (`falsified`), and the true ones in their place: a model that
+            reads attributes is nearer to the image with these.
         fold, seed: of `metrics.perturbation`; the seed also of `random` picks.
         store: of features.
         how: whatever else `perturb` takes.
 
     Returns:
         Columns model, dataset, split, cut (the number of captions that are left out, since the model cuts one of their
-        versions: a word more would push another out), attributes (`true` or `false`), pick, correction, changed (the
-        share of captions with an insertion), and those of `perturbation`.
+        versions: a word more would push another out), changed (the share of captions with an insertion), attributes
+        (`true`, `false`, or `true after false`: from a caption with a false attribute to that with a true one, of which
+        no sign is claimed), pick, correction, and those of `perturbation`.
 
     Raises:
         XgapError: a dataset without what is needed, a correction of scores, captions that are all too long, or what
@@ -137,18 +139,22 @@ def insertion_table(
     kept = [k for k in range(len(own)) if k not in cut]
     if not kept:
         raise XgapError("the model cuts each of these captions, before or after; take shorter ones")
-    before = texts.select(own[k].id for k in kept)
+    sets = {("", ""): texts.select(own[k].id for k in kept)}
+    for version, captions in said.items():
+        changed = Texts([own[k].id for k in kept], [captions[k] for k in kept])
+        sets[version] = encode(evaluation.model, changed, store=store, progress=False)
+    pairs = [(name, pick, ("", ""), (name, pick), -1) for name, pick in said]
+    if both:
+        pairs += [("true after false", pick, ("false", pick), ("true", pick), 0) for pick in picks]
     about = {"model": evaluation.model.name, "dataset": data.name, "split": data.split_name, "cut": len(cut)}
+    about["changed"] = float(np.mean([any(own[k].text != of[k] for of in said.values()) for k in kept]))
     made = []
-    for (name, pick), captions in said.items():
-        changed = Texts(before.ids, [captions[k] for k in kept])
-        after = encode(evaluation.model, changed, store=store, progress=False)
-        share = float(np.mean([own[k].text != captions[k] for k in kept]))
+    for name, pick, before, after, claim in pairs:
         for by in corrections:
             of_texts, of_images = _maps(evaluation, by)
-            parts = (of_texts(before), of_texts(after), of_images(images))
-            table = perturbation(*parts, evaluation.data.relevance(), fold=fold, seed=seed)
-            named = {"attributes": name, "pick": pick, "correction": str(correction(by)), "changed": share}
+            parts = (of_texts(sets[before]), of_texts(sets[after]), of_images(images))
+            table = perturbation(*parts, evaluation.data.relevance(), fold=fold, seed=seed, claim=claim)
+            named = {"attributes": name, "pick": pick, "correction": str(correction(by))}
             made.append(pd.DataFrame([{**about, **named}] * len(table)).join(table))
     return pd.concat(made, ignore_index=True)
 

@@ -15,7 +15,7 @@ from xgap_analysis.metrics.significance import Groups, bootstrap_interval, holm,
 from xgap_analysis.metrics.verdicts import verdict
 
 MRR, OWN, OVER, BEYOND, TEXTS = "mrr", "I-T", "I-T over others", "I-T beyond movement", "T-T"
-CLAIMS = {MRR: -1, OWN: -1, OVER: 0, BEYOND: 0}  # that the changed texts are further from their images
+CLAIMED = (MRR, OWN)  # what is said to fall
 
 
 def perturbation(
@@ -28,6 +28,7 @@ def perturbation(
     seed: int = 0,
     ties: str = "expected",
     groups: Groups | None = None,
+    claim: int = -1,
     resamples: int = 2000,
 ) -> pd.DataFrame:
     """How far changed texts are from their images, and how much of that is the texts' own movement; five rows.
@@ -56,13 +57,14 @@ def perturbation(
         seed: of the shuffling.
         ties: of `reciprocal_rank`. The published code takes the best rank among ties, `"best"`.
         groups: a label for each text of `before`; texts of one label are drawn together. None: each text for itself.
+        claim: the sign that is claimed of the changes of `mrr` and `I-T`; 0 for none.
         resamples: of the intervals.
 
     Returns:
         One row per quantity: `before`, `after`, `change` with `low` and `high` (95 % over groups), `p_value` and
         `p_adjusted` (sign flips; Holm's over the first four, none of `T-T`, which cannot be above 0), `relative`
         (change over before) with `relative_low` and `relative_high` (NaN where the mean before may be 0), `n`,
-        `n_groups`, and `verdict` with its `reason`: of the claim that `mrr` and `I-T` fall, and of no claim elsewhere.
+        `n_groups`, and `verdict` with its `reason`: of the claim, and of none in the other rows.
 
     Raises:
         XgapError: other ids after than before, a text without an image or without other images, or what
@@ -92,7 +94,7 @@ def perturbation(
     }
     rows = [_row(name, old, new, groups, resamples) for name, (old, new) in values.items()]
     for row, p in zip(rows[:-1], holm([row["p_value"] for row in rows[:-1]]), strict=True):
-        said = verdict(row["low"], row["high"], float(p), row["n_groups"], CLAIMS[row["quantity"]])
+        said = verdict(row["low"], row["high"], float(p), row["n_groups"], claim * (row["quantity"] in CLAIMED))
         row |= {"p_adjusted": float(p), "verdict": said.word, "reason": said.reason}
     return pd.DataFrame(rows)
 
