@@ -165,12 +165,14 @@ class Train:
         from pathlib import Path
 
         from xgap_analysis.experiments.spread import repeated, spread, spread_words
-        from xgap_analysis.experiments.tables import save_table
+        from xgap_analysis.experiments.table_files import save_table
 
         changed = [name for name, default in OF_ONE_RUN.items() if getattr(self, name) != default]
         if changed:
             option = changed[0].replace("_", "-")
             raise XgapError(f"--{option} is of one run; with --seeds, train without it, or run each seed by itself")
+        if self.processes > 1 and self.plugin:
+            raise XgapError("--plugin works in one process only; leave --processes out")
         out = Path(str(self.out))
         how: dict[str, Any] = {"model": self.model, "dataset": self.dataset, "folder": out, "limit": self.limit}
         how |= {"device": self.device, "workers": self.workers, "processes": self.processes}
