@@ -38,8 +38,8 @@ def ranking_margin(
         margin: between the cosines of pairs and of others.
         negatives: `"all"` others of the batch, or the `"hardest"` of each row.
         summed: the sum over the batch in place of the mean.
-        labels: items of one label are no negatives of each other, such as two captions of one image; None takes each
-            row for itself.
+        labels: items of one label are no negatives of each other, such as two captions of one image (which the code of
+            VSE++ takes for negatives); None takes each row for itself.
 
     Raises:
         XgapError: another word for `negatives`.
