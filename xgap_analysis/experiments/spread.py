@@ -77,7 +77,7 @@ def spread(table: pd.DataFrame) -> pd.DataFrame:
 
     Example:
         >>> rows = [{"setting": "a", "seed": s, "step": 9, "quantity": "I-T", "value": v} for s, v in enumerate((1, 3))]
-        >>> spread(pd.DataFrame(rows))[["mean", "of_two", "least", "greatest"]].iloc[0].tolist()
+        >>> spread(pd.DataFrame(rows))[["mean", "of_two", "least", "greatest"]].iloc[0].round(3).tolist()
         [2.0, 2.0, 1.0, 3.0]
     """
     last = table[table["step"] == table.groupby(["setting", "seed"])["step"].transform("max")]
