@@ -49,15 +49,20 @@ def of_these(parts: Parts, items: Any) -> Parts:
     return parts.of(i for i in items.ids if i in parts.places)
 
 
+def has_sections(items: Any) -> bool:
+    """Whether items consist of sections: parts with a column `section`."""
+    return any(SECTION in own.columns for own in getattr(items, "parts", {}).values())
+
+
 def sections_of(items: Any) -> dict[str, Parts]:
     """The parts that are sections of these items (those with a column `section`), by name; none are left out.
 
     Raises:
         XgapError: items without sections, or one of them that has none.
     """
-    known = {name: of_these(own, items) for name, own in getattr(items, "parts", {}).items() if SECTION in own.columns}
-    if not known:
+    if not has_sections(items):
         raise XgapError(f"these {items.modality} items have no sections (parts with a column {SECTION!r})")
+    known = {name: of_these(own, items) for name, own in items.parts.items() if SECTION in own.columns}
     there = {owner for own in known.values() for owner in own.owners}
     without = next((i for i in items.ids if i not in there), None)
     if without is not None:
