@@ -207,6 +207,8 @@ def test_mistakes_are_one_sentence() -> None:
     plain = Items(("a",), lambda item: item, "", "document")
     with pytest.raises(XgapError, match="these document items have no sections"):
         xg.view("sections")(None, plain)
+    with pytest.raises(XgapError, match="sections of documents have whole numbers, in their order, not 'intro'"):
+        xg.view("sections")(None, documents([("a", "intro", "texts")], np.eye(1), ["a"]))  # type: ignore[list-item]
     opposite = documents([("a", 0, "texts"), ("a", 1, "images")], np.array([[1.0, 0], [-1, 0]]), ["a"])
     with pytest.raises(XgapError, match="'a'"):
         xg.view("document")(None, opposite)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -64,7 +65,7 @@ def mixed(*sets: Features) -> Features:
         [i for features in sets for i in features.ids],
         joined([features.space for features in sets]),
         joined([features.origin for features in sets]),
-        sets[0].provenance,
+        of_several(sets[0].provenance),
         known.pop(),
     )
     return with_shares(made, _shares(sets))
@@ -73,6 +74,11 @@ def mixed(*sets: Features) -> Features:
 def joined(names: Sequence[str]) -> str:
     """The name of several modalities or spaces together: each once, in their order."""
     return "+".join(dict.fromkeys(part for name in names for part in name.split("+")))
+
+
+def of_several(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """What made features that are put together with others; digests are of one set, and say nothing of all."""
+    return {key: value for key, value in provenance.items() if key not in ("digest", "entry")}
 
 
 def with_shares(features: Features, shares: Mapping[str, Mapping[str, float]]) -> Features:

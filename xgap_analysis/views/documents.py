@@ -9,7 +9,7 @@ from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
-from xgap_analysis.core.mixed import MADE_FROM, joined, mixed
+from xgap_analysis.core.mixed import MADE_FROM, joined, mixed, of_several
 from xgap_analysis.core.precision import exact
 from xgap_analysis.core.tokens import AnyFeatures, TokenFeatures
 from xgap_analysis.datasets.joined import SECTION, of_these, sections_of
@@ -70,11 +70,11 @@ def sections(
         assert isinstance(made, Features)  # one vector per item
         sets.append(transform(made))
         places += [place[owner] for owner in own.owners]
-        numbers += list(own.columns[SECTION])
+        numbers += [_number(section) for section in own.columns[SECTION]]
         modalities += [own.modality] * len(own)
     keys = np.array(list(zip(places, numbers, strict=True)))
-    found, section = np.unique(keys, axis=0, return_inverse=True)
-    section = torch.from_numpy(section.reshape(-1))
+    found, inverse = np.unique(keys, axis=0, return_inverse=True)
+    section = torch.from_numpy(inverse.reshape(-1))
     device = sets[0].vectors.device
     vectors = torch.cat([exact(features.vectors.to(device)) for features in sets])
     said = torch.tensor([modality == TEXT for modality in modalities])
@@ -85,7 +85,7 @@ def sections(
         items.ids,
         joined([features.space for features in sets]),
         items.modality,
-        {**sets[0].provenance, MADE_FROM: _shares(items.ids, keys[:, 0], section, modalities)},
+        {**of_several(sets[0].provenance), MADE_FROM: _shares(items.ids, keys[:, 0], section, modalities)},
     )
 
 
@@ -125,7 +125,9 @@ def document(
         True
     """
     how: dict[str, Any] = {"weight": weight, "transform": transform, "store": store, "progress": progress}
-    return sections(model, items, **how).pooled()
+    made = sections(model, items, **how)
+    assert isinstance(made, TokenFeatures)  # for type checkers, which know it as any view
+    return made.pooled()
 
 
 @register_view("mixed", modality=None)
@@ -167,6 +169,12 @@ def _made(own: View, model: Any, items: Any, transform: Map, context: dict[str, 
     if isinstance(made, Features):
         return made
     raise XgapError(f"mixed takes views of one vector per item, and {own} gives a set of vectors")
+
+
+def _number(section: Any) -> int:
+    if isinstance(section, bool) or not isinstance(section, int | np.integer):
+        raise XgapError(f"sections of documents have whole numbers, in their order, not {section!r}")
+    return int(section)
 
 
 def _fused(vectors: Tensor, section: Tensor, said: Tensor, count: int, weight: float) -> Tensor:
