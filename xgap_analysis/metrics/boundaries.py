@@ -96,7 +96,7 @@ def temporal_iou(first: Any, second: Any) -> Float[np.ndarray, "n m"]:
         XgapError: other shapes, or a span that stops before it starts.
 
     Example:
-        >>> round(temporal_iou([[0, 50]], [[25, 75]])[0, 0], 4)
+        >>> round(float(temporal_iou([[0, 50]], [[25, 75]])[0, 0]), 4)
         0.3333
     """
     a, b = (_checked(of) for of in (first, second))
