@@ -205,7 +205,12 @@ _ROOMS = ("corrections", "experiments", "metrics", "plots", "widgets")
 
 def __getattr__(name: str) -> Any:
     if name in _ROOMS:
-        return importlib.import_module(f"{__name__}.{name}")
+        try:
+            return importlib.import_module(f"{__name__}.{name}")
+        except ModuleNotFoundError as error:
+            from xgap_analysis.core.errors import missing_extra
+
+            raise missing_extra(f"xgap_analysis.{name}", error) from error
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     room, _, own_name = _HOME[name].partition(":")
