@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from xgap_analysis.core.features import as_features as as_features
     from xgap_analysis.core.features_io import load_features as load_features
     from xgap_analysis.core.features_io import save_features as save_features
+    from xgap_analysis.core.mixed import mixed as mixed
     from xgap_analysis.core.relevance import Relevance as Relevance
     from xgap_analysis.core.stacked import grouped as grouped
     from xgap_analysis.core.stacked import stacked as stacked
@@ -55,7 +56,9 @@ if TYPE_CHECKING:
     from xgap_analysis.metrics import hubness as hubness
     from xgap_analysis.metrics import metric as metric
     from xgap_analysis.metrics import misalignment as misalignment
+    from xgap_analysis.metrics import modality_share as modality_share
     from xgap_analysis.metrics import paired_test as paired_test
+    from xgap_analysis.metrics import rank_among as rank_among
     from xgap_analysis.metrics import register_metric as register_metric
     from xgap_analysis.metrics import retrieval as retrieval
     from xgap_analysis.metrics import similarity_histograms as similarity_histograms
@@ -168,8 +171,11 @@ _HOME = {
     "main_rows": "experiments.tables",
     "metric": "metrics",
     "misalignment": "metrics",
+    "mixed": "core.mixed",
+    "modality_share": "metrics",
     "objective": "training",
     "paired_test": "metrics",
+    "rank_among": "metrics",
     "recipe": "training",
     "register_adapter": "models",
     "register_correction": "corrections",

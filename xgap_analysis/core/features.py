@@ -135,9 +135,9 @@ class Features:
         """Whether an id stands for the same item in both: one origin and one set of items.
 
         Query and gallery exclude self-matches only then: an image and its caption may share an id, and so may two
-        items of two files that number their rows.
+        items of two files that number their rows. A gallery of images and texts has the items of both (see `mixed`).
         """
-        return (self.origin, self.items) == (other.origin, other.items)
+        return of_one_set(self, other)
 
     def select(self, ids: Iterable[str]) -> "Features":
         """The rows of these ids, in this order (an id that is not there is an error)."""
@@ -181,6 +181,12 @@ class Features:
         import pandas as pd
 
         return pd.DataFrame(np.array(self), index=pd.Index(self.ids, name="id"))
+
+
+def of_one_set(first: OfItems, second: OfItems) -> bool:
+    """Whether an id stands for the same item in both; of several origins (`image+text`), all are looked at."""
+    origins, others = (set(of.origin.split("+")) for of in (first, second))
+    return first.items == second.items and (origins <= others or others <= origins)
 
 
 FeaturesLike = Features | ArrayLike  # what stands for features: an array, a tensor, lists, a data frame of numbers

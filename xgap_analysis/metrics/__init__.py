@@ -41,6 +41,8 @@ from xgap_analysis.metrics.misalignment import misalignment as misalignment
 from xgap_analysis.metrics.misalignment import pooled_misalignment as pooled_misalignment
 from xgap_analysis.metrics.misalignment import similarity_histograms as similarity_histograms
 from xgap_analysis.metrics.misalignment import similarity_overlap as similarity_overlap
+from xgap_analysis.metrics.mixed_gallery import modality_share as modality_share
+from xgap_analysis.metrics.mixed_gallery import rank_among as rank_among
 from xgap_analysis.metrics.neighbourhoods import hubness as hubness
 from xgap_analysis.metrics.neighbourhoods import k_occurrence as k_occurrence
 from xgap_analysis.metrics.neighbourhoods import nearest_items as nearest_items

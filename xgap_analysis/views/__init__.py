@@ -5,6 +5,7 @@ A view is a function of (model, items, options) with a name; `register_view` mak
 
 from xgap_analysis.views import (  # noqa: F401  they register theirs
     composed,
+    documents,
     ensemble,
     fusion,
     inverted,
