@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from xgap_analysis.experiments.vectors import study_of_features as study_of_features
     from xgap_analysis.metrics import bootstrap_interval as bootstrap_interval
     from xgap_analysis.metrics import gap_report as gap_report
+    from xgap_analysis.metrics import gap_table as gap_table
     from xgap_analysis.metrics import hubness as hubness
     from xgap_analysis.metrics import metric as metric
     from xgap_analysis.metrics import misalignment as misalignment
@@ -151,6 +152,7 @@ _HOME = {
     "fit_scorer": "scoring",
     "fuse": "views",
     "gap_report": "metrics",
+    "gap_table": "metrics",
     "hubness": "metrics",
     "invert": "views.inversion.invert",
     "load_adapter": "models",

@@ -32,6 +32,8 @@ from xgap_analysis.metrics.misalignment import misalignment as misalignment
 from xgap_analysis.metrics.misalignment import pooled_misalignment as pooled_misalignment
 from xgap_analysis.metrics.misalignment import similarity_histograms as similarity_histograms
 from xgap_analysis.metrics.misalignment import similarity_overlap as similarity_overlap
+from xgap_analysis.metrics.modalities import gap_ranks as gap_ranks
+from xgap_analysis.metrics.modalities import gap_table as gap_table
 from xgap_analysis.metrics.neighbourhoods import hubness as hubness
 from xgap_analysis.metrics.neighbourhoods import k_occurrence as k_occurrence
 from xgap_analysis.metrics.neighbourhoods import nearest_items as nearest_items
