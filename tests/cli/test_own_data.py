@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+import xgap_analysis as xg
 from xgap_analysis import cli
 from xgap_analysis.datasets import load_dataset
 from xgap_analysis.experiments.tables import main_rows
@@ -116,6 +117,26 @@ def test_two_files_of_vectors(xgap: Callable[..., str]) -> None:
     )
     assert "there is no file a.npy" in xgap("study", "--features", "a.npy", "b.npy")
     assert "--labels, --spaces and --keys belong to --features" in xgap("study", "--labels", "labels.csv")
+
+
+def test_three_files_of_vectors_have_a_gap_for_each_pair(xgap: Callable[..., str]) -> None:
+    draw = np.random.default_rng(0)
+    shared = draw.normal(size=(30, 8))
+    for place, name in enumerate(("image", "text", "audio")):
+        np.save(f"{name}.npy", shared + draw.normal(size=(30, 8)) + place)
+    files = ["image.npy", "text.npy", "audio.npy"]
+    said = xgap("gaps", "--features", *files, "--out", "gaps.parquet")
+    assert said.startswith("0\n")
+    for shown in ("image-text", "text-audio", "rank correlation of each measure with ap"):
+        assert shown in said
+    table = pd.read_parquet("gaps.parquet").set_index(["x", "y", "measure"])
+    row = table.loc[("image", "audio", "modality_gap")]
+    assert row["value"] == pytest.approx(xg.metrics.modality_gap(np.load("image.npy"), np.load("audio.npy")))
+    assert f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" in said
+    assert "image-audio" in xgap("study", "--features", *files, "--comparisons", "I-T")
+    assert "rank correlation" not in xgap("gaps", "--features", *files[:2])
+    assert "--labels, --spaces and --keys belong to --features" in xgap("gaps", "--labels", "labels.csv")
+    assert "the table is written as .parquet" in xgap("gaps", "--out", "gaps.csv")
 
 
 def test_vectors_in_a_column_of_another_name(xgap: Callable[..., str]) -> None:

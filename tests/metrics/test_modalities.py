@@ -50,9 +50,7 @@ def test_each_measure_is_what_its_own_function_gives() -> None:
         assert row["mean_cosine"] == pytest.approx(float(np.mean(unit(a) @ unit(b).T)), abs=1e-7)
         lengths = np.linalg.norm(means[0]) * np.linalg.norm(means[1])
         assert row["centroid_cosine"] == pytest.approx(float(means[0] @ means[1] / lengths), abs=1e-7)
-        there, back = (
-            xg.retrieval(q, g, (list(range(24)), list(range(24))))["ap"].mean() for q, g in ((a, b), (b, a))
-        )
+        there, back = (xg.retrieval(q, g, (list(range(24)), list(range(24))))["ap"].mean() for q, g in ((a, b), (b, a)))
         assert (row["ap_x_to_y"], row["ap_y_to_x"]) == (pytest.approx(there), pytest.approx(back))
         assert row["ap"] == pytest.approx((there + back) / 2)
 

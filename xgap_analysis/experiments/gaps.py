@@ -12,7 +12,7 @@ from xgap_analysis.core.calibration import pairs_by_label
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.relevance import Relevance
-from xgap_analysis.metrics import gap_report, hubness, misalignment, pooled_misalignment
+from xgap_analysis.metrics import gap_report, gap_table, hubness, misalignment, pooled_misalignment
 
 if TYPE_CHECKING:
     from xgap_analysis.experiments.evaluation import Evaluation
@@ -57,6 +57,26 @@ def gaps_of(evaluation: "Evaluation") -> pd.DataFrame:
     about["label_set"] = evaluation.label_set
     parts = (pd.DataFrame([about]), row.reset_index(drop=True), hubs.reset_index(drop=True))
     return pd.concat(parts, axis=1)
+
+
+def gap_table_of(evaluation: "Evaluation") -> pd.DataFrame:
+    """The gap between every pair of modalities; see `Study.gap_table`.
+
+    Raises:
+        XgapError: a dataset with items of one modality only that the model encodes.
+    """
+    data, model = evaluation.data, evaluation.encoder
+    there = [m for m, items in data.items.items() if len(items) and (model is None or m in model.towers)]
+    if len(there) < 2:
+        what = (
+            f"a gap lies between two modalities, and {evaluation.model.name!r} encodes {' and '.join(there) or 'none'}"
+        )
+        raise XgapError(f"{what} of dataset {data.name!r}")
+    sets = {modality: evaluation.native(modality, "all") for modality in there}
+    labels = evaluation.labels
+    table = gap_table(sets, data.labels.get("pair", labels) or None, groups=labels or None)
+    about = {"model": evaluation.model.name, "dataset": data.name, "split": data.split_name}
+    return pd.concat([pd.DataFrame([about | {"label_set": evaluation.label_set}] * len(table)), table], axis=1)
 
 
 def _two(evaluation: "Evaluation") -> tuple[str, str]:

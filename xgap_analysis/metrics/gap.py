@@ -116,9 +116,10 @@ def separability(x: FeaturesLike, y: FeaturesLike, *, folds: int = 5, seed: int 
 def held_out_hits(
     x: FeaturesLike, y: FeaturesLike, *, folds: int = 5, seed: int = 0
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What each vector adds to `separability`: `[n, 2]` and `[m, 2]`, its weight where it is classified rightly, and it.
+    """What each vector adds to `separability`: `[n, 2]` and `[m, 2]`, first its weight where it is right.
 
-    A fold counts once, however many vectors are in it: the weight is 1 over the number of folds and of its vectors.
+    The second column is the weight. A fold counts once, however many vectors are in it: the weight is 1 over the number
+    of folds and that of the fold's vectors.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict

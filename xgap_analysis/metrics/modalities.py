@@ -83,8 +83,8 @@ def gap_table(
         seed: of the draws.
 
     Returns:
-        Columns `x`, `y`, `measure`, `value`, `low`, `high`, `level`, `n_x`, `n_y`, `n_groups`. Measures of pairs are NaN
-        where two modalities have no label in common. With few groups intervals are too narrow (`metrics.verdict`).
+        Columns `x`, `y`, `measure`, `value`, `low`, `high`, `level`, `n_x`, `n_y`, `n_groups`. Measures of pairs
+        are NaN where two modalities have no label in common. With few groups intervals are too narrow (`metrics.verdict`).
 
     Raises:
         XgapError: fewer than two modalities, two of one name, different dimensions, fewer than two items, items of one
@@ -107,19 +107,15 @@ def gap_table(
         raise XgapError(f"level lies between 0 and 1 and resamples are 1 or more, not {level} and {resamples}")
     names, sets = _named(features)
     label_of, group_of = _labels_and_groups(sets, labels, groups)
-    names_of_groups = {group: row for row, group in enumerate(dict.fromkeys(group_of[k][i] for k, i in _all(sets)))}
-    codes = [np.array([names_of_groups[group_of[k][i]] for i in f.ids]) for k, f in enumerate(sets)]
-    within = [_within(f, rows, len(names_of_groups)) for f, rows in zip(sets, codes, strict=True)]
-    between = {
-        (a, b): _between(sets, label_of, codes, a, b, len(names_of_groups)) for a, b in combinations(range(len(sets)), 2)
-    }
-    value = _measured(within, between, np.ones((1, len(names_of_groups))))
+    row_of = {group: row for row, group in enumerate(dict.fromkeys(group_of[k][i] for k, i in _all(sets)))}
+    codes = [np.array([row_of[group_of[k][i]] for i in f.ids]) for k, f in enumerate(sets)]
+    n = len(row_of)
+    within = [_within(f, rows, n) for f, rows in zip(sets, codes, strict=True)]
+    between = {(a, b): _between(sets, label_of, codes, a, b, n) for a, b in combinations(range(len(sets)), 2)}
+    value = _measured(within, between, np.ones((1, n)))
     rng = np.random.default_rng(seed)
-    parts = [
-        _measured(within, between, rng.multinomial(size_of, np.full(size_of, 1 / size_of), size=size).astype(float))
-        for size_of in [len(names_of_groups)]
-        for size in chunks(resamples, size_of)
-    ]
+    draws = (rng.multinomial(n, np.full(n, 1 / n), size=size).astype(float) for size in chunks(resamples, n))
+    parts = [_measured(within, between, weights) for weights in draws]
     rows = []
     for a, b in between:
         about = {"x": names[a], "y": names[b]}
@@ -128,7 +124,9 @@ def gap_table(
             drawn = np.concatenate([part[a, b][measure] for part in parts])
             found = float(value[a, b][measure][0])
             low, high = _interval(measure, found, drawn, level)
-            rows.append({**about, "measure": measure, "value": found, "low": low, "high": high, "level": level, **counts})
+            rows.append(
+                {**about, "measure": measure, "value": found, "low": low, "high": high, "level": level, **counts}
+            )
     return pd.DataFrame(rows)
 
 
@@ -147,9 +145,9 @@ def gap_ranks(table: pd.DataFrame, *, by: str = "ap", resamples: int = 9999, see
         seed: of the orders.
 
     Returns:
-        Columns `measure`, `spearman` in [-1, 1] (negative for `modality_gap`: a larger gap, worse retrieval), `p_value`,
-        `n_pairs` (of all tables) and `n_tables`; `cone` is the mean of the pair's two. NaN where every pair has the
-        same value.
+        Columns `measure`, `spearman` in [-1, 1] (negative for `modality_gap`: a larger gap, worse retrieval),
+        `p_value`, `n_pairs` (of all tables) and `n_tables`; `cone` is the mean of the pair's two. NaN where every pair
+        has the same value.
 
     Raises:
         XgapError: a table without such a measure, or with fewer than three modalities.
@@ -161,9 +159,10 @@ def gap_ranks(table: pd.DataFrame, *, by: str = "ap", resamples: int = 9999, see
         >>> import xgap_analysis as xg
         >>> random = np.random.default_rng(0)
         >>> shared = random.normal(size=(40, 16))
-        >>> far = {name: shared + random.normal(size=(40, 16)) * noise for name, noise in [("a", 0), ("b", 1), ("c", 3)]}
-        >>> found = xg.metrics.gap_ranks(xg.gap_table(far)).set_index("measure")
-        >>> float(found.loc["rmg", "spearman"]), round(float(found.loc["rmg", "p_value"]), 2)  # in order, of three pairs
+        >>> noise = {"a": 0, "b": 1, "c": 3}
+        >>> sets = {name: shared + random.normal(size=(40, 16)) * of for name, of in noise.items()}
+        >>> found = xg.metrics.gap_ranks(xg.gap_table(sets)).set_index("measure")
+        >>> float(found.loc["rmg", "spearman"]), round(float(found.loc["rmg", "p_value"]), 2)  # three pairs, in order
         (-1.0, 0.33)
     """
     if "measure" not in table or by not in set(table["measure"]):
@@ -265,7 +264,7 @@ def _summed(rows: NDArray[np.float64], codes: NDArray[np.int64], n_groups: int) 
 
 def _within(features: Features, codes: NDArray[np.int64], n_groups: int) -> _Within:
     own = distinct(features)
-    row = {item: code for item, code in zip(features.ids, codes.tolist(), strict=True)}
+    row = dict(zip(features.ids, codes.tolist(), strict=True))
     own_codes = np.array([row[item] for item in own.ids])
     vectors, own_vectors = _doubles(features), _doubles(own)
     return _Within(
