@@ -65,18 +65,24 @@ def gap_table_of(evaluation: "Evaluation") -> pd.DataFrame:
     Raises:
         XgapError: a dataset with items of one modality only that the model encodes.
     """
-    data, model = evaluation.data, evaluation.encoder
-    there = [m for m, items in data.items.items() if len(items) and (model is None or m in model.towers)]
-    if len(there) < 2:
-        what = (
-            f"a gap lies between two modalities, and {evaluation.model.name!r} encodes {' and '.join(there) or 'none'}"
-        )
-        raise XgapError(f"{what} of dataset {data.name!r}")
-    sets = {modality: evaluation.native(modality, "all") for modality in there}
-    labels = evaluation.labels
+    sets, data, labels = modalities_of(evaluation), evaluation.data, evaluation.labels
     table = gap_table(sets, data.labels.get("pair", labels) or None, groups=labels or None)
     about = {"model": evaluation.model.name, "dataset": data.name, "split": data.split_name}
     return pd.concat([pd.DataFrame([about | {"label_set": evaluation.label_set}] * len(table)), table], axis=1)
+
+
+def modalities_of(evaluation: "Evaluation") -> dict[str, Features]:
+    """The native features of every modality of the data that the model encodes, by its name.
+
+    Raises:
+        XgapError: fewer than two such modalities.
+    """
+    data, model = evaluation.data, evaluation.encoder
+    there = [m for m, items in data.items.items() if len(items) and (model is None or m in model.towers)]
+    if len(there) < 2:
+        what = f"a gap lies between two modalities, and of dataset {data.name!r} the model {evaluation.model.name!r}"
+        raise XgapError(f"{what} encodes {' and '.join(there) or 'none'}")
+    return {modality: evaluation.native(modality, "all") for modality in there}
 
 
 def _two(evaluation: "Evaluation") -> tuple[str, str]:

@@ -84,7 +84,8 @@ def gap_table(
 
     Returns:
         Columns `x`, `y`, `measure`, `value`, `low`, `high`, `level`, `n_x`, `n_y`, `n_groups`. Measures of pairs
-        are NaN where two modalities have no label in common. With few groups intervals are too narrow (`metrics.verdict`).
+        are NaN where two modalities have no label in common. With few groups intervals are too narrow
+        (`metrics.verdict`).
 
     Raises:
         XgapError: fewer than two modalities, two of one name, different dimensions, fewer than two items, items of one
@@ -101,7 +102,7 @@ def gap_table(
         >>> sets = {name: shared + random.normal(size=(40, 16)) + move for name, move in [("image", 1), ("text", 0)]}
         >>> table = xg.gap_table({**sets, "audio": shared - 1}).set_index(["x", "y", "measure"])
         >>> table.loc[("image", "text", "modality_gap"), ["value", "low", "high"]].astype(float).round(2).tolist()
-        [0.6, 0.49, 0.66]
+        [0.58, 0.48, 0.63]
     """
     if not 0 < level < 1 or resamples < 1:
         raise XgapError(f"level lies between 0 and 1 and resamples are 1 or more, not {level} and {resamples}")
