@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from xgap_analysis.experiments.tables import summary as summary
     from xgap_analysis.experiments.vectors import study_of_features as study_of_features
     from xgap_analysis.metrics import bootstrap_interval as bootstrap_interval
+    from xgap_analysis.metrics import compare_vectors as compare_vectors
     from xgap_analysis.metrics import gap_report as gap_report
     from xgap_analysis.metrics import gap_table as gap_table
     from xgap_analysis.metrics import hubness as hubness
@@ -143,6 +144,7 @@ _HOME = {
     "bootstrap_interval": "metrics",
     "check_tower": "models",
     "chosen": "experiments.choice",
+    "compare_vectors": "metrics",
     "comparison": "experiments.comparison",
     "correction": "corrections",
     "embedded_table": "experiments.tables",

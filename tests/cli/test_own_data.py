@@ -176,3 +176,28 @@ def test_a_named_table(xgap: Callable[..., str], photographs: Path) -> None:
     assert main_rows(written)["comparison"].tolist() == ["I-I", "OTI-I"]
     assert written["published"].isna().all()
     assert "source" not in said  # an empty column of figures is not printed
+
+
+def test_doctor_compares_two_files(xgap: Callable[..., str]) -> None:
+    draw = np.random.default_rng(0)
+    vectors = draw.normal(size=(20, 6)).astype(np.float32)
+    np.save("a.npy", vectors)
+    np.save("b.npy", (2 * vectors).astype(np.float16))
+    said = xgap("doctor", "--compare", "a.npy", "b.npy")
+    assert said.startswith("0\n")
+    assert "same up to scale: b is 2 times a" in said
+    assert "10 nearest neighbours in common" in said
+    np.save("c.npy", vectors + draw.normal(size=(20, 6)))
+    assert xgap("doctor", "--compare", "a.npy", "c.npy").startswith("1\n")
+    np.savez("d.npz", emb=vectors[::-1], ids=[f"i{k}" for k in range(19, -1, -1)])
+    np.savez("e.npz", vectors=vectors, ids=[f"i{k}" for k in range(20)])
+    said = xgap("doctor", "--compare", "d.npz", "e.npz", "--keys", "emb", "vectors", "--json")
+    assert said.startswith("0\n")
+    assert '"same vectors"' in said
+    np.save("wide.npy", np.pad(vectors, ((0, 0), (0, 2))))
+    said = xgap("doctor", "--compare", "a.npy", "wide.npy")
+    assert "same up to rotation: a has 6 dimensions and b 8" in said
+    assert "cosine of a row" not in said
+    assert "--compare names two files" in xgap("doctor", "--compare", "a.npy")
+    assert "there is no file nothing.npy" in xgap("doctor", "--compare", "a.npy", "nothing.npy")
+    assert "--keys belongs to --compare" in xgap("doctor", "--keys", "emb")

@@ -105,11 +105,32 @@ def load_features(
         ('audio', ('0', '1', '2'))
     """
     path = Path(path)
+    vectors, about = read_vectors(path, key)
+    space = space or about.get("space")
+    if not space:
+        raise XgapError(f'{path} does not say which space its vectors lie in; pass space="image" or space="text"')
+    if ids is not None:
+        about |= {"ids": list(ids), "items": ""}
+    if "ids" not in about:
+        what = f"{path} has no ids; add one string a row, or pass ids"
+        raise XgapError(f"{what}, since pairs and self-matches are found by id")
+    provenance = about.get("provenance") or {}
+    if items is None:
+        items = str(about.get("items") or "")
+    return Features(vectors, about["ids"], space, origin or about.get("origin") or space, provenance, items)
+
+
+def read_vectors(path: Path, key: str | None = None) -> tuple[torch.Tensor, dict[str, Any]]:
+    """The rows of a file as it has them, of any length, and what it says of them (see `load_features`).
+
+    Raises:
+        XgapError: no such file, another suffix, or another layout.
+    """
     read = _read_folder if path.is_dir() else _format(path)[1]
     if not path.exists():
         raise XgapError(f"there is no file {path}")
     try:
-        vectors, about = read(path, key)
+        return read(path, key)
     except XgapError:
         raise
     except (
@@ -126,18 +147,6 @@ def load_features(
         if "pickle" in reason or "Object arrays" in reason:  # NumPy's own words say how to read it unsafely
             reason = "it holds pickled Python objects, which are never read"
         raise XgapError(f"{path} cannot be read as features: {reason}") from error
-    space = space or about.get("space")
-    if not space:
-        raise XgapError(f'{path} does not say which space its vectors lie in; pass space="image" or space="text"')
-    if ids is not None:
-        about |= {"ids": list(ids), "items": ""}
-    if "ids" not in about:
-        what = f"{path} has no ids; add one string a row, or pass ids"
-        raise XgapError(f"{what}, since pairs and self-matches are found by id")
-    provenance = about.get("provenance") or {}
-    if items is None:
-        items = str(about.get("items") or "")
-    return Features(vectors, about["ids"], space, origin or about.get("origin") or space, provenance, items)
 
 
 def _about(features: Features) -> dict[str, Any]:
