@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from xgap_analysis.core.features import as_features as as_features
     from xgap_analysis.core.features_io import load_features as load_features
     from xgap_analysis.core.features_io import save_features as save_features
+    from xgap_analysis.core.predictions import load_predictions as load_predictions
     from xgap_analysis.core.relevance import Relevance as Relevance
     from xgap_analysis.core.stacked import stacked as stacked
     from xgap_analysis.core.tokens import TokenFeatures as TokenFeatures
@@ -161,6 +162,7 @@ _HOME = {
     "load_dataset": "datasets",
     "load_features": "core.features_io",
     "load_model": "models",
+    "load_predictions": "core.predictions",
     "load_scorer": "scoring",
     "load_tokens": "core.tokens_io",
     "main_rows": "experiments.tables",

@@ -42,6 +42,7 @@ from xgap_analysis.metrics.power import seed_interval as seed_interval
 from xgap_analysis.metrics.residuals import residuals as residuals
 from xgap_analysis.metrics.retrieval import retrieval as retrieval
 from xgap_analysis.metrics.retrieval import revisited as revisited
+from xgap_analysis.metrics.runs import run_scores as run_scores
 from xgap_analysis.metrics.sameness import VectorComparison as VectorComparison
 from xgap_analysis.metrics.sameness import compare_vectors as compare_vectors
 from xgap_analysis.metrics.significance import Interval as Interval

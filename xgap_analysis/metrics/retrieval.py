@@ -182,7 +182,7 @@ def _evaluate(
     bound = relevance.bind(query.ids, gallery.ids)
     apart = exclude_self and query.has_items_of(gallery)
     ranked = relevant_ranks(query, gallery, bound, exclude_self=apart, block=block, normalise=normalise, scorer=scorer)
-    parts = [_measure(ranks, ks) for ranks in ranked]
+    parts = [measured(ranks, ks) for ranks in ranked]
     columns = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
     frame = pd.DataFrame(columns, index=pd.Index(query.ids, name="query"))
     without = int((frame["n_relevant"] == 0).sum())
@@ -215,7 +215,7 @@ def _is_certain(n_relevant: np.ndarray, bound: BoundRelevance, n_gallery: int, e
     return certain(first, first + 1) and certain(0, len(n_relevant))
 
 
-def _measure(ranks: Ranks, ks: Sequence[int]) -> dict[str, Tensor]:
+def measured(ranks: Ranks, ks: Sequence[int]) -> dict[str, Tensor]:
     """The columns of `retrieval` for one block."""
     row, rank, grade = (computable(part) for part in (ranks.row, ranks.rank, ranks.grade))
     n = torch.bincount(row, minlength=ranks.queries)
