@@ -136,7 +136,8 @@ def test_three_files_of_vectors_have_a_gap_for_each_pair(xgap: Callable[..., str
     assert "image-audio" in xgap("study", "--features", *files, "--comparisons", "I-T")
     assert "rank correlation" not in xgap("gaps", "--features", *files[:2])
     assert "--labels, --spaces and --keys belong to --features" in xgap("gaps", "--labels", "labels.csv")
-    assert "the table is written as .parquet" in xgap("gaps", "--out", "gaps.csv")
+    assert "every row is written as .parquet or .csv" in xgap("gaps", "--out", "gaps.md")
+    assert "gaps.parquet exists" in xgap("gaps", "--features", *files, "--out", "gaps.parquet")
 
 
 def test_vectors_in_a_column_of_another_name(xgap: Callable[..., str]) -> None:

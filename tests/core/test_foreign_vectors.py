@@ -119,7 +119,7 @@ def test_a_damaged_file_of_torch_is_one_sentence(tmp_path: Path) -> None:
     torch.save([torch.zeros(3), torch.zeros(4)], tmp_path / "ragged.pt")
     (tmp_path / "text.pt").write_text("no tensor")
     for name, sentence in {
-        "cut": "no whole file of torch.save",
+        "cut": "not a complete file of torch.save",
         "object": "something else than tensors, which is never read",
         "ragged": "vectors",
         "text": "something else than tensors",

@@ -58,7 +58,7 @@ def test_a_run_of_the_nearest_agrees_at_its_cut_offs_and_counts_the_rest_as_neve
 @pytest.mark.parametrize(
     ("held", "options", "sentence"),
     [
-        ('{"mteb_model_meta": {', {}, "is no whole JSON file"),
+        ('{"mteb_model_meta": {', {}, "is not a complete JSON file"),
         ({"default": {}}, {}, "is no prediction file of MTEB"),
         (layout(), {}, "has no subset with predictions"),
         (layout(en={"test": {}}, de={"test": {}}), {}, "has several subsets; pass subset= one of en, de"),

@@ -49,7 +49,7 @@ class Doctor:
 
         if len(self.compare) != 2 or len(self.keys) > 2:
             raise XgapError(f"--compare names two files, and --keys one name or two, not {len(self.compare)} files")
-        keys = [*self.keys, *self.keys][:2] or [None, None]
+        keys = (*self.keys, *self.keys)[:2] or (None, None)
         found = compare_vectors(*map(_vectors, self.compare, keys), k=self.k)
         cosine = found.rows["cosine"]
         rows = [

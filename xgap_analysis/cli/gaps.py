@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from xgap_analysis.experiments.study import Study
 
 
+FORMS = (".parquet", ".csv")
+
+
 @dataclass(frozen=True)
 class Gaps:
     """Print the gap between every pair of modalities with intervals, and whether it goes with retrieval.
@@ -46,20 +49,25 @@ class Gaps:
     plugin: Plugins = ()
     """A Python file with your own models or datasets, which is run first."""
     out: File = None
-    """File for the whole table (.parquet)."""
+    """File for every row of the table (.parquet, .csv)."""
+    overwrite: bool = False
+    """Replace the file that --out names."""
     json: bool = False
     """Print every row as JSON."""
+    quiet: bool = False
+    """No progress and no notes; errors and warnings are printed all the same."""
 
     def run(self) -> int:
         """Compute, print, and write where a file is named."""
-        from xgap_analysis.cli.features import check_writable
-        from xgap_analysis.experiments.tables import as_text, save_table, summary
+        from xgap_analysis.cli.planned import table_file
+        from xgap_analysis.experiments.table_files import save_table
+        from xgap_analysis.experiments.tables import as_text, summary
         from xgap_analysis.metrics import gap_ranks
 
+        if self.out is not None and self.out.suffix not in FORMS:
+            raise XgapError(f"every row is written as {' or '.join(FORMS)}, and {str(self.out)!r} is neither")
         if self.out is not None:
-            if self.out.suffix != ".parquet":
-                raise XgapError(f"the table is written as .parquet, and {str(self.out)!r} is not")
-            check_writable(self.out)
+            table_file(self.out, self.overwrite)
         table = self._study().gap_table()
         if self.out is not None:
             save_table(table, Path.cwd() / self.out)

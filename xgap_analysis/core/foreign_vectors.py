@@ -63,7 +63,7 @@ def read_torch(path: Path, key: str | None) -> Read:
     except pickle.UnpicklingError as error:
         raise ValueError("it holds something else than tensors, which is never read; save the tensor") from error
     except RuntimeError as error:
-        raise ValueError("it is no whole file of torch.save") from error
+        raise ValueError("it is not a complete file of torch.save") from error
     about: dict[str, Any] = {}
     if isinstance(held, dict):
         key = need(list(map(str, held)), key or "vectors", "tensor")
@@ -128,7 +128,7 @@ def _read_cache(path: Path, there: Sequence[str]) -> Read:
         raise ValueError(f"its file index.json {what}")
     rows = np.memmap(path / "vectors.npy", dtype=np.dtype("<f4"), mode="r", shape=(n, dim))
     vectors = np.array(rows[list(index.values())])
-    written = vectors.any(axis=1)
+    written = np.asarray(vectors.any(axis=1))
     if not written.all():
         notice(f"{int((~written).sum())} of {len(index)} items of {path} are zero, not yet written, and left out")
     ids = [item for item, whole in zip(index, written, strict=True) if whole]

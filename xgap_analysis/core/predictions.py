@@ -38,7 +38,7 @@ def load_predictions(path: Path | str, *, subset: str | None = None, split: str 
     except OSError as error:
         raise XgapError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
-        raise XgapError(f"{path} is no whole JSON file; was its run stopped while it wrote?") from error
+        raise XgapError(f"{path} is not a complete JSON file; was its run stopped while it wrote?") from error
     if not isinstance(held, dict) or ABOUT not in held:
         raise XgapError(f"{path} is no prediction file of MTEB, which has an entry {ABOUT!r}")
     subsets = {name: of for name, of in held.items() if name != ABOUT}

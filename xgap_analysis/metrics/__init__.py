@@ -19,6 +19,7 @@ from xgap_analysis.metrics.gap import relative_modality_gap as relative_modality
 from xgap_analysis.metrics.gap import separability as separability
 from xgap_analysis.metrics.gap import uniformity as uniformity
 from xgap_analysis.metrics.gap import variance_along_gap as variance_along_gap
+from xgap_analysis.metrics.gap_ranks import gap_ranks as gap_ranks
 from xgap_analysis.metrics.languages import best_ranks as best_ranks
 from xgap_analysis.metrics.languages import rank_variance as rank_variance
 from xgap_analysis.metrics.metric import METRICS as METRICS
@@ -32,7 +33,6 @@ from xgap_analysis.metrics.misalignment import misalignment as misalignment
 from xgap_analysis.metrics.misalignment import pooled_misalignment as pooled_misalignment
 from xgap_analysis.metrics.misalignment import similarity_histograms as similarity_histograms
 from xgap_analysis.metrics.misalignment import similarity_overlap as similarity_overlap
-from xgap_analysis.metrics.modalities import gap_ranks as gap_ranks
 from xgap_analysis.metrics.modalities import gap_table as gap_table
 from xgap_analysis.metrics.neighbourhoods import hubness as hubness
 from xgap_analysis.metrics.neighbourhoods import k_occurrence as k_occurrence

@@ -1,4 +1,4 @@
-"""The gap between every pair of any number of modalities, with intervals, and whether it goes with retrieval.
+"""The gap between every pair of any number of modalities, with intervals.
 
 One draw of groups (concepts, say) is used for all modalities and all measures, so that what two pairs of modalities
 share is drawn together. A resample draws whole groups with replacement. Two corrections make its quantiles intervals of
@@ -13,14 +13,14 @@ what they are said to be of:
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, permutations
+from itertools import combinations
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
-from numpy.random import Generator
 from numpy.typing import NDArray
 
-from xgap_analysis.core.errors import XgapError, unknown_name
+from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import (
     Features,
     FeaturesLike,
@@ -39,15 +39,14 @@ PLAIN = ("modality_gap", "centroid_cosine", "mean_cosine", "cone_x", "cone_y")  
 PAIRED = ("cross_cosine", "rmg")
 RETRIEVAL = ("ap_x_to_y", "ap_y_to_x", "ap")
 MEASURES = (*PLAIN, *PAIRED, "separability", *RETRIEVAL)
-LABELS_OF = Mapping[str, Hashable] | Sequence[Hashable] | NDArray[np.generic] | pd.Series
-MOST_ORDERS = 720  # of modalities that are all gone through; of more, a sample
+LabelsOf: TypeAlias = Mapping[str, Hashable] | Sequence[Hashable] | NDArray[Any] | pd.Series
 
 
 def gap_table(
     features: Mapping[str, FeaturesLike] | Sequence[FeaturesLike],
-    labels: LABELS_OF | None = None,
+    labels: LabelsOf | None = None,
     *,
-    groups: LABELS_OF | None = None,
+    groups: LabelsOf | None = None,
     level: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
@@ -131,61 +130,6 @@ def gap_table(
     return pd.DataFrame(rows)
 
 
-def gap_ranks(table: pd.DataFrame, *, by: str = "ap", resamples: int = 9999, seed: int = 0) -> pd.DataFrame:
-    """Whether pairs of modalities with a larger gap retrieve worse: rank correlation of each measure with retrieval.
-
-    Formula: Spearman's rank correlation over the pairs of modalities, and the mean of it where the table has several
-    models or datasets. Pairs share modalities and are not independent, so the p-value is that of the Mantel test: the
-    share of the orders of the modalities, reassigned in the retrieval alone, that give as large a correlation. Of three
-    modalities it is never below 1/3: with so few pairs the correlation describes, and proves nothing.
-
-    Args:
-        table: from `gap_table` or `Study.gap_table`; each model, dataset and split in it counts by itself.
-        by: the measure of retrieval.
-        resamples: of orders, where there are more than 720.
-        seed: of the orders.
-
-    Returns:
-        Columns `measure`, `spearman` in [-1, 1] (negative for `modality_gap`: a larger gap, worse retrieval),
-        `p_value`, `n_pairs` (of all tables) and `n_tables`; `cone` is the mean of the pair's two. NaN where every pair
-        has the same value.
-
-    Raises:
-        XgapError: a table without such a measure, or with fewer than three modalities.
-
-    Source: Mantel, The detection of disease clustering and a generalized regression approach, Cancer Research 1967.
-
-    Example:
-        >>> import numpy as np
-        >>> import xgap_analysis as xg
-        >>> random = np.random.default_rng(0)
-        >>> shared = random.normal(size=(40, 16))
-        >>> noise = {"a": 0, "b": 1, "c": 3}
-        >>> sets = {name: shared + random.normal(size=(40, 16)) * of for name, of in noise.items()}
-        >>> found = xg.metrics.gap_ranks(xg.gap_table(sets)).set_index("measure")
-        >>> float(found.loc["rmg", "spearman"]), round(float(found.loc["rmg", "p_value"]), 2)  # three pairs, in order
-        (-1.0, 0.33)
-    """
-    if "measure" not in table or by not in set(table["measure"]):
-        raise unknown_name("measure", by, sorted(set(table["measure"])) if "measure" in table else ())
-    keys = [name for name in ("model", "dataset", "split", "label_set") if name in table]
-    tables = [own for _, own in table.groupby(keys, sort=False)] if keys else [table]
-    squares = [_squares(own) for own in tables]
-    if min(len(of[by]) for of in squares) < 3:
-        raise XgapError("a rank correlation over pairs of modalities needs three modalities, and this table has two")
-    rng = np.random.default_rng(seed)
-    rows = []
-    for measure in squares[0]:
-        if measure in RETRIEVAL or any(measure not in of for of in squares):
-            continue
-        pairs = [(of[measure], of[by]) for of in squares]
-        found, p_value = _mantel(pairs, resamples, rng)
-        n_pairs = sum(len(square) * (len(square) - 1) // 2 for square, _ in pairs)
-        about = {"n_pairs": n_pairs, "n_tables": len(tables)}
-        rows.append({"measure": measure, "spearman": found, "p_value": p_value, **about})
-    return pd.DataFrame(rows)
-
-
 @dataclass(frozen=True)
 class _Within:
     """Sums over the groups of a modality: of its rows, and of its distinct rows, which the cone is of."""
@@ -225,12 +169,14 @@ def _all(sets: Sequence[Features]) -> list[tuple[int, str]]:
 
 
 def _labels_and_groups(
-    sets: Sequence[Features], labels: LABELS_OF | None, groups: LABELS_OF | None
+    sets: Sequence[Features], labels: LabelsOf | None, groups: LabelsOf | None
 ) -> tuple[list[dict[str, Hashable]], list[dict[str, Hashable]]]:
     """Label and group by id, of each modality; an item without a label has a group of its own."""
     given = None if labels is None else labels_by_id(labels, sets)
     drawn = None if groups is None else labels_by_id(groups, sets)
-    label_of = [{i: UNLABELLED if (own := _known(given, i)) is None else own for i in f.ids} for f in sets]
+    label_of: list[dict[str, Hashable]] = [
+        {i: UNLABELLED if (own := _known(given, i)) is None else own for i in f.ids} for f in sets
+    ]
     shared: dict[Hashable, Hashable] = {}
     for k, i in _all(sets):
         label, group = label_of[k][i], None if drawn is None else label_text(drawn.get(i))
@@ -390,48 +336,3 @@ def _interval(measure: str, value: float, drawn: NDArray[np.float64], level: flo
     else:
         low, high = np.quantile(drawn, tails)
     return float(low), float(high)
-
-
-def _squares(table: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
-    """Each measure of one table as a symmetric matrix `[k, k]` of modalities."""
-    names = {name: row for row, name in enumerate(dict.fromkeys([*table["x"], *table["y"]]))}
-    found = {}
-    for measure, rows in table.groupby("measure", sort=False):
-        square = np.full((len(names), len(names)), np.nan)
-        for x, y, value in zip(rows["x"], rows["y"], rows["value"], strict=True):
-            square[names[x], names[y]] = square[names[y], names[x]] = value
-        found[str(measure)] = square
-    if {"cone_x", "cone_y"} <= found.keys():
-        found["cone"] = (found.pop("cone_x") + found.pop("cone_y")) / 2
-    return found
-
-
-def _mantel(
-    pairs: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]], resamples: int, rng: Generator
-) -> tuple[float, float]:
-    """Mean rank correlation of two matrices over their upper triangles, and the p-value over orders of modalities."""
-    sizes = [len(square) for square, _ in pairs]
-    found = _mean_correlation(pairs, [np.arange(n) for n in sizes])
-    if np.isnan(found):
-        return np.nan, np.nan
-    if len(pairs) == 1 and np.prod(np.arange(1, sizes[0] + 1)) <= MOST_ORDERS:
-        drawn = [_mean_correlation(pairs, [np.array(order)]) for order in permutations(range(sizes[0]))]
-        return found, float(np.mean(np.abs(drawn) >= abs(found) - 1e-12))
-    drawn = [_mean_correlation(pairs, [rng.permutation(n) for n in sizes]) for _ in range(resamples)]
-    return found, float((1 + np.sum(np.abs(drawn) >= abs(found) - 1e-12)) / (1 + resamples))
-
-
-def _mean_correlation(
-    pairs: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]], orders: Sequence[NDArray[np.int64]]
-) -> float:
-    each = []
-    for (first, second), order in zip(pairs, orders, strict=True):
-        upper = np.triu_indices(len(first), 1)
-        each.append(_spearman(first[upper], second[np.ix_(order, order)][upper]))
-    return float(np.mean(each))
-
-
-def _spearman(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    a, b = (pd.Series(values).rank().to_numpy() - (len(values) + 1) / 2 for values in (first, second))
-    length = np.sqrt((a @ a) * (b @ b))
-    return float(a @ b / length) if length > 0 and not np.isnan(length) else np.nan

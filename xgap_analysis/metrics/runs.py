@@ -17,9 +17,9 @@ NOWHERE = 2**40  # the rank of an item that was not kept: it adds nothing to any
 def run_scores(run: Run, relevance: Grades, *, ks: Sequence[int] = (1, 5, 10)) -> pd.DataFrame:
     """How well a run ranks what is relevant: one row per query, with the columns of `retrieval`.
 
-    A run holds the nearest items of each query only. An item that is relevant and not among them counts as never found,
-    so that `ap` is that of the items kept (as trec_eval computes it), and cut-offs beyond their number say no more. Equal
-    scores keep the run's order. `ap_trapezoid` is left out.
+    A run holds the nearest items of each query only. A relevant item that is not among them counts as never found,
+    so that `ap` is that of the items kept (as trec_eval computes it), and cut-offs beyond their number say no more.
+    Equal scores keep the run's order. `ap_trapezoid` is left out.
 
     Args:
         run: query id to item id to score, from `load_predictions`.

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -69,10 +70,10 @@ def modalities(
     marked = {name: np.asarray(places[name])[list(rows)] for name, rows in (chosen or {}).items() if len(rows)}
     for (colour, _, marker), (name, points) in zip(line_styles(), places.items(), strict=False):
         faint = 0.25 if marked else 0.6
-        drawn = {"color": colour, "marker": marker}
+        drawn: dict[str, Any] = {"color": colour, "marker": marker}
         ax.scatter(points[:, 0], points[:, 1], s=12, alpha=faint, lw=0, label=in_legend(name), **drawn)
         if name in marked:
-            ax.scatter(*marked[name].T, s=60, zorder=3, edgecolor="black", lw=0.8, **drawn)
+            ax.scatter(marked[name][:, 0], marked[name][:, 1], s=60, zorder=3, edgecolor="black", lw=0.8, **drawn)
     for line in joined(marked):
         ax.plot(line[:, 0], line[:, 1], color="black", lw=1, zorder=2)
     ax.set(xticks=[], yticks=[])
