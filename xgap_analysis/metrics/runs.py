@@ -11,7 +11,7 @@ from xgap_analysis.core.relevance import Grades
 from xgap_analysis.metrics.ranks import Ranks
 from xgap_analysis.metrics.retrieval import measured
 
-NOWHERE = 2**40  # the rank of an item that was not kept: it adds nothing to any measure
+NOWHERE = 2**62  # the rank of an item that was not kept: it adds nothing to any measure
 
 
 def run_scores(run: Run, relevance: Grades, *, ks: Sequence[int] = (1, 5, 10)) -> pd.DataFrame:
