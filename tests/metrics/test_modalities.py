@@ -82,24 +82,30 @@ def test_a_resample_equals_the_naive_one_for_groups_of_several_sizes() -> None:
     random = np.random.default_rng(2)
     sets = {name: unit(random.normal(size=(8, 5))) for name in ("a", "b")}
     groups = ["p", "p", "p", "q", "q", "r", "s", "s"]
-    table = xg.gap_table(sets, groups=groups, resamples=4, seed=5).set_index("measure")
-    weights = np.random.default_rng(5).multinomial(4, np.full(4, 1 / 4), size=4)
-    cones, squared = [], []
+    table = xg.gap_table(sets, groups=groups, resamples=9, seed=5).set_index("measure")
+    weights = np.random.default_rng(5).multinomial(4, np.full(4, 1 / 4), size=9)
+    drawn_values = {"cone_x": [], "modality_gap": [], "mean_cosine": [], "centroid_cosine": []}
     for row in weights:
         drawn = [(name, copy) for name, times in zip("pqrs", row, strict=True) for copy in range(times)]
         rows = [(i, name, copy) for name, copy in drawn for i in range(8) if groups[i] == name]
         x, y = (sets[name][[i for i, _, _ in rows]] for name in ("a", "b"))
-        kept = [
-            x[j] @ x[k]
-            for (j, (i, name, copy)), (k, (other, of, again)) in itertools.permutations(enumerate(rows), 2)
-            if name != of or (copy == again and i != other)
-        ]
-        cones.append(np.mean(kept))
-        squared.append(np.square(x.mean(axis=0) - y.mean(axis=0)).sum())
-    assert table.loc["cone_x", ["low", "high"]].tolist() == pytest.approx(np.quantile(cones, [0.025, 0.975]).tolist())
-    gap = 2 * table.loc["modality_gap", "value"] ** 2 - np.quantile(squared, [0.975, 0.025])
-    expected = np.sqrt(np.clip(gap, 0, None)).tolist()
-    assert table.loc["modality_gap", ["low", "high"]].tolist() == pytest.approx(expected, abs=1e-6)
+        pairs = list(itertools.product(range(len(rows)), repeat=2))
+        apart = [(j, k) for j, k in pairs if rows[j][1] != rows[k][1]]
+        inside = [(j, k) for j, k in pairs if rows[j][1:] == rows[k][1:] and j != k]
+        if not inside or not apart:  # such a draw has no value
+            continue
+        within, between = np.mean([x[j] @ x[k] for j, k in inside]), np.mean([x[j] @ x[k] for j, k in apart])
+        drawn_values["cone_x"].append(
+            (10 * within + 46 * between) / 56
+        )  # of 8 7 pairs, 3 2 within p, 2 1 within q and s each
+        xx, yy, xy = (np.mean([f[j] @ g[k] for j, k in apart]) for f, g in ((x, x), (y, y), (x, y)))
+        drawn_values["modality_gap"].append(max(xx + yy - 2 * xy, 0) ** 0.5)
+        drawn_values["mean_cosine"].append(xy)
+        if xx * yy > 0:
+            drawn_values["centroid_cosine"].append(np.clip(xy / (xx * yy) ** 0.5, -1, 1))
+    for measure, values_of in drawn_values.items():
+        found = table.loc[measure, ["low", "high"]].tolist()
+        assert found == pytest.approx(np.quantile(values_of, [0.025, 0.975]).tolist(), abs=1e-6), measure
 
 
 def test_intervals_cover_the_gap_of_the_population_where_plain_ones_do_not() -> None:

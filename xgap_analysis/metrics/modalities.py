@@ -1,14 +1,14 @@
 """The gap between every pair of any number of modalities, with intervals.
 
 One draw of groups (concepts, say) is used for all modalities and all measures, so that what two pairs of modalities
-share is drawn together. A resample draws whole groups with replacement. Two corrections make its quantiles intervals of
-what they are said to be of:
+share is drawn together. A resample draws whole groups with replacement, and the intervals are percentiles. Two things
+make them intervals of what they are said to be of:
 
 - A distance of means is too large in a sample by the noise of the means, and in a resample by as much again. The
-  intervals of `modality_gap`, `centroid_cosine` and `mean_cosine` are therefore reflected at the value (the basic
-  bootstrap; of the squared distance), which takes the noise out. With few items they can lie below the value itself.
-- A group that is drawn twice is no pair of two groups: `cone_x`, `cone_y` and `rmg` leave the pairs of its two copies
-  out, as the value leaves out the pair of an item with itself.
+  intervals of `modality_gap`, `centroid_cosine` and `mean_cosine` are therefore of the same quantity over pairs of
+  items of *different* groups, which the noise is not in. With few items they can lie below the value itself.
+- A group that is drawn twice is no pair of two groups: pairs of its two copies are left out everywhere, as `cone`
+  leaves out the pair of an item with itself, and pairs within a group keep their share of all pairs.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -67,7 +67,8 @@ def gap_table(
 
     Of unit rows, `modality_gap^2 = cone'_x + cone'_y - 2 mean_cosine`, where `cone' = ((n - 1) cone + 1) / n` counts an
     item with itself. The distance of two means is never quite 0 in a sample: its interval is of the gap without the
-    noise of the means, and can lie below the value where items are few.
+    noise of the means, and can lie below the value where items are few. The interval of `separability` is over held-out
+    vectors, with the hyperplanes as they were fitted.
 
     Args:
         features: `[n, d]` each, of one dimension d: a mapping from the modality's name, or a list, of `Features` or
@@ -90,8 +91,8 @@ def gap_table(
         XgapError: fewer than two modalities, two of one name, different dimensions, fewer than two items, items of one
             label in two groups, or a level out of range.
 
-    Source: the measures' own, and the basic bootstrap, Davison and Hinkley, Bootstrap methods and their application,
-    1997, section 5.2.
+    Source: the measures' own; the bootstrap of groups, Davison and Hinkley, Bootstrap methods and their application,
+    1997, section 3.8; leaving out the pairs of copies is ours.
 
     Example:
         >>> import numpy as np
@@ -115,7 +116,7 @@ def gap_table(
     value = _measured(within, between, np.ones((1, n)))
     rng = np.random.default_rng(seed)
     draws = (rng.multinomial(n, np.full(n, 1 / n), size=size).astype(float) for size in chunks(resamples, n))
-    parts = [_measured(within, between, weights) for weights in draws]
+    parts = [_measured(within, between, weights, across=True) for weights in draws]
     rows = []
     for a, b in between:
         about = {"x": names[a], "y": names[b]}
@@ -123,7 +124,7 @@ def gap_table(
         for measure in MEASURES:
             drawn = np.concatenate([part[a, b][measure] for part in parts])
             found = float(value[a, b][measure][0])
-            low, high = _interval(measure, found, drawn, level)
+            low, high = _interval(found, drawn, level)
             rows.append(
                 {**about, "measure": measure, "value": found, "low": low, "high": high, "level": level, **counts}
             )
@@ -287,19 +288,26 @@ def _average_precision(
 
 
 def _measured(
-    within: Sequence[_Within], between: Mapping[tuple[int, int], _Between], weights: NDArray[np.float64]
+    within: Sequence[_Within],
+    between: Mapping[tuple[int, int], _Between],
+    weights: NDArray[np.float64],
+    *,
+    across: bool = False,
 ) -> dict[tuple[int, int], dict[str, NDArray[np.float64]]]:
-    """Every measure of every pair, where group g counts `weights[r, g]` times: `[R]` each."""
+    """Every measure of every pair, where group g counts `weights[r, g]` times: `[R]` each.
+
+    Args:
+        within, between, weights: the sums of groups, and how often each counts.
+        across: means and their distances by pairs of items of different groups alone.
+    """
     with np.errstate(invalid="ignore", divide="ignore"):  # a draw without items of a modality has no value
-        means = [(weights @ of.sums) / (weights @ of.counts)[:, None] for of in within]
         cones = [_cone(of, weights) for of in within]
         found = {}
         for (a, b), pair in between.items():
-            x, y = means[a], means[b]
-            dot = (x * y).sum(axis=1)
+            square_x, square_y, dot = (_dot(within[i], within[j], weights, across) for i, j in ((a, a), (b, b), (a, b)))
             of = {
-                "modality_gap": np.linalg.norm(x - y, axis=1),
-                "centroid_cosine": dot / (np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)),
+                "modality_gap": np.sqrt(np.clip(square_x + square_y - 2 * dot, 0, None)),
+                "centroid_cosine": np.clip(dot / np.sqrt(square_x * square_y), -1, 1),
                 "mean_cosine": dot,
                 "cone_x": cones[a],
                 "cone_y": cones[b],
@@ -313,26 +321,35 @@ def _measured(
     return found
 
 
+def _dot(x: _Within, y: _Within, weights: NDArray[np.float64], across: bool) -> NDArray[np.float64]:
+    """Product of two means; or, over pairs of items of different groups, the mean of their products."""
+    total = ((weights @ x.sums) * (weights @ y.sums)).sum(axis=1)
+    n = (weights @ x.counts) * (weights @ y.counts)
+    if across:
+        total = total - np.square(weights) @ (x.sums * y.sums).sum(axis=1)
+        n = n - np.square(weights) @ (x.counts * y.counts)
+    return total / n
+
+
 def _cone(of: _Within, weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean cosine of two items, of which two copies of one group are no pair."""
     squares = np.square(of.own_sums).sum(axis=1)
-    between = np.square(weights @ of.own_sums).sum(axis=1) - np.square(weights) @ squares
-    inside = weights @ (squares - of.lengths)
-    n_between = np.square(weights @ of.own_counts) - np.square(weights) @ np.square(of.own_counts)
-    pairs = n_between + weights @ (of.own_counts * (of.own_counts - 1))
-    return np.where(pairs > 0, (between + inside) / np.where(pairs > 0, pairs, 1), 1.0)  # one vector: one point
+    inside, counts = squares - of.lengths, of.own_counts * (of.own_counts - 1)
+    n = (
+        np.square(of.own_counts.sum()) - np.square(of.own_counts).sum(),
+        counts.sum(),
+    )  # pairs between groups, and within
+    if not sum(n):
+        return np.ones(len(weights))  # one vector: one point
+    own = _Within(of.own_sums, of.own_counts, of.own_sums, of.own_counts, of.lengths)
+    between = _dot(own, own, weights, across=True) if n[0] else np.zeros(len(weights))
+    within = (weights @ inside) / (weights @ counts) if n[1] else np.zeros(len(weights))
+    return (n[0] * between + n[1] * within) / sum(n)
 
 
-def _interval(measure: str, value: float, drawn: NDArray[np.float64], level: float) -> tuple[float, float]:
+def _interval(value: float, drawn: NDArray[np.float64], level: float) -> tuple[float, float]:
     drawn = drawn[~np.isnan(drawn)]
     if np.isnan(value) or not len(drawn):
         return np.nan, np.nan
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    if measure == "modality_gap":
-        low, high = 2 * value**2 - np.quantile(drawn**2, tails[::-1])
-        return float(np.sqrt(max(low, 0))), float(np.sqrt(max(high, 0)))
-    if measure in ("centroid_cosine", "mean_cosine"):
-        low, high = np.clip(2 * value - np.quantile(drawn, tails[::-1]), -1, 1)
-    else:
-        low, high = np.quantile(drawn, tails)
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
