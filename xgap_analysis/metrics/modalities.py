@@ -102,7 +102,7 @@ def gap_table(
         >>> sets = {name: shared + random.normal(size=(40, 16)) + move for name, move in [("image", 1), ("text", 0)]}
         >>> table = xg.gap_table({**sets, "audio": shared - 1}).set_index(["x", "y", "measure"])
         >>> table.loc[("image", "text", "modality_gap"), ["value", "low", "high"]].astype(float).round(2).tolist()
-        [0.58, 0.48, 0.63]
+        [0.58, 0.5, 0.64]
     """
     if not 0 < level < 1 or resamples < 1:
         raise XgapError(f"level lies between 0 and 1 and resamples are 1 or more, not {level} and {resamples}")
