@@ -273,6 +273,32 @@ def as_modalities(sets: "Mapping[str, FeaturesLike] | Sequence[FeaturesLike]", *
     return tuple(found)
 
 
+def check_modalities(sets: Sequence[Features]) -> None:
+    """Refuse sets of features that cannot lie on one sphere, or whose items cannot be matched.
+
+    Raises:
+        XgapError: different dimensions, or rows that are paired by number and not equally many.
+    """
+    first = sets[0]
+    for other in sets[1:]:
+        if other.dim != first.dim:
+            raise XgapError(
+                f"{first.space} has {first.dim} dimensions and {other.space} {other.dim}; they must be equal"
+            )
+        # Which rows are missing nobody knows, and each pair behind the first would be wrong.
+        if first.numbered and other.numbered and len(first) != len(other):
+            raise XgapError(
+                f"{first.space} has {len(first)} rows and {other.space} {len(other)}, and rows without ids are paired "
+                "by their number; take files of as many rows, or files with ids (.npz: vectors and ids; .parquet: "
+                "vector and id)"
+            )
+
+
+def modality_name(features: Features) -> str:
+    """What features are called beside others: their space, or `origin>space` where they were made from another."""
+    return features.space if features.space == features.origin else f"{features.origin}>{features.space}"
+
+
 def _renamed(rows: Features) -> Features:
     """The rows of an array that has no pairs; the ids say why in the messages that name one."""
     return replace(rows, ids=[f"row {i} of {len(rows)}" for i in range(len(rows))])

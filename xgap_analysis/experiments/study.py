@@ -172,6 +172,14 @@ class Study:
         """
         return self._along(Evaluation.gaps)
 
+    def gap_table(self) -> pd.DataFrame:
+        """The gap between every pair of modalities that a model encodes, with intervals over labels: see `gap_table`.
+
+        Items of one label are pairs (of the label set `pair`, where the data says what is one), and labels are drawn
+        whole. Columns for model, dataset, split and label set come first; `metrics.gap_ranks` reads such a table.
+        """
+        return self._along(Evaluation.gap_table)
+
     def _along(self, made: Callable[[Evaluation], pd.DataFrame]) -> pd.DataFrame:
         """The tables of all evaluations, with a column for each axis over settings that the tables do not say."""
         tables = []

@@ -67,11 +67,12 @@ def summary(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
     What is the same in all rows (the model, the dataset, ...) is left out.
 
     Args:
-        table: from `Study.run()`, or several of them one below the other.
+        table: from `Study.run()`, or several of them one below the other; or from `gap_table`.
         digits: behind the decimal point.
 
     Returns:
-        Words, indexed by comparison; see `main_results` for the columns.
+        Words, indexed by comparison; see `main_results` for the columns. Of a gap table, indexed by measure, with a
+        column for each pair of modalities.
 
     Example:
         >>> import xgap_analysis as xg
@@ -79,9 +80,21 @@ def summary(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
         >>> xg.summary(table[table["model"] == "tiny"]).columns.tolist()
         ['split', 'metric', 'value', 'difference', 'vs', 'p', 'p adjusted', 'verdict', 'reason', 'queries', 'groups']
     """
+    if {"x", "y", "measure"} <= set(table):
+        return _gap_summary(table, digits)
     rows = pd.DataFrame(main_results(table, digits))
     alike = [name for name in ABOUT if name in rows and name != "comparison" and rows[name].nunique() < 2]
     return rows.drop(columns=alike).set_index("comparison") if "comparison" in rows else rows.drop(columns=alike)
+
+
+def _gap_summary(table: pd.DataFrame, digits: int) -> pd.DataFrame:
+    """One row per measure and one column per pair of modalities."""
+    differing = [name for name in ABOUT if name in table and table[name].nunique() > 1]
+    words = [_interval(row, "value", "low", "high", digits) for row in table.to_dict("records")]
+    named = table.assign(pair=table["x"] + "-" + table["y"], words=words)
+    wide = named.pivot(index=[*differing, "measure"], columns="pair", values="words")
+    order = named.set_index([*differing, "measure"]).index.unique()
+    return wide.loc[order, list(dict.fromkeys(named["pair"]))].rename_axis(columns=None)
 
 
 def as_text(rows: Sequence[Mapping[str, object]]) -> str:

@@ -28,6 +28,7 @@ from xgap_analysis.metrics.gap import modality_gap as modality_gap
 from xgap_analysis.metrics.gap import relative_modality_gap as relative_modality_gap
 from xgap_analysis.metrics.gap import separability as separability
 from xgap_analysis.metrics.gap import uniformity as uniformity
+from xgap_analysis.metrics.gap_ranks import gap_ranks as gap_ranks
 from xgap_analysis.metrics.identification import identified as identified
 from xgap_analysis.metrics.languages import rank_variance as rank_variance
 from xgap_analysis.metrics.metric import METRICS as METRICS
@@ -43,6 +44,7 @@ from xgap_analysis.metrics.misalignment import similarity_histograms as similari
 from xgap_analysis.metrics.misalignment import similarity_overlap as similarity_overlap
 from xgap_analysis.metrics.mixed_gallery import modality_share as modality_share
 from xgap_analysis.metrics.mixed_gallery import rank_among as rank_among
+from xgap_analysis.metrics.modalities import gap_table as gap_table
 from xgap_analysis.metrics.neighbourhoods import hubness as hubness
 from xgap_analysis.metrics.neighbourhoods import k_occurrence as k_occurrence
 from xgap_analysis.metrics.neighbourhoods import nearest_items as nearest_items
@@ -54,6 +56,9 @@ from xgap_analysis.metrics.recovery import recovered_without_anchors as recovere
 from xgap_analysis.metrics.residuals import residuals as residuals
 from xgap_analysis.metrics.retrieval import retrieval as retrieval
 from xgap_analysis.metrics.retrieval import revisited as revisited
+from xgap_analysis.metrics.runs import run_scores as run_scores
+from xgap_analysis.metrics.sameness import VectorComparison as VectorComparison
+from xgap_analysis.metrics.sameness import compare_vectors as compare_vectors
 from xgap_analysis.metrics.several_labels import class_means as class_means
 from xgap_analysis.metrics.several_labels import several_labels as several_labels
 from xgap_analysis.metrics.significance import Interval as Interval

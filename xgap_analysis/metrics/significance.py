@@ -219,7 +219,7 @@ def paired_test(
     observed = abs(total.sum())
     slack = 1e-12 * np.abs(total).sum()  # a sum in another order is the same sum
     extreme = 0
-    for size in _chunks(resamples, len(total)):
+    for size in chunks(resamples, len(total)):
         flips = rng.integers(0, 2, size=(size, len(total)), dtype=np.int8).astype(np.float64)
         extreme += int((np.abs(total.sum() - 2 * (flips @ total)) >= observed - slack).sum())
     n = int(count.sum())
@@ -321,7 +321,8 @@ def _sums(values: np.ndarray, codes: np.ndarray, keep: np.ndarray) -> tuple[np.n
     return np.bincount(codes, weights=values[keep]), np.bincount(codes)
 
 
-def _chunks(resamples: int, width: int) -> list[int]:
+def chunks(resamples: int, width: int) -> list[int]:
+    """Numbers of resamples of this width that are drawn at a time."""
     step = max(1, CELLS // width)
     return [min(step, resamples - start) for start in range(0, resamples, step)]
 
@@ -330,7 +331,7 @@ def _interval(
     total: np.ndarray, count: np.ndarray, level: float, resamples: int, rng: Generator
 ) -> tuple[float, float]:
     means = []
-    for size in _chunks(resamples, len(total)):
+    for size in chunks(resamples, len(total)):
         drawn = rng.integers(len(total), size=(size, len(total)), dtype=np.int32)
         means.append(total[drawn].sum(axis=1) / count[drawn].sum(axis=1))
     low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
