@@ -18,6 +18,7 @@ EMBEDDED = {  # tables that are shipped: name to place
     "objectives": "objectives/results.parquet",
     "tiny-3": "spoken/together.parquet",
 }
+POWER = {"design_effect": ("design effect", 2), "detectable": ("smallest effect", None)}  # heading, digits
 ABOUT = ("model", "dataset", "split", "comparison", "correction", "scorer", "metric")
 
 
@@ -32,7 +33,8 @@ def main_results(table: pd.DataFrame, digits: int = 3) -> list[dict[str, str]]:
         One mapping from heading to text for each row. Scores are in [0, 1]; intervals are 95 %; the difference is
         paired, from the comparison that `vs` names, with its p-value and Holm's over the family of the study;
         "transductive" marks a correction fitted on what is evaluated. `reason` says why a verdict is inconclusive, or
-        that a row is of a control. A cell that could not be computed says why in place of a verdict. Where the table
+        that a row is of a control. "best" says which variant of a comparison is best, and which are tied with it; "smallest
+        effect" is the difference that the test would have seen four times out of five. A cell that could not be computed says why in place of a verdict. Where the table
         has figures of papers, they stand under "published", with their source, or with what keeps one from being
         compared.
     """
@@ -57,6 +59,11 @@ def main_results(table: pd.DataFrame, digits: int = 3) -> list[dict[str, str]]:
         words["reason"] = reason if isinstance(reason, str) else ""
         words["queries"] = str(row.get("n_queries", ""))
         words["groups"] = _cell(row.get("n_groups", ""))
+        for name, (heading, fixed) in POWER.items():
+            if name in main:
+                words[heading] = _number(row[name], fixed or digits)
+        if "against_best" in main:
+            words["best"] = _words(row["against_best"])
         if printed:
             words["published"] = _interval(row, "published", "", "", digits)
             words["source"] = _words(row["published_source"]) or _words(row.get("published_note"))
@@ -116,6 +123,10 @@ def _words(value: object) -> str:
 
 def _p_value(value: object) -> str:
     return "" if value is None or pd.isna(value) else f"{value:.4f}"
+
+
+def _number(value: object, digits: int) -> str:
+    return "" if value is None or pd.isna(value) else f"{value:.{digits}f}"
 
 
 def _cell(value: object) -> str:

@@ -1,6 +1,7 @@
 """Metrics: pure functions of features and relevance. One file a question; each docstring says how to read it."""
 
 from xgap_analysis.core.relevance import HasRelevance as HasRelevance
+from xgap_analysis.metrics.best import against_best as against_best
 from xgap_analysis.metrics.classification import zero_shot as zero_shot
 from xgap_analysis.metrics.clip_score import clip_score as clip_score
 from xgap_analysis.metrics.clip_score import ref_clip_score as ref_clip_score
@@ -35,6 +36,9 @@ from xgap_analysis.metrics.misalignment import similarity_overlap as similarity_
 from xgap_analysis.metrics.neighbourhoods import hubness as hubness
 from xgap_analysis.metrics.neighbourhoods import k_occurrence as k_occurrence
 from xgap_analysis.metrics.neighbourhoods import nearest_items as nearest_items
+from xgap_analysis.metrics.power import Dependence as Dependence
+from xgap_analysis.metrics.power import dependence as dependence
+from xgap_analysis.metrics.power import detectable_difference as detectable_difference
 from xgap_analysis.metrics.power import detectable_effect as detectable_effect
 from xgap_analysis.metrics.power import seed_interval as seed_interval
 from xgap_analysis.metrics.residuals import residuals as residuals

@@ -315,6 +315,18 @@ def _sums(values: np.ndarray, codes: np.ndarray, keep: np.ndarray) -> tuple[np.n
     return np.bincount(codes, weights=values[keep]), np.bincount(codes)
 
 
+def grouped_sums(values: Values, groups: Groups | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Total, number and total of squares of each group's values that are not NaN, `[g]` each; None: one value a group.
+
+    Raises:
+        XgapError: no values, or groups that do not fit.
+    """
+    array, codes = _array(values), _codes(groups, values)
+    keep = ~np.isnan(array)
+    total, count = _sums(array, codes, keep)
+    return total, count, _sums(array**2, codes, keep)[0]
+
+
 def _chunks(resamples: int, width: int) -> list[int]:
     step = max(1, CELLS // width)
     return [min(step, resamples - start) for start in range(0, resamples, step)]
