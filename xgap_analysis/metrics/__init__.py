@@ -9,6 +9,7 @@ from xgap_analysis.metrics.cut import Relevancy as Relevancy
 from xgap_analysis.metrics.cut import cut as cut
 from xgap_analysis.metrics.cut import relevancy as relevancy
 from xgap_analysis.metrics.cut import thresholds as thresholds
+from xgap_analysis.metrics.flips import flips as flips
 from xgap_analysis.metrics.gap import alignment as alignment
 from xgap_analysis.metrics.gap import cone as cone
 from xgap_analysis.metrics.gap import cross_cosine as cross_cosine
