@@ -5,10 +5,12 @@ from xgap_analysis.metrics.best import against_best as against_best
 from xgap_analysis.metrics.classification import zero_shot as zero_shot
 from xgap_analysis.metrics.clip_score import clip_score as clip_score
 from xgap_analysis.metrics.clip_score import ref_clip_score as ref_clip_score
+from xgap_analysis.metrics.clusters import clusters as clusters
 from xgap_analysis.metrics.cut import Relevancy as Relevancy
 from xgap_analysis.metrics.cut import cut as cut
 from xgap_analysis.metrics.cut import relevancy as relevancy
 from xgap_analysis.metrics.cut import thresholds as thresholds
+from xgap_analysis.metrics.factors import moad as moad
 from xgap_analysis.metrics.flips import flips as flips
 from xgap_analysis.metrics.gap import alignment as alignment
 from xgap_analysis.metrics.gap import cone as cone
