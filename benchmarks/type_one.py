@@ -1,6 +1,6 @@
 """How often a verdict is given where there is nothing: the type-I error of intervals, tests and both, by simulation.
 
-    python -m benchmarks.type_one      # about twenty minutes on one core; writes docs/type_one.csv
+    python -m benchmarks.type_one      # about twenty minutes on one core; writes data/statistics/type_one.csv
 
 Every test that a table prints has its rows, by what is tested (`tested`):
 
@@ -29,7 +29,7 @@ from xgap_analysis.metrics.best import LOWER
 from xgap_analysis.metrics.pair_scores import correlation_test
 from xgap_analysis.metrics.verdicts import LEVEL
 
-OUT = Path(__file__).parent.parent / "docs" / "type_one.csv"
+OUT = Path(__file__).parent.parent / "data" / "statistics" / "type_one.csv"
 GROUPS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 15, 20, 30, 50, 100)
 PAIR_GROUPS, BEST_GROUPS, SEEDS = (6, 15, 30, 100), (15, 30, 100), (2, 3, 5, 10)
 VARIANTS = 5

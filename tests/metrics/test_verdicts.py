@@ -1,17 +1,17 @@
 """Verdicts: what they need, how often they are false, and the family of tests they stand in."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import xgap_analysis as xg
 from benchmarks.type_one import DRAWS, NAIVE_DRAWS, false_correlations, false_findings, false_seeds
 from xgap_analysis.metrics import holm, paired_test, verdict, with_verdicts
 from xgap_analysis.metrics.verdicts import ENOUGH_GROUPS, LEVEL
 
-PUBLISHED = pd.read_csv(Path(__file__).parents[2] / "docs" / "type_one.csv")
+PUBLISHED = xg.embedded_table("type-one")
 TABLE = PUBLISHED[PUBLISHED["tested"] == "difference"]
 MANY = 10 * ENOUGH_GROUPS
 

@@ -17,6 +17,7 @@ EMBEDDED = {  # tables that are shipped: name to place
     "ablations": "ablations/results.parquet",
     "objectives": "objectives/results.parquet",
     "tiny-3": "spoken/together.parquet",
+    "type-one": "statistics/type_one.csv",
 }
 POWER = {"design_effect": ("design effect", 2), "detectable": ("smallest effect", None)}  # heading, digits
 ABOUT = ("model", "dataset", "split", "comparison", "correction", "scorer", "metric")
@@ -185,7 +186,7 @@ def embedded_table(name: str) -> pd.DataFrame:
         name: `"study"` (every comparison of the embedded models on all held-out concepts; columns of `Study.run`),
             `"gaps"` (their geometry), or, with one row per number (see `experiments.ablations`), `"ablations"`,
             `"objectives"` (the recipes of `xgap study --table objectives`) or `"tiny-3"` (three modalities trained
-            together).
+            together); or `"type-one"` (how often our tests find a difference where there is none).
 
     Raises:
         XgapError: an unknown table, or an installation without it.
@@ -201,4 +202,4 @@ def embedded_table(name: str) -> pd.DataFrame:
     path = data_root() / EMBEDDED[name]
     if not path.exists():
         raise XgapError(f"{path} is missing; restore it from the repository, or run the script beside it")
-    return pd.read_parquet(path)
+    return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)

@@ -85,7 +85,7 @@ def bootstrap_interval(
 
     Formula: draw as many groups as there are, with replacement; the mean is the total of the drawn values over their
     number; low and high are the (1 - level) / 2 and (1 + level) / 2 quantiles of `resamples` such means. With few
-    groups the interval is too narrow: docs/type_one.csv, and `verdict`.
+    groups the interval is too narrow: data/statistics/type_one.csv, and `verdict`.
 
     Args:
         values: `[n]`; NaN (a query without relevant items) is left out.
