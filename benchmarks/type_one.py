@@ -72,7 +72,7 @@ NULLS: dict[str, Callable[[Generator, np.ndarray, int], np.ndarray]] = {
 
 
 def false_findings(null: str, sizes: str, n_groups: int, draws: int, resamples: int = RESAMPLES) -> dict[str, float]:
-    """Shares of `draws` in which the interval, the test, both, and the naive test find a difference that is not there."""
+    """Shares of `draws` in which interval, test, both, and the naive test find a difference that is not there."""
     rng = np.random.default_rng([list(NULLS).index(null), list(SIZES).index(sizes), n_groups])
     found = np.zeros((draws, 2), bool)
     naive = np.zeros(min(draws, NAIVE_DRAWS), bool)

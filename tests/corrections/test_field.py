@@ -204,8 +204,10 @@ def test_pruning_noise_that_both_modalities_share_helps_retrieval_and_the_contro
     kinds = np.repeat(rng.normal(size=(40, 16)) * (np.arange(16) < 12), 5, axis=0)
     offset = np.where(np.arange(16) < 12, 0, 3.0)
     x = kinds + 0.3 * rng.normal(size=kinds.shape) * np.where(np.arange(16) < 12, 1, 0.1)
-    y = kinds + 0.3 * rng.normal(size=kinds.shape) * np.where(np.arange(16) < 12, 1, 0.1) + offset * rng.uniform(
-        0.8, 1.2, (200, 1)
+    y = (
+        kinds
+        + 0.3 * rng.normal(size=kinds.shape) * np.where(np.arange(16) < 12, 1, 0.1)
+        + offset * rng.uniform(0.8, 1.2, (200, 1))
     )
     given = calibration(x, y)
     labels = {f"{space}-{i}": f"{i // 5}" for space in ("image", "text") for i in range(200)}

@@ -33,7 +33,9 @@ def dataset(seed: int, split: str = "test") -> xg.Dataset:
 
 def drop_voice(calibration: xg.Calibration) -> Callable[[xg.Features], xg.Features]:
     """Without the dimensions of voices."""
-    return lambda features: replace(features, vectors=features.vectors * features.vectors.new_tensor([1.0] * 8 + [0.0] * 8))
+    return lambda features: replace(
+        features, vectors=features.vectors * features.vectors.new_tensor([1.0] * 8 + [0.0] * 8)
+    )
 
 
 def denoise(calibration: xg.Calibration) -> Callable[[xg.Features], xg.Features]:

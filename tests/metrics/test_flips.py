@@ -28,7 +28,9 @@ def test_rounding_is_that_of_a_plain_loop(by: str) -> None:
         for v in (q, *y):
             v = v.astype(np.float32).astype(np.float64)
             step = max(abs(v)) / 127
-            rounded.append([round(c / step) * step for c in v] if by == "int8" else [1.0 if c >= 0 else -1.0 for c in v])
+            rounded.append(
+                [round(c / step) * step for c in v] if by == "int8" else [1.0 if c >= 0 else -1.0 for c in v]
+            )
         made = unit(np.array(rounded))
         expected.append(float(np.argmax(made[1:] @ made[0]) != np.argmax(y @ q)))
     found = flips(x, y, by=by, draws=3)

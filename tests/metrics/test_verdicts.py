@@ -55,7 +55,9 @@ def test_no_verdict_of_any_kind_is_false_more_often_than_it_says() -> None:
     """A verdict needs enough groups besides."""
     verdicts = PUBLISHED[(PUBLISHED["tested"] != "seeds") & (PUBLISHED["null"] != "skewed")]
     assert set(verdicts["tested"]) == {"difference", "correlation", "best"}
-    assert {6, 15, 30, 100} <= set(TABLE["n_groups"]) & set(verdicts.loc[verdicts["tested"] == "correlation", "n_groups"])
+    assert {6, 15, 30, 100} <= set(TABLE["n_groups"]) & set(
+        verdicts.loc[verdicts["tested"] == "correlation", "n_groups"]
+    )
     assert verdicts["both"].max() <= LEVEL + error(LEVEL)
     seeds = PUBLISHED[PUBLISHED["tested"] == "seeds"]
     assert (seeds["interval"] <= LEVEL + error(LEVEL)).all()  # Student's, which is exact for normal values

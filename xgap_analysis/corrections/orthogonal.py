@@ -21,8 +21,8 @@ def orthogonal_shift(calibration: Calibration, lambda_: float = 1.0, energy: flo
 
     Formula: q' = q - lambda g_perp, `g_perp = (1 - P)(m_q - m_g)`, m the calibration means of the spaces of query and
     gallery, and P the projection onto the span of the calibration vectors of the gallery's space. A gallery item g in
-    that span has `q' . g = q . g`, so that no ranking changes, whatever lambda. Scaling q' to unit length multiplies all
-    scores of a query alike. What changes is how much noise a query bears: measure it by the metric `flips`.
+    that span has `q' . g = q . g`, so that no ranking changes, whatever lambda. Scaling q' to unit length multiplies
+    all scores of a query alike. What changes is how much noise a query bears: measure it by the metric `flips`.
 
     A note says how much of the gap is orthogonal, `||g_perp|| / ||m_q - m_g||`. Query and gallery of one space have no
     gap between them, and stay as they are.
@@ -67,7 +67,9 @@ def orthogonal_shift(calibration: Calibration, lambda_: float = 1.0, energy: flo
         basis = span_of(other, energy)
         if basis.shape[1] == len(gap):
             what = f"the features of space {gallery.space!r} span all {len(gap)} dimensions"
-            raise XgapError(f"orthogonal-shift: {what}, so that no part of the gap is orthogonal; give energy=0.95, say")
+            raise XgapError(
+                f"orthogonal-shift: {what}, so that no part of the gap is orthogonal; give energy=0.95, say"
+            )
         off = gap - basis @ (basis.T @ gap)
         note = f"{float(off.norm() / gap.norm()):.3f} of the gap's length is orthogonal to {basis.shape[1]} directions"
         return QueryGallery(replace(query, vectors=exact(query.vectors) - lambda_ * off), gallery, None, scorer, note)

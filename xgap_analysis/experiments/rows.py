@@ -75,8 +75,8 @@ def _against_best(evaluation: "Evaluation", rows: Sequence[dict[str, Any]], cell
     said = [""] * len(rows)
     for variants in families.values():
         groups = _groups(evaluation, next(iter(variants.values())))
-        for number, word in (against_best(variants, groups) if len(variants) > 1 else {}).items():
-            said[int(number)] = word
+        for place, word in (against_best(variants, groups) if len(variants) > 1 else {}).items():
+            said[int(place)] = word
     return said
 
 

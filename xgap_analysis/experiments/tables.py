@@ -34,10 +34,10 @@ def main_results(table: pd.DataFrame, digits: int = 3) -> list[dict[str, str]]:
         One mapping from heading to text for each row. Scores are in [0, 1]; intervals are 95 %; the difference is
         paired, from the comparison that `vs` names, with its p-value and Holm's over the family of the study;
         "transductive" marks a correction fitted on what is evaluated. `reason` says why a verdict is inconclusive, or
-        that a row is of a control. "best" says which variant of a comparison is best, and which are tied with it; "smallest
-        effect" is the difference that the test would have seen four times out of five. A cell that could not be computed says why in place of a verdict. Where the table
-        has figures of papers, they stand under "published", with their source, or with what keeps one from being
-        compared.
+        that a row is of a control. "best" says which variant of a baseline is best, and which are tied with it;
+        "smallest effect" is the difference that the test would have seen four times out of five. A cell that could not
+        be computed says why in place of a verdict. Where the table has figures of papers, they stand under "published",
+        with their source, or with what keeps one from being compared.
     """
     main = table[table["main"].astype(bool)] if "main" in table else table
     noted = any(map(_words, main.get("published_note", ())))

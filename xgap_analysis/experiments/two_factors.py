@@ -32,9 +32,9 @@ def two_factors(study: Study, nuisance: str) -> pd.DataFrame:
 
     Formula: average precision of each query, by the class and by the nuisance; `class_difference` and
     `nuisance_difference` are the paired differences from the baseline, over groups of queries of one class and of one
-    nuisance label, as in `Study.run`. `difference` is the mean of their difference for each query. Queries depend on each
-    other in both ways, so that it is tested over groups of either, and the larger p-value, the wider limits and the
-    fewer groups count. Holm's adjustment and verdicts are over these contrasts: `higher` says that the class gains
+    nuisance label, as in `Study.run`. `difference` is the mean of their difference for each query. Queries depend on
+    each other in both ways, so that it is tested over groups of either, and the larger p-value, the wider limits and
+    the fewer groups count. Holm's adjustment and verdicts are over these contrasts: `higher` says that the class gains
     more, `lower` that the nuisance does.
 
     Args:

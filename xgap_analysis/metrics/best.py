@@ -16,8 +16,8 @@ def against_best(
 ) -> dict[str, str]:
     """Which of several variants, evaluated on the same queries, is best, and which are tied with it.
 
-    How to read it: `best` has the highest mean, `tied` is not shown to be below it (which is no proof that it is equal),
-    and `lower` is. A table in which everything is tied ranks nothing.
+    How to read it: `best` has the highest mean, `tied` is not shown to be below it (which is no proof that it is
+    equal), and `lower` is. A table in which everything is tied ranks nothing.
 
     Formula: a paired sign-flip test over groups of each variant and the best. The best was chosen by looking at all of
     them, so that each p-value is multiplied by the number of *all* pairs, `k (k - 1) / 2`, which bounds the chance that

@@ -23,10 +23,10 @@ def clusters(
 ) -> pd.DataFrame:
     """How well k-means finds the labels in each modality and in all of them stacked, and how often it finds modalities.
 
-    How to read it: `v_measure`, `ari` and `nmi` are 1 where clusters are the labels; ARI is 0 on average for clusters by
-    chance, the other two are not, and rise with k. In the row of all modalities, `one_modality` is the share of clusters
-    whose rows are of one modality alone, and `together` the share of items whose rows of all modalities lie in one
-    cluster. A gap that spoils grouping shows as numbers in that row well below those of each modality, with
+    How to read it: `v_measure`, `ari` and `nmi` are 1 where clusters are the labels; ARI is 0 on average for clusters
+    by chance, the other two are not, and rise with k. In the row of all modalities, `one_modality` is the share of
+    clusters whose rows are of one modality alone, and `together` the share of items whose rows of all modalities lie in
+    one cluster. A gap that spoils grouping shows as numbers in that row well below those of each modality, with
     `one_modality` near 1.
 
     Formula: k-means on unit rows (k-means++, ten starts, for each seed), k the number of labels by default; V-measure,
@@ -68,7 +68,9 @@ def clusters(
     named = np.array([label_of[i] for i in shared], dtype=object)
     codes = pd.factorize(named)[0]
     if len(set(codes)) < 2:
-        raise XgapError(f"{len(shared)} items have a label and all modalities, of {len(set(codes))} labels; give 2 or more")
+        raise XgapError(
+            f"{len(shared)} items have a label and all modalities, of {len(set(codes))} labels; give 2 or more"
+        )
     wanted = len(set(codes)) if k is None else k
     if not 1 <= wanted <= len(shared):
         raise XgapError(f"k lies between 1 and the {len(shared)} items, not {wanted}")

@@ -71,8 +71,8 @@ def flips(
     changed = torch.zeros(len(query), dtype=torch.float64)
     times = draws if by == "noise" else 1
     for draw in range(times):
-        parts = [_changed(side, by, sigma, (seed, draw, k)) for k, side in enumerate((query, gallery))]
-        changed += (_first(*parts, own, scorer, normalise) != first).double()
+        q, g = (_changed(features, by, sigma, (seed, draw, k)) for k, features in enumerate((query, gallery)))
+        changed += (_first(q, g, own, scorer, normalise) != first).double()
     return pd.Series((changed / times).numpy(), pd.Index(query.ids, name="query"), name="flips")
 
 

@@ -30,9 +30,10 @@ def semobridge(
     """Image features through the pseudo-inverse of the text projection and the projection itself: no step is taken.
 
     Formula: `z = f pinv(W)` with the text projection W `[p, d]` (`pooled @ W` is the text feature), whose singular
-    values of at most `cut` count as zero; the feature is `u(z) L W`, scaled to unit length. L, the mean length of pooled
-    texts, drops out with the scaling: the result is f projected onto the right singular vectors of W above the cut. So it
-    reads the weights of the text tower alone, and a random subspace of that rank (`semobridge-random`) is its control.
+    values of at most `cut` count as zero; the feature is `u(z) L W`, scaled to unit length. L, the mean length of
+    pooled texts, drops out with the scaling: the result is f projected onto the right singular vectors of W above the
+    cut. So it reads the weights of the text tower alone, and a random subspace of that rank (`semobridge-random`) is
+    its control.
 
     How to read it: what OTI gains beyond `semobridge-image` is gained by its optimisation.
 
@@ -100,7 +101,9 @@ def _kept(model: Any, cut: float) -> Float[Tensor, "d r"]:
     _, values, right = torch.linalg.svd(exact(tower.projection.detach().cpu()), full_matrices=False)
     if not bool((values > cut).any()):
         most = float(values.max())
-        raise XgapError(f"semobridge: no singular value of the text projection is above {cut:g}; the largest is {most:.3g}")
+        raise XgapError(
+            f"semobridge: no singular value of the text projection is above {cut:g}; the largest is {most:.3g}"
+        )
     return right[values > cut].T
 
 

@@ -16,11 +16,15 @@ STEPS = (-0.6, -0.2, 0.2, 0.6)  # of the largest difference on screen
 TINTS = ("#EDB84D", "#F6E0B3", "#F7F7F7", "#BBD7E8", "#7FB8DA")  # lower to higher, as in figures; black on all is read
 BASELINE, MISSING = "#FFFFFF", "#DDDDDD"
 LEGEND = (
-    "With 95 % intervals. Δ: paired difference from the baseline, p (Holm) and groups; ▲ ▼ where conclusive. ★ the best "
-    "variant of one baseline, ☆ tied with it. † fitted on what is evaluated."
+    "With 95 % intervals. Δ: paired difference from the baseline, p (Holm) and groups; ▲ ▼ where conclusive. ★ the "
+    "best variant of one baseline, ☆ tied with it. † fitted on what is evaluated."
 )
 STARS = {BEST: " ★", TIED: " ☆"}
-AGAINST = {BEST: "the best variant of this baseline", TIED: "tied with the best variant", LOWER: "below the best variant"}
+AGAINST = {
+    BEST: "the best variant of this baseline",
+    TIED: "tied with the best variant",
+    LOWER: "below the best variant",
+}
 ABOUT = ["model", "dataset", "split", "correction", "scorer"]
 
 
@@ -28,9 +32,9 @@ class HeatTable(ipywidgets.VBox):
     """One line for each model, dataset and correction, one column for each comparison.
 
     A cell says value and interval, then the paired difference from the baseline with ▲ or ▼ where the result is
-    conclusive (see `metrics.verdict`); its tint repeats the difference. ★ marks the best variant of one baseline, and ☆
-    those that are tied with it (`metrics.against_best`). The tooltip has p, adjusted p, the number of groups, the reason
-    and the smallest effect that would have been seen.
+    conclusive (see `metrics.verdict`); its tint repeats the difference. ★ marks the best variant of one baseline, and
+    ☆ those that are tied with it (`metrics.against_best`). The tooltip has p, adjusted p, the number of groups, the
+    reason, and the smallest effect that would have been seen.
 
     Args:
         on_open: called with the table's row when a cell is clicked.
