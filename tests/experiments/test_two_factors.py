@@ -1,4 +1,4 @@
-"""Two factors: a remedy that trades the nuisance for the class, one that helps both, and one that does nothing."""
+"""Two factors: a correction that trades the nuisance for the class, one that helps both, and one that does nothing."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -31,7 +31,7 @@ def shared_noise(calibration: Calibration, share: float = SHARE, agree: float = 
     Args:
         calibration: its features, of which every second item (in an order drawn from the seed) is in the first half.
         share: of the spanned directions that are candidates, in (0, 0.5].
-        agree: the least cosine of a direction of one half with its like of the other, in (0, 1].
+        agree: the least cosine of a direction of one half with the nearest of the other half, in (0, 1].
         seed: of the halves.
 
     Raises:

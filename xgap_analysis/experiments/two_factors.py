@@ -1,4 +1,4 @@
-"""Two factors: what a remedy does for the class and for a nuisance label set, on the same corrected features."""
+"""Two factors: what a correction does for the class and for a nuisance label set, on the same corrected features."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ PARTS = ("value", "difference", "difference_low", "difference_high", "p_value", 
 def two_factors(study: Study, nuisance: str) -> pd.DataFrame:
     """What each comparison and correction of a study changes in retrieval by class, and by a nuisance label set.
 
-    How to read it: a remedy that brings items of one class nearer, whoever drew or spoke them, gains by class and loses
+    How to read it: a correction that brings items of one class nearer, whoever drew or spoke them, gains by class and loses
     by the nuisance. One that gains by both makes the space better; one that only trades one for the other has a
     `difference` (class less nuisance) above zero and a loss beside the gain. The corrected features are the same in
     both: they are fitted once, with the class names of the study's label set.
