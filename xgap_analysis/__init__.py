@@ -44,9 +44,9 @@ if TYPE_CHECKING:
     from xgap_analysis.experiments.comparison import comparison as comparison
     from xgap_analysis.experiments.papers.reproduction import reproduce as reproduce
     from xgap_analysis.experiments.study import Study as Study
+    from xgap_analysis.experiments.table_files import save_table as save_table
     from xgap_analysis.experiments.tables import embedded_table as embedded_table
     from xgap_analysis.experiments.tables import main_rows as main_rows
-    from xgap_analysis.experiments.tables import save_table as save_table
     from xgap_analysis.experiments.tables import summary as summary
     from xgap_analysis.experiments.vectors import study_of_features as study_of_features
     from xgap_analysis.metrics import bootstrap_interval as bootstrap_interval
@@ -179,7 +179,7 @@ _HOME = {
     "retrieval": "metrics",
     "save_features": "core.features_io",
     "save_scorer": "scoring",
-    "save_table": "experiments.tables",
+    "save_table": "experiments.table_files",
     "save_tokens": "core.tokens_io",
     "score": "scoring",
     "scorer": "scoring",
@@ -199,7 +199,12 @@ _ROOMS = ("corrections", "experiments", "metrics", "plots", "widgets")
 
 def __getattr__(name: str) -> Any:
     if name in _ROOMS:
-        return importlib.import_module(f"{__name__}.{name}")
+        try:
+            return importlib.import_module(f"{__name__}.{name}")
+        except ModuleNotFoundError as error:
+            from xgap_analysis.core.errors import missing_extra
+
+            raise missing_extra(f"xgap_analysis.{name}", error) from error
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     room, _, own_name = _HOME[name].partition(":")
