@@ -25,8 +25,8 @@ PARTS = ("value", "difference", "difference_low", "difference_high", "p_value", 
 def two_factors(study: Study, nuisance: str) -> pd.DataFrame:
     """What each comparison and correction of a study changes in retrieval by class, and by a nuisance label set.
 
-    How to read it: a correction that brings items of one class nearer, whoever drew or spoke them, gains by class and loses
-    by the nuisance. One that gains by both makes the space better; one that only trades one for the other has a
+    How to read it: a correction that brings items of one class nearer, whoever drew or spoke them, gains by class and
+    loses by the nuisance. One that gains by both makes the space better; one that only trades one for the other has a
     `difference` (class less nuisance) above zero and a loss beside the gain. The corrected features are the same in
     both: they are fitted once, with the class names of the study's label set.
 
