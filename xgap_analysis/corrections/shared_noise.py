@@ -48,8 +48,8 @@ def shared_noise(calibration: Calibration, share: float = SHARE, agree: float = 
         >>> texts = xg.Features(random.normal(0, 1, (90, 4)) * loud, range(90), space="text", origin="text")
         >>> calibration = xg.Calibration({"image": images, "text": texts}, split="train")
         >>> kept = xg.correction("shared-noise").fit(calibration)(images)
-        >>> float(kept.vectors[:, 3].abs().max()) < 0.001
-        True
+        >>> [round(float(x.vectors[:, 3].abs().max()), 2) for x in (images, kept)]
+        [0.04, 0.0]
     """
     return _without(_noise(calibration, share, agree, seed))
 
