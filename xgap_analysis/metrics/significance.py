@@ -85,7 +85,7 @@ def bootstrap_interval(
 
     Formula: draw as many groups as there are, with replacement; the mean is the total of the drawn values over their
     number; low and high are the (1 - level) / 2 and (1 + level) / 2 quantiles of `resamples` such means. With few
-    groups the interval is too narrow: docs/type_one.csv, and `verdict`.
+    groups the interval is too narrow: data/statistics/type_one.csv, and `verdict`.
 
     Args:
         values: `[n]`; NaN (a query without relevant items) is left out.
@@ -319,6 +319,18 @@ def _sums(values: np.ndarray, codes: np.ndarray, keep: np.ndarray) -> tuple[np.n
         raise XgapError("there are no values to average (none given, or all NaN)")
     _, codes = np.unique(codes[keep], return_inverse=True)
     return np.bincount(codes, weights=values[keep]), np.bincount(codes)
+
+
+def grouped_sums(values: Values, groups: Groups | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Total, number and total of squares of each group's values that are not NaN, `[g]` each; None: one value a group.
+
+    Raises:
+        XgapError: no values, or groups that do not fit.
+    """
+    array, codes = _array(values), _codes(groups, values)
+    keep = ~np.isnan(array)
+    total, count = _sums(array, codes, keep)
+    return total, count, _sums(array**2, codes, keep)[0]
 
 
 def chunks(resamples: int, width: int) -> list[int]:

@@ -11,6 +11,7 @@ from xgap_analysis.views import (  # noqa: F401  they register theirs
     inverted,
     native,
     precomputed,
+    semobridge,
     sets,
 )
 from xgap_analysis.views.described import DescribedItem as DescribedItem
