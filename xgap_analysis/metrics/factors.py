@@ -37,12 +37,15 @@ def moad(features: FeaturesLike, objects: Mapping[str, str], attributes: Mapping
         [0.9, -0.9, 0.0]
     """
     features = as_features(features)
-    objects, attributes = ({i: label_text(label) for i, label in of.items()} for of in (objects, attributes))
-    kept = [i for i in features.ids if objects.get(i) is not None and attributes.get(i) is not None]
+    known = [
+        {i: str(label_text(label)) for i, label in of.items() if label_text(label) is not None}
+        for of in (objects, attributes)
+    ]
+    kept = [i for i in features.ids if all(i in of for of in known)]
     if len(kept) < 2:
         raise XgapError(f"{len(kept)} items have an object and an attribute; at least 2 are needed")
     rows = exact(features.select(kept).vectors)
-    found = [_apart(rows, [of[i] for i in kept], what) for of, what in ((objects, "object"), (attributes, "attribute"))]
+    found = [_apart(rows, [of[i] for i in kept], what) for of, what in zip(known, ("object", "attribute"), strict=True)]
     return found[0] - found[1]
 
 
