@@ -89,3 +89,20 @@ def test_mistakes_are_one_sentence() -> None:
         flips(x, x, draws=0)
     with pytest.raises(XgapError, match="gallery of 2 items"):
         flips(x, x[:1])
+
+
+def test_the_first_item_under_a_normaliser_is_that_of_retrieval() -> None:
+    """A query's own item is left out before scores are changed: a softmax over queries must not see it."""
+    from xgap_analysis.metrics.flips import _first, _own
+    from xgap_analysis.metrics.graded import graded_blocks
+
+    rows = np.random.default_rng(0).normal(size=(30, 5))
+    x = xg.Features(rows, [f"i{k}" for k in range(30)], "image", "image")
+
+    def softmax(scores: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(20 * scores, dim=0)
+
+    relevance = {"i0": {"i1": 1}}
+    blocks = graded_blocks(x, x, relevance, exclude_self=True, block=None, normalise=softmax)
+    expected = torch.cat([scores.argmax(dim=1) for scores, _, _ in blocks])
+    assert _first(x, x, _own(x, x), "cosine", softmax).tolist() == expected.tolist()

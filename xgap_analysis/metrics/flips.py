@@ -104,10 +104,13 @@ def _first(
 ) -> Int[Tensor, " n"]:
     found = []
     for start, stop, part in score_blocks(query, gallery, scorer):
-        scores: Float[Tensor, "b m"] = part.clone() if normalise is None else normalise(part).clone()
+        ignored = torch.zeros(part.shape, dtype=torch.bool, device=part.device)
         if own is not None:
-            at = own[start:stop].to(scores.device)
+            at = own[start:stop].to(part.device)
             rows = (at >= 0).nonzero()[:, 0]
-            scores[rows, at[rows]] = -torch.inf
+            ignored[rows, at[rows]] = True
+        scores: Float[Tensor, "b m"] = part.masked_fill(ignored, -torch.inf)
+        if normalise is not None:  # which sees no score of what is left out, as in `retrieval`
+            scores = normalise(scores).masked_fill(ignored, -torch.inf)
         found.append(scores.argmax(dim=1).cpu())
     return torch.cat(found)
