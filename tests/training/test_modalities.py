@@ -76,6 +76,20 @@ def test_towers_learn_to_recognise_their_own_items_alone_and_mixed() -> None:
     assert first == pytest.approx(float(simclr_loss(made[0], made[1], 0.5).detach()), rel=1e-4)
 
 
+def test_fitted_towers_are_left_in_the_modes_that_they_had_also_after_an_error() -> None:
+    tower = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8).eval().requires_grad_(False))
+    rows = torch.randn(16, 6, generator=torch.Generator().manual_seed(0))
+    given = {"type": tower}, {"type": rows}  # a name that a module has of its own
+    modes = [part.training for part in tower.modules()]
+    fit_two_views(*given, {"type": noisy}, epochs=1, batch=8)
+    assert [part.training for part in tower.modules()] == modes
+    tower.eval()
+    with pytest.raises(XgapError, match="the loss of the fit is nan"):
+        fit_two_views(*given, {"type": lambda x: x * torch.nan}, epochs=1, batch=8)
+    assert not any(part.training for part in tower.modules())
+    assert [p.requires_grad for p in tower.parameters()] == [True, True, False, False]
+
+
 def test_two_views_that_cannot_be_drawn_are_refused() -> None:
     tower, rows = nn.Linear(2, 2), torch.zeros(4, 2)
     with pytest.raises(XgapError, match="each modality has a tower, inputs and a function"):
