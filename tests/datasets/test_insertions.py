@@ -87,7 +87,7 @@ def test_the_control_takes_an_attribute_of_the_object_alone_and_each_of_them_for
     found = {perturb([ROW], "random", seed=seed)[0] for seed in range(20)}
     assert found == {"a large kite", "a red kite"}
     assert perturb([ROW], "random", seed=3) == perturb([ROW], "random", seed=3)
-    proposing = perturb([ROW], "random", propose=lambda *_: [("huge", 1.0)])
+    proposing = perturb([ROW], "random", propose=lambda *_: [("huge", 1.0)], image_cosines=lambda *_: 1 / 0)
     assert proposing[0] in found
 
 
@@ -169,6 +169,16 @@ def test_the_published_layout_is_read(tmp_path: Path) -> None:
     lines.write_text(json.dumps({"file": "1.jpg", "text": "a kite", "objects": ["kite"], "attributes": ["red"]}))
     rows, changed = read_described(lines)
     assert (rows[0].attributes, changed) == (["red"], None)
+
+
+@pytest.mark.parametrize("nothing", ["''", "None"])
+def test_an_object_without_an_attribute_keeps_its_place(nothing: str, tmp_path: Path) -> None:
+    path = tmp_path / "some.csv"
+    objects = f"\"['kite', 'owl', {nothing}]\""
+    path.write_text(f"file,text,objects,attributes\n1.jpg,a kite and an owl,{objects},\"[{nothing}, 'red', 'blue']\"\n")
+    ((row,), _) = read_described(path)
+    assert (row.attributes_of("kite"), row.attributes_of("owl")) == ([], ["red"])
+    assert perturb([row], "random") == ["a kite and a red owl"]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xgap_analysis.core.errors import XgapError, unknown_name
-from xgap_analysis.core.table_values import caption_texts, id_text
+from xgap_analysis.core.table_values import caption_texts, entries, id_text
 from xgap_analysis.datasets.embedded.wording import with_article
 from xgap_analysis.datasets.items import Texts
 from xgap_analysis.datasets.local.tables import columns_of, read_rows
@@ -133,7 +133,7 @@ def read_described(path: Path | str) -> tuple[list[Described], list[str] | None]
         texts, after = caption_texts(row["text"]), caption_texts(row.get("augmented"))
         if len(texts) != 1 or ("augmented" in names and len(after) != 1):
             raise XgapError(f"row {number} of {path} needs one text, and one augmented text where it has that column")
-        objects, attributes = (caption_texts(row[column]) for column in COLUMNS[2:])
+        objects, attributes = (entries(row[column]) for column in COLUMNS[2:])
         try:
             made.append(Described(f"{image}#{seen[image]}", image, texts[0], objects, attributes))
         except XgapError as error:
@@ -278,6 +278,8 @@ def perturb(
         raise unknown_name("pick", pick, PICKS)
     if pick != "random" and image_cosines is None:
         raise XgapError(f'pick="{pick}" compares candidates with the image: give image_cosines, or pick="random"')
+    if pick == "random":
+        image_cosines = None  # the one that is drawn is compared with nothing
     by = (0.0, 0.0, 1.0) if pick == "least-like" else weights
     texts = [row.text for row in rows]
     places = [places_of(row.text, row.objects) for row in rows]
