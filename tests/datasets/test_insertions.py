@@ -201,3 +201,7 @@ def test_mistakes_are_one_sentence() -> None:
         perturb([ROW], "best")
     with pytest.raises(xg.XgapError, match="give image_cosines"):
         perturb([ROW])
+    with pytest.raises(xg.XgapError, match="three weights, of likelihood, attribute and image, not 2"):
+        perturb([ROW], image_cosines=cosines({"large": 0.1, "red": 0.3}), weights=(1, 1))
+    with pytest.raises(xg.XgapError, match="k candidates a place, 1 or more, not 0"):
+        perturb([ROW], image_cosines=cosines({"large": 0.1, "red": 0.3}), k=0)
