@@ -30,12 +30,14 @@ class Study:
         xgap study --features audio.npy video.npy --labels labels.csv --corrections none center
         xgap study --comparisons I-I OTI-I --axes oti.steps=10,50,150 --limit 50
         xgap study --datasets emoji-clips --comparisons text-frames --scorers "late_interaction(inner=max)" x_pool
+        xgap study --table atlas --out results/atlas.parquet
     """
 
     table: Name = None
     """A named grid: image-retrieval, text-retrieval, zero-shot, slip, drift, isoclip, pca, dogs-vs-cats (with the
-    published results next to ours), or corrections; or one that trains its models first: intra, temperature or
-    objectives. Other options override its parts; "paper" as a model or dataset stands for those of the paper."""
+    published results next to ours), or corrections; one that trains its models first: intra, temperature or
+    objectives; or atlas (what every published system changes). Other options override its parts; "paper" as a model or
+    dataset stands for those of the paper."""
     features: tuple[Path, ...] = ()
     """Two or more files of vectors, instead of models and datasets: .npy, .npz, .parquet, .safetensors, or folders
     written by clip-retrieval."""
@@ -99,7 +101,8 @@ class Study:
     plugin: Plugins = ()
     """A Python file with your own views, scorers, corrections, metrics, models or datasets, which is run first."""
     quick: bool = False
-    """With a table that trains: only two updates on eight items and six labels, a test run of a minute."""
+    """With a table that trains: only two updates on eight items and six labels, a test run of a minute. With the atlas:
+    six labels, and fits of one epoch."""
     processes: int = 1
     """With a table that trains: number of trainings at a time, each in a process of one thread."""
     out: Path = Path("results/study.parquet")
@@ -109,25 +112,34 @@ class Study:
 
     def run(self) -> int:
         """Run, write, print."""
+        from xgap_analysis.cli.atlas import is_atlas
         from xgap_analysis.cli.features import check_writable
         from xgap_analysis.cli.trained import is_trained
         from xgap_analysis.experiments.tables import as_text, main_results, save_table
 
-        trained = is_trained(self)
+        printing = self._of_atlas if is_atlas(self) else self._of_training if is_trained(self) else None
         for name in ("models", "datasets", "corrections", "seeds"):
             if getattr(self, name) == ():
                 raise XgapError(f"--{name} needs at least one name")
         if self.out.suffix != ".parquet":
             raise XgapError(f"the table is written as .parquet, and {str(self.out)!r} is not")
         check_writable(self.out)
-        table = self._of_training() if trained else self._of_features() if self.features else self._of_models()
+        table = printing() if printing else self._of_features() if self.features else self._of_models()
         save_table(table, Path.cwd() / self.out)  # a bare name is meant as it stands
         if self.json:
             say(table.to_json(orient="records", double_precision=15))
-        elif not trained:
+        elif not printing:
             say(as_text(main_results(table)))
         note(f"{len(table)} rows are in {self.out}")
         return 0
+
+    def _of_atlas(self) -> "pd.DataFrame":
+        from xgap_analysis.cli.atlas import atlas_table, printed
+
+        table = atlas_table(self)
+        if not self.json:
+            say(printed(table))
+        return table
 
     def _of_training(self) -> "pd.DataFrame":
         from xgap_analysis.cli.trained import printed, trained_table

@@ -17,6 +17,7 @@ EMBEDDED = {  # tables that are shipped: name to place
     "ablations": "ablations/results.parquet",
     "objectives": "objectives/results.parquet",
     "tiny-3": "spoken/together.parquet",
+    "atlas": "atlas/results.parquet",
 }
 ABOUT = ("model", "dataset", "split", "comparison", "correction", "scorer", "metric")
 
@@ -174,7 +175,7 @@ def embedded_table(name: str) -> pd.DataFrame:
         name: `"study"` (every comparison of the embedded models on all held-out concepts; columns of `Study.run`),
             `"gaps"` (their geometry), or, with one row per number (see `experiments.ablations`), `"ablations"`,
             `"objectives"` (the recipes of `xgap study --table objectives`) or `"tiny-3"` (three modalities trained
-            together).
+            together); or `"atlas"` (what each published system changes; columns of `experiments.atlas.atlas`).
 
     Raises:
         XgapError: an unknown table, or an installation without it.
