@@ -300,6 +300,32 @@ def atlas_words(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
     return pd.DataFrame(words, index=list(QUANTITIES)).T.fillna("").rename_axis("system")
 
 
+def findings(table: pd.DataFrame, digits: int = 3) -> list[str]:
+    """What an atlas says, a sentence for each quantity: the systems with a verdict, and how many are inconclusive.
+
+    Args:
+        table: from `atlas`.
+        digits: behind the decimal point.
+    """
+    said = []
+    for quantity in (name for name in QUANTITIES if name in set(table["quantity"])):
+        tested = table[(table["quantity"] == quantity) & table["difference"].notna()]
+        sure = tested[tested["verdict"].isin(["higher", "lower"])].sort_values("difference", ascending=False)
+        parts = [
+            f"{word} with {', '.join(_said(row, digits) for row in part.to_dict('records'))}"
+            for word, part in sure.groupby("verdict", sort=False)
+        ]
+        count = len(tested) - len(sure)
+        parts += [f"inconclusive with {count} of {len(tested)}"] if count else []
+        said.append(f"{quantity}: {'; '.join(parts) or 'no system acts on it'}")
+    return said
+
+
+def _said(row: Mapping[Any, Any], digits: int) -> str:
+    low, high = (f"{row[end]:+.{digits}f}" for end in ("low", "high"))
+    return f"{row['system']} ({row['kind']}, {row['difference']:+.{digits}f}, {low} to {high})"
+
+
 def _check_known(systems: Collection[str] | None, chosen: Sequence[Acting], read: Sequence[TrainedRuns]) -> None:
     known = {one.system for one in published()}
     there = {one.system for one in chosen} | {name for one in read for name in one.systems.values()}
