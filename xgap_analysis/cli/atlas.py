@@ -3,6 +3,7 @@
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
+from xgap_analysis.cli.trained import WRITTEN
 from xgap_analysis.core.errors import XgapError
 
 if TYPE_CHECKING:
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from xgap_analysis.cli.study import Study
 
 NAME = "atlas"
-TAKEN = ("table", "models", "datasets", "limit", "device", "plugin", "quick", "out", "json")
+TAKEN = ("table", "models", "datasets", "limit", "device", "plugin", "quick", *WRITTEN)
 
 
 def is_atlas(given: "Study") -> bool:
