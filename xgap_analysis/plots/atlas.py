@@ -1,5 +1,7 @@
 """What published systems change, side by side."""
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -8,7 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.metrics.verdicts import INCONCLUSIVE
 from xgap_analysis.plots.style import GREY, by_sign, open_axes, plain
 
 LINEAR = 0.01  # changes up to this size are on a linear scale, others on a logarithmic one
@@ -72,13 +73,13 @@ def atlas(table: pd.DataFrame) -> Figure:
     return fig
 
 
-def _mark(ax: Axes, row: dict[str, object], height: float) -> None:
+def _mark(ax: Axes, row: dict[Any, Any], height: float) -> None:
     change = row["difference"]
-    if not isinstance(change, float) or np.isnan(change):
-        if not pd.isna(row["value"]) or row["reason"] == "not acted on":
-            ax.plot(0, height, ".", color=GREY, ms=3)
+    if row["reason"] == "not acted on":
+        ax.plot(0, height, ".", color=GREY, ms=3)
+    if np.isnan(change):
         return
-    sure = row["verdict"] != INCONCLUSIVE
+    sure = row["verdict"] in ("higher", "lower")
     colour = by_sign(change) if sure else GREY
     ax.plot([row["low"], row["high"]], [height, height], color=colour, lw=1.8 if sure else 1)
     ax.plot(change, height, "o", color=colour, mfc=colour if sure else "white", ms=4.5)
