@@ -1,4 +1,4 @@
-"""Write the places of the data card that follow from the table.
+"""Bring the rows of trained models up to date with their tables, and write what of the data card follows from the rows.
 
 xgap study --table atlas --out data/atlas/results.parquet
 python data/atlas/card.py
@@ -8,14 +8,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from xgap_analysis.experiments.atlas import atlas_words, findings, left_out
+from xgap_analysis.experiments.acting import TRAINED
+from xgap_analysis.experiments.atlas import atlas_words, findings, is_there, left_out, rows_of_trained
 from xgap_analysis.experiments.tables import as_markdown
 
 HERE = Path(__file__).parent
 
 
 def main() -> None:
-    table, card = pd.read_parquet(HERE / "results.parquet"), HERE / "README.md"
+    file, card = HERE / "results.parquet", HERE / "README.md"
+    computed = pd.read_parquet(file).loc[lambda rows: ~rows["kind"].isin([one.kind for one in TRAINED])]
+    table = pd.concat([computed, *(rows_of_trained(one) for one in TRAINED if is_there(one))], ignore_index=True)
+    table.to_parquet(file)
     places = {
         "FOUND": "\n".join(f"- {line}" for line in findings(table)),
         "TABLE": as_markdown(atlas_words(table)),

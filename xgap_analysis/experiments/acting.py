@@ -342,6 +342,21 @@ TRAINED = (
         },
     ),
     TrainedRuns(
+        "adapters",
+        "adapter",
+        "CLIP",
+        {
+            "MaPLe": "MaPLe",
+            "PTUnifier": "PTUnifier",
+            "CLIP-MoE": "CLIP-MoE",
+            "Long-CLIP, own": "Long-CLIP",
+            "VDR, own": "VDR",
+            "LexVLA, own": "LexVLA",
+            "grounded, own": "Grounded sentence encoder",
+            "matching, own": "CNN + MLP matching",
+        },
+    ),
+    TrainedRuns(
         "tiny-3",
         "objective",
         "pairwise",
