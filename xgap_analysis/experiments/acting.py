@@ -70,10 +70,8 @@ class World:
     by_concept: bool = False
 
 
-NATIVE = Way(dict(zip(DIRECTIONS, DIRECTIONS, strict=True)))
 WORLDS = {
-    "vectors": World("emoji", NATIVE, labels=100),
-    "inverted": World("emoji", NATIVE, labels=60),  # a text takes a thousand steps
+    "vectors": World("emoji", Way(dict(zip(DIRECTIONS, DIRECTIONS, strict=True))), labels=100),
     "parts": World(
         "emoji-scenes",
         Way(
@@ -276,7 +274,7 @@ ONE_IMAGE = {"comparisons": {d: d for d in ("I-T", "T-I")}, "scorer": "cosine"}
 DESCRIBED = {"comparisons": {"T-I": "captions-patches"}}
 
 ACTING = (
-    Acting("Cross the Gap", "view", "inverted", _inverted),
+    Acting("Cross the Gap", "view", "vectors", _inverted),
     Acting("XBT", "correction", "vectors", _backward_compatible),
     Acting("xRAG", "correction", "vectors", {"correction": "bridge"}),
     Acting("MacCap", "correction", "vectors", {"correction": "noise"}),

@@ -101,7 +101,7 @@ def atlas(
     loaded = load_model(model, device=device) if isinstance(model, str) else model
     _check_known(systems, chosen, read if loaded.name == "tiny" else [])
     benches = {
-        name: Bench(loaded, world, dataset if world.dataset == "emoji" else None, limit, quick, store)
+        name: Bench(loaded, world, dataset if name == "vectors" else None, limit, quick, store)
         for name, world in WORLDS.items()
     }
     rows: list[dict[str, Any]] = []
@@ -175,9 +175,7 @@ def _misaligned(evaluation: Evaluation, way: Way, direction: str) -> "pd.Series[
     if direction not in way.comparisons:
         return None
     comparison = evaluation.study.comparison(way.comparisons[direction])
-    query, gallery = (
-        evaluation.view(one, "queries" if one.is_seeded else "all") for one in comparison.views
-    )  # each item that is inverted takes long
+    query, gallery = (evaluation.view(one, "all") for one in comparison.views)
     pair = evaluation.fitted(way.correction).apply(query, gallery, _pair(evaluation, way, direction).scorer)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*queries lack an item of their class")  # they are left out
