@@ -30,11 +30,16 @@ from xgap_analysis.metrics import holm, modality_gap, paired_test
 LABELS = 6
 
 
-def acting(system: str) -> pd.DataFrame:
-    """The rows of one system, on a few labels."""
+def acting(system: str, bench: Bench) -> pd.DataFrame:
+    """The rows of one system."""
     (one,) = (one for one in ACTING if one.system == system)
-    bench = Bench(xg.load_model("tiny"), WORLDS[one.world], limit=LABELS if one.world == "vectors" else 25)
     return pd.DataFrame(rows_of(one, bench)).set_index("quantity")
+
+
+@pytest.fixture(scope="module")
+def bench() -> Bench:
+    """Six labels, and twelve to fit on."""
+    return Bench(xg.load_model("tiny"), WORLDS["vectors"], quick=True)
 
 
 def test_the_mean_along_the_gap_is_the_gap() -> None:
@@ -49,7 +54,7 @@ def test_the_mean_along_the_gap_is_the_gap() -> None:
 
 
 def test_a_scorer_row_is_that_of_a_study() -> None:
-    rows = acting("FILIP")
+    rows = acting("FILIP", Bench(xg.load_model("tiny"), WORLDS["parts"], limit=25))
     data = shared_concepts(xg.load_dataset("emoji-scenes").split("test").limit(25))
     compared = {"I-I": "regions-regions", "T-I": "captions-regions"}
     study = xg.Study(
@@ -73,8 +78,8 @@ def evaluation() -> Evaluation:
     return made
 
 
-def test_a_correction_row_is_that_of_a_study(evaluation: Evaluation) -> None:
-    rows, table = acting("MacCap"), xg.main_rows(evaluation.table()).set_index(["comparison", "correction"])
+def test_a_correction_row_is_that_of_a_study(bench: Bench, evaluation: Evaluation) -> None:
+    rows, table = acting("MacCap", bench), xg.main_rows(evaluation.table()).set_index(["comparison", "correction"])
     for quantity in ("T-T", "I-T"):
         direct = table.loc[quantity, "noise"][["value", "difference", "difference_low", "difference_high", "p_value"]]
         found = rows.loc[quantity, ["value", "difference", "low", "high", "p_value"]]
@@ -92,8 +97,8 @@ def test_a_correction_row_is_that_of_a_study(evaluation: Evaluation) -> None:
     assert rows.loc["modality_gap", ["low", "high", "p_value"]].tolist() == [test.low, test.high, test.p_value]
 
 
-def test_a_correction_of_scores_changes_misalignment_too(evaluation: Evaluation) -> None:
-    rows = acting("Balance Act (DBNorm)")
+def test_a_correction_of_scores_changes_misalignment_too(bench: Bench) -> None:
+    rows, evaluation = acting("Balance Act (DBNorm)", bench), bench.evaluation
     texts = evaluation.native("text", "all")
     pair = evaluation.fitted("dual-inverted-softmax").apply(texts, texts)
     assert pair.normalise is not None

@@ -351,7 +351,7 @@ TRAINED = (
             "CLIP-MoE": "CLIP-MoE",
             "Long-CLIP, own": "Long-CLIP",
             "VDR, own": "VDR",
-            "LexVLA, own": "LexVLA",
+            "LexVLA": "LexVLA",
             "grounded, own": "Grounded sentence encoder",
             "matching, own": "CNN + MLP matching",
         },
