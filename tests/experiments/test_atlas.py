@@ -44,7 +44,7 @@ def bench() -> Bench:
 
 def test_the_mean_along_the_gap_is_the_gap() -> None:
     draw = np.random.default_rng(0)
-    x, y = (xg.Features(draw.normal(shift, 1, (7, 5)), range(7), "image", "image") for shift in (0.3, -0.3))
+    x, y = (xg.Features(draw.normal(shift, 1, (7, 5)), "abcdefg", "image", "image") for shift in (0.3, -0.3))
     apart = np.asarray(x, dtype=float) - np.asarray(y, dtype=float)
     expected = apart @ (apart.mean(axis=0) / np.linalg.norm(apart.mean(axis=0)))
     found = along_gap(x, y)

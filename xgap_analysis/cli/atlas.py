@@ -26,9 +26,7 @@ def is_atlas(given: "Study") -> bool:
     others = [f.name for f in fields(given) if getattr(given, f.name) != f.default and f.name not in TAKEN]
     if others:
         known = " ".join(f"--{name}" for name in TAKEN[1:])
-        raise XgapError(
-            f"--table {NAME} compares systems as they are and takes no --{_written(others[0])}, but {known}"
-        )
+        raise XgapError(f"--table {NAME} compares systems as they are and takes no --{other}, but {known}")
     for name in ("models", "datasets"):
         if len(getattr(given, name) or ("one",)) != 1:
             raise XgapError(f"--table {NAME} is of one of the {name}: give one")
@@ -51,4 +49,3 @@ def printed(table: "pd.DataFrame") -> str:
     about = "Changes with 95 % intervals; * a verdict, · not acted on, empty: not defined."
     reasons = [{"without a row": name, "because": reason} for name, reason in left_out(table).items()]
     return f"{about}\n{as_text(atlas_words(table).reset_index().to_dict('records'))}\n\n{as_text(reasons)}"
-

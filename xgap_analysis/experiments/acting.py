@@ -11,6 +11,7 @@ from xgap_analysis.core.stacked import stacked
 from xgap_analysis.core.tokens import AnyFeatures, TokenFeatures
 from xgap_analysis.corrections import correction
 from xgap_analysis.datasets import Dataset, load_dataset
+from xgap_analysis.datasets.items import Items
 from xgap_analysis.experiments.comparison import AnyComparison, Comparison
 from xgap_analysis.experiments.evaluation import AnyCorrection, AnyScorer, Evaluation
 from xgap_analysis.experiments.study import Study
@@ -148,7 +149,7 @@ class Bench:
         return self.splits[1]
 
     @property
-    def options(self) -> dict[str, int]:
+    def options(self) -> dict[str, Any]:
         """Of what is fitted in epochs: one, where all is quick."""
         return {"epochs": 1} if self.quick else {}
 
@@ -232,7 +233,7 @@ def _composed(bench: Bench) -> Way:
     """A text with the words in it, and an image with the regions in it."""
 
     def whole_and_parts(model: Any, items: Any, *, part: str, store: Any = None) -> TokenFeatures:
-        how = {"store": store, "progress": False}
+        how: dict[str, Any] = {"store": store, "progress": False}
         return stacked(encode(model, items, **how), tokens(model, items, part, **how))
 
     made = {
@@ -251,7 +252,7 @@ def _grounded(bench: Bench) -> Way:
     for owner, box in zip(regions.owners, regions.columns["box"], strict=True):
         shares = [x / of for x, of in zip(box, (width, height) * 2, strict=True)]
         boxes.setdefault(text_of[bench.fit.labels_of()[owner]], []).append(shares)
-    how = {"store": bench.store or Store(), "progress": False}
+    how: dict[str, Any] = {"store": bench.store or Store(), "progress": False}
     pairs = {text_of[bench.fit.labels_of()[i]]: i for i in images.ids}
     parts = tokens(bench.model, texts, "captions", **how), tokens(bench.model, images, **how)
     fitted = fit_scorer("grain", *parts, pairs=pairs, split=bench.fit.split_name, boxes=boxes, **bench.options)
@@ -264,7 +265,8 @@ def _clips(bench: Bench, tower: str) -> Way:
         model = with_frames(bench.model, tower)
     else:
         texts, videos, pairs = bench.fit.texts, bench.fit.items["video"], bench.fit.labels["clip"]
-        how = {"pairs": pairs, "store": bench.store or Store(), **bench.options}
+        assert isinstance(videos, Items)  # clips, and no vectors
+        how: dict[str, Any] = {"pairs": pairs, "store": bench.store or Store(), **bench.options}
         model = fit_frames(bench.model, tower, texts, videos, **how).model
     return Way({"T-I": "text-video", "I-T": "video-text"}, evaluation=bench.of(model), setting=tower)
 

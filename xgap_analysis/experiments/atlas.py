@@ -172,11 +172,12 @@ def along_gap(x: Features, y: Features) -> "pd.Series[float]":
 
 def _misaligned(evaluation: Evaluation, way: Way, direction: str) -> "pd.Series[float] | None":
     """Misalignment of each item with all items of its modality, as they are represented in a direction."""
-    if direction not in way.comparisons:
+    compared = _pair(evaluation, way, direction)
+    if compared is None:
         return None
     comparison = evaluation.study.comparison(way.comparisons[direction])
     query, gallery = (evaluation.view(one, "all") for one in comparison.views)
-    pair = evaluation.fitted(way.correction).apply(query, gallery, _pair(evaluation, way, direction).scorer)
+    pair = evaluation.fitted(way.correction).apply(query, gallery, compared.scorer)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*queries lack an item of their class")  # they are left out
         found = misalignment(pair.query, pair.gallery, evaluation.relevance(comparison), scorer=_scored(pair))
