@@ -25,7 +25,7 @@ def is_atlas(given: "Study") -> bool:
         return False
     others = [f.name for f in fields(given) if getattr(given, f.name) != f.default and f.name not in TAKEN]
     if others:
-        known = " ".join(f"--{name}" for name in TAKEN[1:])
+        known, other = " ".join(f"--{name}" for name in TAKEN[1:]), others[0].replace("_", "-")
         raise XgapError(f"--table {NAME} compares systems as they are and takes no --{other}, but {known}")
     for name in ("models", "datasets"):
         if len(getattr(given, name) or ("one",)) != 1:
