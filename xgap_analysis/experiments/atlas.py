@@ -177,7 +177,9 @@ def _misaligned(evaluation: Evaluation, way: Way, direction: str) -> "pd.Series[
         return None
     comparison = evaluation.study.comparison(way.comparisons[direction])
     query, gallery = (evaluation.view(one, "all") for one in comparison.views)
-    pair = evaluation.fitted(way.correction).apply(query, gallery, compared.scorer)
+    pair = QueryGallery(query, gallery, scorer=compared.scorer)
+    if str(correction(way.correction)) != "none":
+        pair = evaluation.fitted(way.correction).apply(query, gallery, compared.scorer)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*queries lack an item of their class")  # they are left out
         found = misalignment(pair.query, pair.gallery, evaluation.relevance(comparison), scorer=_scored(pair))
