@@ -16,6 +16,7 @@ EMBEDDED = {  # tables that are shipped: name to place
     "gaps": "models/gaps.parquet",
     "ablations": "ablations/results.parquet",
     "objectives": "objectives/results.parquet",
+    "adapters": "adapters/results.parquet",
     "tiny-3": "spoken/together.parquet",
 }
 ABOUT = ("model", "dataset", "split", "comparison", "correction", "scorer", "metric")
@@ -173,8 +174,8 @@ def embedded_table(name: str) -> pd.DataFrame:
     Args:
         name: `"study"` (every comparison of the embedded models on all held-out concepts; columns of `Study.run`),
             `"gaps"` (their geometry), or, with one row per number (see `experiments.ablations`), `"ablations"`,
-            `"objectives"` (the recipes of `xgap study --table objectives`) or `"tiny-3"` (three modalities trained
-            together).
+            `"objectives"` and `"adapters"` (the settings of `xgap study --table objectives` and `adapters`) or
+            `"tiny-3"` (three modalities trained together).
 
     Raises:
         XgapError: an unknown table, or an installation without it.
