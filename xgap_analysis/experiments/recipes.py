@@ -124,12 +124,12 @@ ABLATIONS: dict[str, Ablation] = {
     "adapters": Ablation(
         ADAPTERS,
         control="CLIP",
-        recipe=replace(RECIPE, steps=50, batch=48, image_views=1, caption_views=2, augmentation="crop"),
-        checkpoints=(0, 50),
+        recipe=replace(RECIPE, steps=40, batch=32, image_views=1, caption_views=2, augmentation="crop"),
+        checkpoints=(0, 40),
         comparisons=("I-I", "T-T", "I-T", "T-I", "zero-shot"),
         last_comparisons=("I-I", "OTI-I"),
-        limit=50,
-        last_limit=50,
+        limit=40,
+        last_limit=15,
     ),
 }
 
