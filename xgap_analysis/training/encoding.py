@@ -146,8 +146,10 @@ def check_tokens(module: Any, attached: Attached, terms: Sequence[Term]) -> None
     """
     for modality, names in (("image", ("image_tokens", "towers")), ("text", ("text_tokens", "ids", "towers"))):
         if attached.adapter.inside and modality in attached.modules and attached.is_whole(module, modality):
+            part: Any = attached.modules[modality]
             for term in terms:
-                if any(getattr(term.needed, name) for name in names):
+                # A tower that is not replaced reads the base's ids, whatever it makes of them.
+                if any(getattr(term.needed, name) for name in names if name != "ids" or part.replaces):
                     what = f"objective {str(term)!r} reads tokens of the {modality} tower"
                     raise XgapError(f"{what}, which gives one vector per item with adapter {attached.adapter}")
 

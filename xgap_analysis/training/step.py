@@ -216,6 +216,7 @@ class TrainStep:
             pixels=here(batch.pixels[0]) if self._any("pixels") else None,
             ids=here(batch.tokens) if self._any("ids") else None,
             is_word=here(batch.is_word) if self._any("ids") else None,
+            empty=here(batch.empty) if self._any("ids") else None,
             towers=encoder if self._any("towers") else None,
             seed=seed_of(self.recipe.seed, step),
         )

@@ -21,6 +21,7 @@ from xgap_analysis.training.objectives.latent_space import adaptive_contrast as 
 from xgap_analysis.training.objectives.latent_space import reconstruction_loss as reconstruction_loss
 from xgap_analysis.training.objectives.latent_space import separability_loss as separability_loss
 from xgap_analysis.training.objectives.lexical import overuse as overuse
+from xgap_analysis.training.objectives.lexical import own_words as own_words
 from xgap_analysis.training.objectives.lexical import sparse_contrast as sparse_contrast
 from xgap_analysis.training.objectives.masked_words import masked_words_loss as masked_words_loss
 from xgap_analysis.training.objectives.matching import angular as angular
