@@ -93,7 +93,7 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     "grounded": {"adapter": GROUNDED},
     "matching": {"adapter": "matching"},
     "Long-CLIP, own": {"adapter": LONG_CLIP, "objective": recipe("long-clip").objective},
-    "VDR, own": {"adapter": "vdr", "objective": {"vdr": 1.0}},
+    "VDR, own": {"adapter": "vdr", "objective": recipe("vdr").objective},
     "grounded, own": {"adapter": GROUNDED, "objective": {"ranking-margin": 1.0}},
     "matching, own": {"adapter": "matching", "objective": {"ranking-margin": 1.0}},
 }
