@@ -1,10 +1,11 @@
 """What tests share: a small random model, and a store of their own."""
 
 import string
+import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from hypothesis import settings
 from torch import Tensor
 
 if TYPE_CHECKING:  # at run time a fixture imports it, when the type checker of the package's annotations is in place
+    from xgap_analysis.core.registry import Registry
     from xgap_analysis.models import Model
 
 CONTEXT, VOCABULARY = 16, 200
@@ -34,6 +36,30 @@ def xgap_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     home = tmp_path_factory.mktemp("xgap-home")
     monkeypatch.setenv("XGAP_HOME", str(home))
     return home
+
+
+def _registries() -> "list[Registry[Any]]":
+    """Every registry of the modules that are imported by now."""
+    core = sys.modules.get("xgap_analysis.core.registry")
+    modules = [m for name, m in list(sys.modules.items()) if name.startswith("xgap_analysis.")] if core else []
+    names = [(m, name) for m in modules for name in vars(m) if name.isupper()]
+    found = [getattr(m, name) for m, name in names if isinstance(getattr(m, name), core.Registry)]  # type: ignore[union-attr]
+    return list({id(registry): registry for registry in found}.values())
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_registered() -> Iterator[None]:
+    """What a test registers is forgotten after it, so that none sees another's; the package's own stays."""
+    before = {id(registry): set(registry._entries) for registry in _registries()}
+    yield
+    for registry in _registries():
+        from xgap_analysis.core.registry import origin
+
+        for name in set(registry._entries) - before.get(id(registry), set()):
+            module, defined = origin(registry._code(registry._entries[name]))
+            own = module.startswith("xgap_analysis.") and hasattr(sys.modules.get(module), defined.split(".")[0])
+            if not own:  # an example in a docstring has the module's name, but not a name in the module
+                registry.remove(name)
 
 
 def tokenize(captions: list[str]) -> Tensor:

@@ -1,6 +1,5 @@
 """From outside the package: a view and a scorer of one's own, as functions and under names, wherever they belong."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,8 +11,6 @@ from torch import Tensor
 
 import xgap_analysis as xg
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.scoring import SCORERS
-from xgap_analysis.views import VIEWS
 
 COLOURS = ("red", "green", "blue", "black", "white", "grey")
 
@@ -43,13 +40,10 @@ def data(split: str = "test") -> xg.Dataset:
 
 
 @pytest.fixture
-def registered() -> Iterator[None]:
+def registered() -> None:
     """Both under names, as a plug-in registers them."""
     xg.register_view("noisy", modality="image")(noisy)
     xg.register_scorer("euclidean")(euclidean)
-    yield
-    VIEWS.remove("noisy")
-    SCORERS.remove("euclidean")
 
 
 def main_values(table: pd.DataFrame) -> dict[tuple[str, str], float]:

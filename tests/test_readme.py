@@ -2,7 +2,6 @@
 
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,6 @@ import pytest
 import xgap_analysis as xg
 from xgap_analysis import cli
 from xgap_analysis.cli.command import _parse
-from xgap_analysis.corrections import CORRECTIONS
-from xgap_analysis.models import ADAPTERS
-from xgap_analysis.scoring import SCORERS
-from xgap_analysis.training import OBJECTIVES
-from xgap_analysis.views import VIEWS
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -27,20 +21,9 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
 
 
-@pytest.fixture
-def nothing_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An empty folder, and registries that are afterwards as they were."""
-    registries = (VIEWS, SCORERS, CORRECTIONS, OBJECTIVES, ADAPTERS)
-    before = [set(registry) for registry in registries]
-    monkeypatch.chdir(tmp_path)
-    yield
-    for registry, names in zip(registries, before, strict=True):
-        for name in set(registry) - names:
-            registry.remove(name)
-
-
 @pytest.mark.slow
-def test_every_python_block_runs_in_order(nothing_stays: None) -> None:
+def test_every_python_block_runs_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     python = blocks("python")
     assert python
     names: dict[str, Any] = {}
@@ -89,7 +72,8 @@ def test_it_is_a_screen_and_a_half() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*captions are longer")
-def test_the_methods_of_contributing_run(nothing_stays: None, tmp_path: Path) -> None:
+def test_the_methods_of_contributing_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     methods, training, choice = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     code = f"import dataclasses, torch\nimport xgap_analysis as xg\n{methods}\n{training}"

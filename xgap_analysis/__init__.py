@@ -44,9 +44,9 @@ if TYPE_CHECKING:
     from xgap_analysis.experiments.comparison import comparison as comparison
     from xgap_analysis.experiments.papers.reproduction import reproduce as reproduce
     from xgap_analysis.experiments.study import Study as Study
+    from xgap_analysis.experiments.table_files import save_table as save_table
     from xgap_analysis.experiments.tables import embedded_table as embedded_table
     from xgap_analysis.experiments.tables import main_rows as main_rows
-    from xgap_analysis.experiments.tables import save_table as save_table
     from xgap_analysis.experiments.tables import summary as summary
     from xgap_analysis.experiments.vectors import study_of_features as study_of_features
     from xgap_analysis.metrics import bootstrap_interval as bootstrap_interval
@@ -179,7 +179,7 @@ _HOME = {
     "retrieval": "metrics",
     "save_features": "core.features_io",
     "save_scorer": "scoring",
-    "save_table": "experiments.tables",
+    "save_table": "experiments.table_files",
     "save_tokens": "core.tokens_io",
     "score": "scoring",
     "scorer": "scoring",

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -201,7 +202,7 @@ def test_study_prints_and_writes_the_table(xgap: Xgap) -> None:
     assert main["verdict"].isna().all()  # the model has its first weights: a control
     assert "control" in lines[1]
     assert f"{main['p_value'][1]:.4f}  {main['p_adjusted'][1]:.4f}" in lines[1]
-    rows = json.loads(xgap(*args, "--json").out)
+    rows = json.loads(xgap(*args, "--overwrite", "--json").out)
     assert [row["value"] for row in rows] == pytest.approx(expected["value"].tolist(), nan_ok=True)
     assert rows[0]["difference"] is None
 
@@ -303,7 +304,18 @@ MISTAKES = {
     "label_set": ([*STUDY, "--label-set", "colour"], "it has: concept, subgroup, group, artist"),
     "no models": (["study", "--models"], "--models needs at least one name"),
     "second model": (["study", "--models", UNTRAINED, "tiny-untraind"], "'tiny-untraind'"),
-    "table": ([*STUDY, "--out", "study.csv"], ".parquet"),
+    "table": ([*STUDY, "--out", "study.txt"], "a table is written as .parquet, .csv, .tex, .md"),
+    "existing": ([*STUDY, "--out", "there.csv"], "there.csv exists: replace it with --overwrite, or name another"),
+    "no plan": (["study", "--table", "intra", "--dry-run"], "takes no --dry-run"),
+    "number": (["study", "--limit", "abc"], "--limit: a whole number is expected, not 'abc'; xgap study --help"),
+    "real number": (["train", "--learning-rate", "k"], "--learning-rate: a number is expected, not 'k'"),
+    "numbers": (["study", "--seeds", "1", "a"], "--seeds: a whole number is expected, not 'a'"),
+    "no number": (["study", "--limit"], "Missing value for argument '--limit'"),
+    "option": (["study", "--lmit=3"], "unknown option of xgap study '--lmit'; nearest names: --limit"),
+    "top option": (["--verion"], "Unrecognized options: --verion"),
+    "command": (["stdy"], "unknown command 'stdy'; nearest names: study"),
+    "choice": (["encode", "--precision", "fp8"], "Expected one of ('fp32', 'bf16', 'fp16')"),
+    "device": (["encode", "--device", "gpu"], "there is no device 'gpu' on this machine; it has cpu"),
     "no key": (["store", "remove"], "by the first digits of its key"),
     "key": (["store", "remove", "abc"], "starts with 'abc'"),
     "notebook": (["report", "--notebooks", "no.ipynb"], "'no.ipynb' is not a notebook"),
@@ -323,6 +335,7 @@ def test_a_mistake_is_told_in_one_sentence(
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
     (tmp_path / "in-the-way").touch()
     (tmp_path / "folder.npz").mkdir()
+    (tmp_path / "there.csv").touch()
     args, expected = MISTAKES[mistake]
     said = xgap(*args)
     assert said.code == 2
@@ -333,12 +346,39 @@ def test_a_mistake_is_told_in_one_sentence(
     assert expected in line
 
 
-@pytest.mark.parametrize("args", [["no-such"], ["study", "--no-such"], ["encode", "--space", "sound"], ["store"]])
-def test_what_cannot_be_parsed_is_a_mistake_too(xgap: Xgap, args: list[str]) -> None:
-    said = xgap(*args)
-    assert said.code == 2
-    assert said.err
-    assert "Traceback" not in said.err
+def test_the_version_is_that_of_the_package(xgap: Xgap) -> None:
+    assert xgap("--version") == (0, f"xgap_analysis {metadata.version('xgap_analysis')}\n", "")
+
+
+def test_no_table_is_replaced_silently(xgap: Xgap) -> None:
+    for n in ("", "-2", "-3"):
+        assert f"rows are in results/study{n}.parquet" in xgap(*STUDY, "--comparisons", "I-I").err
+    named = [*STUDY, "--comparisons", "I-I", "--out", "results/study.parquet"]
+    before = Path("results/study.parquet").read_bytes()
+    assert xgap(*named).code == 2
+    assert Path("results/study.parquet").read_bytes() == before
+    assert xgap(*named, "--overwrite").code == 0
+
+
+def test_a_quiet_command_gives_results_and_warnings_only(xgap: Xgap) -> None:
+    said = xgap(*STUDY, "--comparisons", "I-I", "OTI-I", "--quiet")
+    assert said.code == 0
+    assert "OTI-I" in said.out
+    assert all(line.startswith("xgap: warning: ") for line in said.err.splitlines())
+
+
+def test_a_dry_run_plans_and_computes_nothing(xgap: Xgap) -> None:
+    said = xgap(*STUDY, "--comparisons", "I-I", "OTI-I", "--seeds", "1", "2", "--dry-run")
+    assert said.code == 0
+    heading, images, oti, _, total = said.out.splitlines()
+    assert heading.split() == ["model", "dataset", "split", "view", "items", "seeds", "seconds"]
+    assert images.split()[3] == "image"
+    assert (oti.split()[3], oti.split()[5]) == ("oti", "2")
+    assert total.startswith("at most about ")
+    assert Store().entries() == []
+    assert list(Path().iterdir()) == []
+    (row, _) = json.loads(xgap(*STUDY, "--comparisons", "OTI-I", "--dry-run", "--json").out)
+    assert row["seconds"] >= 0
 
 
 def test_debugging_shows_where_a_mistake_arose(xgap: Xgap, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,9 +18,6 @@ from xgap_analysis import cli
 from xgap_analysis.cli.study import parsed_axes
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.plugins import load_plugin
-from xgap_analysis.corrections import CORRECTIONS
-from xgap_analysis.scoring import SCORERS
-from xgap_analysis.views import VIEWS
 
 OWN = '''
 from dataclasses import replace
@@ -53,17 +50,12 @@ SMALL = ["--models", "tiny-untrained", "--split", "val", "--limit", "3", "--out"
 
 
 @pytest.fixture(autouse=True)
-def nothing_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An empty folder, and registries and an import path that are afterwards as they were."""
-    registries = (VIEWS, SCORERS, CORRECTIONS)
-    before = [set(registry) for registry in registries]
+def no_plugin_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An empty folder, and an import path that is afterwards as it was."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delenv("XGAP_DEBUG", raising=False)
     yield
-    for registry, names in zip(registries, before, strict=True):
-        for name in set(registry) - names:
-            registry.remove(name)
     for name in [name for name in sys.modules if name.startswith("xgap_plugin_") or name == "beside_the_plugin"]:
         del sys.modules[name]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from xgap_analysis.core import progress
 from xgap_analysis.core.progress import Bar, Cancelled, report, watched
 from xgap_analysis.store import Rows, Store, compute
 
@@ -19,11 +20,23 @@ def test_a_watched_bar_is_silent_and_counts(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().err == ""
 
 
-def test_without_a_watcher_a_bar_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+def test_in_a_log_file_long_work_writes_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 1.0, 29.0, 31.0, 31.0, 40.0, 62.0, 62.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    with Bar(total=10, desc="work", unit="item", initial=2) as bar:
+        for _ in range(5):
+            bar.update()
+    assert capsys.readouterr().err == "work: 5 of 10\nwork: 7 of 10\n"
+    report("nobody listens", 1, 2)
+
+
+def test_on_a_terminal_a_bar_is_drawn(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     with Bar(total=10, desc="work", unit="item") as bar:
         bar.update(10)
     assert "work" in capsys.readouterr().err
-    report("nobody listens", 1, 2)
     with Bar(total=10, desc="quiet", unit="item", disable=True) as bar:
         bar.update(10)
     assert capsys.readouterr().err == ""

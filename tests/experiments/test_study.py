@@ -24,7 +24,8 @@ from xgap_analysis.experiments import study as study_module
 from xgap_analysis.experiments.comparison import COMPARISONS, Comparison
 from xgap_analysis.experiments.evaluation import Evaluation, is_untrained
 from xgap_analysis.experiments.study import Study
-from xgap_analysis.experiments.tables import main_rows, save_table
+from xgap_analysis.experiments.table_files import save_table
+from xgap_analysis.experiments.tables import main_rows
 from xgap_analysis.metrics import bootstrap_interval, gap_report, holm, misalignment, paired_test, verdict
 from xgap_analysis.models import Model
 from xgap_analysis.store import Store

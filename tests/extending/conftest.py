@@ -1,19 +1,11 @@
-"""A plugin of one kind from the page on extensions, and registries that are afterwards as they were."""
+"""A plugin of one kind from the page on extensions, in a folder of its own."""
 
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-from xgap_analysis.corrections import CORRECTIONS
-from xgap_analysis.datasets import DATASETS
-from xgap_analysis.metrics import METRICS
-from xgap_analysis.models import MODELS
-from xgap_analysis.scoring import SCORERS
-from xgap_analysis.views import VIEWS
 
 SMALL = ["--models", "tiny-untrained", "--split", "val", "--limit", "3", "--out", "study.parquet"]
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "extensions.md"
@@ -21,15 +13,10 @@ LINES = 25  # at most, of one extension
 
 
 @pytest.fixture(autouse=True)
-def nothing_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    registries: tuple[Mapping[str, Any], ...] = (VIEWS, SCORERS, CORRECTIONS, METRICS, MODELS, DATASETS)
-    before = [set(registry) for registry in registries]
+def no_plugin_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield
-    for registry, names in zip(registries, before, strict=True):
-        for name in set(registry) - names:
-            registry.remove(name)  # type: ignore[attr-defined]
     for name in [name for name in sys.modules if name.startswith("xgap_plugin_")]:
         del sys.modules[name]
 

@@ -1,7 +1,6 @@
 """From outside the package: an adapter of one's own, in `xgap train`, in its lists, in `load_model` and in a study."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,13 +18,10 @@ TRAIN = ["train", "--plugin", "my_file.py", "--model", "tiny-untrained", "--batc
 
 
 @pytest.fixture(autouse=True)
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A folder with the file, and a registry that is afterwards as it was."""
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with the file."""
     monkeypatch.chdir(tmp_path)
     Path("my_file.py").write_text(OWN)
-    yield
-    for name in set(ADAPTERS) & {"my-gain", "taken"}:
-        ADAPTERS.remove(name)
 
 
 def test_an_own_adapter_is_trained_saved_and_loaded(capsys: pytest.CaptureFixture[str]) -> None:

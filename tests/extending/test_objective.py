@@ -1,7 +1,6 @@
 """From outside the package: objectives of one's own, in `xgap train`, in its lists and in Python."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 import xgap_analysis as xg
 from tests.extending.conftest import section
 from xgap_analysis import cli
-from xgap_analysis.training import OBJECTIVES
 
 OWN = section("objective")
 NAMES = ("my-hinge", "my-still", "my-classes")
@@ -18,13 +16,10 @@ TRAIN = ["train", "--plugin", "my_file.py", "--model", "tiny-untrained", "--batc
 
 
 @pytest.fixture(autouse=True)
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A folder with the file, and a registry that is afterwards as it was."""
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with the file."""
     monkeypatch.chdir(tmp_path)
     Path("my_file.py").write_text(OWN)
-    yield
-    for name in set(OBJECTIVES) & {*NAMES, "loss", "taken"}:
-        OBJECTIVES.remove(name)
 
 
 def test_own_objectives_are_terms_of_a_run(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 import xgap_analysis as xg
-from xgap_analysis.models.adaptation import ADAPTERS
 from xgap_analysis.models.adaptation.adapted import with_attached
 from xgap_analysis.models.adaptation.attached import ABOUT, WEIGHTS, attached, saved_adapter
 
@@ -181,14 +180,11 @@ def test_mistakes_are_one_sentence(model: xg.Model, wanted: Any, message: str) -
 
 def test_registering_follows_the_rules_of_all_registries() -> None:
     xg.register_adapter("kept")(shrinks)
-    try:
-        with pytest.warns(UserWarning, match="the adapter 'kept' is replaced by its new definition"):
-            xg.register_adapter("kept", starts_as_base=False)(shrinks)
-        assert xg.adapter(shrinks).starts_as_base is False  # the function itself, where its name may stand
-        with pytest.raises(xg.XgapError, match="there is an adapter named 'head' already"):
-            xg.register_adapter("head")(shrinks)
-    finally:
-        ADAPTERS.remove("kept")
+    with pytest.warns(UserWarning, match="the adapter 'kept' is replaced by its new definition"):
+        xg.register_adapter("kept", starts_as_base=False)(shrinks)
+    assert xg.adapter(shrinks).starts_as_base is False  # the function itself, where its name may stand
+    with pytest.raises(xg.XgapError, match="there is an adapter named 'head' already"):
+        xg.register_adapter("head")(shrinks)
     with pytest.raises(xg.XgapError, match="adapter 'seven' must be a function, not 7"):
         xg.register_adapter("seven")(7)  # type: ignore[arg-type]
     with pytest.raises(xg.XgapError, match="an adapter enters at head, positions, tokens, mlp, tower, not at 'end'"):

@@ -1,7 +1,7 @@
 """Training an adapter: what moves and what stays to the bit, and the folder that it leaves."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ def same(a: Path, b: Path) -> bool:
 
 
 @pytest.fixture
-def shift() -> Iterator[None]:
+def shift() -> None:
     """An adapter of two numbers, which also trains the temperature of its base."""
 
     class Shift(nn.Module):
@@ -45,9 +45,6 @@ def shift() -> Iterator[None]:
     def of_images(dims: Mapping[str, int]) -> Mapping[str, nn.Module]:
         """A shift of each image."""
         return {"image": Shift(dims["image"])}
-
-    yield
-    ADAPTERS.remove("shift")
 
 
 def test_only_the_head_moves_and_the_folder_is_the_adapted_model(start: Path, data: xg.Dataset, tmp_path: Path) -> None:

@@ -273,12 +273,9 @@ def test_recipes_have_names(start: Path, data: xg.Dataset, tmp_path: Path, capsy
         return Recipe(steps=steps) if steps else None
 
     register_recipe("mine")(mine)
-    try:
-        assert recipe("mine(steps=3)").steps == 3
-        with pytest.raises(xg.XgapError, match="must give a Recipe, not a NoneType"):
-            recipe("mine(steps=0)")
-    finally:
-        RECIPES.remove("mine")
+    assert recipe("mine(steps=3)").steps == 3
+    with pytest.raises(xg.XgapError, match="must give a Recipe, not a NoneType"):
+        recipe("mine(steps=0)")
     capsys.readouterr()
     assert cli.main(["train", "--list", "--json"]) == 0
     rows = {row["recipe"]: row for row in json.loads(capsys.readouterr().out)}

@@ -74,9 +74,6 @@ def test_a_parts_view_of_ones_own(model: Model) -> None:
     made = xg.view("lines")(model, pages)
     assert made.space == "text"
     assert made.lengths.tolist() == [2]
-    from xgap_analysis.views import VIEWS
-
-    VIEWS.remove("lines")
 
 
 def test_what_cannot_be_done_is_one_sentence(model: Model) -> None:

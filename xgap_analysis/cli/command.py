@@ -9,6 +9,7 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from typing import Annotated, Any, Union
 
 import tyro
@@ -22,7 +23,8 @@ from xgap_analysis.cli.invert import Invert
 from xgap_analysis.cli.metrics import Metrics
 from xgap_analysis.cli.models import Models
 from xgap_analysis.cli.objectives import Objectives
-from xgap_analysis.cli.output import note, show_warning
+from xgap_analysis.cli.output import complain, note, quietly, say, show_warning
+from xgap_analysis.cli.parsing import parsed
 from xgap_analysis.cli.plugins import load_plugins
 from xgap_analysis.cli.report import Report
 from xgap_analysis.cli.scorers import Scorers
@@ -31,7 +33,7 @@ from xgap_analysis.cli.study import Study
 from xgap_analysis.cli.systems import Systems
 from xgap_analysis.cli.train import Train
 from xgap_analysis.cli.views import Views
-from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.errors import XgapError, unknown_name
 
 COMMANDS: Mapping[str, Any] = {
     c.__name__.lower(): c
@@ -50,14 +52,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
+        if args == ["--version"]:
+            say(f"xgap_analysis {version('xgap_analysis')}")
+            return 0
         command = _parse(args)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), quietly(getattr(command, "quiet", False)):
             warnings.showwarning = show_warning
             load_plugins(getattr(command, "plugin", ()))
             code: int = command.run()
         sys.stdout.flush()
         return code
-    except SystemExit as stop:  # the parser's: 0 after --help, 2 after a mistake
+    except SystemExit as stop:  # the parser's, after --help
         return stop.code if isinstance(stop.code, int) else 2
     except KeyboardInterrupt:
         note("stopped; finished shards are kept, and the same command goes on from there")
@@ -68,16 +73,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (XgapError, OSError) as error:
         if os.environ.get("XGAP_DEBUG", "0") != "0":
             raise
-        note("error: " + " ".join(str(error).split()))
+        complain("error: " + " ".join(str(error).split()))
         return 2
 
 
 def _parse(args: Sequence[str]) -> Any:
-    config = (tyro.conf.FlagCreatePairsOff,)
     if args[0] in COMMANDS:
         chosen = COMMANDS[args[0]]
         about = inspect.cleandoc(chosen.__doc__)
-        return tyro.cli(chosen, prog=f"xgap {args[0]}", description=about, args=args[1:], config=config)
+        return parsed(chosen, f"xgap {args[0]}", about, args[1:])
+    if not args[0].startswith("-"):
+        raise unknown_name("command", args[0], COMMANDS)
     each = [
         Annotated[c, tyro.conf.subcommand(name, description=inspect.cleandoc(c.__doc__).splitlines()[0])]
         for name, c in COMMANDS.items()
@@ -87,4 +93,4 @@ def _parse(args: Sequence[str]) -> Any:
         "Example:\n    xgap study --comparisons I-I OTI-I --limit 50\n    xgap COMMAND --help"
     )
     any_of_them: Any = Union[tuple(each)]  # noqa: UP007  a union of what is in a list has no other form
-    return tyro.cli(any_of_them, prog="xgap", description=about, args=args, config=config)
+    return parsed(any_of_them, "xgap", about, args)

@@ -39,6 +39,8 @@ class Encode:
     """A Python file with your own models or datasets, which is run first."""
     out: File = None
     """Also write the features to this .safetensors, .npz or .parquet file."""
+    quiet: bool = False
+    """No progress and no notes; errors and warnings are printed all the same."""
 
     def run(self) -> int:
         """Encode and say where the features are."""

@@ -45,6 +45,8 @@ class Invert:
     """A Python file with your own models or datasets, which is run first."""
     out: File = None
     """Also write the inverted features to this .safetensors, .npz or .parquet file."""
+    quiet: bool = False
+    """No progress and no notes; errors and warnings are printed all the same."""
 
     def run(self) -> int:
         """Invert, and print where the features are and how close they are to the native ones."""

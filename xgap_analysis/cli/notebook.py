@@ -6,10 +6,12 @@ from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
 
 from xgap_analysis.core.errors import XgapError
 
-PARAMETERS, INJECTED = "parameters", "injected-parameters"  # tags by papermill's convention
+PARAMETERS, INJECTED = "parameters", "injected-parameters"  # papermill's tags
 
 
 def read_notebook(file: Path, parameters: Mapping[str, Any], plugins: Sequence[Path] = ()) -> NotebookNode:
@@ -19,16 +21,13 @@ def read_notebook(file: Path, parameters: Mapping[str, Any], plugins: Sequence[P
         XgapError: a file that is not a notebook, or one without a parameters cell although parameters are given.
     """
     try:
-        notebook = nbformat.read(file, as_version=4)
+        notebook = load_notebook_node(str(file))
     except (OSError, ValueError, AttributeError, nbformat.ValidationError) as error:
         raise XgapError(f"{file} cannot be read as a notebook ({str(error).splitlines()[0]})") from error
     if parameters:
-        tagged = [i for i, c in enumerate(notebook.cells) if is_code(c) and PARAMETERS in c.metadata.get("tags", [])]
-        if not tagged:
+        if not any(is_code(cell) and PARAMETERS in cell.metadata.get("tags", []) for cell in notebook.cells):
             raise XgapError(f"{file} has no cell with the tag {PARAMETERS!r}, so it takes no {', '.join(parameters)}")
-        source = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
-        injected = nbformat.v4.new_code_cell(source, metadata={"tags": [INJECTED]})
-        notebook.cells.insert(tagged[0] + 1, injected)
+        notebook = parameterize_notebook(notebook, parameters, kernel_name="python3", language="python")
     if plugins:
         loads = [f"load_plugin({str(plugin.expanduser().absolute())!r})" for plugin in plugins]
         source = "\n".join(["from xgap_analysis.core.plugins import load_plugin", "", *loads[:-1], f"_ = {loads[-1]}"])

@@ -2,8 +2,14 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any, TextIO
+
+from xgap_analysis.core.progress import watched
+
+_QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
 
 
 def say(text: str) -> None:
@@ -12,8 +18,25 @@ def say(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """A line beside the result, which a pipe does not get."""
+    """A line beside the result, which a pipe does not get; nothing where the command is to be quiet."""
+    if not _QUIET.get():
+        complain(text)
+
+
+def complain(text: str) -> None:
+    """A line about a mistake or a doubt, also of a quiet command."""
     sys.stderr.write(f"xgap: {text}\n")
+
+
+@contextmanager
+def quietly(quiet: bool) -> Iterator[None]:
+    """A command without notes and progress, if that is wished."""
+    token = _QUIET.set(quiet)
+    try:
+        with watched(lambda *_: None) if quiet else nullcontext():
+            yield
+    finally:
+        _QUIET.reset(token)
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
@@ -35,4 +58,4 @@ def show_warning(
     line: str | None = None,
 ) -> None:
     """A warning in one line, in place of `warnings.showwarning`."""
-    note("warning: " + " ".join(str(message).split()))
+    complain("warning: " + " ".join(str(message).split()))

@@ -35,11 +35,11 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
-from tqdm.auto import tqdm
 from traitlets import default
 
 from xgap_analysis.cli.notebook import INJECTED, is_code, read_notebook
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.progress import Bar
 from xgap_analysis.experiments.tables import main_results
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -146,7 +146,7 @@ def make_report(
         (out / folder).mkdir(parents=True, exist_ok=True)
     pages = []
     n_cells = sum(is_code(cell) for notebook in read.values() for cell in notebook.cells)
-    with tqdm(total=n_cells, desc="report", unit="cell", disable=not progress) as bar:
+    with Bar(total=n_cells, desc="report", unit="cell", disable=not progress) as bar:
         for file, notebook in read.items():
             bar.set_postfix_str(file.stem)
             tables = _emptied(out / "tables" / file.stem, "*.parquet")

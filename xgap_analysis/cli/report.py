@@ -29,6 +29,8 @@ class Report:
     """A Python file with your own extensions, which is run first, here and in each notebook."""
     timeout: int = 1800
     """Time limit of one cell, in seconds."""
+    quiet: bool = False
+    """No progress and no notes; errors and warnings are printed all the same."""
 
     def run(self) -> int:
         """Run the notebooks, print the main table."""

@@ -17,6 +17,9 @@ from xgap_analysis.core.errors import XgapError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from xgap_analysis.experiments.papers.grids import Grid
+    from xgap_analysis.experiments.study import Study as StudyOfModels
+
 
 @dataclass(frozen=True)
 class Study:
@@ -102,31 +105,44 @@ class Study:
     """With a table that trains: only two updates on eight items and six labels, a test run of a minute."""
     processes: int = 1
     """With a table that trains: number of trainings at a time, each in a process of one thread."""
-    out: Path = Path("results/study.parquet")
-    """File for the whole table (.parquet)."""
+    dry_run: bool = False
+    """Print what would be computed and about how long it takes here, and stop."""
+    out: Annotated[
+        Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: results/study.parquet)")
+    ] = None
+    """File for the table: every row (.parquet, .csv), or the main rows for a paper (.tex, .md). Without it the first of
+    results/study.parquet, results/study-2.parquet, ... that does not exist."""
+    overwrite: bool = False
+    """Replace the file that --out names."""
     json: bool = False
     """Print every row as JSON."""
+    quiet: bool = False
+    """No progress and no notes; errors and warnings are printed all the same."""
 
     def run(self) -> int:
         """Run, write, print."""
-        from xgap_analysis.cli.features import check_writable
+        from xgap_analysis.cli.planned import print_plan, table_file
         from xgap_analysis.cli.trained import is_trained
-        from xgap_analysis.experiments.tables import as_text, main_results, save_table
+        from xgap_analysis.experiments.table_files import save_table
+        from xgap_analysis.experiments.tables import as_text, main_results
 
         trained = is_trained(self)
         for name in ("models", "datasets", "corrections", "seeds"):
             if getattr(self, name) == ():
                 raise XgapError(f"--{name} needs at least one name")
-        if self.out.suffix != ".parquet":
-            raise XgapError(f"the table is written as .parquet, and {str(self.out)!r} is not")
-        check_writable(self.out)
+        if self.dry_run:
+            if trained or self.features:
+                raise XgapError("--dry-run is about models by name; trainings and features have no plan")
+            print_plan(self._grid()[1], self.json)
+            return 0
+        out = table_file(self.out, self.overwrite)
         table = self._of_training() if trained else self._of_features() if self.features else self._of_models()
-        save_table(table, Path.cwd() / self.out)  # a bare name is meant as it stands
+        save_table(table, Path.cwd() / out)  # a bare name is meant as it stands
         if self.json:
             say(table.to_json(orient="records", double_precision=15))
         elif not trained:
             say(as_text(main_results(table)))
-        note(f"{len(table)} rows are in {self.out}")
+        note(f"{len(table)} rows are in {out}")
         return 0
 
     def _of_training(self) -> "pd.DataFrame":
@@ -153,11 +169,20 @@ class Study:
         return study.run()
 
     def _of_models(self) -> "pd.DataFrame":
+        from xgap_analysis.experiments.papers.reproduction import run_grid
+        from xgap_analysis.models import load_model
+
+        chosen, study = self._grid()
+        for name in study.models if len(study.models) > 1 else ():
+            load_model(str(name), device=self.device, precision=self.precision)
+        return run_grid(chosen, study) if self.table else study.run()
+
+    def _grid(self) -> "tuple[Grid, StudyOfModels]":
+        """The named grid, or all comparisons; and the study that it and the options make."""
         from xgap_analysis.cli.features import split_of
         from xgap_analysis.experiments.papers.grids import Grid, expanded, grid
-        from xgap_analysis.experiments.papers.reproduction import run_grid
-        from xgap_analysis.experiments.study import COMPARISONS, Study
-        from xgap_analysis.models import load_model
+        from xgap_analysis.experiments.study import COMPARISONS
+        from xgap_analysis.experiments.study import Study as StudyOfModels
 
         if self.labels or self.spaces or self.keys:
             raise XgapError("--labels, --spaces and --keys belong to --features")
@@ -169,7 +194,7 @@ class Study:
         # Every name is looked up before the first hour is spent on any.
         for name, split in itertools.product(datasets, axes.get("split", (self.split,))):
             split_of(name, split, limit).relevance(self.label_set)
-        study = Study(
+        study = StudyOfModels(
             models,
             datasets,
             self.comparisons or chosen.comparisons,
@@ -190,9 +215,7 @@ class Study:
             device=self.device,
             precision=self.precision,
         )
-        for name in models if len(models) > 1 else ():
-            load_model(name, device=self.device, precision=self.precision)
-        return run_grid(chosen, study) if self.table else study.run()
+        return chosen, study
 
 
 def parsed_axes(given: Sequence[str]) -> dict[str, list[Any]]:

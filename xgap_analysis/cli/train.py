@@ -96,6 +96,8 @@ class Train:
     """A Python file with your own objectives, recipes, adapters, models or datasets, which is run first."""
     json: bool = False
     """Print the curve as JSON."""
+    quiet: bool = False
+    """No progress and no notes; errors and warnings are printed all the same."""
 
     def run(self) -> int:
         """Train, and print where the checkpoints are."""

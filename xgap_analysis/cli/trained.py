@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from xgap_analysis.cli.study import Study
 
 OF_TRAINING = ("quick", "processes")
-TAKEN = ("table", "models", "datasets", "limit", "seeds", "steps", "device", "plugin", *OF_TRAINING, "out", "json")
+WRITTEN = ("out", "overwrite", "json", "quiet")
+TAKEN = ("table", "models", "datasets", "limit", "seeds", "steps", "device", "plugin", *OF_TRAINING, *WRITTEN)
 SHOWN = ("I-T", "I-I", "OTI-I - I-I", "T-T", "misalignment_image", "misalignment_text", "modality_gap")
 
 

@@ -73,6 +73,10 @@ class Features:
     provenance: Mapping[str, Any]
     items: str
 
+    def __repr__(self) -> str:
+        """One line: the shape, where the vectors lie and what they were made from."""
+        return f"Features({list(self.vectors.shape)}, space={self.space!r}, origin={self.origin!r})"
+
     def __init__(
         self,
         vectors: ArrayLike | Tensor,

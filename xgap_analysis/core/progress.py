@@ -1,5 +1,7 @@
 """Progress of long work: shown as a bar, or reported to a watcher (a widget), which may cancel the work."""
 
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -8,6 +10,8 @@ from typing import Any
 from tqdm.auto import tqdm
 
 Watcher = Callable[[str, int, int], None]  # what is done, how much of it, of how much
+IN_NOTEBOOK = "tqdm.notebook" in {base.__module__ for base in tqdm.__mro__}
+EVERY = 30  # seconds between two lines where standard error is no terminal
 _WATCHER: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 
 
@@ -33,17 +37,30 @@ def report(what: str, done: int, total: int) -> None:
 
 
 class Bar(tqdm):  # type: ignore[type-arg,misc]
-    """tqdm's bar, which is silent where somebody watches."""
+    """tqdm's bar, which shows nothing where somebody watches, and a line every half minute in a log file.
 
-    def __init__(self, *, total: int, desc: str, unit: str, disable: bool = False) -> None:
-        super().__init__(total=total, desc=desc, unit=unit, disable=disable or _WATCHER.get() is not None)
-        self._told = (desc, total)
+    Args:
+        total: of the work.
+        desc: what is done.
+        unit: of the total.
+        disable: show nothing.
+        initial: what was done before.
+    """
+
+    def __init__(self, *, total: int, desc: str, unit: str, disable: bool = False, initial: int = 0) -> None:
+        hidden = disable or _WATCHER.get() is not None
+        self._lines = not hidden and not IN_NOTEBOOK and not sys.stderr.isatty()
+        super().__init__(total=total, desc=desc, unit=unit, disable=hidden or self._lines, initial=initial)
+        self._what, self._total = desc, total
+        self.n, self._next_line = initial, time.monotonic() + EVERY  # tqdm does not count where it shows nothing
 
     def update(self, n: Any = 1) -> Any:
         """Moves the bar by n."""
         if self.disable:
-            self.n += n  # tqdm does not count where it shows nothing
+            self.n += n
         else:
             super().update(n)
-        what, total = self._told
-        report(what, int(self.n), total)
+        if self._lines and time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + EVERY
+            sys.stderr.write(f"{self._what}: {int(self.n)} of {self._total}\n")
+        report(self._what, int(self.n), self._total)

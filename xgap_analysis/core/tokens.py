@@ -65,6 +65,11 @@ class TokenFeatures:
     weights: Tensor | None
     norms: Tensor
 
+    def __repr__(self) -> str:
+        """One line: items, tokens and dimensions, where the vectors lie and what they were made from."""
+        shape = f"{len(self)} items, {list(self.vectors.shape)}"
+        return f"TokenFeatures({shape}, space={self.space!r}, origin={self.origin!r})"
+
     def __init__(
         self,
         vectors: Tensor | np.ndarray,

@@ -90,6 +90,12 @@ class Dataset:
         }
         vars(self).update(own)
 
+    def __repr__(self) -> str:
+        """One line: how many items of each modality, and the label sets."""
+        counts = ", ".join(f"{len(own)} {modality}" for modality, own in self.items.items()) or "no items"
+        sets = ", ".join((*self.judgements, *self.labels)) or "none"
+        return f"Dataset({self.name!r}, {self.split_name!r}: {counts}; label sets: {sets})"
+
     @property
     def images(self) -> Images:
         """The images; none where they are known by their features alone."""

@@ -48,6 +48,10 @@ class Items:
         if not self.modality:
             raise XgapError('items need the name of their modality, as in Items(ids, opener, content, "audio")')
 
+    def __repr__(self) -> str:
+        """One line: how many, and the first."""
+        return _brief(self)
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -92,7 +96,7 @@ class Items:
         return hashlib.sha256("\x1e".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Images(Items):
     """Images with stable ids, opened one at a time as RGB; see `Items`. Equal digests, equal pixels.
 
@@ -128,6 +132,10 @@ class Texts:
         if len(self.ids) != len(self.captions):
             raise XgapError(f"{len(self.ids)} ids were given for {len(self.captions)} captions")
 
+    def __repr__(self) -> str:
+        """One line: how many, and the first."""
+        return _brief(self)
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -161,6 +169,10 @@ class Vectors:
 
     features: Features
 
+    def __repr__(self) -> str:
+        """One line: how many, and the first."""
+        return _brief(self)
+
     @property
     def ids(self) -> Sequence[str]:
         """The items' ids."""
@@ -180,6 +192,11 @@ class Vectors:
 
 
 AnyItems = Items | Texts | Vectors
+
+
+def _brief(items: AnyItems) -> str:
+    first = f", the first {items.ids[0]!r}" if len(items) else ""
+    return f"{type(items).__name__}({len(items)} of modality {items.modality!r}{first})"
 
 
 def _check_known(chosen: Sequence[str], known: Sequence[str], what: str) -> None:

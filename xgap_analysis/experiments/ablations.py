@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import stats
-from tqdm.auto import tqdm
 
 from xgap_analysis.core.errors import XgapError, unknown_name
+from xgap_analysis.core.progress import Bar
 from xgap_analysis.datasets import Dataset, load_dataset
 from xgap_analysis.experiments.evaluation import Evaluation
 from xgap_analysis.experiments.gaps import misalignment_by_anchor
@@ -111,7 +111,7 @@ def ablate(
     keys = {run: _key(start, training, own) for run, own in runs.items()}
     distinct = {keys[run]: own for run, own in runs.items()}  # what is one run by two names is trained once
     tasks: list[tuple[str, Recipe | None]] = [("", None), *distinct.items()]
-    bar = tqdm(total=len(tasks), desc=f"ablation {name}", unit="run", disable=not progress)
+    bar = Bar(total=len(tasks), desc=f"ablation {name}", unit="run", disable=not progress)
     found: dict[str, dict[int, pd.DataFrame | None]] = {}
     with bar:
         for key, tables in _done(bench, tasks, processes):

@@ -1,7 +1,7 @@
 """The grid: models x datasets x comparisons x corrections x scorers x any option -> one tidy table."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import pandas as pd
@@ -115,6 +115,17 @@ class Study:
         for part, named in own.items():  # a function is known by its name from here on
             object.__setattr__(self, part, named)
         cells_of(self)  # refuses an unknown name or option before anything is computed
+
+    def __repr__(self) -> str:
+        """One line: what differs from the defaults, models and datasets by name."""
+        shown = {part: [getattr(one, "name", one) for one in getattr(self, part)] for part in ("models", "datasets")}
+        for own in fields(self):
+            value, plain = getattr(self, own.name), {} if own.name == "axes" else own.default
+            if own.name not in shown and value != plain:
+                several = own.name in ("comparisons", "corrections", "scorers", "metrics")
+                words = (one.name if isinstance(one, Comparison) else str(one) for one in value) if several else ()
+                shown[own.name] = list(words) if several else value
+        return f"Study({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     def comparison(self, wanted: AnyComparison) -> Comparison:
         """A comparison of this study, or a known one, by name; or one of any two views.

@@ -1,14 +1,11 @@
 """Result tables for the eye: the main measure of every comparison, each number with its interval."""
 
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import pandas as pd
 
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.paths import data_root
-from xgap_analysis.core.writing import written_whole
 from xgap_analysis.experiments.axes import SETTINGS
 
 EMBEDDED = {  # tables that are shipped: name to place
@@ -139,33 +136,6 @@ def main_rows(table: pd.DataFrame) -> pd.DataFrame:
         True
     """
     return table[table["main"].astype(bool)].reset_index(drop=True)
-
-
-def save_table(table: pd.DataFrame, path: Path | str) -> Path:
-    """Write a table as Parquet, whole or not at all.
-
-    Args:
-        table: from `Study.run()` or `Study.gaps()`.
-        path: where; a bare file name goes to the results folder (the environment variable XGAP_RESULTS, or `results`).
-
-    Raises:
-        XgapError: a place that cannot be written.
-
-    Example:
-        >>> import xgap_analysis as xg
-        >>> xg.save_table(xg.embedded_table("study").head(2), "table.parquet").name
-        'table.parquet'
-    """
-    path = Path(path)
-    bare = path.name == str(path)
-    if bare:
-        path = Path(os.environ.get("XGAP_RESULTS", "results")) / path
-    try:
-        with written_whole(path, "this table") as temporary:
-            table.to_parquet(temporary)
-    except XgapError as error:
-        raise XgapError(f"{error}; XGAP_RESULTS names another folder for results") if bare else error from error
-    return path
 
 
 def embedded_table(name: str) -> pd.DataFrame:

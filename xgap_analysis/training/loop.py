@@ -13,9 +13,9 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import nn
-from tqdm.auto import tqdm
 
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.progress import Bar
 from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.metrics import modality_gap, retrieval
 from xgap_analysis.models.adaptation import ADAPTERS
@@ -120,7 +120,7 @@ def train(
         began = time.monotonic() - run.seconds
         if run.step in checkpoints and not is_kept(out, run.step):
             start.save(checkpoint(out, run.step))
-        with tqdm(total=steps, initial=run.step, desc="train", unit="step", disable=not progress) as bar:
+        with Bar(total=steps, initial=run.step, desc="train", unit="step", disable=not progress) as bar:
             for batch in run.batches(workers):
                 if isinstance(batch, Unreadable):
                     what = f"image {batch.item!r} of {data.name!r} ({data.split_name}) cannot be read ({batch.reason})"

@@ -13,7 +13,7 @@ from PIL import Image
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.datasets import load_dataset
 from xgap_analysis.datasets.dataset import Dataset
-from xgap_analysis.experiments.tables import save_table
+from xgap_analysis.experiments.table_files import save_table
 
 Shade = Callable[[Image.Image], int]
 

@@ -1,14 +1,12 @@
 """Fitted scorers know what they were fitted on, refuse anything else, and follow from their seed."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.tokens import TokenFeatures
-from xgap_analysis.scoring.learned.fit import LEARNED, Learned, fit_scorer, register_learned
+from xgap_analysis.scoring.learned.fit import Learned, fit_scorer, register_learned
 from xgap_analysis.scoring.learned.loop import Scale, contrastive, descend, seeded
 from xgap_analysis.scoring.learned.pairs import Paired, paired
 from xgap_analysis.scoring.score import score
@@ -155,13 +153,12 @@ def test_queries_of_another_space_are_taken_where_the_fit_says_so() -> None:
 
 
 @pytest.fixture
-def learned() -> Iterator[str]:
+def learned() -> str:
     @register_learned("dot-of-one")
     def maker(pairs: Paired, *, seed: int = 0) -> Learned:
         return Learned(torch.nn.Linear(1, 1), Scorer("dot", lambda q, g: q.vectors[:, 0] @ g.vectors[:, 0].T))
 
-    yield "dot-of-one"
-    LEARNED.remove("dot-of-one")
+    return "dot-of-one"
 
 
 def test_a_learned_scorer_of_ones_own_by_name(learned: str) -> None:

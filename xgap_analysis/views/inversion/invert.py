@@ -54,6 +54,10 @@ class Inversion:
     snapshots: Mapping[int, Features]
     provenance: Mapping[str, Any]
 
+    def __repr__(self) -> str:
+        """One line: the features, the shape of the pseudo-tokens and the steps."""
+        return f"Inversion({self.features!r}, pseudo-tokens {list(self.pseudo_tokens.shape)}, {len(self.loss)} steps)"
+
 
 def invert(
     model: Model,
