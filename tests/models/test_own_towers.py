@@ -306,6 +306,30 @@ def test_vladva_starts_as_the_language_model_behind_the_phrase(model: xg.Model, 
     assert "can be inverted into" in xg.check_tower(adapted.image)
 
 
+def test_next_words_are_those_of_the_language_model_behind_the_patches(model: xg.Model, language: Path) -> None:
+    from transformers import GPT2LMHeadModel
+
+    adapted = xg.adapted(model, f"vladva(language={language}, rank=2, length=30)", seed=2)
+    part, module = adapted.image._own.modules["image"], model.image.module
+    ids = adapted.text.prepare(CAPTIONS)
+    plain = GPT2LMHeadModel.from_pretrained(language).eval()  # its head is the token table
+    with torch.no_grad():
+        made = part.next_words(module, PIXELS, ids)
+        patches = part.connect(last_tokens(module, "image", PIXELS).float())
+        costs = []
+        for own, row in zip(patches, ids, strict=True):  # one by one, without padding
+            row = row[row >= 0]
+            words = plain.transformer.wte(row)
+            logits = plain(inputs_embeds=torch.cat([own, words])[None]).logits[0].double().numpy()
+            for place, word in enumerate(row.tolist(), start=len(own) - 1):
+                costs.append(np.log(np.exp(logits[place]).sum()) - logits[place, word])
+    assert len(costs) == sum(len(caption) for caption in CAPTIONS)  # its tokens are letters
+    assert float(made) == pytest.approx(np.mean(costs), rel=1e-4)
+    part._language.model.config.tie_word_embeddings = False
+    with pytest.raises(xg.XgapError, match="language head that is the token table"):
+        part.next_words(module, PIXELS, ids)
+
+
 def test_the_mean_of_mm_embed_does_not_count_its_instruction(model: xg.Model, language: Path) -> None:
     states, mask = torch.randn(2, 5, 3), torch.tensor([[1, 1, 0, 1, 1], [0, 1, 0, 0, 0]]).bool()
     changed = states.clone()
@@ -355,9 +379,10 @@ def test_a_saved_adapter_finds_its_language_model_beside_it_where_it_is_no_longe
     own = attached(xg.adapter(f"llm2clip(language={folder})"), DIMS, base=base, seed=4)
     own.save(saved)
     folder.parent.rename(tmp_path / "elsewhere")
-    with pytest.raises(xg.XgapError, match="reads a language model that was in .*copy its folder") as caught:
+    with pytest.raises(xg.XgapError, match=r"reads a language model that was in .*copy its folder") as caught:
         saved_adapter(saved, DIMS, base=base)
-    assert str(saved / "letters") in str(caught.value) and "\n" not in str(caught.value)
+    assert str(saved / "letters") in str(caught.value)
+    assert "\n" not in str(caught.value)
     make_language(saved / "letters", seed=1)
     with pytest.raises(xg.XgapError, match="was trained on another language model"):
         saved_adapter(saved, DIMS, base=base)

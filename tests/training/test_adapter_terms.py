@@ -106,6 +106,13 @@ def test_vdr_trains_its_images_with_all_three_parts(start: Path, data: xg.Datase
     assert not torch.equal(*words)
 
 
+def test_words_are_predicted_by_an_adapter_that_reads_images(start: Path, data: xg.Dataset, tmp_path: Path) -> None:
+    for adapter in (None, "head", "vdr"):
+        own = xg.Recipe({"next-words": 1.0}, steps=1, batch=4, adapter=adapter)
+        with pytest.raises(xg.XgapError, match="train the adapter vladva or mm-embed with it"):
+            xg.train(start, data, tmp_path / str(adapter), own, progress=False, device="cpu")
+
+
 def test_self_distillation_is_its_formula() -> None:
     generator = torch.Generator().manual_seed(1)
     student, teacher = torch.randn(4, 3, 5, generator=generator), torch.randn(2, 3, 5, generator=generator)

@@ -18,6 +18,7 @@ from xgap_analysis.training.encoding import (
     NOTHING,
     Encoded,
     Encoder,
+    check_reader,
     check_tokens,
     entered,
     joined,
@@ -100,6 +101,7 @@ class TrainStep:
                 parameter.requires_grad_(logits or (name == "logit_bias" and self._scaled))
             else:
                 parameter.requires_grad_(images if name.startswith("visual.") else texts)
+        check_reader(self.attached, [term for term, _ in self.terms])
         if self.attached is not None:
             for modality, module in self.attached.modules.items():
                 module.requires_grad_(images if modality == "image" else texts)

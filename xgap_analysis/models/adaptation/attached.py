@@ -189,7 +189,7 @@ def saved_adapter(
 
 
 def _with_language(what: Adapter, folder: Path) -> Adapter:
-    """A saved adapter with its language model where it is now: as named, or in a folder of that name beside the weights.
+    """A saved adapter with its language model where that is now: as named, or in a folder of its name by the weights.
 
     The weights hold a digest of it, so another model of that name is refused.
     """
@@ -199,8 +199,8 @@ def _with_language(what: Adapter, folder: Path) -> Adapter:
     place = folder / Path(str(named)).name
     if not (place / "config.json").is_file():
         raise XgapError(
-            f"the adapter {what.name} in {folder} reads a language model that was in {str(named)!r} when it was saved and is "
-            f"not there now: copy its folder (config.json, weights, tokenizer) to {place}"
+            f"the adapter {what.name} in {folder} reads a language model that was in {str(named)!r} when it was saved "
+            f"and is not there now: copy its folder (config.json, weights, tokenizer) to {place}"
         )
     return replace(what, options={**what.options, "language": str(place)})
 

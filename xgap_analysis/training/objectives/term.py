@@ -34,6 +34,7 @@ class Needs:
         is_caption: it reads `is_caption`, so that an item may have fewer captions than others, or none.
         pixels, ids: it reads the pixels of images, the token ids of captions.
         towers: it encodes something of its own, so that the batch cannot be taken in parts (`micro_batch`).
+        reader: it has the language model of an adapter that reads both modalities predict words (`towers.next_words`).
 
     Raises:
         XgapError: neither images nor captions, a number below 0, or tokens, pixels, ids or scores of what it
@@ -59,6 +60,7 @@ class Needs:
     pixels: bool = False
     ids: bool = False
     towers: bool = False
+    reader: bool = False
 
     def __post_init__(self) -> None:
         counts = (self.images, self.captions)
