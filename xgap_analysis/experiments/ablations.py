@@ -178,8 +178,8 @@ def _measured(start: Model, model: Model, data: Dataset, chosen: Ablation, last:
     if last and chosen.last_limit and chosen.last_comparisons:
         slow = replace(study, datasets=[data.limit(chosen.last_limit)], comparisons=chosen.last_comparisons)
         (of_last,) = slow.evaluations()
-        known = {row["quantity"] for row in rows}
-        rows += [row for row in _scores(of_last) if row["quantity"] not in known]
+        there = {row["quantity"] for row in rows}
+        rows += [row for row in _scores(of_last) if row["quantity"] not in there]
     gaps = evaluation.gaps().select_dtypes("number").drop(columns="n").iloc[0].to_dict()
     numbers = {**gaps, **changes(start, model, data)}
     for name, value in numbers.items():
