@@ -71,9 +71,9 @@ def first(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["step"] == 0]
 
 
-def against(control: str, shown: Sequence[str] = SHOWN) -> Callable[[pd.DataFrame], str]:
-    """The changes of a table from a control, in words."""
-    return lambda table: as_markdown(contrast_words(table, control, shown))
+def against(control: str, shown: Sequence[str] = SHOWN, over: str = "seeds") -> Callable[[pd.DataFrame], str]:
+    """The changes of a table from a control, in words, with intervals over seeds or over groups of queries."""
+    return lambda table: as_markdown(contrast_words(table, control, shown, over=over))
 
 
 AT_START = tuple(name for name in SHOWN if not name.startswith("OTI"))
@@ -83,9 +83,9 @@ PLACES: dict[str, dict[str, Callable[[pd.DataFrame], str]]] = {  # of the cards,
         "EQUAL": lambda table: against("CLIP")(at_equal_quality(table, "I-T", "CLIP")),
     },
     "adapters": {
-        "START": lambda table: against("base", AT_START)(first(table)),
-        "LAST": against("CLIP"),
-        "BASE": against("base"),
+        "START": lambda table: against("base", AT_START, "queries")(first(table)),
+        "LAST": against("CLIP", over="queries"),
+        "BASE": against("base", over="queries"),
     },
 }
 
