@@ -91,3 +91,22 @@ def test_in_the_shipped_table_the_base_and_what_starts_as_it_are_the_base() -> N
         assert np.abs(table[name, 0].unstack().loc[start.index] - start).to_numpy().max() < 0.05, name
     moved = contrasts(xg.embedded_table("adapters"), "base", ["modality_gap"]).set_index("setting")["change"]
     assert (moved.abs() > 0).all()  # all but the base were trained
+
+
+def test_what_notebook_9_says_of_it_is_in_the_table() -> None:
+    changes = contrasts(xg.embedded_table("adapters"), "base").set_index(["quantity", "setting"])
+    images, between, gap = (changes.loc[name] for name in ("misalignment_image", "I-T", "modality_gap"))
+    assert not (images["queries_high"] < 0).any()
+    beside = ["head", "CLIP-MoE", "Long-CLIP", "Long-CLIP, own", "MaPLe"]
+    assert (between.loc[beside, "change"].abs() < 0.02).all()
+    assert (between.loc[beside, ["queries_low", "queries_high"]].prod(axis=1) < 0).all()  # zero is between
+    assert between.loc["CLIP", "queries_high"] < 0 < gap.loc["CLIP", "change"]
+    for name in ("grounded", "matching"):
+        assert gap.loc[name, "value"] > 2 * gap.loc[name, "control"]
+        assert abs(changes.loc[("I-I", name), "change"]) < 0.05
+    assert gap.loc["VDR", "change"] < 0
+    assert changes.loc[("I-I", "VDR"), "queries_high"] < 0
+    gain = changes.loc["OTI-I - I-I"]
+    lexical = gain.index.str.startswith(("VDR", "LexVLA"))
+    assert (gain.loc[lexical, "queries_high"] < 0).all()
+    assert (gain.loc[~lexical, ["queries_low", "queries_high"]].prod(axis=1) <= 0).all()
