@@ -48,9 +48,8 @@ def test_the_lock_has_a_fitting_version_of_everything_that_is_asked_for(python: 
 
 
 def test_the_lower_bounds_are_the_oldest_locked_versions() -> None:
-    bounds = {
-        canonicalize_name(Requirement(line).name): Requirement(line).specifier for line in PROJECT["dependencies"]
-    }
+    lines = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["notebook"]
+    bounds = {canonicalize_name(Requirement(line).name): Requirement(line).specifier for line in lines}
     oldest = locked(PYTHONS[0])
     assert {name: str(bound) for name, bound in bounds.items()} == {name: f">={oldest[name]}" for name in bounds}
 
@@ -73,11 +72,13 @@ def test_conda_gives_python_and_pip_gives_everything_else() -> None:
     assert environment["channels"] == ["conda-forge", "nodefaults"]
     *conda, pip = environment["dependencies"]
     assert conda == [f"python{PROJECT['requires-python']}", "pip"]
-    (installed,) = pip["pip"]
+    *named, installed = pip["pip"]
+    known = {Requirement(line).name for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["notebook"]}
+    assert {"jupyterlab", "torch", "open_clip_torch", "seaborn"} <= set(named) <= known
     extras = re.fullmatch(r"-e \.\[([\w,-]+)\]", installed)
     assert extras is not None, installed
     assert set(extras[1].split(",")) <= PROJECT["optional-dependencies"].keys()
-    assert "dev" in extras[1].split(",")
+    assert {"dev", "notebook"} <= set(extras[1].split(","))
 
 
 def script(path: Path, *lines: str) -> None:

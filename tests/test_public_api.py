@@ -49,11 +49,14 @@ def test_the_signatures_are_the_promised_ones(function: Any, first: list[str], k
 def test_the_table_of_names_is_that_of_the_imports_for_editors() -> None:
     tree = ast.parse(Path(xg.__file__).read_text())
     lines = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module != "typing"]
-    told = {
-        (alias.asname, node.module.removeprefix("xgap_analysis."), alias.name) for node in lines for alias in node.names
+    imported = {
+        (alias.asname, node.module.removeprefix("xgap_analysis."), alias.name)
+        for node in lines
+        for alias in node.names
+        if alias.asname is not None
     }
     table = {(name, *(home if ":" in home else f"{home}:{name}").split(":")) for name, home in xg._HOME.items()}
-    assert table == told
+    assert table == imported
     assert all(getattr(xg, name) is not None for name in dir(xg))
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = xg.no_such_name

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from xgap_analysis.core.features_io import load_features as load_features
     from xgap_analysis.core.features_io import save_features as save_features
     from xgap_analysis.core.relevance import Relevance as Relevance
+    from xgap_analysis.core.stacked import grouped as grouped
     from xgap_analysis.core.stacked import stacked as stacked
     from xgap_analysis.core.tokens import TokenFeatures as TokenFeatures
     from xgap_analysis.core.tokens_io import load_tokens as load_tokens
@@ -86,6 +87,7 @@ if TYPE_CHECKING:
     from xgap_analysis.training import Recipe as Recipe
     from xgap_analysis.training import Term as Term
     from xgap_analysis.training import fit_frames as fit_frames
+    from xgap_analysis.training import fit_joint as fit_joint
     from xgap_analysis.training import objective as objective
     from xgap_analysis.training import recipe as recipe
     from xgap_analysis.training import register_objective as register_objective
@@ -94,6 +96,7 @@ if TYPE_CHECKING:
     from xgap_analysis.views import View as View
     from xgap_analysis.views import encode as encode
     from xgap_analysis.views import fuse as fuse
+    from xgap_analysis.views import fuse_modalities as fuse_modalities
     from xgap_analysis.views import register_parts as register_parts
     from xgap_analysis.views import register_view as register_view
     from xgap_analysis.views import tokens as tokens
@@ -148,9 +151,12 @@ _HOME = {
     "encode": "views",
     "encode_pseudo_tokens": "views.inversion.invert",
     "fit_frames": "training",
+    "fit_joint": "training",
     "fit_scorer": "scoring",
     "fuse": "views",
+    "fuse_modalities": "views",
     "gap_report": "metrics",
+    "grouped": "core.stacked",
     "hubness": "metrics",
     "invert": "views.inversion.invert",
     "load_adapter": "models",
@@ -199,7 +205,12 @@ _ROOMS = ("corrections", "experiments", "metrics", "plots", "widgets")
 
 def __getattr__(name: str) -> Any:
     if name in _ROOMS:
-        return importlib.import_module(f"{__name__}.{name}")
+        try:
+            return importlib.import_module(f"{__name__}.{name}")
+        except ModuleNotFoundError as error:
+            from xgap_analysis.core.errors import missing_extra
+
+            raise missing_extra(f"xgap_analysis.{name}", error) from error
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     room, _, own_name = _HOME[name].partition(":")

@@ -176,3 +176,14 @@ def test_an_id_that_is_no_utf8_can_be_chosen_from() -> None:
     texts = Texts(("a", "\ud83d"), ("a", "b"))
     data = Dataset("d", "all", NO_IMAGES, texts, {"class": {"a": "x", "\ud83d": "\ud83d"}})
     assert len(data.limit(1).texts) == 1
+
+
+def test_a_limit_keeps_queries_that_nothing_names_as_such() -> None:
+    """Texts with relevance for each, and images of which some are queries too, as in `emoji-scenes:composed`."""
+    images = Images(["a", "b", "c", "d"], lambda i: None, "none")
+    texts = Texts(["t1", "t2", "t3"], ["one", "two", "three"])
+    relevance = Relevance.from_qrels({"t1": {"a": 1}, "t2": {"b": 1}, "t3": {"c": 1}, "d": {"a": 1}})
+    data = Dataset("mine", "test", images, texts, judgements={"target": relevance})
+    small = data.limit(2)
+    assert (len(small.texts), len(small.images), small.split_name) == (2, 4, "test[2]")
+    assert data.limit(3).split_name == "test"

@@ -219,3 +219,10 @@ def test_mistakes_are_one_sentence(make_model: Callable[..., Any]) -> None:
     with pytest.raises(XgapError, match=r"load 'tiny' and make it again with xg.with_frames .* not kept in a file"):
         xg.load_model("tiny+prompt_switch(prompts=2)")
     assert set(FRAME_TOWERS) == {"mean", "prompt_switch", "space_time"}
+
+
+def test_another_tower_takes_the_place_and_the_name_of_the_first(make_model: Callable[..., xg.Model]) -> None:
+    once = with_frames(make_model("native"), "mean")
+    twice = with_frames(with_frames(make_model("native"), "space_time(frames=2)"), "mean")
+    assert twice.name == once.name
+    assert twice.weights_digest != with_frames(once, "prompt_switch(prompts=2)").weights_digest

@@ -33,7 +33,7 @@ from xgap_analysis.cli.study import Study
 from xgap_analysis.cli.systems import Systems
 from xgap_analysis.cli.train import Train
 from xgap_analysis.cli.views import Views
-from xgap_analysis.core.errors import XgapError, unknown_name
+from xgap_analysis.core.errors import XgapError, missing_extra, unknown_name
 
 COMMANDS: Mapping[str, Any] = {
     c.__name__.lower(): c
@@ -70,7 +70,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output, `head` say, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (XgapError, OSError) as error:
+    except (XgapError, OSError, ModuleNotFoundError) as raised:
+        lacking = isinstance(raised, ModuleNotFoundError)
+        error = missing_extra(f"xgap {args[0]}", raised) if lacking else raised  # type: ignore[arg-type]
+        if error is raised and lacking:
+            raise
         if os.environ.get("XGAP_DEBUG", "0") != "0":
             raise
         complain("error: " + " ".join(str(error).split()))

@@ -60,6 +60,8 @@ class Train:
     captions: Name = None
     """Which captions of an item are used: one (the default), "mix(p=0.5)", all, first_sentence, or "near(top=20,
     threshold=0.27)"."""
+    dropout: Name = None
+    """none (the default), or a modality that is left out of an item at a rate, such as "text(p=0.5)"."""
     augmentation: Name = None
     """none, crop (the default), or simclr (crops, colours, flips)."""
     templates: tuple[str, ...] = ()
@@ -127,7 +129,8 @@ class Train:
             device=self.device,
             workers=self.workers,
         )
-        rows = made.curve.tail(len(made.curve) if self.json else 5).astype(object)
+        rows = made.curve.tail(len(made.curve) if self.json else 5)
+        rows = rows.astype(object) if self.json else rows.map(lambda x: f"{x:.4g}" if isinstance(x, float) else x)
         print_rows(rows.where(rows.notna(), None).to_dict("records"), self.json)
         if eval_data is None:
             note(f"dataset {whole.name!r} has no split {self.eval_split!r}: nothing is evaluated, and best is last")

@@ -27,6 +27,13 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> XgapError:
     return XgapError(f"unknown {kind} {name!r}; nearest names: {', '.join(near)}")
 
 
+def missing_extra(what: str, error: ModuleNotFoundError) -> Exception:
+    """An error for a part of the package whose library is not installed; one of our own modules stays as it is."""
+    if error.name is None or error.name.partition(".")[0] == __name__.partition(".")[0]:
+        return error
+    return XgapError(f"{what} needs {error.name}, which an extra installs: pip install 'xgap-analysis[notebook]'")
+
+
 def notice(text: str) -> None:
     """A warning that points to the user's own line, however deep in the package it is found."""
     frame: FrameType | None = sys._getframe(1)

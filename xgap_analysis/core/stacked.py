@@ -1,8 +1,12 @@
-"""Several sets of features of the same items as one set of tokens."""
+"""Sets of tokens from features: several sets of the same items as one, and rows gathered by what they are parts of."""
+
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.features import FeaturesLike, as_features
+from xgap_analysis.core.table_values import id_text
 from xgap_analysis.core.tokens import AnyFeatures, TokenFeatures, as_tokens
 
 
@@ -52,3 +56,40 @@ def stacked(first: AnyFeatures, *others: AnyFeatures) -> TokenFeatures:
         weights=torch.cat(kept)[order] if len(kept) == len(sets) else None,
         norms=norms,
     )
+
+
+def grouped(features: FeaturesLike, wholes: Mapping[str, object] | Sequence[object]) -> TokenFeatures:
+    """The rows of features as tokens of what they are parts of: snippets of their pieces, pages of their documents.
+
+    Formula: item w has the rows whose whole is w, in their order; wholes come in the order of their first row.
+
+    Args:
+        features: `[n, d]`, a row for each part; `Features`, or an array.
+        wholes: the whole of each row, in the rows' order; or a mapping from the id of a row.
+
+    Returns:
+        One item for each whole, under its name, with all of its rows as tokens.
+
+    Raises:
+        XgapError: a row without a whole, or another number of them than of rows.
+
+    Example:
+        >>> import numpy as np
+        >>> pieces = grouped(np.eye(3), ["a", "b", "a"])
+        >>> pieces.ids, pieces.lengths.tolist()
+        (('a', 'b'), [2, 1])
+    """
+    rows = as_features(features)
+    if isinstance(wholes, Mapping):
+        missing = next((item for item in rows.ids if item not in wholes), None)
+        if missing is not None:
+            raise XgapError(f"row {missing!r} belongs to nothing: the mapping has no entry of that id")
+        wholes = [wholes[item] for item in rows.ids]
+    names = [id_text(whole) for whole in wholes]
+    if len(names) != len(rows):
+        raise XgapError(f"{len(names)} names were given for {len(rows)} rows; each row is a part of one whole")
+    place = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    owner = torch.tensor([place[name] for name in names], dtype=torch.long)
+    offsets = torch.cat([torch.zeros(1, dtype=torch.long), torch.bincount(owner, minlength=len(place)).cumsum(0)])
+    vectors = rows.vectors[owner.argsort(stable=True).to(rows.vectors.device)]
+    return TokenFeatures(vectors, offsets, list(place), rows.space, rows.origin, rows.provenance)

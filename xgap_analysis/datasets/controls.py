@@ -58,9 +58,15 @@ def permuted(data: "Dataset", seed: int) -> "Dataset":
 
 
 def _limited_queries(data: "Dataset", n: int) -> "Dataset":
-    left_out = set(_by_hash({i for ids in data.query_ids.values() for i in ids})[n:])
+    left_out = set(_by_hash({i for ids in data.query_ids.values() for i in ids} or _all_queries(data))[n:])
     kept = {i for items in data.items.values() for i in items.ids if i not in left_out}
     return replace(_only(data, kept), split_name=f"{data.split_name}[{n}]" if left_out else data.split_name)
+
+
+def _all_queries(data: "Dataset") -> set[str]:
+    """The items of the modalities that have relevance for each of their items: the queries where none are named."""
+    known = (data.judgements[data.default_label_set].qrels or {}).keys()
+    return {i for items in data.items.values() if set(items.ids) <= known for i in items.ids}
 
 
 def _only(data: "Dataset", kept: Collection[str]) -> "Dataset":

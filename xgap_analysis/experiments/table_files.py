@@ -19,7 +19,7 @@ def save_table(table: pd.DataFrame, path: Path | str) -> Path:
 
     `.parquet` and `.csv` have every row and column (a CSV file holds lists as texts). `.tex` (with booktabs and
     multirow) and `.md` have the main rows of a study for a paper: datasets as groups of rows, models as columns, each
-    value with its interval, and in bold the largest value of each comparison on a dataset.
+    value with its interval, and in bold the largest of several values of one comparison on a dataset.
 
     Args:
         table: from `Study.run()` or `Study.gaps()`.
@@ -69,8 +69,8 @@ def printed(table: pd.DataFrame, bold: Callable[[str], str]) -> pd.DataFrame:
     main, words = main_rows(table), pd.DataFrame(main_results(table))
     axes = [name for name in words if "." in name]
     kept = [n for n in (*ROWS[:-1], *axes, ROWS[-1]) if n in words and (n in FIRST or words[n].nunique() > 1)]
-    best = main.groupby(["dataset", "split", "comparison", "metric"])["value"].transform("max")
-    is_best = main["value"].notna() & (main["value"] == best)
+    rivals = main.groupby(["dataset", "split", "comparison", "metric"])["value"]
+    is_best = (main["value"] == rivals.transform("max")) & (rivals.transform("count") > 1)
     cells = words["value"].mask(words["value"] == "", "–").where(~is_best, words["value"].map(bold))
     page = words[kept].assign(model=words["model"], cell=cells)
     wide = page.pivot_table(index=kept, columns="model", values="cell", aggfunc="; ".join, sort=False, fill_value="")

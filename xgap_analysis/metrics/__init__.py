@@ -19,6 +19,7 @@ from xgap_analysis.metrics.gap import relative_modality_gap as relative_modality
 from xgap_analysis.metrics.gap import separability as separability
 from xgap_analysis.metrics.gap import uniformity as uniformity
 from xgap_analysis.metrics.gap import variance_along_gap as variance_along_gap
+from xgap_analysis.metrics.identification import identified as identified
 from xgap_analysis.metrics.languages import best_ranks as best_ranks
 from xgap_analysis.metrics.languages import rank_variance as rank_variance
 from xgap_analysis.metrics.metric import METRICS as METRICS

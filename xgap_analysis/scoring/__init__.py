@@ -28,6 +28,7 @@ from xgap_analysis.scoring.systems.maft import maft as maft
 from xgap_analysis.scoring.systems.mevtr import mevtr as mevtr
 from xgap_analysis.scoring.systems.ranking_aware import ranking_aware as ranking_aware
 from xgap_analysis.scoring.systems.sprc import sprc as sprc
+from xgap_analysis.scoring.systems.votes import votes as votes
 from xgap_analysis.scoring.systems.x_pool import x_pool as x_pool
 from xgap_analysis.scoring.token_maps import TOKEN_MAPS as TOKEN_MAPS
 from xgap_analysis.scoring.token_maps import register_token_map as register_token_map

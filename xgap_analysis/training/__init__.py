@@ -4,6 +4,8 @@ from xgap_analysis.training.frames import FittedFrames as FittedFrames
 from xgap_analysis.training.frames import fit_frames as fit_frames
 from xgap_analysis.training.given import Further as Further
 from xgap_analysis.training.given import GivenScores as GivenScores
+from xgap_analysis.training.joint import FittedJoint as FittedJoint
+from xgap_analysis.training.joint import fit_joint as fit_joint
 from xgap_analysis.training.loop import Trained as Trained
 from xgap_analysis.training.loop import evaluate as evaluate
 from xgap_analysis.training.loop import train as train
@@ -18,3 +20,4 @@ from xgap_analysis.training.recipe import Recipe as Recipe
 from xgap_analysis.training.recipes import RECIPES as RECIPES
 from xgap_analysis.training.recipes import recipe as recipe
 from xgap_analysis.training.recipes import register_recipe as register_recipe
+from xgap_analysis.training.two_views import fit_two_views as fit_two_views

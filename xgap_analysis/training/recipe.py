@@ -9,6 +9,7 @@ from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.registry import own_code
 from xgap_analysis.models.adaptation import Adapter, adapter
 from xgap_analysis.training.captions import captions_of
+from xgap_analysis.training.dropout import NONE, dropout_of
 from xgap_analysis.training.objectives import Term, active
 
 AUGMENTATIONS = ("none", "crop", "simclr")
@@ -47,6 +48,9 @@ class Recipe:
             and its temperature stay as they are, to the bit, but for what the adapter says it trains.
         precision: `"fp32"`, or autocast with `"bf16"` / `"fp16"`.
         seed: of the fresh weights, the batches, the augmentations and the dropout.
+        dropout: `"none"`, or a modality of which an item is left out with a probability, `"text(p=0.5)"`: its features
+            are zero in that step, where terms can do without it (`Needs.dropped`), so that the others learn to do
+            without it too (see `dropout.Dropout`).
         stages: runs one after another, each a change of this recipe: `[{"objective": {"arc-margin": 1}, "towers":
             "image"}, {"objective": {"clip": 1}, "towers": "text"}]`. Each takes `steps` updates unless it says
             otherwise, has a learning rate that rises and falls, draws the parameters of its terms anew, and its teacher
@@ -83,6 +87,7 @@ class Recipe:
     adapter: str | Adapter | None = None
     sampler: str = "labels"
     captions: str = "one"
+    dropout: str = NONE
     stages: Sequence[Any] = ()
 
     def __post_init__(self) -> None:
@@ -95,6 +100,7 @@ class Recipe:
         if self.adapter is not None:
             adapter(self.adapter)
         self._check_captions()
+        self._check_dropout()
         if self.scratch and any(term.needed.teacher for term, _ in self.terms):
             raise XgapError("a term needs the model as it was before training, which scratch=True replaces")
         counts = {name: getattr(self, name) for name in ("steps", "image_views", "caption_views")}
@@ -151,6 +157,16 @@ class Recipe:
             what = f"captions={self.captions!r} gives an image as many captions as are near, or none"
             raise XgapError(f"{what}, and objective {unable[0]!r} needs some for each: it goes with mc-arc-margin")
 
+    def _check_dropout(self) -> None:
+        if not dropout_of(self.dropout).modality:
+            return
+        unable = [str(term) for term, _ in self.terms if not term.needed.dropped]
+        if unable:
+            what = f"dropout={self.dropout!r} leaves a modality of an item out, and objective {unable[0]!r} needs it"
+            raise XgapError(
+                f"{what}: it goes with fused-query, and terms that are registered with needs=Needs(dropped=True)"
+            )
+
     @property
     def in_turn(self) -> "list[Recipe]":
         """The recipe of each stage; itself where it has none."""
@@ -196,11 +212,13 @@ class Recipe:
     def plain(self) -> dict[str, Any]:
         """Everything that two runs may differ in, as plain values by name.
 
-        An adapter, and a digest of the code of what is not this package's own, only where there is one.
+        An adapter, a dropout, and a digest of the code of what is not this package's own, only where there is one.
         """
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         values["stages"] = [own.plain() for own in self.in_turn] if self.stages else []
         values["objective"] = {str(term): weight for term, weight in self.terms}
+        if values["dropout"] == NONE:
+            del values["dropout"]
         own = values.pop("adapter")
         functions: list[Any] = [f for term, _ in self.terms for f in (term.loss, term.parameters) if f]
         if own is not None:
@@ -229,7 +247,7 @@ def _check_kinds(recipe: Recipe) -> None:
         ("steps batch image_views caption_views warmup seed", int, "a whole number"),
         ("micro_batch", int | None, "a whole number or None"),
         ("learning_rate weight_decay clip_gradient token_dropout", int | float, "a number"),
-        ("captions sampler augmentation towers precision", str, "a text"),
+        ("captions dropout sampler augmentation towers precision", str, "a text"),
     )
     for names, kind, words in wanted:
         for name in names.split():

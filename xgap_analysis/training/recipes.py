@@ -211,3 +211,27 @@ def _veclip(*, p: float = 0.5) -> Recipe:
 def _irra(*, items: int = 2) -> Recipe:
     """Similarities shared over items of a label, words predicted from images, and one label classifier (IRRA)."""
     return Recipe(objective={"sdm": 1.0, "masked-words": 1.0, "identity": 1.0}, sampler=f"shared(items={items})")
+
+
+@register_recipe("ucasr")
+def _ucasr(*, mixed: bool = False, margin: float = 0.6, images: float = 0.5, texts: float = 0.6) -> Recipe:
+    """Each modality learns to recognise its augmented items, then both are tied by a margin (audio-sheet retrieval).
+
+    With `mixed`, the first stage has the rows of both modalities in one softmax, at the temperature of images. Captions
+    stand for recordings; two views of one differ by `token_dropout`. A CCA layer is the correction `bridge(kind=cca)`.
+    """
+    apart = {f"image-image(temperature={images})": 1.0, f"text-text(temperature={texts})": 1.0}
+    together = {f"mixed-views(temperature={images})": 1.0}
+    return Recipe(
+        augmentation="simclr",
+        stages=(
+            {"objective": together if mixed else apart, "token_dropout": 0.1},
+            {"objective": {f"ranking-margin(margin={margin})": 1.0}},
+        ),
+    )
+
+
+@register_recipe("viml")
+def _viml(*, weight: float = 0.5, p: float = 0.5) -> Recipe:
+    """Image and caption as one query of a further modality, train(..., further=...), with captions dropped (ViML)."""
+    return Recipe(objective={f"fused-query(weight={weight})": 1.0}, dropout=f"text(p={p})")

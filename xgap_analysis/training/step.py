@@ -14,7 +14,9 @@ from xgap_analysis.models.adaptation.attached import Attached
 from xgap_analysis.models.adaptation.backbone import vocabulary
 from xgap_analysis.models.adapters.assembled import seeded
 from xgap_analysis.models.trainable import feature_dim
+from xgap_analysis.training.dropout import dropout_of
 from xgap_analysis.training.encoding import (
+    ITEMS,
     NOTHING,
     Encoded,
     Encoder,
@@ -32,6 +34,7 @@ from xgap_analysis.training.recipe import Recipe
 from xgap_analysis.training.temperature import temperature_at
 
 LARGEST_SCALE = math.log(100)  # CLIP's own bound
+DROPPED = -1  # sets apart what draws the modality that is left out
 
 
 class TrainStep:
@@ -200,6 +203,7 @@ class TrainStep:
     def _features(self, encoder: Encoder, encoded: Encoded, batch: Batch, scale: Tensor, step: int) -> BatchFeatures:
         """What the terms get: features, and what else an active term needs of the batch."""
         nothing, device = torch.zeros(NOTHING, device=self.device), self.device
+        encoded = self._without_dropped(encoded, step)
 
         def here(tensor: Tensor | None) -> Tensor | None:
             return None if tensor is None else tensor.to(device)
@@ -222,6 +226,22 @@ class TrainStep:
             towers=encoder if self._any("towers") else None,
             seed=seed_of(self.recipe.seed, step),
         )
+
+    def _without_dropped(self, encoded: Encoded, step: int) -> Encoded:
+        """The features of a step, zero where the recipe leaves a modality of an item out."""
+        dropout = dropout_of(self.recipe.dropout)
+        if not dropout.modality:
+            return encoded
+        name = {"image": "images", "text": "texts"}.get(dropout.modality, dropout.modality)
+        if name not in encoded:
+            there = ", ".join({"images": "image", "texts": "text"}.get(own, own) for own in encoded)
+            what = f"dropout={self.recipe.dropout!r} leaves out {dropout.modality!r}, which this training does not have"
+            raise XgapError(f"{what}; there is {there}")
+        features, items = encoded[name], ITEMS.get(name, 0)
+        generator = torch.Generator().manual_seed(seed_of(self.recipe.seed, step, DROPPED))
+        kept = dropout.kept(features.shape[items], generator).to(features.device, features.dtype)
+        shape = [-1 if dim == items else 1 for dim in range(features.ndim)]
+        return {**encoded, name: features * kept.view(shape)}
 
     def _any(self, what: str) -> bool:
         """Whether an active term needs that."""

@@ -15,6 +15,7 @@ from xgap_analysis.views.described import DescribedItem as DescribedItem
 from xgap_analysis.views.described import described as described
 from xgap_analysis.views.encode import encode as encode
 from xgap_analysis.views.fusion import fuse as fuse
+from xgap_analysis.views.fusion import fuse_modalities as fuse_modalities
 from xgap_analysis.views.precomputed import Precomputed as Precomputed
 from xgap_analysis.views.sets import register_parts as register_parts
 from xgap_analysis.views.sets import tokens as tokens

@@ -84,7 +84,9 @@ def video_tower(
         module = build(model, **options).to(model.device)
     by_default: int = build.frames  # type: ignore[attr-defined]
     read = options.get("frames", by_default) if frames is None else frames
-    return VideoTower(model, module, read), f"{model.name}+{spelled(call.name, (), options)}"
+    before = model.towers.get("video")
+    base = before.base if isinstance(before, VideoTower) else model  # its tower of clips is replaced, with its name
+    return VideoTower(model, module, read), f"{base.name}+{spelled(call.name, (), options)}"
 
 
 def with_video(model: Model, tower: "VideoTower", name: str) -> Model:

@@ -15,6 +15,7 @@ from xgap_analysis.training.objectives.contrast import simclr_loss as simclr_los
 from xgap_analysis.training.objectives.corruption import corrupted as corrupted
 from xgap_analysis.training.objectives.distribution import off_diagonal_loss as off_diagonal_loss
 from xgap_analysis.training.objectives.distribution import sdm_loss as sdm_loss
+from xgap_analysis.training.objectives.fused_query import fused_query_loss as fused_query_loss
 from xgap_analysis.training.objectives.grouping import grouping_loss as grouping_loss
 from xgap_analysis.training.objectives.grouping import multi_positive_loss as multi_positive_loss
 from xgap_analysis.training.objectives.latent_space import adaptive_contrast as adaptive_contrast

@@ -31,6 +31,8 @@ class Towers(Protocol):
 class BatchFeatures:
     """Features of the n items of one batch, all unit rows; each item is of another label, but with `sampler="shared"`.
 
+    Where the recipe leaves a modality of an item out (`Recipe.dropout`), its rows are zero.
+
     What comes after `labels` is there where an active term says that it needs it (see `Needs`); a term reads it with
     `batch.needed("image_tokens")`, which says so where it is not.
 

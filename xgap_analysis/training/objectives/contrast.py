@@ -188,3 +188,23 @@ def _text_text(batch: BatchFeatures, *, temperature: float = 0.1) -> Tensor:
         0.0
     """
     return simclr_loss(batch.texts[:, 0], batch.texts[:, 1], temperature)
+
+
+@register_objective("mixed-views", needs=Needs(images=2, captions=2))
+def _mixed_views(batch: BatchFeatures, *, temperature: float = 0.5) -> Tensor:
+    """NT-Xent between two augmentations of an image and between two captions, all of them in one softmax.
+
+    The rows of the other modality are negatives, those of the same item among them, so that it spreads the modalities
+    apart while it draws the views of an item together (the `mixed` pre-training of audio-sheet retrieval).
+
+    Example:
+        >>> import torch
+        >>> import xgap_analysis as xg
+        >>> unit = torch.eye(4)
+        >>> images, texts = unit[:2].expand(2, 2, 4), unit[2:, None].expand(2, 2, 4)
+        >>> batch = xg.BatchFeatures(images, texts, torch.tensor(10.0), torch.tensor(0.0), torch.arange(2))
+        >>> round(float(xg.objective("mixed-views(temperature=0.1)").loss(batch, temperature=0.1)), 3)
+        0.0
+    """
+    first, second = (torch.cat([batch.images[v], batch.texts[:, v]]) for v in (0, 1))
+    return simclr_loss(first, second, temperature)

@@ -33,6 +33,8 @@ class Needs:
         pair_scores: it reads the scores that are given for pairs of items.
         is_caption: it reads `is_caption`, so that an item may have fewer captions than others, or none.
         pixels, ids: it reads the pixels of images, the token ids of captions.
+        dropped: it can do without the modality that a recipe leaves out of some items (`Recipe.dropout`), whose rows
+            are zero then.
         towers: it encodes something of its own, so that the batch cannot be taken in parts (`micro_batch`).
         reader: it has the language model of an adapter that reads both modalities predict words (`towers.next_words`).
 
@@ -59,6 +61,7 @@ class Needs:
     is_caption: bool = False
     pixels: bool = False
     ids: bool = False
+    dropped: bool = False
     towers: bool = False
     reader: bool = False
 
