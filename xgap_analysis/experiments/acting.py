@@ -344,6 +344,14 @@ TRAINED = (
         },
     ),
     TrainedRuns(
+        "tiny-3",
+        "objective",
+        "pairwise",
+        {"symile": "Symile"},
+        dataset="emoji-spoken",
+        named={"modality_gap": "modality_gap image-text", "I-T": "I-T ap, test", "T-I": "T-I ap, test"},
+    ),
+    TrainedRuns(
         "adapters",
         "adapter",
         "CLIP",
@@ -358,17 +366,9 @@ TRAINED = (
             "matching, own": "CNN + MLP matching",
         },
     ),
-    TrainedRuns(
-        "tiny-3",
-        "objective",
-        "pairwise",
-        {"symile": "Symile"},
-        dataset="emoji-spoken",
-        named={"modality_gap": "modality_gap image-text", "I-T": "I-T ap, test", "T-I": "T-I ap, test"},
-    ),
 )
 
-# Why a system that does not act on the embedded models has no row; others of its kind share a reason.
+# Why a system that does not act on the embedded models has no row; systems of one kind share a reason.
 LANGUAGE_MODEL = "it needs a language model, and none is embedded"
 LEFT_OUT = {
     "Retrieval-augmented CoT": "it picks examples from rankings, and changes neither features nor scores",

@@ -121,7 +121,9 @@ def left_out(table: pd.DataFrame) -> dict[str, str]:
     """
     there = set(table["system"])
     reasons = {one.system: LEFT_OUT.get(one.system, LEFT_OUT_KIND.get(one.kind, "")) for one in published()}
-    return {name: reason or "not in this table" for name, reason in reasons.items() if name not in there}
+    return {
+        name: reason or "it was not computed in this table" for name, reason in reasons.items() if name not in there
+    }
 
 
 def rows_of(one: Acting, bench: Bench) -> list[dict[str, Any]]:

@@ -43,6 +43,7 @@ def atlas(table: pd.DataFrame) -> Figure:
         raise XgapError("the table holds no change to draw")
     lines = list(dict.fromkeys(zip(table["kind"], table["system"], table["setting"], strict=True)))
     kinds = list(dict.fromkeys(kind for kind, _, _ in lines))
+    lines.sort(key=lambda line: kinds.index(line[0]))  # a kind may come from several tables
     heights = {line: -place - 1.4 * kinds.index(line[0]) for place, line in enumerate(lines)}
     quantities = list(dict.fromkeys(table["quantity"]))
     size = 1.5 * len(quantities) + 2.2, 0.2 * (len(lines) + 1.4 * len(kinds)) + 1
@@ -69,7 +70,7 @@ def atlas(table: pd.DataFrame) -> Figure:
         ax.grid(axis="y", color="#F0F0F0", lw=0.8)
         ax.set_axisbelow(True)
     open_axes(axes.flat)
-    fig.supxlabel("change, 95 % interval", fontsize=9)
+    fig.supxlabel("change, 95 % interval (filled: a verdict; open: inconclusive; small dot: not acted on)", fontsize=9)
     return fig
 
 
