@@ -45,6 +45,46 @@ def test_the_margin_is_its_formula_and_is_known_for_pairs_and_for_equal_rows() -
     assert float(ranking_margin(torch.ones(2, 1), torch.ones(2, 1))) == pytest.approx(0.2)
 
 
+@pytest.mark.parametrize("negatives", ["all", "hardest"])
+@pytest.mark.parametrize("labels", [None, [0, 1, 0, 2, 3, 1]])
+def test_a_margin_to_all_and_to_the_hardest_is_its_formula_and_leaves_items_of_one_label_out(
+    negatives: str, labels: list[int] | None
+) -> None:
+    x, y, n, margin = rows(6, 4, 1), rows(6, 4, 2), 6, 0.4
+    scores = x.double().numpy() @ y.double().numpy().T
+    of = labels or list(range(n))
+    total = 0.0
+    for i in range(n):
+        others = [j for j in range(n) if of[j] != of[i]]
+        for row in (scores, scores.T):
+            costs = [max(0.0, margin + row[i, j] - row[i, i]) for j in others]
+            total += max(costs) if negatives == "hardest" else sum(costs)
+    how = {"negatives": negatives, "labels": None if labels is None else torch.tensor(labels)}
+    assert float(ranking_margin(x, y, margin, summed=True, **how)) == pytest.approx(total, abs=1e-5)
+    share = n if negatives == "hardest" else n**2
+    assert float(ranking_margin(x, y, margin, **how)) == pytest.approx(total / share, abs=1e-6)
+
+
+def test_the_hardest_of_equal_rows_costs_twice_the_margin() -> None:
+    alike = torch.ones(5, 4) / 2
+    assert float(ranking_margin(alike, alike, 0.3, negatives="hardest")) == pytest.approx(0.6)
+    with pytest.raises(xg.XgapError, match="unknown negatives 'hard'"):
+        ranking_margin(alike, alike, negatives="hard")
+
+
+def test_the_recipe_takes_either_form() -> None:
+    assert [str(term) for term, _ in xg.recipe("vse").terms] == [
+        "ranking-margin(margin=0.2, negatives=hardest, summed=True)"
+    ]
+    every = BatchFeatures(
+        torch.ones(1, 3, 1), torch.ones(3, 1, 1), torch.tensor(1.0), torch.tensor(0.0), torch.arange(3)
+    )
+    ((term, _),) = xg.recipe("vse(negatives=all, margin=0.1)").terms
+    assert float(term(every)) == pytest.approx(2 * 0.1 * 6)
+    shared = dataclasses.replace(every, labels=torch.tensor([0, 0, 1]))
+    assert float(term(shared)) == pytest.approx(2 * 0.1 * 4)
+
+
 def test_overuse_counts_concentration() -> None:
     codes = rows(7, 9, 3).abs()
     mean = codes.double().numpy().mean(0)

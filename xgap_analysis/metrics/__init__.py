@@ -1,6 +1,8 @@
 """Metrics: pure functions of features and relevance. One file a question; each docstring says how to read it."""
 
 from xgap_analysis.core.relevance import HasRelevance as HasRelevance
+from xgap_analysis.metrics.caption_protocol import caption_protocol as caption_protocol
+from xgap_analysis.metrics.caption_protocol import folds as folds
 from xgap_analysis.metrics.classification import zero_shot as zero_shot
 from xgap_analysis.metrics.clip_score import clip_score as clip_score
 from xgap_analysis.metrics.clip_score import ref_clip_score as ref_clip_score
@@ -8,6 +10,8 @@ from xgap_analysis.metrics.cut import Relevancy as Relevancy
 from xgap_analysis.metrics.cut import cut as cut
 from xgap_analysis.metrics.cut import relevancy as relevancy
 from xgap_analysis.metrics.cut import thresholds as thresholds
+from xgap_analysis.metrics.first_rank import best_ranks as best_ranks
+from xgap_analysis.metrics.first_rank import reciprocal_rank as reciprocal_rank
 from xgap_analysis.metrics.gap import alignment as alignment
 from xgap_analysis.metrics.gap import cone as cone
 from xgap_analysis.metrics.gap import cross_cosine as cross_cosine
@@ -20,7 +24,6 @@ from xgap_analysis.metrics.gap import separability as separability
 from xgap_analysis.metrics.gap import uniformity as uniformity
 from xgap_analysis.metrics.gap import variance_along_gap as variance_along_gap
 from xgap_analysis.metrics.identification import identified as identified
-from xgap_analysis.metrics.languages import best_ranks as best_ranks
 from xgap_analysis.metrics.languages import rank_variance as rank_variance
 from xgap_analysis.metrics.metric import METRICS as METRICS
 from xgap_analysis.metrics.metric import Metric as Metric
@@ -36,6 +39,7 @@ from xgap_analysis.metrics.misalignment import similarity_overlap as similarity_
 from xgap_analysis.metrics.neighbourhoods import hubness as hubness
 from xgap_analysis.metrics.neighbourhoods import k_occurrence as k_occurrence
 from xgap_analysis.metrics.neighbourhoods import nearest_items as nearest_items
+from xgap_analysis.metrics.perturbation import perturbation as perturbation
 from xgap_analysis.metrics.power import detectable_effect as detectable_effect
 from xgap_analysis.metrics.power import seed_interval as seed_interval
 from xgap_analysis.metrics.residuals import residuals as residuals

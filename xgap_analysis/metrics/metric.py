@@ -26,6 +26,7 @@ from xgap_analysis.core.relevance import Relevance, RelevanceLike, as_relevance
 from xgap_analysis.core.tokens import AnyFeatures
 from xgap_analysis.metrics.classification import zero_shot
 from xgap_analysis.metrics.cut import cut
+from xgap_analysis.metrics.first_rank import reciprocal_rank
 from xgap_analysis.metrics.misalignment import misalignment
 from xgap_analysis.metrics.retrieval import retrieval
 from xgap_analysis.scoring.blocks import ScoreNormaliser
@@ -248,6 +249,22 @@ def _cut(
     """The up to k items that score a threshold or more: precision and recall of the set, and whether it is empty."""
     how: dict[str, Any] = {"scorer": scorer, "normalise": normalise, "exclude_self": exclude_self}
     return cut(query, gallery, relevance, k=k, threshold=threshold, **how)
+
+
+@register_metric("mrr")
+def _mrr(
+    query: Features,
+    gallery: Features,
+    relevance: Relevance,
+    *,
+    scorer: Scorer,
+    normalise: ScoreNormaliser | None = None,
+    ties: str = "expected",
+    exclude_self: bool = True,
+) -> pd.Series:
+    """1 over the rank of the first relevant item, its mean over all orders of ties; see `reciprocal_rank`."""
+    how: dict[str, Any] = {"scorer": scorer, "normalise": normalise, "exclude_self": exclude_self}
+    return reciprocal_rank(query, gallery, relevance, ties=ties, **how)
 
 
 @register_metric("misalignment")

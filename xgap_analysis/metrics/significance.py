@@ -123,6 +123,7 @@ def ratio_interval(
     level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
+    signed: bool = False,
 ) -> Interval:
     """Percentile bootstrap interval of a ratio of two means over the same queries or items.
 
@@ -132,6 +133,8 @@ def ratio_interval(
         part, whole: `[n]`; whole is not negative, and where it is 0, so is the part. A value that is NaN in either is
             left out.
         groups, level, resamples, seed: as in `bootstrap_interval`.
+        signed: single values of `whole` may be negative, as cosines are. Where the interval of its own mean includes 0,
+            the ratio can be anything, and its ends are NaN.
 
     Returns:
         The interval; all NaN where every value of `whole` is 0, so that there is no ratio.
@@ -149,15 +152,18 @@ def ratio_interval(
     if len(first) != len(second):
         raise XgapError(f"part has {len(first)} values and whole {len(second)}; they must be of the same items")
     keep, codes = ~np.isnan(first + second), _codes(groups, part)
-    if (second[keep] < 0).any() or (first[keep][second[keep] == 0] != 0).any():
+    if not signed and ((second[keep] < 0).any() or (first[keep][second[keep] == 0] != 0).any()):
         raise XgapError("whole must not be negative, and a part of a whole of 0 must be 0")
     total, count = _sums(first, codes, keep)
     base, _ = _sums(second, codes, keep)
-    if not base.all():  # a draw of nothing but groups of size 0 would have no ratio
+    if not signed and not base.all():  # a draw of nothing but groups of size 0 would have no ratio
         total, base = total[base != 0], base[base != 0]
-    if not len(base):
+    if not base.any():
         return Interval(math.nan, math.nan, math.nan, level, int(count.sum()), len(count))
     low, high = _interval(total, base, level, resamples, np.random.default_rng(seed))
+    if signed:
+        ends = _interval(base, np.ones_like(base), level, resamples, np.random.default_rng(seed))
+        low, high = (math.nan, math.nan) if ends[0] <= 0 <= ends[1] else (low, high)
     return Interval(float(total.sum() / base.sum()), low, high, level, int(count.sum()), len(count))
 
 

@@ -235,3 +235,9 @@ def _ucasr(*, mixed: bool = False, margin: float = 0.6, images: float = 0.5, tex
 def _viml(*, weight: float = 0.5, p: float = 0.5) -> Recipe:
     """Image and caption as one query of a further modality, train(..., further=...), with captions dropped (ViML)."""
     return Recipe(objective={f"fused-query(weight={weight})": 1.0}, dropout=f"text(p={p})")
+
+
+@register_recipe("vse")
+def _vse(*, negatives: str = "hardest", margin: float = 0.2) -> Recipe:
+    """Each pair nearer than the hardest negatives of its batch by a margin (VSE++), or than negatives=all of them."""
+    return Recipe(objective={f"ranking-margin(margin={margin}, negatives={negatives}, summed=True)": 1.0})
