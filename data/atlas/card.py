@@ -1,6 +1,6 @@
 """Bring the rows of trained models up to date with their tables, and write what of the data card follows from the rows.
 
-xgap study --table atlas --out data/atlas/results.parquet
+xgap study --table atlas --out data/atlas/results.parquet --overwrite
 python data/atlas/card.py
 """
 
