@@ -37,8 +37,9 @@ class Study:
 
     table: Name = None
     """A named grid: image-retrieval, text-retrieval, zero-shot, slip, drift, isoclip, pca, dogs-vs-cats (with the
-    published results next to ours), or corrections; or one that trains its models first: intra, temperature or
-    objectives. Other options override its parts; "paper" as a model or dataset stands for those of the paper."""
+    published results next to ours), or corrections; or one that trains its models first: intra, temperature,
+    objectives or adapters. Other options override its parts; "paper" as a model or dataset stands for those of the
+    paper."""
     features: tuple[Path, ...] = ()
     """Two or more files of vectors, instead of models and datasets: .npy, .npz, .parquet, .safetensors, or folders
     written by clip-retrieval."""
