@@ -166,7 +166,7 @@ class Study:
         return table
 
     def _of_features(self) -> "pd.DataFrame":
-        from xgap_analysis.experiments.tables import as_text
+        from xgap_analysis.experiments.tables import as_text, summary
         from xgap_analysis.experiments.vectors import study_of_files
 
         if self.table or self.models or self.datasets:
@@ -175,7 +175,9 @@ class Study:
             self.features, self.labels, self.spaces, self.comparisons or None, self.corrections or ("none",), self.keys
         )
         study = replace(study, scorers=self.scorers, axes=parsed_axes(self.axes), metrics=self.metrics, main=self.main)
-        if not self.json:
+        if not self.json and len(self.features) > 2:
+            say(as_text(summary(study.gap_table()).reset_index().to_dict("records")) + "\n")
+        elif not self.json:
             gaps = study.gaps().iloc[0].drop(["model", "dataset", "split", "label_set"])
             say(as_text([{"measure": name, "value": f"{value:.4g}"} for name, value in gaps.items()]) + "\n")
         return study.run()
