@@ -45,6 +45,7 @@ WITHIN = {"misalignment_image": "I-I", "misalignment_text": "T-T"}
 QUANTITIES = (GAP, *WITHIN, *DIRECTIONS)
 NOT_ACTED_ON = "not acted on"
 NOT_DEFINED = "not defined for it"
+NOT_COMPUTED = "it was not computed in this table"
 
 
 def atlas(
@@ -119,11 +120,10 @@ def left_out(table: pd.DataFrame) -> dict[str, str]:
     Args:
         table: from `atlas`.
     """
-    there = set(table["system"])
-    reasons = {one.system: LEFT_OUT.get(one.system, LEFT_OUT_KIND.get(one.kind, "")) for one in published()}
-    return {
-        name: reason or "it was not computed in this table" for name, reason in reasons.items() if name not in there
-    }
+    there, computed = set(table["system"]), {one.system for one in ACTING}
+    missing = [one for one in published() if one.system not in there]
+    reasons = {one.system: LEFT_OUT.get(one.system, LEFT_OUT_KIND.get(one.kind, NOT_COMPUTED)) for one in missing}
+    return {name: NOT_COMPUTED if name in computed else reason for name, reason in reasons.items()}
 
 
 def rows_of(one: Acting, bench: Bench) -> list[dict[str, Any]]:
