@@ -215,6 +215,11 @@ def _inverted(bench: Bench) -> Way:
     return Way(comparisons, setting="oti, ovi")
 
 
+def _bridged(bench: Bench) -> Way:
+    """Image queries through the pseudo-inverse of the text projection."""
+    return Way({"I-I": "semobridge-image", "I-T": "semobridge-text"}, setting="semobridge")
+
+
 def _backward_compatible(bench: Bench) -> Way:
     """Queries mapped into the space of an older model, whose features are the gallery."""
     old = load_model(OLD_MODEL)
@@ -277,10 +282,15 @@ DESCRIBED = {"comparisons": {"T-I": "captions-patches"}}
 
 ACTING = (
     Acting("Cross the Gap", "view", "vectors", _inverted),
+    Acting("SeMoBridge", "view", "vectors", _bridged),
     Acting("XBT", "correction", "vectors", _backward_compatible),
     Acting("xRAG", "correction", "vectors", {"correction": "bridge"}),
     Acting("MacCap", "correction", "vectors", {"correction": "noise"}),
     Acting("Balance Act (DBNorm)", "correction", "vectors", {"correction": "dual-inverted-softmax"}),
+    Acting("ReAlign", "correction", "vectors", {"correction": "realign"}),
+    Acting("Bug or feature", "correction", "vectors", {"correction": "orthogonal-shift"}),
+    Acting("Shared noise", "correction", "vectors", {"correction": "shared-noise"}),
+    Acting("Reevaluating", "correction", "vectors", {"correction": "pca-text"}),
     Acting("FILIP", "scorer", "parts", {"scorer": "late_interaction"}),
     Acting("DreamLIP", "scorer", "parts", {"scorer": "dreamlip"}),
     Acting("Re-ranking the Context", "scorer", "parts", {"scorer": f"rerank({MEAN}, late_interaction, depth=10)"}),

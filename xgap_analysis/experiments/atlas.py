@@ -304,9 +304,10 @@ def atlas_words(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
         line = words.setdefault(f"{row['system']}: {row['setting']}", {})
         found = "·" if row["reason"] == NOT_ACTED_ON else ""
         if not math.isnan(row["difference"]):
-            low, high = (f"{row[end]:+.{digits}f}" for end in ("low", "high"))
-            star = "" if row["verdict"] == INCONCLUSIVE else "*"
-            found = f"{row['difference']:+.{digits}f} ({low}, {high}){star}"
+            found = f"{row['difference']:+.{digits}f}"
+            if not math.isnan(row["low"]):
+                low, high = (f"{row[end]:+.{digits}f}" for end in ("low", "high"))
+                found += f" ({low}, {high}){'' if row['verdict'] == INCONCLUSIVE else '*'}"
         line[row["quantity"]] = found
     return pd.DataFrame(words, index=list(QUANTITIES)).T.fillna("").rename_axis("system")
 
