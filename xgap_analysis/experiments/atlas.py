@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.paths import data_root
+from xgap_analysis.core.precision import exact
 from xgap_analysis.corrections import QueryGallery, correction
 from xgap_analysis.experiments.acting import (
     ACTING,
@@ -167,7 +168,7 @@ def along_gap(x: Features, y: Features) -> "pd.Series[float]":
     Args:
         x, y: `[n, d]` and `[n, d]`, paired by position; the ids of x name the pairs.
     """
-    apart = x.vectors.double() - y.vectors.double()
+    apart = exact(x.vectors) - exact(y.vectors)
     mean = apart.mean(dim=0)
     return pd.Series((apart @ (mean / mean.norm().clamp_min(1e-12))).cpu().numpy(), index=list(x.ids))
 
