@@ -276,6 +276,16 @@ def test_a_grid_by_model_has_a_row_for_each_and_gaps_where_nothing_was_run() -> 
         plots.grid(models_table())
 
 
+def test_a_grid_by_several_columns_has_a_line_for_each_combination() -> None:
+    both = pd.concat([models_table().assign(dataset=name) for name in ("one", "other")])
+    ax = plots.grid(both, by=["model", "dataset"])
+    names = list(dict.fromkeys(zip(both["model"], both["dataset"], strict=True)))
+    assert [t.get_text() for t in ax.get_yticklabels()] == [" · ".join(name) for name in names]
+    assert len(ax.texts) == len(both)
+    with pytest.raises(XgapError, match="unknown column of the table 'colour'"):
+        plots.grid(both, by=["model", "colour"])
+
+
 @pytest.mark.parametrize("draw", [plots.values, plots.grid])
 def test_an_unknown_column_is_told_with_the_nearest(draw: Callable[..., Any]) -> None:
     with pytest.raises(XgapError, match="unknown column of the table 'models'; nearest names: model"):

@@ -162,3 +162,45 @@ def test_learned_scorers_are_offered_where_they_can_be_fitted(study: xg.Study, m
     assert not {"sprc", "grain", "rerank"} & set(offered), "they need more than queries and gallery items"
     none = dataclasses.replace(study, fit_split="nowhere")
     assert "x_pool" not in Choices.of(none).names("scorers")
+
+
+def test_a_grid_of_several_models_has_a_line_for_each_and_its_code_runs(study: xg.Study, run_code: Any) -> None:
+    board = VariantBoard(study, study.run())
+    board._plot.value = "grid"
+    assert board.error == ""
+    assert "<img src='data:image/png" in board._picture.value
+    (axes,) = board.figure().axes
+    expected = [f"{model} · {by}" for model in ("random-0", "random-1") for by in ("none", "center")]
+    assert [label.get_text() for label in axes.get_yticklabels()] == expected
+    assert "by=['model', 'correction']" in board.code()
+    pd.testing.assert_frame_equal(run_code(board.code(), study=study), board.table())
+    board._pick["models"].value = ("random-1",)
+    assert [label.get_text() for label in board.figure().axes[0].get_yticklabels()] == ["none", "center"]
+    assert "by=['correction']" in board.code()
+    import matplotlib.pyplot as plt
+
+    plt.close("all")
+
+
+def test_a_figure_that_cannot_be_drawn_takes_the_old_one_away(study: xg.Study) -> None:
+    def refuses(table: pd.DataFrame) -> Any:
+        raise xg.XgapError("this figure needs three models")
+
+    board = VariantBoard(study, study.run(), plots={"mine": refuses})
+    assert "<img" in board._picture.value
+    board._plot.value = "mine"
+    assert board.error == "this figure needs three models"
+    assert board._picture.value == ""
+    board._plot.value = "differences"
+    assert board.error == ""
+    assert "<img" in board._picture.value
+
+
+def test_progress_and_errors_stand_above_what_they_are_about(study: xg.Study) -> None:
+    board = VariantBoard(study, study.run())
+    children = list(board.children)
+    assert board._jobs in children[0].children
+    assert children.index(board._error) < children.index(board._heat) < children.index(board._picture)
+    empty = VariantBoard(study)
+    empty._save_button.click()
+    assert empty._error in empty._answer.children  # where the button is

@@ -105,7 +105,8 @@ class GapMap(Panel):
         beside = ipywidgets.VBox([self._table, self._finder, self._about], layout={"padding": "0 0 0 12px"})
         super().__init__(
             f"Gap map · {evaluation.model.name} on {evaluation.data.name} ({evaluation.data.split_name})",
-            [self._controls, ipywidgets.HBox([self._plot, beside])],
+            [self._controls],
+            [ipywidgets.HBox([self._plot, beside])],
         )
         move = Debounced(lambda _: self.refresh(), 0.1)
         for control in (self._controls.method, self._controls.shift):

@@ -112,7 +112,8 @@ class NeighbourExplorer(Panel):
         controls = self._controls([c.name for c in chosen], k)
         super().__init__(
             f"Neighbours · {evaluation.model.name} on {evaluation.data.name} ({evaluation.data.split_name})",
-            [self._strip, controls, self._about, self._rows, ipywidgets.HTML(HINT)],
+            [self._strip, controls],
+            [self._about, self._rows, ipywidgets.HTML(HINT)],
         )
         self._strip.turn_to(self.query)
         self.refresh()

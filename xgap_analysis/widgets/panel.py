@@ -15,25 +15,30 @@ from xgap_analysis.core.progress import Cancelled
 from xgap_analysis.experiments.table_files import save_table
 from xgap_analysis.widgets.jobs import Jobs
 from xgap_analysis.widgets.pictures import alone
-from xgap_analysis.widgets.style import STYLE
+from xgap_analysis.widgets.style import STYLE, WRAP
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 class Panel(ipywidgets.VBox):
-    """A titled box with controls, a body, a place for errors, and the two buttons below.
+    """A titled box with controls, a body, and two buttons below. Progress is beside the title, errors are above the body.
 
     A subclass gives `code()`, `figure()` and `table()`, and calls `work` for whatever may take long.
 
     Args:
         title: the heading (plain text).
-        children: controls and body, from top to bottom.
+        controls: from top to bottom.
+        body: what they change: rows, a map, a figure.
         below: what stands under the two buttons.
     """
 
     def __init__(
-        self, title: str, children: Sequence[ipywidgets.Widget], below: Sequence[ipywidgets.Widget] = ()
+        self,
+        title: str,
+        controls: Sequence[ipywidgets.Widget],
+        body: Sequence[ipywidgets.Widget],
+        below: Sequence[ipywidgets.Widget] = (),
     ) -> None:
         self._heading = ipywidgets.HTML(f"{STYLE}<div class='xgap-title'>{escape(title)}</div>")
         self._error = ipywidgets.HTML(layout={"display": "none"})
@@ -46,11 +51,13 @@ class Panel(ipywidgets.VBox):
         )
         self._code_button.layout.width = "170px"
         self._save_button.layout.width = "90px"
-        self._code_button.on_click(lambda _: self.guarded(self._show_code))
-        self._save_button.on_click(lambda _: self.guarded(self._show_saved))
+        self._code_button.on_click(lambda _: self._answered(self._show_code))
+        self._save_button.on_click(lambda _: self._answered(self._show_saved))
         self._answer = ipywidgets.VBox()
-        tools = ipywidgets.HBox([self._code_button, self._save_button, self._jobs])
-        super().__init__([self._heading, *children, self._error, tools, self._answer, *below])
+        # Progress and errors stand where the controls are: below a tall body nobody would see them.
+        top = ipywidgets.HBox([self._heading, self._jobs], layout=WRAP)
+        tools = ipywidgets.HBox([self._code_button, self._save_button])
+        super().__init__([top, *controls, self._error, *body, tools, self._answer, *below])
         self.add_class("xgap")
 
     def __repr__(self) -> str:
@@ -112,6 +119,14 @@ class Panel(ipywidgets.VBox):
         else:
             first = (str(error).strip() or "no message").splitlines()[0]
             self._say(f"this is a fault of the widget, please report it: {type(error).__name__}: {first}")
+
+    def _answered(self, call: Callable[[], Any]) -> None:
+        """Calls what a button below the body is for; an error is shown below that button too."""
+        try:
+            call()
+        except Exception as error:  # as `guarded`
+            self.show_error(error)
+            self._answer.children = [self._error]
 
     def _say(self, sentence: str) -> None:
         self._error.layout.display = "" if sentence else "none"

@@ -95,7 +95,8 @@ class InversionPlayer(Panel):
         map_and_query = ipywidgets.HBox([self._plot, beside])
         super().__init__(
             f"Inversion player ({METHODS[modality]}) · {evaluation.model.name} on {named}",
-            [self._controls(), map_and_query, self._chart, self._rows, ipywidgets.HTML(HINT)],
+            [self._controls()],
+            [map_and_query, self._chart, self._rows, ipywidgets.HTML(HINT)],
         )
         self._finder.show()
         self.refresh()

@@ -4,6 +4,7 @@ BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#8
 CLASSES = (BLUE, ORANGE, GREEN, RED, "#56B4E9", "#CC79A7")  # as many classes as readers can distinguish
 SHOWN = 64  # pixels of a thumbnail on screen
 LABEL_WIDTH = "112px"
+WRAP = {"flex_flow": "row wrap"}  # of a box in a row: what does not fit goes to the next line
 
 STYLE = f"""<style>
 .xgap {{ max-width: 1000px; }}
