@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Panel(ipywidgets.VBox):
-    """A titled box with controls, a body, and two buttons below. Progress is beside the title, errors are above the body.
+    """A titled box with controls, a body, and two buttons below. Progress is beside the title, errors above the body.
 
     A subclass gives `code()`, `figure()` and `table()`, and calls `work` for whatever may take long.
 
