@@ -1,8 +1,12 @@
 """Gap map, in the kernel."""
 
+import asyncio
+import dataclasses
+import threading
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -71,16 +75,82 @@ def test_it_is_fitted_once(evaluation: Evaluation, monkeypatch: pytest.MonkeyPat
         gapmap._controls.shift.value = lambda_
     click(gapmap, 5)
     GapMap(evaluation)
-    assert fits == ["pca"]
+    assert fits == ["gap"]
 
 
 def test_the_points_move_with_the_sides(evaluation: Evaluation) -> None:
     gapmap = GapMap(evaluation)
     gapmap._controls.shift.value = 0.5
     sides = evaluation.view("image", "all"), evaluation.view("text", "all")
-    plane = maps.plane_map(*sides)
+    plane = maps.plane_map(*sides, "gap")
     expected = np.concatenate([plane.place(side) for side in maps.move_modalities(0.5, *sides)])
     np.testing.assert_allclose(gapmap.table()[["x", "y"]].to_numpy(), expected)
+
+
+def test_the_slider_closes_the_gap_that_the_plane_shows(evaluation: Evaluation) -> None:
+    gapmap = GapMap(evaluation)
+    assert gapmap.name().endswith("-gap-lambda=0")
+
+    def apart() -> float:
+        places = gapmap.table().groupby("space")["x"].mean()
+        return float(places["image"] - places["text"])
+
+    native = evaluation.view("image", "all").vectors.mean(0) - evaluation.view("text", "all").vectors.mean(0)
+    assert apart() == pytest.approx(float(native.norm()), abs=1e-5)
+    assert "along the gap" in gapmap._axes.value
+    gapmap._controls.shift.value = 0.3
+    nearer = apart()
+    assert 0 < nearer < float(native.norm())
+    gapmap._controls.shift.value = 0.5
+    assert abs(apart()) < nearer / 2
+    figure = gapmap.figure()
+    assert figure.axes[0].get_xlabel() == "along the gap: texts to images"
+    plt.close(figure)
+
+
+def test_umap_is_cancelled_at_once_and_the_controls_say_what_is_on_screen(
+    evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted, go_on, fits, fit = threading.Event(), threading.Event(), list[str](), maps._fit
+
+    def slow(images: Any, texts: Any, method: str) -> maps.PlaneMap:
+        fits.append(method)
+        if method == "umap":
+            go_on.wait(60)
+            fitted.set()
+        return dataclasses.replace(fit(images, texts, "gap"), method=method)
+
+    monkeypatch.setattr(maps, "_fit", slow)
+    monkeypatch.setattr(maps, "_KEPT", type(maps._KEPT)())
+
+    async def cell() -> None:
+        gapmap = GapMap(evaluation)
+        await until(lambda: gapmap._scene is not None)
+        gapmap._controls.method.value = "umap"
+        await until(lambda: "umap" in fits and gapmap._jobs.running)
+        gapmap._jobs._cancel.click()
+        await until(lambda: not gapmap._jobs.running)
+        assert not fitted.is_set()  # the fit has not ended, nobody waits for it
+        assert gapmap.error.startswith("Cancelled")
+        assert gapmap._controls.method.value == "gap"
+        await asyncio.sleep(0.3)
+        assert gapmap.error.startswith("Cancelled")  # going back to what is on screen is no new work
+        go_on.set()
+        gapmap._controls.method.value = "umap"
+        await until(lambda: gapmap._scene is not None and gapmap._scene.plane.method == "umap")
+        assert gapmap.error == ""
+
+    asyncio.run(cell())
+    assert fits == ["gap", "umap"]  # the fit that was left alone is used
+
+
+async def until(done: Any) -> None:
+    """Waits for something to become true."""
+    for _ in range(3000):
+        if done():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never became true")
 
 
 def test_colours_by_modality_class_and_similarity(evaluation: Evaluation) -> None:
@@ -143,8 +213,6 @@ def test_mistakes_are_one_sentence(evaluation: Evaluation) -> None:
 
 
 def test_a_dataset_without_texts_is_said_in_place(model: Any, make_dataset: Any) -> None:
-    import dataclasses
-
     data = dataclasses.replace(make_dataset(), texts=xg.Texts([], []))
     (evaluation,) = xg.Study([model], [data], ["I-I"], progress=False).evaluations()
     gapmap = GapMap(evaluation)

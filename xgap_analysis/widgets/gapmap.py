@@ -16,7 +16,7 @@ from xgap_analysis.widgets.items import Items, shortened
 from xgap_analysis.widgets.panel import Panel
 from xgap_analysis.widgets.scatter import EmbeddingMap
 from xgap_analysis.widgets.scene import FAR, Scene, make_scene
-from xgap_analysis.widgets.style import BLUE, ORANGE
+from xgap_analysis.widgets.style import BLUE, ORANGE, WRAP
 from xgap_analysis.widgets.view_code import map_code
 
 if TYPE_CHECKING:
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 OFFERED = 30  # search results of a modality in the list
 COLOURS = {"image": BLUE, "text": ORANGE}
+AXES = {  # what the two axes of a map are
+    "gap": ("along the gap: texts to images", "first principal component across it"),
+    "pca": ("first principal component", "second"),
+    "umap": ("", ""),
+}
 TITLES = {
     "modality_gap": "modality gap",
     "zero_shot_top1": "zero-shot top-1",
@@ -57,11 +62,11 @@ class MapControls(ipywidgets.HBox):
         )
         self.shift.layout.width = "330px"
         self.method.style.description_width = "40px"
-        super().__init__([self.method, self.colour, self.shift])
+        super().__init__([self.method, self.colour, self.shift], layout=WRAP)
 
 
 class GapMap(Panel):
-    """Images and texts on one plane, PCA or UMAP, fitted once.
+    """Images and texts on one plane, fitted once: along the gap, or by PCA or UMAP.
 
     Clicking a point (or choosing it in the list) joins it to the items of the other modality that are relevant to it;
     the panel beside the map shows what the pointer is on. The slider moves images and texts along the vector between
@@ -69,7 +74,7 @@ class GapMap(Panel):
 
     Args:
         evaluation: a model on a dataset, from `Study.evaluations()`.
-        method: `"pca"` or `"umap"`.
+        method: `"gap"` (x along the gap, y the first principal component of the rest), `"pca"` or `"umap"`.
         colour: `"modality"`, `"similarity"` (to the selected item), or the name of a label set.
         lambda_: where the slider starts; 0 moves nothing.
 
@@ -82,11 +87,11 @@ class GapMap(Panel):
         >>> (evaluation,) = xg.Study(["tiny"], ["emoji"], ["I-I"], limit=3, progress=False).evaluations()
         >>> from xgap_analysis import widgets
         >>> widgets.GapMap(evaluation).name()
-        'gapmap-tiny-emoji-pca-lambda=0'
+        'gapmap-tiny-emoji-gap-lambda=0'
     """
 
     def __init__(
-        self, evaluation: Evaluation, method: str = "pca", colour: str = "modality", lambda_: float = 0.0
+        self, evaluation: Evaluation, method: str = "gap", colour: str = "modality", lambda_: float = 0.0
     ) -> None:
         self.evaluation, self.items = evaluation, Items(evaluation)
         colours = ["modality", "similarity", *evaluation.data.labels]
@@ -102,11 +107,12 @@ class GapMap(Panel):
         self._about = ipywidgets.HTML(layout={"width": "240px"})
         self._table = ipywidgets.HTML()
         self._plot = ipywidgets.VBox(layout={"width": "570px"})
+        self._axes = ipywidgets.HTML()
         beside = ipywidgets.VBox([self._table, self._finder, self._about], layout={"padding": "0 0 0 12px"})
         super().__init__(
             f"Gap map · {evaluation.model.name} on {evaluation.data.name} ({evaluation.data.split_name})",
             [self._controls],
-            [ipywidgets.HBox([self._plot, beside])],
+            [ipywidgets.HBox([self._plot, beside]), self._axes],
         )
         move = Debounced(lambda _: self.refresh(), 0.1)
         for control in (self._controls.method, self._controls.shift):
@@ -128,6 +134,8 @@ class GapMap(Panel):
     def refresh(self) -> None:
         """Places images and texts anew: after another map or another shift."""
         method, lambda_ = self._controls.method.value, float(self._controls.shift.value)
+        if not self._jobs.running and self._on_screen == (method, lambda_):
+            return
 
         def work() -> tuple[Scene, Scene]:
             import jscatter  # noqa: F401  its import takes seconds, which the progress bar covers
@@ -142,6 +150,17 @@ class GapMap(Panel):
             self._show(scene)
 
         self.work(work, done)
+
+    @property
+    def _on_screen(self) -> tuple[str, float] | None:
+        """Method and move of the map on screen."""
+        return None if self._scene is None else (self._scene.plane.method, self._scene.lambda_)
+
+    def show_error(self, error: Exception) -> None:
+        """Shows an error; the controls say again what is on screen, as the map that was wanted has not been made."""
+        super().show_error(error)
+        if self._on_screen is not None and not self._jobs.running:
+            self._controls.method.value, self._controls.shift.value = self._on_screen
 
     def select(self, modality: str, item: str) -> None:
         """Selects an item, as a click on its point does.
@@ -172,6 +191,7 @@ class GapMap(Panel):
             self._plot.children = [self._map]
         self._table.value = _numbers_table(self._first_numbers, scene.numbers, scene.lambda_)
         self._describe(None)
+        self._axes.value = f"<div class='xgap-about'>{_axes_words(scene)}</div>"
 
     def _clicked(self, index: int | None) -> None:
         if index != self._index:
@@ -259,6 +279,7 @@ class GapMap(Panel):
             values = scene.similarity(self._index)
             colours = {"images_colour": values[:n], "texts_colour": values[n:]}
         axes = plane(points[:n], points[n:], scene.lines(self._index), **colours)
+        axes.set(xlabel=AXES[scene.plane.method][0], ylabel=AXES[scene.plane.method][1])
         axes.set_title(f"{plain(self.evaluation.model.name)}, λ = {scene.lambda_:g}", fontsize=10)
         return axes.get_figure(root=True)  # type: ignore[return-value]
 
@@ -267,6 +288,14 @@ class GapMap(Panel):
         scene = self._made()
         model, data = self.evaluation.model.name, self.evaluation.data.name
         return f"gapmap-{model}-{data}-{scene.plane.method}-lambda={scene.lambda_:g}"
+
+
+def _axes_words(scene: Scene) -> str:
+    """What can be read from the axes."""
+    if not scene.plane.linear:
+        return "UMAP: near points are alike; distances and directions say nothing."
+    across, up = AXES[scene.plane.method]
+    return f"→ {across}; ↑ {up}. The plane shows {scene.plane.share:.0%} of the variance."
 
 
 def _numbers_table(first: Mapping[str, float], now: Mapping[str, float], lambda_: float) -> str:

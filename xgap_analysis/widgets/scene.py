@@ -105,7 +105,7 @@ class Scene:
         from xgap_analysis.plots.maps import move_modalities
 
         places = [self.plane.images, self.plane.texts]
-        if self.plane.method == "pca":
+        if self.plane.linear:
             places += [self.plane.place(moved) for at in FAR for moved in move_modalities(at, *self.native)]
         return np.concatenate(places)
 
