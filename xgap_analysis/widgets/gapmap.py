@@ -1,5 +1,6 @@
 """Gap map: images and texts on one plane, moved along the gap, with the numbers that follow."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -15,13 +16,15 @@ from xgap_analysis.widgets.finder import Finder
 from xgap_analysis.widgets.items import Items, shortened
 from xgap_analysis.widgets.panel import Panel
 from xgap_analysis.widgets.scatter import EmbeddingMap
-from xgap_analysis.widgets.scene import FAR, Scene, make_scene
+from xgap_analysis.widgets.scene import FAR, OTHERS, Scene, make_scene
 from xgap_analysis.widgets.style import BLUE, ORANGE, WRAP
 from xgap_analysis.widgets.view_code import map_code
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+LISTED = 12  # selected items that are described
+HOW = "Point at a dot, click it to join it to its pairs, or draw a lasso around several (long press, then drag)."
 OFFERED = 30  # search results of a modality in the list
 COLOURS = {"image": BLUE, "text": ORANGE}
 AXES = {  # what the two axes of a map are
@@ -69,7 +72,8 @@ class GapMap(Panel):
     """Images and texts on one plane, fitted once: along the gap, or by PCA or UMAP.
 
     Clicking a point (or choosing it in the list) joins it to the items of the other modality that are relevant to it;
-    the panel beside the map shows what the pointer is on. The slider moves images and texts along the vector between
+    a lasso (a long press, or the shift key, then a drag) selects several. The panel beside the map shows what the
+    pointer is on, or what is selected; the saved table marks it. The slider moves images and texts along the vector between
     their means, as the correction `gap-shift` does, fitted on what is shown.
 
     Args:
@@ -79,7 +83,7 @@ class GapMap(Panel):
         lambda_: where the slider starts; 0 moves nothing.
 
     Attributes:
-        selected: (modality, id) of the selected item, or None.
+        selected: (modality, id) of each selected item.
         numbers: the metrics at the slider's place.
 
     Example:
@@ -98,11 +102,11 @@ class GapMap(Panel):
         self._controls = MapControls(colours, method, colour, lambda_)
         self._scene: Scene | None = None
         self._map: EmbeddingMap | None = None
-        self._index: int | None = None
+        self._chosen: list[int] = []  # points
         self._first_numbers: Mapping[str, float] = {}
 
         self._finder = Finder(
-            "find an item: words or id", "(none selected)", self._find, self._choose, self.guarded, rows=6
+            "find an item: words or id", "(none selected)", self._find, self._listed, self.guarded, rows=6
         )
         self._about = ipywidgets.HTML(layout={"width": "240px"})
         self._table = ipywidgets.HTML()
@@ -122,9 +126,9 @@ class GapMap(Panel):
         self.refresh()
 
     @property
-    def selected(self) -> tuple[str, str] | None:
-        """Modality and id of the selected item."""
-        return None if self._index is None else self._made().item(self._index)
+    def selected(self) -> list[tuple[str, str]]:
+        """Modality and id of each selected item."""
+        return [self._made().item(index) for index in self._chosen]
 
     @property
     def numbers(self) -> Mapping[str, float]:
@@ -168,7 +172,7 @@ class GapMap(Panel):
         Raises:
             XgapError: an item that is not on the map.
         """
-        self._choose(self._made().index(modality, item))
+        self._choose([self._made().index(modality, item)])
 
     def _made(self) -> Scene:
         if self._scene is None:
@@ -187,58 +191,75 @@ class GapMap(Panel):
         self._paint()
         self._join()
         if fresh:  # a plot that is on screen already would miss the colours of its first moment
-            self._map.select(self._index)
+            self._map.select(self._chosen)
             self._plot.children = [self._map]
         self._table.value = _numbers_table(self._first_numbers, scene.numbers, scene.lambda_)
         self._describe(None)
         self._axes.value = f"<div class='xgap-about'>{_axes_words(scene)}</div>"
 
-    def _clicked(self, index: int | None) -> None:
-        if index != self._index:
-            self.guarded(lambda: self._choose(index))
+    def _clicked(self, indices: Sequence[int]) -> None:
+        if list(indices) != self._chosen:
+            self.guarded(lambda: self._choose(indices))
 
-    def _choose(self, index: int | None) -> None:
-        if index == self._index or self._map is None:
+    def _listed(self, index: int | None) -> None:
+        self._choose([] if index is None else [index])
+
+    def _choose(self, indices: Sequence[int]) -> None:
+        if list(indices) == self._chosen or self._map is None:
             return
-        self._index = index
-        self._map.select(index)
+        self._chosen = list(indices)
+        self._map.select(indices)
         if self._controls.colour.value == "similarity":
             self._paint()
         self._join()
-        self._describe(index)
+        self._describe(None)
 
     def _join(self) -> None:
         if self._map is not None and self._scene is not None:
-            self._map.draw([(line, "#000000") for line in self._scene.lines(self._index)])
+            self._map.draw([(line, "#000000") for line in self._scene.lines(self._chosen)])
 
     def _paint(self) -> None:
         if self._scene is None or self._map is None:
             return
         by, scene = self._controls.colour.value, self._scene
         if by == "similarity":
-            if self._index is None:
-                self._index = 0
-                self._map.select(0)
-            self._map.colour_by_value(scene.similarity(self._index), f"cosine to {scene.item(self._index)[1]}")
+            if not self._chosen:
+                self._chosen = [0]
+                self._map.select(self._chosen)
+            first = self._chosen[0]
+            self._map.colour_by_value(scene.similarity(first), f"cosine to {scene.item(first)[1]}")
         elif by == "modality":
             self._map.colour_by_name(scene.modalities, COLOURS)
         else:
-            self._map.colour_by_name(*scene.classes(by))
+            self._map.colour_by_name(*scene.classes(by), faint=[OTHERS])
 
     def _describe(self, index: int | None) -> None:
-        """Says what a point is: the one under the pointer, or else the selected one."""
-        index = self._index if index is None else index
-        if index is None or self._scene is None:
-            self._about.value = "<div class='xgap-about'>Point at a dot, or click it to join it to its pairs.</div>"
+        """Says what a point is: the one under the pointer, or else what is selected."""
+        if self._scene is None:
             return
+        if index is None and len(self._chosen) != 1:
+            self._about.value = f"<div class='xgap-about'>{self._listing() if self._chosen else HOW}</div>"
+            return
+        index = self._chosen[0] if index is None else index
         modality, item = self._scene.item(index)
         image = f"<img src='{self.items.thumbnail(item)}' alt=''><br>" if modality == "image" else ""
         joined = ""
-        if index == self._index:
+        if self._chosen == [index]:
             others = "texts" if modality == "image" else "images"
             joined = f"<br>joined to {len(self._scene.partners(index))} {others}"
         words = escape(self.items.words(item, modality))
         self._about.value = f"<div class='xgap-about'>{image}<b>{modality}</b> {words}{joined}</div>"
+
+    def _listing(self) -> str:
+        """The selected items: how many of each modality, then the first of them."""
+        counts = Counter(modality for modality, _ in self.selected)
+        lines = ["<b>selected</b> " + ", ".join(f"{n} {modality}{'s' * (n > 1)}" for modality, n in counts.items())]
+        for modality, item in self.selected[:LISTED]:
+            image = f"<img class='xgap-icon' src='{self.items.thumbnail(item)}' alt=''> " if modality == "image" else ""
+            lines.append(f"{image}{escape(shortened(self.items.words(item, modality), 60))}")
+        if len(self._chosen) > LISTED:
+            lines.append(f"and {len(self._chosen) - LISTED} more; the saved table marks all")
+        return "<br>".join(lines)
 
     def _find(self, words: str) -> list[tuple[str, int]]:
         """Label and point of the texts and images that words find."""
@@ -264,8 +285,9 @@ class GapMap(Panel):
         )
 
     def table(self) -> pd.DataFrame:
-        """One row per point: item, modality, place on the plane, and the slider's place."""
-        return self._made().table()
+        """One row per point: item, modality, place on the plane, the slider's place, and whether it is selected."""
+        table = self._made().table()
+        return table.assign(selected=table.index.isin(self._chosen))
 
     def figure(self) -> "Figure":
         """The map on screen as a figure; points are coloured by modality, or by similarity where that is shown."""
@@ -275,10 +297,10 @@ class GapMap(Panel):
         scene = self._made()
         n, points = len(scene.native[0]), scene.points
         colours: dict[str, Any] = {}
-        if self._controls.colour.value == "similarity" and self._index is not None:
-            values = scene.similarity(self._index)
+        if self._controls.colour.value == "similarity" and self._chosen:
+            values = scene.similarity(self._chosen[0])
             colours = {"images_colour": values[:n], "texts_colour": values[n:]}
-        axes = plane(points[:n], points[n:], scene.lines(self._index), **colours)
+        axes = plane(points[:n], points[n:], scene.lines(self._chosen), **colours)
         axes.set(xlabel=AXES[scene.plane.method][0], ylabel=AXES[scene.plane.method][1])
         axes.set_title(f"{plain(self.evaluation.model.name)}, λ = {scene.lambda_:g}", fontsize=10)
         return axes.get_figure(root=True)  # type: ignore[return-value]

@@ -148,7 +148,7 @@ class InversionPlayer(Panel):
             self._map = EmbeddingMap(journey.points, modalities, journey.extent(), self._pointed, height=300)
             self._map.colour_by_name(modalities, {"image": BLUE, "text": ORANGE})
         self._map.draw(journey.lines(query, step))
-        self._map.select(journey.index(query))
+        self._map.select([journey.index(query)])
         if fresh:  # a plot that is on screen already would miss the lines of its first moment
             self._plot.children = [self._map]
         image = f"<img src='{self.items.thumbnail(query)}' alt=''><br>" if self.modality == "image" else ""
@@ -161,8 +161,8 @@ class InversionPlayer(Panel):
         self._chart.value = picture_html(self.figure(), alt)
         self._rows.show(list(rankings.values()), self._k)
 
-    def _pointed(self, index: int | None) -> None:
-        item = None if index is None or self._journey is None else self._journey.item(index)
+    def _pointed(self, indices: Sequence[int]) -> None:
+        item = self._journey.item(indices[0]) if indices and self._journey is not None else None
         if item is not None and item != self.query and item in self._ids:
             self.choose(item)
 

@@ -27,6 +27,7 @@ STYLE = f"""<style>
 .xgap .xgap-card.xgap-chosen {{ border: 3px dashed {BLUE}; }}
 .xgap .xgap-about {{ font-size: 12px; line-height: 17px; white-space: normal; overflow-wrap: anywhere; }}
 .xgap .xgap-about img {{ width: 80px; height: 80px; object-fit: contain; background: #FFF; border: 1px solid #BBB; }}
+.xgap .xgap-about img.xgap-icon {{ width: 28px; height: 28px; vertical-align: middle; margin: 1px 0; }}
 .xgap .xgap-hint {{ font-size: 12px; line-height: 17px; }}
 .xgap .xgap-beside {{ display: flex; align-items: center; gap: 10px; }}
 .xgap .xgap-numbers {{ font-size: 12px; line-height: 18px; border-collapse: collapse; }}
