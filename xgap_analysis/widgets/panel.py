@@ -92,7 +92,8 @@ class Panel(ipywidgets.VBox):
         csv, png, svg = (parquet.with_name(f"{stem}.{suffix}") for suffix in ("csv", "png", "svg"))
         table.to_csv(csv, index=False)
         figure = alone(self.figure())
-        figure.savefig(png, dpi=200)
+        figure.savefig(png, dpi=200, pil_kwargs={"compress_level": 3})  # the default takes thrice as long for 5 %
+        figure.set_layout_engine("none")  # it is laid out already
         figure.savefig(svg)
         return [png, svg, parquet, csv]
 
