@@ -17,7 +17,7 @@ from xgap_analysis.widgets.items import Items, shortened
 from xgap_analysis.widgets.panel import Panel
 from xgap_analysis.widgets.scatter import EmbeddingMap
 from xgap_analysis.widgets.scene import FAR, OTHERS, Scene, make_scene
-from xgap_analysis.widgets.style import BLUE, ORANGE, WRAP
+from xgap_analysis.widgets.style import BESIDE, BLUE, MAP, ORANGE, WRAP
 from xgap_analysis.widgets.view_code import map_code
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ class GapMap(Panel):
 
     Clicking a point (or choosing it in the list) joins it to the items of the other modality that are relevant to it;
     a lasso (a long press, or the shift key, then a drag) selects several. The panel beside the map shows what the
-    pointer is on, or what is selected; the saved table marks it. The slider moves images and texts along the vector between
-    their means, as the correction `gap-shift` does, fitted on what is shown.
+    pointer is on, or what is selected; the saved table marks it. The slider moves images and texts along the vector
+    between their means, as the correction `gap-shift` does, fitted on what is shown.
 
     Args:
         evaluation: a model on a dataset, from `Study.evaluations()`.
@@ -110,13 +110,13 @@ class GapMap(Panel):
         )
         self._about = ipywidgets.HTML(layout={"width": "240px"})
         self._table = ipywidgets.HTML()
-        self._plot = ipywidgets.VBox(layout={"width": "570px"})
+        self._plot = ipywidgets.VBox(layout=MAP)
         self._axes = ipywidgets.HTML()
-        beside = ipywidgets.VBox([self._table, self._finder, self._about], layout={"padding": "0 0 0 12px"})
+        beside = ipywidgets.VBox([self._table, self._finder, self._about], layout=BESIDE)
         super().__init__(
             f"Gap map · {evaluation.model.name} on {evaluation.data.name} ({evaluation.data.split_name})",
             [self._controls],
-            [ipywidgets.HBox([self._plot, beside]), self._axes],
+            [ipywidgets.HBox([self._plot, beside], layout=WRAP), self._axes],
         )
         move = Debounced(lambda _: self.refresh(), 0.1)
         for control in (self._controls.method, self._controls.shift):

@@ -22,6 +22,7 @@ from xgap_analysis.widgets.finder import QueryStrip
 from xgap_analysis.widgets.items import Items
 from xgap_analysis.widgets.panel import Panel
 from xgap_analysis.widgets.rankings import LINKED, Ranking, RankingRows
+from xgap_analysis.widgets.style import WRAP
 from xgap_analysis.widgets.view_code import rankings_code
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class NeighbourExplorer(Panel):
         refresh = Debounced(lambda _: self.refresh(), 0.15)
         for control in controls:
             control.observe(refresh, "value")
-        return ipywidgets.HBox(controls)
+        return ipywidgets.HBox(controls, layout=WRAP)
 
     def choose(self, query: str) -> None:
         """Makes an item the query."""

@@ -19,7 +19,7 @@ from xgap_analysis.widgets.panel import Panel
 from xgap_analysis.widgets.pictures import picture_html
 from xgap_analysis.widgets.rankings import Ranking, RankingRows
 from xgap_analysis.widgets.scatter import EmbeddingMap
-from xgap_analysis.widgets.style import BLUE, ORANGE
+from xgap_analysis.widgets.style import BESIDE, BLUE, MAP, ORANGE, WRAP
 from xgap_analysis.widgets.view_code import step_code
 
 if TYPE_CHECKING:
@@ -87,12 +87,12 @@ class InversionPlayer(Panel):
             rows=5,
         )
         self._about = ipywidgets.HTML(layout={"width": "240px"})
-        self._plot = ipywidgets.VBox(layout={"width": "570px"})
+        self._plot = ipywidgets.VBox(layout=MAP)
         self._chart = ipywidgets.HTML()
         self._rows = RankingRows(self.items, self._clicked)
-        beside = ipywidgets.VBox([self._finder, self._about], layout={"padding": "0 0 0 12px"})
+        beside = ipywidgets.VBox([self._finder, self._about], layout=BESIDE)
         named = f"{evaluation.data.name} ({evaluation.data.split_name})"
-        map_and_query = ipywidgets.HBox([self._plot, beside])
+        map_and_query = ipywidgets.HBox([self._plot, beside], layout=WRAP)
         super().__init__(
             f"Inversion player ({METHODS[modality]}) · {evaluation.model.name} on {named}",
             [self._controls()],
@@ -111,7 +111,7 @@ class InversionPlayer(Panel):
         self._step.layout.width = "420px"
         ipywidgets.jslink((self._step, "index"), (self._play, "value"))
         self._step.observe(Debounced(lambda _: self.refresh(), 0.1), "value")
-        return ipywidgets.HBox([self._play, self._step])
+        return ipywidgets.HBox([self._play, self._step], layout=WRAP)
 
     @property
     def step(self) -> int:

@@ -5,9 +5,13 @@ CLASSES = (BLUE, ORANGE, GREEN, RED, "#56B4E9", "#CC79A7")  # as many classes as
 SHOWN = 64  # pixels of a thumbnail on screen
 LABEL_WIDTH = "112px"
 WRAP = {"flex_flow": "row wrap"}  # of a box in a row: what does not fit goes to the next line
+MAP = {"flex": "1 1 380px", "min_width": "280px", "max_width": "570px"}  # a map shrinks before what is beside it wraps
+BESIDE = {"flex": "0 0 auto", "padding": "0 0 0 12px"}
 
 STYLE = f"""<style>
 .xgap {{ max-width: 1000px; }}
+.xgap img {{ max-width: 100%; }}
+.xgap .xgap-numbers {{ max-width: 240px; }}
 .xgap .xgap-title {{ font-weight: 600; font-size: 15px; line-height: 22px; }}
 .xgap button:focus-visible, .xgap input:focus-visible, .xgap select:focus-visible, .xgap textarea:focus-visible
   {{ outline: 3px solid {BLUE}; outline-offset: 1px; }}
