@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LISTED = 12  # selected items that are described
-HOW = "Point at a dot, click it to join it to its pairs, or draw a lasso around several (long press, then drag)."
+HOW = "Point at a dot, click it to join it to its pairs, or select several with the lasso (the second button)."
 OFFERED = 30  # search results of a modality in the list
 COLOURS = {"image": BLUE, "text": ORANGE}
 AXES = {  # what the two axes of a map are
@@ -72,7 +72,7 @@ class GapMap(Panel):
     """Images and texts on one plane, fitted once: along the gap, or by PCA or UMAP.
 
     Clicking a point (or choosing it in the list) joins it to the items of the other modality that are relevant to it;
-    a lasso (a long press, or the shift key, then a drag) selects several. The panel beside the map shows what the
+    the lasso (the second button beside the map) selects several. The panel beside the map shows what the
     pointer is on, or what is selected; the saved table marks it. The slider moves images and texts along the vector
     between their means, as the correction `gap-shift` does, fitted on what is shown.
 
@@ -184,12 +184,13 @@ class GapMap(Panel):
         self._scene = scene
         if self._map is None or fresh:
             self._map = EmbeddingMap(scene.points, scene.modalities, scene.extent(), self._clicked, self._hover)
-        else:
-            self._map.move(scene.points)
+        with self._map.together():
+            if not fresh:
+                self._map.move(scene.points)
+            self._paint()
+            self._join()
         if not self._finder.entries.options:
             self._finder.show()
-        self._paint()
-        self._join()
         if fresh:  # a plot that is on screen already would miss the colours of its first moment
             self._map.select(self._chosen)
             self._plot.children = [self._map]

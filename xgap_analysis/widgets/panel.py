@@ -15,14 +15,14 @@ from xgap_analysis.core.progress import Cancelled
 from xgap_analysis.experiments.table_files import save_table
 from xgap_analysis.widgets.jobs import Jobs
 from xgap_analysis.widgets.pictures import alone
-from xgap_analysis.widgets.style import STYLE, WRAP
+from xgap_analysis.widgets.style import STYLE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 class Panel(ipywidgets.VBox):
-    """A titled box with controls, a body, and two buttons below. Progress is beside the title, errors above the body.
+    """A titled box with controls, a body, and two buttons below. Progress and errors are above the body.
 
     A subclass gives `code()`, `figure()` and `table()`, and calls `work` for whatever may take long.
 
@@ -54,10 +54,9 @@ class Panel(ipywidgets.VBox):
         self._code_button.on_click(lambda _: self._answered(self._show_code))
         self._save_button.on_click(lambda _: self._answered(self._show_saved))
         self._answer = ipywidgets.VBox()
-        # Progress and errors stand where the controls are: below a tall body nobody would see them.
-        top = ipywidgets.HBox([self._heading, self._jobs], layout=WRAP)
+        # Progress and errors stand beside the controls: below a tall body nobody would see them.
         tools = ipywidgets.HBox([self._code_button, self._save_button])
-        super().__init__([top, *controls, self._error, *body, tools, self._answer, *below])
+        super().__init__([self._heading, *controls, self._jobs, self._error, *body, tools, self._answer, *below])
         self.add_class("xgap")
 
     def __repr__(self) -> str:

@@ -1,6 +1,7 @@
 """The embedding map: points of two modalities, which differ in size and colour, with lines between some of them."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from html import escape
 from typing import Any
 
@@ -65,6 +66,10 @@ class EmbeddingMap(ipywidgets.VBox):
             self._plot.observe(lambda change: on_hover(change["new"]), "hovering")
         super().__init__([self._plot, self._legend])
 
+    def together(self) -> AbstractContextManager[Any]:
+        """Changes inside are drawn together: a plot on screen leaves out what comes while it draws."""
+        return self._plot.hold_sync()
+
     def move(self, points: np.ndarray) -> None:
         """Moves the points to other places."""
         self._scatter.xy(points[:, 0], points[:, 1], animate=False, **self._scales)
@@ -72,15 +77,17 @@ class EmbeddingMap(ipywidgets.VBox):
     def colour_by_name(self, names: Sequence[str], colours: Mapping[str, str], faint: Collection[str] = ()) -> None:
         """Colours each point by a name; those of a faint name are small."""
         present = {name: colour for name, colour in colours.items() if name in set(names)}
-        self._scatter.color(by=np.array(names, dtype=object), map=present)
-        self._resize(np.where(np.isin(names, list(faint)), STEPS.index(FAINT), self._of_modality))
+        with self.together():
+            self._scatter.color(by=np.array(names, dtype=object), map=present)
+            self._resize(np.where(np.isin(names, list(faint)), STEPS.index(FAINT), self._of_modality))
         self._legend.value = _legend(present)
 
     def colour_by_value(self, values: np.ndarray, title: str) -> None:
         """Colours each point by a number, dark to bright."""
         low, high = float(values.min()), float(values.max())
-        self._scatter.color(by=values.astype(float), map="viridis", norm=(low, high))
-        self._resize(self._of_modality)
+        with self.together():
+            self._scatter.color(by=values.astype(float), map="viridis", norm=(low, high))
+            self._resize(self._of_modality)
         ramp = "linear-gradient(to right, #440154, #31688E, #35B779, #FDE725)"
         self._legend.value = (
             f"<div class='xgap-about'>{escape(title)}: {low:.2f} <span style='display:inline-block; width:120px; "
