@@ -1,5 +1,6 @@
 """Each correction against its formula, written in numpy a second time."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -125,6 +126,38 @@ def test_pca_text_on_the_names_of_imagenet() -> None:
     basis = np.linalg.svd(texts - texts.mean(0), full_matrices=False)[2][:4]
     made = correction("pca-text", rank=4, words="imagenet", template="{}").fit(calibration())(x)
     np.testing.assert_allclose(rows(made), unit(rows(x) @ basis.T @ basis), atol=1e-5)
+
+
+def test_pca_text_on_ones_own_names_and_on_those_of_torchvision(tmp_path: Path) -> None:
+    from torchvision.models._meta import _IMAGENET_CATEGORIES
+
+    toy, x, file = model(), features(7, "image", 3), tmp_path / "names.txt"
+    file.write_text("red cat\n\n  blue sea \nowl\nbee\nhigh sky\n", encoding="utf-8")
+    for words, names in (
+        (str(file), ["red cat", "blue sea", "owl", "bee", "high sky"]),
+        ("imagenet-torch", list(_IMAGENET_CATEGORIES)),
+    ):
+        texts = unit(toy.text.encode(toy.tokenize(names)).numpy().astype(np.float64))
+        basis = np.linalg.svd(texts - texts.mean(0), full_matrices=False)[2][:4]
+        made = correction("pca-text", rank=4, words=words, template="{}").fit(calibration())(x)
+        np.testing.assert_allclose(rows(made), unit(rows(x) @ basis.T @ basis), atol=1e-5)
+    assert len(_IMAGENET_CATEGORIES) == 1000
+    file.write_text("\n")
+    with pytest.raises(XgapError, match="holds no name"):
+        correction("pca-text", words=str(file)).fit(calibration())
+    with pytest.raises(XgapError, match="cannot be read"):
+        correction("pca-text", words=str(tmp_path / "none.txt")).fit(calibration())
+
+
+def test_what_a_projection_takes_from_the_mean_can_be_restored() -> None:
+    x, given = features(7, "image", 3), calibration()
+    basis = np.linalg.svd(unit(prompts("a photo of {}")) - unit(prompts("a photo of {}")).mean(0))[2][:5]
+    mean = rows(given.images).mean(0)
+    made = correction("pca-text", rank=5, restored=True).fit(given)(x)
+    expected = rows(x) @ basis.T @ basis + mean - mean @ basis.T @ basis
+    np.testing.assert_allclose(rows(made), unit(expected), atol=1e-5)
+    with pytest.raises(XgapError, match="no calibration features lie in the space 'audio'"):
+        correction("pca-text", rank=5, restored=True).fit(given)(features(7, "audio", 3))
 
 
 def test_pca_image_keeps_the_leading_directions_of_images() -> None:

@@ -203,3 +203,21 @@ def test_users_mistakes():
             metric(one)
     with pytest.raises(XgapError, match="at least 2"):
         gap_report(one, one)
+
+
+def test_images_with_several_captions_are_pairs_with_each_of_them():
+    rng = np.random.default_rng(4)
+    x, y = features(rng.normal(size=(9, 5)) + 1), features(rng.normal(size=(25, 5)) - 1, "text")
+    pairs = {str(i): [str(j) for j in range(i, 25, 9)][: 1 + i % 3] for i in range(7)}
+    used = sorted({int(j) for of in pairs.values() for j in of})
+    match = mean((1 - cos(rows(x)[int(i)], rows(y)[int(j)])) / 2 for i, of in pairs.items() for j in of)
+    own = [features([rows(x)[i] for i in range(7)]), features([rows(y)[j] for j in used])]
+    intra = mean(mean((1 - cos(u, v)) / 2 for u, v in pairs_within(side)) for side in own)
+    assert relative_modality_gap(x, y, pairs) == pytest.approx(match / (intra + match), rel=1e-6)
+    one = {i: [i] for i in x.ids}
+    same = features(rng.normal(size=(9, 5)), "text")
+    assert relative_modality_gap(x, same, one) == pytest.approx(relative_modality_gap(x, same))
+    with pytest.raises(XgapError, match="there are no pairs"):
+        relative_modality_gap(x, y, {"0": []})
+    with pytest.raises(XgapError, match="1 ids have no vector here, the first is '99'"):
+        relative_modality_gap(x, y, {"0": ["99"]})

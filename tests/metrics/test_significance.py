@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.metrics import bootstrap_interval, holm, paired_test, seed_spread
+from xgap_analysis.metrics import bootstrap_interval, holm, paired_test, ratio_interval, seed_spread
 
 
 def clustered(rng, groups, size, shared, effect=0.0):
@@ -221,3 +221,21 @@ def test_users_mistakes():
         seed_spread([[1.0, 2.0], [1.0]])
     with pytest.raises(XgapError, match="a seed has no values"):
         seed_spread([[1.0, 2.0], [math.nan, math.nan]])
+
+
+def test_a_ratio_to_values_of_both_signs_is_that_of_their_means_and_has_no_ends_where_their_mean_may_be_0() -> None:
+    rng = np.random.default_rng(0)
+    whole = rng.normal(0.5, 1, 200)
+    part = 0.3 * whole + rng.normal(0, 0.1, 200)
+    found = ratio_interval(part, whole, signed=True)
+    assert found.mean == pytest.approx(part.mean() / whole.mean())
+    assert found.low < 0.3 < found.high < 0.4
+    drawn = np.random.default_rng(0).integers(200, size=(2000, 200))
+    low, high = np.quantile(part[drawn].sum(1) / whole[drawn].sum(1), [0.025, 0.975])
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.01)
+    around_zero = ratio_interval(part, whole - whole.mean(), signed=True)
+    assert math.isnan(around_zero.low)
+    assert math.isnan(around_zero.high)
+    assert math.isnan(ratio_interval([1.0, 2.0], [0.0, 0.0], signed=True).mean)
+    with pytest.raises(XgapError, match="must not be negative"):
+        ratio_interval(part, whole)

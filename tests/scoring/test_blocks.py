@@ -28,6 +28,9 @@ NAMES = [
     "pooled(weights=softmax, tau=0.1)",
     "pooled(weights=minmax(0.1), base=first)",
     "pooled(weights=scan)",
+    "pooled(weights=scan, outer=lse(6))",
+    "late_interaction(inner=lme(5), outer=lse(6))",
+    "exchanged(pooled(weights=scan, outer=lse(6)))",
     "sum(late_interaction, pooled, weights=[1, 0.5])",
     "rerank(late_interaction(inner=mean, outer=mean), late_interaction, depth=4)",
 ]

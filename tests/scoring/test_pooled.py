@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import xgap_analysis as xg
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.tokens import TokenFeatures
@@ -188,6 +189,43 @@ def test_scan_of_one_region_is_the_cosine_of_each_word_with_it() -> None:
     words, regions = some([4, 2], 0), some([1, 1, 1], 1)
     found = score(words, regions, "pooled(weights=scan)")
     assert torch.allclose(found, score(words, regions, "late_interaction"), atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_scan_by_log_sum_exp_equals_its_formula_in_both_directions(seed: int) -> None:
+    """Words W and regions V of ragged items, as published: 9 and 6 for text to image, 4 and 5 for image to text."""
+    words, regions = some([4, 1, 3], seed), some([2, 5, 3, 1], seed + 1)
+
+    def pair(query: Matrix, gallery: Matrix, smooth: float, last: float, mean: bool) -> float:
+        a = gallery @ query.T  # [gallery tokens, query tokens]
+        a = np.where(a > 0, a, 0.1 * a)
+        a = a / (np.sqrt((a**2).sum(axis=1, keepdims=True)) + 1e-8)
+        weight = np.exp(smooth * a) / np.exp(smooth * a).sum(axis=0, keepdims=True)
+        context = unit(weight.T @ gallery)
+        cosines = (unit(query) * context).sum(axis=1)
+        made = np.exp(last * cosines)
+        return float(np.log(made.mean() if mean else made.sum()) / last)
+
+    for query, gallery, smooth, last in ((words, regions, 9, 6), (regions, words, 4, 5)):
+        for name, mean in (("lse", False), ("lme", True)):
+            found = score(query, gallery, f"pooled(weights=scan({smooth}), outer={name}({last}))")
+            expected = by_formula(query, gallery, lambda q, g, s=smooth, e=last, m=mean: pair(q, g, s, e, m))
+            np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+def test_log_sum_exp_adds_the_logarithm_of_the_number_of_tokens_and_log_mean_exp_nothing() -> None:
+    """Texts of 1, 3 and 8 equal words: only the bonus tells them apart."""
+    word = torch.tensor([[0.6, 0.8]])
+    texts = TokenFeatures.from_sets([word.repeat(n, 1) for n in (1, 3, 8)], "abc", "text", "text")
+    image = Features(torch.tensor([[1.0, 0.0]]), ["i"], "image", "image")
+    lse = score(texts, image, "pooled(weights=scan, outer=lse(6))")[:, 0]
+    np.testing.assert_allclose(lse, 0.6 + np.log([1, 3, 8]) / 6, atol=1e-6)
+    for outer in ("mean", "lme(6)", "max"):
+        assert torch.allclose(score(texts, image, f"pooled(weights=scan, outer={outer})")[:, 0], torch.tensor(0.6))
+    back = score(image, texts, "exchanged(pooled(weights=scan, outer=lse(6)))")
+    assert back.argmax().item() == 2  # the longest text stands first for the image
+    with pytest.raises(XgapError, match=r"lse\(6\) is no weighted sum"):
+        xg.token_pairs(texts.select(["b"]), image, "pooled(weights=scan, outer=lse(6))")
 
 
 def test_zero_sums_fall_back_to_equal_weights() -> None:

@@ -68,7 +68,7 @@ def test_a_selection_joins_pairs_and_computes_nothing_anew(
 def test_it_is_fitted_once(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
     fits: list[str] = []
     fit = maps._fit
-    monkeypatch.setattr(maps, "_fit", lambda *given: fits.append(given[2]) or fit(*given))
+    monkeypatch.setattr(maps, "_fit", lambda *given: fits.append(given[1]) or fit(*given))
     monkeypatch.setattr(maps, "_KEPT", type(maps._KEPT)())
     gapmap = GapMap(evaluation)
     for lambda_ in (0.1, 0.5, 1.0, 0.0):
@@ -82,7 +82,7 @@ def test_the_points_move_with_the_sides(evaluation: Evaluation) -> None:
     gapmap = GapMap(evaluation)
     gapmap._controls.shift.value = 0.5
     sides = evaluation.view("image", "all"), evaluation.view("text", "all")
-    plane = maps.plane_map(*sides, "gap")
+    plane = maps.plane_map(*sides, method="gap")
     expected = np.concatenate([plane.place(side) for side in maps.move_modalities(0.5, *sides)])
     np.testing.assert_allclose(gapmap.table()[["x", "y"]].to_numpy(), expected)
 
@@ -113,12 +113,12 @@ def test_umap_is_cancelled_at_once_and_the_controls_say_what_is_on_screen(
 ) -> None:
     fitted, go_on, fits, fit = threading.Event(), threading.Event(), list[str](), maps._fit
 
-    def slow(images: Any, texts: Any, method: str) -> maps.PlaneMap:
+    def slow(modalities: Any, method: str) -> maps.PlaneMap:
         fits.append(method)
         if method == "umap":
             go_on.wait(60)
             fitted.set()
-        return dataclasses.replace(fit(images, texts, "gap"), method=method)
+        return dataclasses.replace(fit(modalities, "gap"), method=method)
 
     monkeypatch.setattr(maps, "_fit", slow)
     monkeypatch.setattr(maps, "_KEPT", type(maps._KEPT)())

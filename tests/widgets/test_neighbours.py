@@ -214,3 +214,14 @@ def test_saving_lays_the_figure_out_once(evaluation: Evaluation, monkeypatch: py
     laid_out.clear()
     board.save()
     assert len(laid_out) == 1
+
+
+def test_a_mixed_gallery_shows_each_item_as_what_it_is(evaluation: Evaluation) -> None:
+    explorer = NeighbourExplorer(evaluation, ["I-IT"], query="i3", k=23)
+    (frame,) = explorer.rankings.values()
+    assert [item[0] for item in frame["item"]] == [{"image": "i", "text": "t"}[space] for space in frame["space"]]
+    assert sorted(frame["space"]) == ["image"] * 11 + ["text"] * 12
+    assert [card.space for card in explorer._rows.lines[0][1].cards] == list(frame["space"])
+    from matplotlib import pyplot as plt
+
+    plt.close(explorer.figure())

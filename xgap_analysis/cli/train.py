@@ -13,6 +13,17 @@ if TYPE_CHECKING:
     from xgap_analysis.training import Recipe
 
 
+OF_ONE_RUN = {
+    "seed": None,
+    "split": "train",
+    "eval_split": "val",
+    "eval_every": None,
+    "checkpoints": (),
+    "save_every": 200,
+}
+OF_SEEDS = {"limit": None, "processes": 1}
+
+
 @dataclass(frozen=True)
 class Train:
     """Train a model with a weighted sum of objectives; the same command resumes an interrupted run.
@@ -22,6 +33,7 @@ class Train:
         xgap train --model tiny-untrained --scratch --objective clip=1 image-image=0.5 --out results/train/intra
         xgap train --objective clip=1 "arc-margin(margin=0.3)=0.5" --adapter "head(width=64)" --out results/train/head
         xgap train --recipe optimizing-clip --steps 200 --out results/train/two-stages
+        xgap train --recipe vse --seeds 0 1 2 --steps 100 --limit 50 --out results/train/vse
         xgap train --list
         xgap train --model ViT-B-32/openai --dataset /my/pairs.csv --micro-batch 64 --precision bf16 --out results/run
     """
@@ -84,6 +96,13 @@ class Train:
     """fp32 (the default), bf16 or fp16."""
     seed: Number = None
     """Seed of batches, augmentations and random weights, 0 by default."""
+    seeds: tuple[int, ...] = ()
+    """Train once with each of these seeds, evaluate each run on the split test, and print how far apart the runs are;
+    --out then holds a folder for each run, and the numbers of all (runs.parquet)."""
+    limit: Number = None
+    """With --seeds: evaluate only this many labels, with all of their items."""
+    processes: int = 1
+    """With --seeds: number of trainings at a time, each in a process of one thread."""
     eval_every: Number = None
     """Steps between two evaluations; by default only the last step is evaluated."""
     checkpoints: tuple[int, ...] = ()
@@ -113,6 +132,11 @@ class Train:
         if self.out is None:
             raise XgapError("xgap train needs --out FOLDER, the folder of the run")
         recipe = self._recipe()
+        if self.seeds:
+            return self._repeated(recipe)
+        alone = next((name for name, default in OF_SEEDS.items() if getattr(self, name) != default), None)
+        if alone is not None:
+            raise XgapError(f"--{alone} is for several runs: give --seeds 0 1 2 too")
         whole = load_dataset(self.dataset)
         eval_data = None
         if self.eval_split is not None and self.eval_split in whole.splits:
@@ -135,6 +159,29 @@ class Train:
         if eval_data is None:
             note(f"dataset {whole.name!r} has no split {self.eval_split!r}: nothing is evaluated, and best is last")
         note(f"the best is {made.best}, the last {made.last}")
+        return 0
+
+    def _repeated(self, recipe: "Recipe") -> int:
+        from pathlib import Path
+
+        from xgap_analysis.experiments.spread import repeated, spread, spread_words
+        from xgap_analysis.experiments.table_files import save_table
+
+        changed = [name for name, default in OF_ONE_RUN.items() if getattr(self, name) != default]
+        if changed:
+            option = changed[0].replace("_", "-")
+            raise XgapError(f"--{option} is of one run; with --seeds, train without it, or run each seed by itself")
+        if self.processes > 1 and self.plugin:
+            raise XgapError("--plugin works in one process only; leave --processes out")
+        out = Path(str(self.out))
+        how: dict[str, Any] = {"model": self.model, "dataset": self.dataset, "folder": out, "limit": self.limit}
+        how |= {"device": self.device, "workers": self.workers, "processes": self.processes}
+        table = repeated({self.recipe or "recipe": recipe}, seeds=self.seeds, **how)
+        save_table(table, out / "runs.parquet")
+        found = spread(table)
+        plain = found.astype(object).where(found.notna(), None).to_dict("records")
+        print_rows(plain if self.json else spread_words(found), self.json)
+        note(f"{len(self.seeds)} runs are in {out}, and their numbers in {out / 'runs.parquet'}")
         return 0
 
     def _recipe(self) -> "Recipe":

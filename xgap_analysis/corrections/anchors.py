@@ -1,5 +1,7 @@
 """The texts that a correction stands on: class names through the text tower, or the captions it is calibrated with."""
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,7 @@ from xgap_analysis.core.precision import exact
 from xgap_analysis.models.tower import features_of
 
 BATCH = 64  # prompts encoded together
-WORDS = ("classes", "imagenet", "captions")
+WORDS = ("classes", "imagenet", "imagenet-torch", "captions")
 
 
 def anchor_texts(calibration: Calibration, words: str, template: str) -> Tensor:
@@ -18,14 +20,17 @@ def anchor_texts(calibration: Calibration, words: str, template: str) -> Tensor:
     Args:
         calibration: what is known of the split and the model.
         words: `"classes"`, the names of the split's classes; `"imagenet"`, the thousand of ImageNet (as open_clip
-            lists them); or `"captions"`, the calibration texts as they are (unit rows, and no model is needed).
+            lists them), or `"imagenet-torch"` (as torchvision lists them, one word or two of each); the path of a text
+            file (`names.txt`), one name in a line; or `"captions"`, the calibration texts as they are (unit rows, and
+            no model is needed).
         template: a prompt with `{}`; `"{}"` for the bare names.
 
     Raises:
-        XgapError: an unknown choice, no model or no class names where they are needed, or a template without `{}`.
+        XgapError: an unknown choice or a file that cannot be read, no model or no class names where they are needed, or
+            a template without `{}`.
     """
-    if words not in WORDS:
-        raise XgapError(f"words is one of {', '.join(WORDS)}, not {words!r}")
+    if words not in WORDS and not words.endswith(".txt"):
+        raise XgapError(f"words is one of {', '.join(WORDS)}, or the path of a text file of names, not {words!r}")
     if words == "captions":
         return exact(calibration.texts.vectors)
     model = calibration.model
@@ -33,12 +38,7 @@ def anchor_texts(calibration: Calibration, words: str, template: str) -> Tensor:
         raise XgapError(f'words="{words}" needs a model to encode them, and there is none; use words="captions"')
     if "{}" not in template:
         raise XgapError(f"a template has {{}} where the class name goes, and {template!r} has not")
-    if words == "imagenet":
-        from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
-
-        names = list(IMAGENET_CLASSNAMES)
-    else:
-        names = list(calibration.class_words)
+    names = _names(words, calibration)
     if not names:
         raise XgapError(f'split {calibration.split!r} names no classes; use words="imagenet" or "captions"')
     captions = [template.replace("{}", name) for name in names]
@@ -48,3 +48,24 @@ def anchor_texts(calibration: Calibration, words: str, template: str) -> Tensor:
             made = features_of(model.text, model.text.prepare(some), len(some), model.device)
             parts.append(made.cpu().double())
     return torch.cat(parts)
+
+
+def _names(words: str, calibration: Calibration) -> list[str]:
+    if words == "imagenet":
+        from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
+
+        return list(IMAGENET_CLASSNAMES)
+    if words == "imagenet-torch":
+        from torchvision.models._meta import _IMAGENET_CATEGORIES
+
+        return list(_IMAGENET_CATEGORIES)
+    if words == "classes":
+        return list(calibration.class_words)
+    try:
+        lines = Path(words).expanduser().read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise XgapError(f"the names in {words!r} cannot be read ({error})") from error
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise XgapError(f"{words!r} holds no name; write one in each line")
+    return names

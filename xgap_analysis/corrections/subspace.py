@@ -1,7 +1,7 @@
 """Corrections that keep a subspace, or stretch it: principal directions of texts, the controls of that, whitening."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
@@ -24,6 +24,7 @@ def pca_text(
     template: str = "a photo of {}",
     centred: bool = True,
     normalised: bool = True,
+    restored: bool = False,
 ) -> FeatureMap:
     """Keep the part of a vector that lies in the leading principal directions of class-name texts.
 
@@ -34,7 +35,7 @@ def pca_text(
     order, so no more than they span are kept, and a warning says how many.
 
     The paper describes prompts and a PCA. Its demonstration uses `template="{}", centred=False`, and its experiments
-    `template="{}", normalised=False`, both with `words="imagenet"`.
+    `template="{}", normalised=False`, both with `words="imagenet-torch"`.
 
     Args:
         calibration: whose class names or captions are used.
@@ -42,6 +43,8 @@ def pca_text(
         words, template: which texts; see `anchor_texts`.
         centred: subtract the texts' mean before the directions are found.
         normalised: scale the texts to unit length first.
+        restored: add what the projection takes from the mean of the calibration features of x's space, `(I - Q Q^T) m`,
+            the same for all vectors: cosines have their former range again, as in the paper's figures.
 
     Raises:
         XgapError: as `anchor_texts`, or a rank out of range.
@@ -64,7 +67,9 @@ def pca_text(
         raise XgapError("the length of calibration captions is not known any more; normalised=False needs class names")
     if normalised:
         texts = texts / texts.norm(dim=1, keepdim=True)
-    return _keeping(_leading("pca-text", texts, rank, centred))
+    basis = _leading("pca-text", texts, rank, centred)
+    means = {of.space: exact(of.vectors).mean(dim=0) for of in calibration.features.values()} if restored else {}
+    return _keeping(basis, means)
 
 
 @register_correction("pca-image", control=True)
@@ -187,10 +192,21 @@ def _checked(rank: int | None, d: int) -> int:
     return rank
 
 
-def _keeping(basis: Float[Tensor, "d rank"]) -> Callable[[Features], Features]:
+def _keeping(
+    basis: Float[Tensor, "d rank"], means: Mapping[str, Tensor] | None = None
+) -> Callable[[Features], Features]:
+    """The projection on a basis; with the means of spaces, plus what it takes from the mean."""
+
     def apply(features: Features) -> Features:
         check_dimensions(features, len(basis))
         kept = basis.to(features.vectors.device)
-        return replace(features, vectors=exact(features.vectors) @ kept @ kept.T)
+        vectors = exact(features.vectors) @ kept @ kept.T
+        if means:
+            mean = means.get(features.space)
+            if mean is None:
+                raise XgapError(f"no calibration features lie in the space {features.space!r}; give restored=False")
+            mean = mean.to(vectors.device)
+            vectors = vectors + mean - mean @ kept @ kept.T
+        return replace(features, vectors=vectors)
 
     return apply

@@ -25,6 +25,8 @@ def pair_of(
     seed: int,
 ) -> QueryGallery:
     """Query and gallery of a comparison; see `Evaluation.pair`."""
+    if str(correction(by)) != "none":
+        _check_depth(comparison, by)
     scorer = fitted_scorer(evaluation, comparison, by, scorer, seed)
     query, gallery = roles_of(evaluation, comparison, seed)
     if str(correction(by)) == "none":
@@ -46,7 +48,15 @@ def roles_of(evaluation: "Evaluation", comparison: Comparison, seed: int) -> tup
             raise XgapError(f"{what} that can be a query of {comparison.name} by the labels {evaluation.label_set!r}")
         return found
 
-    return query, lambda mapped: _mapped(evaluation, comparison.gallery, _gallery_part(comparison), seed, mapped)
+    def gallery(mapped: AnyMap | None) -> AnyFeatures:
+        found = _mapped(evaluation, comparison.gallery, _gallery_part(comparison), seed, mapped)
+        # A mixed gallery has no queries of the query's modality, where these are apart from what is searched.
+        apart = set(evaluation.data.query_ids.get(comparison.query.modality, ()))
+        if "+" not in comparison.gallery.modality or apart.isdisjoint(found.ids):
+            return found
+        return found.select(i for i in found.ids if i not in apart)
+
+    return query, gallery
 
 
 def fitted_scorer(
@@ -76,6 +86,20 @@ def fitted_scorer(
         split = there.data.split_name
         evaluation.kept.scorers[key] = fitted(scoring, query, gallery, pairs=pairs, split=split)
     return evaluation.kept.scorers[key]
+
+
+def _check_depth(comparison: Comparison, by: str | Correction | Fit) -> None:
+    """Refuses a correction of features of an earlier layer: it is fitted on the model's own.
+
+    Raises:
+        XgapError: which view.
+    """
+    views = list(comparison.views)
+    for own in views:  # which grows by the views among arguments
+        views += [argument for argument in own.arguments if isinstance(argument, View)]
+        if own.options.get("layer") is not None:
+            what = f"correction {correction(by)} is fitted on the model's own features, and {own} has those of a layer"
+            raise XgapError(f"{what}; compare layers without a correction")
 
 
 def _gallery_part(comparison: Comparison) -> str:

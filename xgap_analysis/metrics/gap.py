@@ -9,11 +9,13 @@ blocks.
 
 import math
 import warnings
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
@@ -61,13 +63,23 @@ def modality_gap(x: FeaturesLike, y: FeaturesLike) -> float:
     return float((_mean(x) - _mean(y)).norm())
 
 
-def relative_modality_gap(x: FeaturesLike, y: FeaturesLike) -> float:
+def relative_modality_gap(
+    x: FeaturesLike, y: FeaturesLike, pairs: Mapping[str, Collection[str]] | None = None
+) -> float:
     """RMG: the distance within pairs, relative to the distances within each modality.
 
     Formula: `D_match / (D_intra + D_match)` with `d(u, v) = (1 - cos(u, v)) / 2`, `D_match` the mean of d over the
     pairs, and `D_intra` the mean over the two modalities of the mean of d over their distinct items. In [0, 1]: 0 where
     pairs coincide, 0.5 where a pair is as far apart as two items of a modality, 1 where each is one point. NaN where
     all vectors are the same.
+
+    Args:
+        x, y: `[n, d]` and `[m, d]`; by default paired by id.
+        pairs: id of x to the ids of y that are its pairs, where an image has several captions
+            (`Relevance.pairs`); each pair counts once in `D_match`, and each distinct vector of a pair in `D_intra`.
+
+    Raises:
+        XgapError: different dimensions, no pair, or an id of `pairs` without a vector.
 
     Source: Schrodi et al., Two Effects, One Trigger, ICLR 2025.
 
@@ -80,8 +92,13 @@ def relative_modality_gap(x: FeaturesLike, y: FeaturesLike) -> float:
         >>> round(xg.metrics.relative_modality_gap(x, -x), 3)  # pairs are farther apart than items of a modality
         0.667
     """
-    x, y = paired(x, y)
-    match = max(0.0, (1 - cross_cosine(x, y)) / 2)
+    x, y = paired(x, y) if pairs is None else as_pair(x, y)
+    _check(x, y)
+    if pairs is None:
+        cosine = cross_cosine(x, y)
+    else:
+        x, y, cosine = with_several(x, y, pairs)
+    match = max(0.0, (1 - cosine) / 2)
     intra = max(0.0, (1 - (cone(x) + cone(y)) / 2) / 2)
     return match / (intra + match) if intra + match > 0 else math.nan
 
@@ -108,15 +125,32 @@ def separability(x: FeaturesLike, y: FeaturesLike, *, folds: int = 5, seed: int 
         >>> round(xg.metrics.separability(x, -x), 2)  # two separate clusters
         1.0
     """
+    hits, weights = np.concatenate(held_out_hits(x, y, folds=folds, seed=seed)).T
+    return float(hits.sum() / weights.sum())
+
+
+def held_out_hits(
+    x: FeaturesLike, y: FeaturesLike, *, folds: int = 5, seed: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What each vector adds to `separability`: `[n, 2]` and `[m, 2]`, first its weight where it is right.
+
+    The second column is the weight. A fold counts once, however many vectors are in it: the weight is 1 over the number
+    of folds and that of the fold's vectors.
+    """
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold, cross_val_score
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
     x, y = as_pair(x, y)
     _check(x, y, least=2)
     vectors = np.concatenate([x.vectors.cpu().numpy(), y.vectors.cpu().numpy()])
-    side = np.repeat([0, 1], [len(x), len(y)])
+    modality = np.repeat([0, 1], [len(x), len(y)])
     split = StratifiedKFold(min(folds, len(x), len(y)), shuffle=True, random_state=seed)
-    return float(cross_val_score(LogisticRegression(max_iter=1000), vectors, side, cv=split).mean())
+    predicted = cross_val_predict(LogisticRegression(max_iter=1000), vectors, modality, cv=split)
+    weights = np.empty(len(vectors))
+    for _, held_out in split.split(vectors, modality):
+        weights[held_out] = 1 / (split.get_n_splits() * len(held_out))
+    rows = np.stack([weights * (predicted == modality), weights], axis=1)
+    return rows[: len(x)], rows[len(x) :]
 
 
 def alignment(x: FeaturesLike, y: FeaturesLike) -> float:
@@ -318,6 +352,21 @@ def paired(x: FeaturesLike, y: FeaturesLike) -> tuple[Features, Features]:
     return x.select(both), y.select(both)
 
 
+def with_several(x: Features, y: Features, pairs: Mapping[str, Collection[str]]) -> tuple[Features, Features, float]:
+    """The vectors of x and of y that are in a pair, and the mean cosine of all pairs.
+
+    Raises:
+        XgapError: no pair, or an id without a vector.
+    """
+    both = [(a, b) for a, of in pairs.items() for b in of]
+    if not both:
+        raise XgapError("there are no pairs: give each id of x the ids of y that belong to it")
+    x, y = x.select(dict.fromkeys(a for a, _ in both)), y.select(dict.fromkeys(b for _, b in both))
+    row, column = ({i: place for place, i in enumerate(of.ids)} for of in (x, y))
+    left, right = exact(x.vectors)[[row[a] for a, _ in both]], exact(y.vectors)[[column[b] for _, b in both]]
+    return x, y, float((left * right.to(left.device)).sum(dim=1).mean())
+
+
 def _no_pairs(x: Features, y: Features) -> str:
     what = f"pairs are by id, and no id of x (such as {x.ids[0]!r}) is one of y (such as {y.ids[0]!r})"
     return f"{what}; give the two vectors of a pair the same id (arrays of as many rows are paired by position)"
@@ -341,31 +390,3 @@ def _check(x: Features, y: Features, *, least: int = 1) -> None:
         raise XgapError(f"x has {x.dim} dimensions and y {y.dim}; they must be the same")
     if min(len(x), len(y)) < least:
         raise XgapError(f"a modality has {min(len(x), len(y))} vectors; at least {least} are needed")
-
-
-def variance_along_gap(x: FeaturesLike, y: FeaturesLike) -> float:
-    """Share of the variance of both modalities together that lies along the gap vector.
-
-    Formula: `var(z . g) / sum over dimensions of var(z)`, z the rows of x and y, g the unit vector from one mean to the
-    other. In [0, 1]: near 1 almost all differences between vectors are due to the gap; 1 / d for an average direction.
-
-    Args:
-        x, y: `[n, d]` and `[m, d]`.
-
-    Raises:
-        XgapError: no vectors, or different dimensions.
-
-    Source: the observation that few directions carry the gap, Schrodi et al., Two Effects, One Trigger, ICLR 2025.
-
-    Example:
-        >>> import numpy as np
-        >>> import xgap_analysis as xg
-        >>> x = np.random.default_rng(0).normal([3.0, 0.0], 0.5, (40, 2))
-        >>> round(xg.metrics.variance_along_gap(x, -x), 2)
-        0.98
-    """
-    x, y = as_pair(x, y)
-    gap = exact(gap_vector(x, y))
-    z = torch.cat([exact(x.vectors), exact(y.vectors)])
-    along = z @ (gap / gap.norm())
-    return float(along.var(correction=0) / z.var(dim=0, correction=0).sum())

@@ -10,7 +10,7 @@ names to them, a data frame). Whatever else it takes is an option: `"first-rank(
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -26,6 +26,9 @@ from xgap_analysis.core.relevance import Relevance, RelevanceLike, as_relevance
 from xgap_analysis.core.tokens import AnyFeatures
 from xgap_analysis.metrics.classification import zero_shot
 from xgap_analysis.metrics.cut import cut
+from xgap_analysis.metrics.cutoffs import cutoffs
+from xgap_analysis.metrics.first_rank import reciprocal_rank
+from xgap_analysis.metrics.flips import flips
 from xgap_analysis.metrics.misalignment import misalignment
 from xgap_analysis.metrics.retrieval import retrieval
 from xgap_analysis.scoring.blocks import ScoreNormaliser
@@ -33,6 +36,7 @@ from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
 from xgap_analysis.scoring.scorer import scorer as as_scorer
 
 LEADING = 3  # a metric's function begins with (query, gallery, relevance)
+GIVEN_BY_RETRIEVAL = ("n_relevant", "recall_at_1", "recall_at_5", "recall_at_10", "ndcg_at_10", "mp_at_10")
 GIVEN = ("scorer", "normalise")  # by the pair that is measured, and no options
 
 MetricFunction = Callable[..., Any]  # (query, gallery, relevance, *, scorer, **options) -> one value per query
@@ -218,6 +222,25 @@ def _retrieval(
     return retrieval(query, gallery, relevance, **how)
 
 
+@register_metric("cutoffs")
+def _cutoffs(
+    query: Features,
+    gallery: Features,
+    relevance: Relevance,
+    *,
+    scorer: Scorer,
+    normalise: ScoreNormaliser | None = None,
+    ks: Sequence[int] = (5, 20),
+    gain: str = "linear",
+    reachable: bool = False,
+    exclude_self: bool = True,
+) -> pd.DataFrame:
+    """Precision, recall, average precision, mP and nDCG of the first k, without what `retrieval` gives already."""
+    how: dict[str, Any] = {"scorer": scorer, "normalise": normalise, "exclude_self": exclude_self}
+    frame = cutoffs(query, gallery, relevance, ks=ks, gain=gain, reachable=reachable, **how)
+    return frame.drop(columns=[column for column in frame if column in GIVEN_BY_RETRIEVAL])
+
+
 @register_metric("zero-shot")
 def _zero_shot(
     query: Features,
@@ -250,9 +273,44 @@ def _cut(
     return cut(query, gallery, relevance, k=k, threshold=threshold, **how)
 
 
+@register_metric("mrr")
+def _mrr(
+    query: Features,
+    gallery: Features,
+    relevance: Relevance,
+    *,
+    scorer: Scorer,
+    normalise: ScoreNormaliser | None = None,
+    ties: str = "expected",
+    exclude_self: bool = True,
+) -> pd.Series:
+    """1 over the rank of the first relevant item, its mean over all orders of ties; see `reciprocal_rank`."""
+    how: dict[str, Any] = {"scorer": scorer, "normalise": normalise, "exclude_self": exclude_self}
+    return reciprocal_rank(query, gallery, relevance, ties=ties, **how)
+
+
 @register_metric("misalignment")
 def _misalignment(
     query: Features, gallery: Features, relevance: Relevance, *, scorer: Scorer, exclude_self: bool = True
 ) -> pd.Series:
     """1 - AUC of every query; see `misalignment`. Lower is better."""
     return misalignment(query, gallery, relevance, scorer=scorer, exclude_self=exclude_self)["misalignment"]
+
+
+@register_metric("flips")
+def _flips(
+    query: Features,
+    gallery: Features,
+    relevance: Relevance,
+    *,
+    scorer: Scorer,
+    normalise: ScoreNormaliser | None = None,
+    by: str = "noise",
+    sigma: float = 0.1,
+    draws: int = 5,
+    seed: int = 0,
+    exclude_self: bool = True,
+) -> pd.Series:
+    """How often a query's first item changes under noise or rounding; see `flips`. Lower is better."""
+    how: dict[str, Any] = {"scorer": scorer, "normalise": normalise, "exclude_self": exclude_self}
+    return flips(query, gallery, by=by, sigma=sigma, draws=draws, seed=seed, **how)

@@ -2,13 +2,14 @@
 
 import contextlib
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError, notice
@@ -49,6 +50,8 @@ def retrieval(
     scorer: str | Scorer | ScoreFunction = COSINE,
 ) -> pd.DataFrame:
     """How well the relevant gallery items are ranked by cosine similarity; one row per query.
+
+    Other cut-offs of precision, average precision, nDCG and mP, and nDCG with exponential gains: `metrics.cutoffs`.
 
     Every item is ranked by descending similarity, and equal similarities keep the gallery's order. Junk items, and the
     query itself where its id is in the gallery, are taken out of the ranking first. R is the number of relevant items
@@ -102,7 +105,8 @@ def retrieval(
     """
     query, gallery = scored_pair(query, gallery)
     bound = as_relevance(relevance, query, gallery)
-    frame = _evaluate(query, gallery, bound, ks, exclude_self, block, normalise, scorer)
+    measure = partial(measured, ks=ks)
+    frame = per_query(query, gallery, bound, measure, ks, exclude_self, block, normalise, scorer)
     return frame if bound.junk else frame.drop(columns="ap_trapezoid")
 
 
@@ -160,16 +164,18 @@ def revisited(
         qrels = {q: {item: 1.0 for of in wanted for item in of.get(q, ())} for q in query.ids}
         ignored = {q: [item for of in left_out for item in of.get(q, ())] for q in query.ids}
         relevance = Relevance.from_qrels(qrels, ignored)
-        frames[name] = _evaluate(query, gallery, relevance, ks, True, block, None, where=f"protocol {name}: ")
+        measure, where = partial(measured, ks=ks), f"protocol {name}: "
+        frames[name] = per_query(query, gallery, relevance, measure, ks, True, block, None, where=where)
     both = pd.concat(frames, axis=1, names=["protocol", "metric"])
     both.attrs = {"without_relevant": {name: f.attrs["without_relevant"] for name, f in frames.items()}}
     return both
 
 
-def _evaluate(
+def per_query(
     query: AnyFeatures,
     gallery: AnyFeatures,
     relevance: Relevance,
+    measure: Callable[[Ranks], dict[str, Tensor]],
     ks: Sequence[int],
     exclude_self: bool,
     block: int | None,
@@ -177,12 +183,13 @@ def _evaluate(
     scorer: str | Scorer | ScoreFunction = COSINE,
     where: str = "",
 ) -> pd.DataFrame:
+    """One row per query of what `measure` makes of each block of ranks, `n_relevant` among it; see `retrieval`."""
     if not all(k >= 1 for k in ks):
         raise XgapError(f"the cut-offs ks must be 1 or more, not {tuple(ks)}")
     bound = relevance.bind(query.ids, gallery.ids)
     apart = exclude_self and query.has_items_of(gallery)
     ranked = relevant_ranks(query, gallery, bound, exclude_self=apart, block=block, normalise=normalise, scorer=scorer)
-    parts = [_measure(ranks, ks) for ranks in ranked]
+    parts = [measure(ranks) for ranks in ranked]
     columns = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
     frame = pd.DataFrame(columns, index=pd.Index(query.ids, name="query"))
     without = int((frame["n_relevant"] == 0).sum())
@@ -215,36 +222,71 @@ def _is_certain(n_relevant: np.ndarray, bound: BoundRelevance, n_gallery: int, e
     return certain(first, first + 1) and certain(0, len(n_relevant))
 
 
-def _measure(ranks: Ranks, ks: Sequence[int]) -> dict[str, Tensor]:
+@dataclass(frozen=True, eq=False)
+class Counted:
+    """The relevant items of a block, counted.
+
+    Args:
+        row, rank, grade: of each, by row and then by rank (from 0); see `Ranks`.
+        nth: `[r]`, how many relevant items are ranked before it in its row.
+        n: `[queries]`, relevant items of each.
+    """
+
+    row: Tensor
+    rank: Tensor
+    grade: Tensor
+    nth: Tensor
+    n: Tensor
+
+    @classmethod
+    def of(cls, ranks: Ranks) -> "Counted":
+        """The counts of a block, where double precision can be computed."""
+        row, rank, grade = (computable(part) for part in (ranks.row, ranks.rank, ranks.grade))
+        n = torch.bincount(row, minlength=ranks.queries)
+        return cls(row, rank, grade, torch.arange(len(row), device=row.device) - (n.cumsum(0) - n)[row], n)
+
+    @property
+    def precision(self) -> Tensor:
+        """`[r]`: P at the rank of each."""
+        return exact(self.nth + 1) / (self.rank + 1)
+
+    def total(self, values: Tensor) -> Tensor:
+        """Sums `[queries]` over the relevant items of each query."""
+        kept = torch.zeros(len(self.n), dtype=widest(self.row.device), device=self.row.device)
+        return kept.index_add_(0, self.row, exact(values))
+
+    def mp(self, k: int) -> Tensor:
+        """P at k, or at the last relevant item where that comes before."""
+        last = torch.zeros_like(self.n).scatter_reduce_(0, self.row, self.rank + 1, "amax").clamp(max=k)
+        return self.total(self.rank < last[self.row]) / last
+
+    def ndcg(self, k: int, gain: Callable[[Tensor], Tensor] = exact) -> Tensor:
+        """The discounted gain of the first k, over that of the best ranking of all relevant items."""
+        ideal = self.grade
+        if len(ideal) and bool((ideal != ideal[0]).any()):
+            order = ideal.argsort(descending=True)
+            ideal = ideal[order[self.row[order].argsort(stable=True)]]  # each row's grades, the highest first
+        found, best = (
+            (rank < k) * gain(grade) / exact(rank + 2).log2()
+            for grade, rank in ((self.grade, self.rank), (ideal, self.nth))
+        )
+        return self.total(found) / self.total(best)
+
+
+def measured(ranks: Ranks, ks: Sequence[int]) -> dict[str, Tensor]:
     """The columns of `retrieval` for one block."""
-    row, rank, grade = (computable(part) for part in (ranks.row, ranks.rank, ranks.grade))
-    n = torch.bincount(row, minlength=ranks.queries)
-    nth = torch.arange(len(row), device=row.device) - (n.cumsum(0) - n)[row]  # relevant items before it in its row
-
-    def total(values: Tensor) -> Tensor:
-        return torch.zeros(len(n), dtype=widest(row.device), device=row.device).index_add_(0, row, exact(values))
-
-    precision = exact(nth + 1) / (rank + 1)
+    of = Counted.of(ranks)
+    rank, nth, n, precision, total = of.rank, of.nth, of.n, of.precision, of.total
     before = torch.where(rank == 0, 1.0, exact(nth) / rank)
-    last = torch.zeros_like(n).scatter_reduce_(0, row, rank + 1, "amax").clamp(max=CUTOFF)
-    ideal = grade
-    if len(grade) and bool((grade != grade[0]).any()):
-        ideal = grade.argsort(descending=True)
-        ideal = grade[ideal[row[ideal].argsort(stable=True)]]  # each row's grades, the highest first
     # A query without relevant items divides 0 by 0 everywhere below: NaN, as it should be.
     return {
         "n_relevant": n,
         "ap": total(precision) / n,
-        "ap_at_r": total(precision * (rank < n[row])) / n,
-        "r_precision": total(rank < n[row]) / n,
+        "ap_at_r": total(precision * (rank < n[of.row])) / n,
+        "r_precision": total(rank < n[of.row]) / n,
         **{f"hit_at_{k}": total((rank < k) & (nth == 0)) / (n > 0) for k in ks},
         **{f"recall_at_{k}": total(rank < k) / n for k in ks},
-        "ndcg_at_10": total(_gain(grade, rank)) / total(_gain(ideal, nth)),
-        "mp_at_10": total(rank < last[row]) / last,
+        f"ndcg_at_{CUTOFF}": of.ndcg(CUTOFF),
+        f"mp_at_{CUTOFF}": of.mp(CUTOFF),
         "ap_trapezoid": total((before + precision) / 2) / n,
     }
-
-
-def _gain(grade: Float[Tensor, " r"], rank: Int[Tensor, " r"]) -> Float[Tensor, " r"]:
-    """What items of these grades add to the DCG at these ranks (from 0)."""
-    return (rank < CUTOFF) * exact(grade) / exact(rank + 2).log2()

@@ -85,7 +85,7 @@ def bootstrap_interval(
 
     Formula: draw as many groups as there are, with replacement; the mean is the total of the drawn values over their
     number; low and high are the (1 - level) / 2 and (1 + level) / 2 quantiles of `resamples` such means. With few
-    groups the interval is too narrow: docs/type_one.csv, and `verdict`.
+    groups the interval is too narrow: data/statistics/type_one.csv, and `verdict`.
 
     Args:
         values: `[n]`; NaN (a query without relevant items) is left out.
@@ -123,6 +123,7 @@ def ratio_interval(
     level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
+    signed: bool = False,
 ) -> Interval:
     """Percentile bootstrap interval of a ratio of two means over the same queries or items.
 
@@ -132,6 +133,8 @@ def ratio_interval(
         part, whole: `[n]`; whole is not negative, and where it is 0, so is the part. A value that is NaN in either is
             left out.
         groups, level, resamples, seed: as in `bootstrap_interval`.
+        signed: single values of `whole` may be negative, as cosines are. Where the interval of its own mean includes 0,
+            the ratio can be anything, and its ends are NaN.
 
     Returns:
         The interval; all NaN where every value of `whole` is 0, so that there is no ratio.
@@ -149,15 +152,18 @@ def ratio_interval(
     if len(first) != len(second):
         raise XgapError(f"part has {len(first)} values and whole {len(second)}; they must be of the same items")
     keep, codes = ~np.isnan(first + second), _codes(groups, part)
-    if (second[keep] < 0).any() or (first[keep][second[keep] == 0] != 0).any():
+    if not signed and ((second[keep] < 0).any() or (first[keep][second[keep] == 0] != 0).any()):
         raise XgapError("whole must not be negative, and a part of a whole of 0 must be 0")
     total, count = _sums(first, codes, keep)
     base, _ = _sums(second, codes, keep)
-    if not base.all():  # a draw of nothing but groups of size 0 would have no ratio
+    if not signed and not base.all():  # a draw of nothing but groups of size 0 would have no ratio
         total, base = total[base != 0], base[base != 0]
-    if not len(base):
+    if not base.any():
         return Interval(math.nan, math.nan, math.nan, level, int(count.sum()), len(count))
     low, high = _interval(total, base, level, resamples, np.random.default_rng(seed))
+    if signed:
+        ends = _interval(base, np.ones_like(base), level, resamples, np.random.default_rng(seed))
+        low, high = (math.nan, math.nan) if ends[0] <= 0 <= ends[1] else (low, high)
     return Interval(float(total.sum() / base.sum()), low, high, level, int(count.sum()), len(count))
 
 
@@ -213,7 +219,7 @@ def paired_test(
     observed = abs(total.sum())
     slack = 1e-12 * np.abs(total).sum()  # a sum in another order is the same sum
     extreme = 0
-    for size in _chunks(resamples, len(total)):
+    for size in chunks(resamples, len(total)):
         flips = rng.integers(0, 2, size=(size, len(total)), dtype=np.int8).astype(np.float64)
         extreme += int((np.abs(total.sum() - 2 * (flips @ total)) >= observed - slack).sum())
     n = int(count.sum())
@@ -315,7 +321,20 @@ def _sums(values: np.ndarray, codes: np.ndarray, keep: np.ndarray) -> tuple[np.n
     return np.bincount(codes, weights=values[keep]), np.bincount(codes)
 
 
-def _chunks(resamples: int, width: int) -> list[int]:
+def grouped_sums(values: Values, groups: Groups | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Total, number and total of squares of each group's values that are not NaN, `[g]` each; None: one value a group.
+
+    Raises:
+        XgapError: no values, or groups that do not fit.
+    """
+    array, codes = _array(values), _codes(groups, values)
+    keep = ~np.isnan(array)
+    total, count = _sums(array, codes, keep)
+    return total, count, _sums(array**2, codes, keep)[0]
+
+
+def chunks(resamples: int, width: int) -> list[int]:
+    """Numbers of resamples of this width that are drawn at a time."""
     step = max(1, CELLS // width)
     return [min(step, resamples - start) for start in range(0, resamples, step)]
 
@@ -324,7 +343,7 @@ def _interval(
     total: np.ndarray, count: np.ndarray, level: float, resamples: int, rng: Generator
 ) -> tuple[float, float]:
     means = []
-    for size in _chunks(resamples, len(total)):
+    for size in chunks(resamples, len(total)):
         drawn = rng.integers(len(total), size=(size, len(total)), dtype=np.int32)
         means.append(total[drawn].sum(axis=1) / count[drawn].sum(axis=1))
     low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])

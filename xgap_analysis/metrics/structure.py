@@ -28,7 +28,8 @@ def linear_cka(x: FeaturesLike, y: FeaturesLike) -> float:
     """Linear centred kernel alignment: how alike the two sets of similarities are, up to rotation and scale.
 
     Formula: `||Y' X||_F^2 / (||X' X||_F ||Y' Y||_F)` with centred columns. In [0, 1]: 1 where one set is a rotation
-    of the other. It is biased upwards when n is not much larger than d. NaN where a set is one point.
+    of the other. It is biased upwards when n is not much larger than d (see `debiased_cka` and `calibrated`). NaN where
+    a set is one point.
 
     Args:
         x, y: `[n, d]` and `[n, e]`, the same items.
@@ -46,9 +47,53 @@ def linear_cka(x: FeaturesLike, y: FeaturesLike) -> float:
         1.0
     """
     x, y = as_pair(x, y)
-    _check(x, y)
+    check_same_items(x, y)
     a, b = (exact(side.vectors) - exact(side.vectors).mean(dim=0) for side in (x, y))
     return _ratio(float((b.T @ a).norm() ** 2), float((a.T @ a).norm() * (b.T @ b).norm()))
+
+
+def debiased_cka(x: FeaturesLike, y: FeaturesLike) -> float:
+    """Linear centred kernel alignment without its bias: around 0 for unrelated sets, whatever n and the dimensions.
+
+    Formula: `HSIC(x, y) / sqrt(HSIC(x, x) HSIC(y, y))` with the unbiased estimator of Song et al.: similarities of an
+    item with itself are left out, and with K and L the remaining ones, `HSIC = (tr(K L) + 1'K1 1'L1 / ((n - 1)(n - 2))
+    - 2 1'KL1 / (n - 2)) / (n (n - 3))`. In [-1, 1]: 1 where one set is a rotation of the other, 0 by chance. NaN where
+    a set is one point.
+
+    Args:
+        x, y: `[n, d]` and `[n, e]`, the same items, 4 at least.
+
+    Raises:
+        XgapError: items that do not match, or fewer than 4.
+
+    Source: Song et al., Feature selection via dependence maximization, JMLR 2012, section 4; as CKA, Nguyen, Raghu and
+    Kornblith, Do wide and deep networks learn the same things?, ICLR 2021, appendix A.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> random = np.random.default_rng(0)
+        >>> x, y = random.normal(size=(60, 128)), random.normal(size=(60, 128))
+        >>> round(xg.metrics.linear_cka(x, y), 1), round(xg.metrics.debiased_cka(x, y), 1)
+        (0.7, -0.0)
+        >>> round(xg.metrics.debiased_cka(x, x), 3)
+        1.0
+    """
+    x, y = as_pair(x, y)
+    check_same_items(x, y)
+    if len(x) < 4:
+        raise XgapError(f"an alignment without bias needs at least 4 items, not {len(x)}")
+    a, b = (exact(own.vectors) - exact(own.vectors).mean(dim=0) for own in (x, y))
+    return _ratio(_unbiased(a, b), math.sqrt(max(0.0, _unbiased(a, a)) * max(0.0, _unbiased(b, b))))
+
+
+def _unbiased(a: Float[Tensor, "n d"], b: Float[Tensor, "n e"]) -> float:
+    """HSIC of centred rows times `n (n - 3)`, without any matrix `[n, n]`."""
+    n, own = len(a), [rows.square().sum(dim=1) for rows in (a, b)]
+    sums = [rows @ rows.sum(dim=0) - each for rows, each in zip((a, b), own, strict=True)]  # of each row of K and of L
+    both = (a.T @ b).square().sum() - own[0] @ own[1]
+    whole = sums[0].sum() * sums[1].sum() / ((n - 1) * (n - 2))
+    return float(both + whole - 2 * (sums[0] @ sums[1]) / (n - 2))
 
 
 def mutual_knn(x: FeaturesLike, y: FeaturesLike, k: int = 10, *, block: int | None = None) -> float:
@@ -75,7 +120,7 @@ def mutual_knn(x: FeaturesLike, y: FeaturesLike, k: int = 10, *, block: int | No
         1.0
     """
     x, y = as_pair(x, y)
-    _check(x, y)
+    check_same_items(x, y)
     if not 1 <= k < len(x):
         raise XgapError(f"k must lie between 1 and the {len(x) - 1} other items, not {k}")
     shared = 0
@@ -113,17 +158,15 @@ def similarity_spearman(x: FeaturesLike, y: FeaturesLike, *, sample: int = 2000,
         1.0
     """
     x, y = as_pair(x, y)
-    _check(x, y)
+    check_same_items(x, y)
     if len(x) < 3:
         raise XgapError(f"a rank correlation of pairs needs at least 3 items, not {len(x)}")
     chosen: np.ndarray = np.arange(len(x))
     if len(x) > sample:
         chosen = np.sort(np.random.default_rng(seed).choice(len(x), sample, replace=False))
-    above = torch.ones(len(chosen), len(chosen), dtype=torch.bool).triu(diagonal=1)
     ranks = []
-    for side in (x, y):
-        vectors = exact(side.vectors.cpu()[torch.from_numpy(chosen)])
-        rank = _mid_ranks((vectors @ vectors.T).float()[above])  # float32, so that ties stay ties
+    for own in (x, y):
+        rank = similarity_ranks(exact(own.vectors.cpu()[torch.from_numpy(chosen)]))
         ranks.append(rank - rank.mean())
     return _ratio(float(ranks[0] @ ranks[1]), math.sqrt(float(ranks[0] @ ranks[0]) * float(ranks[1] @ ranks[1])))
 
@@ -164,6 +207,12 @@ def structure_table(features: Mapping[str, FeaturesLike], *, k: int = 10) -> pd.
         for (a, x), (b, y) in itertools.combinations(sets.items(), 2)
     ]
     return pd.DataFrame(rows)
+
+
+def similarity_ranks(vectors: Float[Tensor, "n d"]) -> Float[np.ndarray, " p"]:
+    """Ranks of the similarities of all p pairs of distinct items, row by row above the diagonal; see `_mid_ranks`."""
+    above = torch.ones(len(vectors), len(vectors), dtype=torch.bool).triu(diagonal=1)
+    return _mid_ranks((vectors @ vectors.T).float()[above])  # float32, so that ties stay ties
 
 
 def _mid_ranks(scores: Float[Tensor, " n"]) -> np.ndarray:
@@ -224,7 +273,7 @@ def rotation(before: FeaturesLike, after: FeaturesLike) -> Rotation:
         (90.0, 0.0)
     """
     before, after = as_pair(before, after)
-    _check(before, after, same=True)
+    check_same_items(before, after, same=True)
     a, b = exact(before.vectors), exact(after.vectors)
     angles = 2 * torch.atan2((a - b).norm(dim=1), (a + b).norm(dim=1))  # exact for small angles, unlike the arccosine
     fitted = torch.linalg.svdvals(a.T @ b).sum()
@@ -262,8 +311,8 @@ def deviation(before_x: FeaturesLike, after_x: FeaturesLike, before_y: FeaturesL
     """
     before_x, after_x = as_pair(before_x, after_x)
     before_y, after_y = as_pair(before_y, after_y)
-    _check(before_x, after_x, same=True)
-    _check(before_y, after_y, same=True)
+    check_same_items(before_x, after_x, same=True)
+    check_same_items(before_y, after_y, same=True)
     if before_x.dim != before_y.dim:
         raise XgapError(f"the two modalities have {before_x.dim} and {before_y.dim} dimensions; they must be the same")
     turns = [_best_map(*sides) for sides in ((before_x, after_x), (before_y, after_y))]
@@ -281,7 +330,8 @@ def _ratio(top: float, bottom: float) -> float:
     return top / bottom if bottom > 0 else math.nan
 
 
-def _check(x: Features, y: Features, *, same: bool = False) -> None:
+def check_same_items(x: Features, y: Features, *, same: bool = False) -> None:
+    """Raises an `XgapError` unless the rows of two sets are the same items, of one modality and width if `same`."""
     if len(x) != len(y):
         raise XgapError(f"the two sets have {len(x)} and {len(y)} items; they must be the same items")
     if not len(x):

@@ -20,7 +20,8 @@ class Tower(Protocol):
     called in several threads while the device computes. And `probes`, a few items by which a tower without known
     weights is distinguished from others (towers of any image and any text need none). And `hidden(batch) -> (tokens
     [n, length, d], mask [n, length])`, the parts of each item (patches, words) in the space of its features, not
-    normalised; the mask says which positions are parts.
+    normalised; the mask says which positions are parts. And `blocks`, a number, where `encode(batch, layer=3)` gives
+    the features after that many blocks, through what follows the last one.
     """
 
     @property

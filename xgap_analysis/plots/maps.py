@@ -20,31 +20,31 @@ from xgap_analysis.corrections import Calibration, correction
 from xgap_analysis.metrics import modality_gap, retrieval, zero_shot
 from xgap_analysis.metrics.retrieval import counted_elsewhere
 
-METHODS = ("gap", "pca", "umap")
+OF_SEVERAL = ("pca", "umap")  # of more than two modalities
+METHODS = ("gap", *OF_SEVERAL)
 FEW = 15  # items, up to which UMAP starts from random places
 NO_GAP = 1e-6  # distance of the means of unit vectors
 PLACED = 512  # items that UMAP places at a time
-_KEPT: "OrderedDict[tuple[str, str, str], PlaneMap]" = OrderedDict()
+_KEPT: "OrderedDict[tuple[str, ...], PlaneMap]" = OrderedDict()
 _MOST_KEPT = 8
 _ONE_UMAP = threading.Lock()  # umap-learn's compiled loops may not run on two threads at once
 
 
 @dataclass(frozen=True, eq=False)
 class PlaneMap:
-    """A map from the sphere to the plane, fitted on two modalities together.
+    """A map from the sphere to the plane, fitted on all modalities together.
 
     Args:
-        method: `"gap"` (x: along the vector from the mean of the texts to that of the images; y: the first principal
-            component of what is orthogonal to it), `"pca"` (both linear, so that distances can be read) or `"umap"`
-            (neighbourhoods only).
-        images, texts: `[n, 2]` and `[m, 2]`, where the two modalities lie.
+        method: `"gap"` (of two modalities; x: along the vector from the mean of the second to that of the first; y: the
+            first principal component of what is orthogonal to it), `"pca"` (both linear, so that distances can be read)
+            or `"umap"` (neighbourhoods only).
+        places: `[n, 2]` for each modality, where its items lie.
         share: of a linear map, the share of the variance that the plane shows; NaN for UMAP.
         fitted: has `transform`: a `Projection`, or scikit-learn's or umap-learn's own object.
     """
 
     method: str
-    images: np.ndarray
-    texts: np.ndarray
+    places: tuple[np.ndarray, ...]
     share: float
     fitted: Any
 
@@ -87,11 +87,11 @@ class Projection:
         return (vectors - self.origin) @ self.axes.T
 
 
-def plane_map(images: Features, texts: Features, method: str = "pca") -> PlaneMap:
-    """One plane for both modalities. It is fitted once for the same vectors in a session, and then found again.
+def plane_map(*modalities: Features, method: str = "pca") -> PlaneMap:
+    """One plane for all modalities. It is fitted once for the same vectors in a session, and then found again.
 
     Args:
-        images, texts: `[n, d]` and `[m, d]`, of any two modalities.
+        modalities: `[n, d]` each, of two modalities or more.
         method: `"gap"`, `"pca"`, or `"umap"` (cosine, 15 neighbours, a fixed seed); see `PlaneMap`.
 
     Raises:
@@ -99,36 +99,37 @@ def plane_map(images: Features, texts: Features, method: str = "pca") -> PlaneMa
     """
     if method not in METHODS:
         raise unknown_name("map", method, METHODS)
-    if images.dim != texts.dim:
-        raise XgapError(f"images and texts have {images.dim} and {texts.dim} dimensions; they must be the same")
-    if len(images) + len(texts) < 3:
+    if len({features.dim for features in modalities}) > 1:
+        found = " and ".join(str(features.dim) for features in modalities)
+        raise XgapError(f"the modalities have {found} dimensions; they must be the same")
+    if sum(map(len, modalities)) < 3:
         raise XgapError("a map needs at least three vectors")
-    key = (method, _digest(images), _digest(texts))
+    key = (method, *map(_digest, modalities))
     if method == "umap" and key not in _KEPT:
-        what = f"fitting the UMAP of {len(images) + len(texts)} items"
-        return while_reporting(what, lambda: _umap_alone(key, images, texts))
-    return _kept(key, images, texts)
+        what = f"fitting the UMAP of {sum(map(len, modalities))} items"
+        return while_reporting(what, lambda: _umap_alone(key, modalities))
+    return _kept(key, modalities)
 
 
-def _umap_alone(key: tuple[str, str, str], images: Features, texts: Features) -> PlaneMap:
+def _umap_alone(key: tuple[str, ...], modalities: Sequence[Features]) -> PlaneMap:
     """Waits for a fit that runs already: it may be of this map, and nobody waited for its end."""
     with _ONE_UMAP:
-        return _kept(key, images, texts)
+        return _kept(key, modalities)
 
 
-def _kept(key: tuple[str, str, str], images: Features, texts: Features) -> PlaneMap:
-    made = _KEPT.pop(key, None) or _fit(images, texts, key[0])
+def _kept(key: tuple[str, ...], modalities: Sequence[Features]) -> PlaneMap:
+    made = _KEPT.pop(key, None) or _fit(modalities, key[0])
     _KEPT[key] = made  # at the end
     while len(_KEPT) > _MOST_KEPT:
         _KEPT.popitem(last=False)
     return made
 
 
-def _fit(images: Features, texts: Features, method: str) -> PlaneMap:
-    both = torch.cat([images.vectors.cpu(), texts.vectors.cpu()]).numpy()
+def _fit(modalities: Sequence[Features], method: str) -> PlaneMap:
+    both = torch.cat([features.vectors.cpu() for features in modalities]).numpy()
     report(f"fitting the map of {len(both)} items", 0, 1)
     if method == "gap":
-        fitted, share = _along_the_gap(images, texts)
+        fitted, share = _along_the_gap(modalities)
         points = fitted.transform(both)
     elif method == "pca":
         from sklearn.decomposition import PCA
@@ -142,18 +143,20 @@ def _fit(images: Features, texts: Features, method: str) -> PlaneMap:
         start = "spectral" if len(both) > FEW else "random"
         fitted = UMAP(n_neighbors=min(15, len(both) - 1), metric="cosine", random_state=42, n_jobs=1, init=start)
         points, share = fitted.fit_transform(both), math.nan
-    return PlaneMap(method, points[: len(images)], points[len(images) :], share, fitted)
+    ends = np.cumsum([len(features) for features in modalities])[:-1]
+    return PlaneMap(method, tuple(np.split(points, ends)), share, fitted)
 
 
-def _along_the_gap(images: Features, texts: Features) -> tuple[Projection, float]:
+def _along_the_gap(modalities: Sequence[Features]) -> tuple[Projection, float]:
     """The plane of the gap, with its origin between the two means, and the share of the variance that it shows."""
-    modalities = [f.vectors.cpu().double().numpy() for f in (images, texts)]
-    means = [vectors.mean(axis=0) for vectors in modalities]
+    if len(modalities) != 2:
+        raise XgapError(f"a gap lies between two modalities, not {len(modalities)}; choose pca or umap")
+    both = np.concatenate([features.vectors.cpu().double().numpy() for features in modalities])
+    means = [features.vectors.cpu().double().numpy().mean(axis=0) for features in modalities]
     gap = means[0] - means[1]
     if np.linalg.norm(gap) < NO_GAP:
-        raise XgapError("images and texts have the same mean, so there is no gap to lay an axis along; choose pca")
+        raise XgapError("the two modalities have the same mean, so there is no gap to lay an axis along; choose pca")
     along = gap / np.linalg.norm(gap)
-    both = np.concatenate(modalities)
     centred = both - both.mean(axis=0)
     rest = centred - np.outer(centred @ along, along)
     across = np.linalg.eigh(rest.T @ rest)[1][:, -1]

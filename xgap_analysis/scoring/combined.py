@@ -1,4 +1,4 @@
-"""Scorers made of scorers: a weighted sum, and a second look at the best of a first."""
+"""Scorers made of scorers: a weighted sum, a second look at the best of a first, and query and gallery exchanged."""
 
 from collections.abc import Sequence
 from numbers import Real
@@ -10,6 +10,7 @@ from torch import Tensor
 from xgap_analysis.core.calls import Call
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.tokens import TokenFeatures
+from xgap_analysis.scoring.blocks import score_blocks
 from xgap_analysis.scoring.reductions import top
 from xgap_analysis.scoring.rows import score_chosen, score_rows
 from xgap_analysis.scoring.scorer import ScoreFunction, Scorer, register_scorer, scorer
@@ -47,6 +48,26 @@ def weighted_sum(
     for part, weight in zip(parts, weights or [1.0] * len(parts), strict=True):
         total += float(weight) * score_rows(query, gallery, scorer(part))
     return total
+
+
+@register_scorer("exchanged", takes="features")
+def exchanged(query: TokenFeatures, gallery: TokenFeatures, part: Part) -> Float[Tensor, "b m"]:
+    """The score that a gallery item, as the query, gives to the query: one matrix of scores read the other way.
+
+    For scorers of one direction, whose scores of texts and images (`pooled`, SCAN's among them) are published as one
+    matrix that ranks images for a text by its rows, and texts for an image by its columns.
+
+    Args:
+        query, gallery: what the part is given, exchanged.
+        part: the scorer.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> xg.score(np.eye(2)[:1], np.eye(2), scorer="exchanged(cosine)").tolist()
+        [[1.0, 0.0]]
+    """
+    return torch.cat([block.clone() for *_, block in score_blocks(gallery, query, scorer(part))]).T
 
 
 @register_scorer("rerank", takes="features")

@@ -62,10 +62,14 @@ def pooled(
     | X-Pool's baselines without parameters | `uniform`, `top(k)`, `softmax(0.01)` |
     | DreamLIP's grouping | `minmax(delta)`: a query token per sub-caption |
     | ComCLIP's sub-images | `ratio` with `base=first` |
-    | SCAN, text to image | `scan`: words are query tokens; exchange query and gallery for image to text |
+    | SCAN, text to image | `scan`, with `outer=mean` or `lse(6)`: words are query tokens, regions gallery tokens |
+    | SCAN, image to text | `scan(4)`, with `outer=mean` or `lse(5)`, and regions as the query |
 
-    How to read it: in [-1, 1] but for `outer=sum`; higher is nearer. It divides by how much the weighted tokens agree
-    (`uniform`: the mean cosine over the length of the mean), which a mean of cosines does not.
+    How to read it: in [-1, 1] but for `outer=sum` and `lse`; higher is nearer. It divides by how much the weighted
+    tokens agree (`uniform`: the mean cosine over the length of the mean), which a mean of cosines does not.
+    `outer=lse(s)` adds up to `log(t) / s` for the number t of query tokens alone: nothing where each query ranks a
+    gallery, and a preference for long texts where these scores, `exchanged`, rank texts for an image. `mean` and
+    `lme(s)` add nothing.
 
     Args:
         query, gallery: blocks of tokens. Their own `weights` are not read.

@@ -22,8 +22,8 @@ class Reduction:
     """A reduction by name, with its number where it has one.
 
     Args:
-        name: `max`, `mean`, `sum`, `top` or `softmax`.
-        number: k of `top(k)`, tau of `softmax(tau)`.
+        name: `max`, `mean`, `sum`, `top`, `softmax`, `lse` or `lme`.
+        number: k of `top(k)`, tau of `softmax(tau)`, smooth of `lse(smooth)` and `lme(smooth)`.
     """
 
     name: str
@@ -59,7 +59,12 @@ class Reduction:
         """How much each value counts along an axis: the reduction is the sum of weights times values.
 
         Of equal values at the edge of a maximum or of the k largest, the first count.
+
+        Raises:
+            XgapError: a reduction that is no such sum.
         """
+        if self.name in ("lse", "lme"):
+            raise XgapError(f"{self} is no weighted sum of its values, so no value has a part of it; take softmax(tau)")
         if self.name == "softmax":
             return softmax(values, None, dim, self.number)
         if self.linear:
@@ -69,7 +74,10 @@ class Reduction:
 
 
 def reduction(wanted: str | Call | Reduction, option: str) -> Reduction:
-    """A reduction from its notation: `"max"`, `"mean"`, `"sum"`, `"top(3)"`, `"softmax(0.1)"`.
+    """A reduction from its notation: `"max"`, `"mean"`, `"sum"`, `"top(3)"`, `"softmax(0.1)"`, `"lse(6)"`, `"lme(6)"`.
+
+    `lse(s)` is `log(sum exp(s x)) / s`, a smooth maximum as SCAN has it: of L equal values c it is `c + log(L) / s`, so
+    an item with more tokens scores higher for their number alone. `lme(s)` has the mean in place of the sum, and is c.
 
     Args:
         wanted: the notation, or what `parse` makes of it.
@@ -184,6 +192,18 @@ def _softmax(values: Tensor, mask: Tensor | None, dim: int, number: float) -> Te
     return (softmax(values, mask, dim, number) * values).sum(dim)
 
 
-_REDUCE: dict[str, _Reduce] = {"max": _max, "mean": _mean, "sum": _sum, "top": _top, "softmax": _softmax}
-_NUMBERS = {"top": "k", "softmax": "tau"}
-_EXAMPLES = {"k": "3", "tau": "0.1", "delta": "0", "smooth": "9"}
+def _lse(values: Tensor, mask: Tensor | None, dim: int, number: float) -> Tensor:
+    return _only(number * values, mask, -torch.inf).logsumexp(dim) / number
+
+
+def _lme(values: Tensor, mask: Tensor | None, dim: int, number: float) -> Tensor:
+    count = torch.tensor(values.shape[dim]) if mask is None else mask.sum(dim)
+    return _lse(values, mask, dim, number) - count.log().to(values) / number
+
+
+_REDUCE: dict[str, _Reduce] = {
+    **{"max": _max, "mean": _mean, "sum": _sum, "top": _top, "softmax": _softmax},
+    **{"lse": _lse, "lme": _lme},
+}
+_NUMBERS = {"top": "k", "softmax": "tau", "lse": "smooth", "lme": "smooth"}
+_EXAMPLES = {"k": "3", "tau": "0.1", "delta": "0", "smooth": "6"}

@@ -55,12 +55,14 @@ class Passage:
         items: list-like, with ids and a modality.
         on_error: `"raise"` or `"skip"` on an unreadable item.
         project: False for the features before the tower's projection.
+        layer: blocks that the items go through; None for all of them.
     """
 
     model: Model
     items: Any
     on_error: str = "raise"
     project: bool = True
+    layer: int | None = None
 
     @property
     def tower(self) -> Any:
@@ -70,6 +72,7 @@ class Passage:
     def features(self, batch: Any, n: int) -> Tensor:
         """Features `[n, d]` in float32 of a batch of n items, on the device."""
         how: dict[str, Any] = {} if self.project else {"project": False}
+        how |= {} if self.layer is None else {"layer": self.layer}
         with suited(self.tower, n, self.model.device):
             return features_of(self.tower, batch, n, self.model.device, **how)
 

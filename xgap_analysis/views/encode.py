@@ -24,6 +24,7 @@ def encode(
     items: Listed,
     *,
     project: bool = True,
+    layer: int | None = None,
     on_error: str = "raise",
     store: Store | str | None = "default",
     progress: bool = True,
@@ -35,6 +36,10 @@ def encode(
         items: `Images`, `Texts` or `Items` of a dataset; or a list of captions (str), of PIL images, or of paths
             (Path) to images; or one of these.
         project: False gives the features before the linear projection (towers that have one).
+        layer: the features after this many blocks, from 1 to the number of blocks (the model's own features), through
+            the final norm, the pooling and the projection that follow the last block: so every layer lies in one
+            space, and the gap can be followed through the blocks. For ViTs and text transformers of open_clip, and
+            ViTs of timm.
         on_error: `"raise"` on an unreadable image, or `"skip"` it with a warning that counts and names.
         store: where features are kept and found again, item by item and by content; by default the user's store, None
             keeps nothing. Items of which nothing says what they are (`Images` without `content`) are never kept.
@@ -45,8 +50,8 @@ def encode(
         left out.
 
     Raises:
-        XgapError: no items, an id given twice, an unreadable image, a modality that the model has no tower of, or a
-            tower without a linear projection.
+        XgapError: no items, an id given twice, an unreadable image, a modality that the model has no tower of, a tower
+            without a linear projection, or one without blocks that can be read, or not so many.
 
     Example:
         >>> import xgap_analysis as xg
@@ -63,7 +68,7 @@ def encode(
     twice = next((i for i, n in Counter(given.ids).items() if n > 1), None)
     if twice is not None:
         raise XgapError(f"id {twice!r} stands for more than one item; ids must be distinct")
-    way = Passage(model, given, on_error, project)
+    way = Passage(model, given, on_error, project, _layer(model, given.modality, layer))
     space = way.tower.space
     source = source_of(way)
     made_by: dict[str, Any] = {  # what determines the numbers, besides an item
@@ -71,6 +76,7 @@ def encode(
         "fingerprint": model.fingerprint,
         "precision": model.precision,
         "projected": project,
+        **({} if way.layer is None else {"layer": way.layer}),
         **source.made_by,
     }
     known = all(source.contents) and is_known(model)
@@ -85,6 +91,20 @@ def encode(
         provenance |= {"entry": entry_key(made_by), "digest": key_of({**made_by, "items": list(content.items())})}
     one_list = digest_of_list(items, list(content.values()))
     return Features(found.tensors["vectors"], content, space, given.modality, provenance, one_list)
+
+
+def _layer(model: Model, modality: str, layer: int | None) -> int | None:
+    """The number of blocks of a pass; None for all of them, also where the last is named."""
+    if layer is None:
+        return None
+    tower = model.tower(modality)
+    blocks = getattr(tower, "blocks", 0)
+    if not blocks:
+        what = f"the {modality} tower of model {model.name!r} ({type(tower).__name__}) has no blocks that can be read"
+        raise XgapError(f"{what}; layer= is for ViTs and text transformers of open_clip, and ViTs of timm")
+    if isinstance(layer, bool) or not isinstance(layer, int) or not 1 <= layer <= blocks:
+        raise XgapError(f"the {modality} tower has {blocks} blocks, so a layer is from 1 to {blocks}, not {layer!r}")
+    return None if layer == blocks else layer
 
 
 def _computed(way: Passage, source: Source, made_by: Mapping[str, Any], store: Store | None, progress: bool) -> Rows:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.datasets.items import Vectors
 from xgap_analysis.store import Store
@@ -12,9 +13,17 @@ from xgap_analysis.views.view import View, register_view
 @register_view("image", modality="image")
 @register_view("text", modality="text")
 def native(
-    model: Any, items: Any, *, on_error: str = "raise", store: Store | str | None = "default", progress: bool = True
+    model: Any,
+    items: Any,
+    *,
+    layer: int | None = None,
+    on_error: str = "raise",
+    store: Store | str | None = "default",
+    progress: bool = True,
 ) -> Features:
     """The features of the model's own encoder; see `encode`. Items that are vectors already are their own features.
+
+    With `layer` they are the features after so many blocks: `"image(layer=3)-image(layer=3)"`.
 
     Example:
         >>> import xgap_analysis as xg
@@ -23,8 +32,10 @@ def native(
         ('t1', 't2')
     """
     if isinstance(items, Vectors):
+        if layer is not None:
+            raise XgapError("these items are vectors already, and have no layers; encode the items themselves")
         return items.features
-    return encode(model, items, on_error=on_error, store=store, progress=progress)
+    return encode(model, items, layer=layer, on_error=on_error, store=store, progress=progress)
 
 
 def native_view(modality: str, space: str | None = None) -> View:

@@ -72,7 +72,7 @@ class CardRow(ipywidgets.HBox):
         self._fit()
         rules = []
         for place, (button, card) in enumerate(zip(self._buttons, cards, strict=False)):
-            pictured = card.space == "image"
+            pictured = self._items.is_pictured(card.item, card.space)
             words, below = self._items.words(card.item, card.space), self._below(card)
             classes = {"xgap-hit": card.hit, "xgap-chosen": card.chosen, "xgap-words": not pictured}
             with button.hold_sync():  # one message a card
@@ -88,7 +88,11 @@ class CardRow(ipywidgets.HBox):
 
     def _below(self, card: Card) -> str:
         """What is written on a card."""
-        said = "" if card.space == "image" else shortened(self._items.words(card.item, card.space), SHORT)
+        said = (
+            ""
+            if self._items.is_pictured(card.item, card.space)
+            else shortened(self._items.words(card.item, card.space), SHORT)
+        )
         return "\n".join(filter(None, [card.words, said]))
 
     def _fit(self) -> None:
@@ -98,7 +102,9 @@ class CardRow(ipywidgets.HBox):
         for pictured, layout in self._layouts.items():
             width, least = SIZES[False, pictured]
             letters = int((width - FRAME) / LETTER)
-            shown = [self._below(card) for card in self.cards if (card.space == "image") == pictured]
+            shown = [
+                self._below(card) for card in self.cards if self._items.is_pictured(card.item, card.space) is pictured
+            ]
             lines = max((sum(_lines(part, letters) for part in words.split("\n")) for words in shown), default=0)
             top = SHOWN + 8 if pictured else 4
             layout.height = f"{max(least, top + LINE * lines + FRAME)}px"

@@ -1,4 +1,4 @@
-"""The embedding map: points of two modalities, which differ in size and colour, with lines between some of them."""
+"""The embedding map: points of several modalities, by size and colour, with lines between some of them."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -9,9 +9,10 @@ import ipywidgets
 import numpy as np
 
 Line = tuple[np.ndarray, str]  # points [k, 2] and a colour
-SIZES = {"image": 5, "text": 9}
+SIZES = {"image": 5, "text": 9}  # of other modalities, in between
+BETWEEN = 7
 FAINT = 2  # size of a point of no class: many large grey ones would cover the others
-STEPS = (FAINT, SIZES["image"], SIZES["text"])  # from small to large
+STEPS = (FAINT, SIZES["image"], BETWEEN, SIZES["text"])  # from small to large
 MARGIN = 0.08
 
 
@@ -20,7 +21,7 @@ class EmbeddingMap(ipywidgets.VBox):
 
     Args:
         points: `[n, 2]`.
-        modalities: `"image"` or `"text"` of each point: texts are drawn larger.
+        modalities: of each point: texts are drawn largest, images smallest.
         extent: points `[m, 2]` that shall stay in sight whatever moves.
         on_select: called with the indices of the points that were clicked or lassoed.
         on_hover: called with the index of the point under the pointer, or None.
@@ -43,7 +44,9 @@ class EmbeddingMap(ipywidgets.VBox):
         self._scales = dict(
             zip(("x_scale", "y_scale"), map(tuple, np.stack([low - pad, high + pad], axis=1)), strict=True)
         )
-        self._of_modality = np.array([STEPS.index(SIZES[modality]) for modality in modalities], dtype=float)
+        self._of_modality = np.array(
+            [STEPS.index(SIZES.get(modality, BETWEEN)) for modality in modalities], dtype=float
+        )
         self._scatter = Scatter(
             x=points[:, 0],
             y=points[:, 1],

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.models.adapters.depth import image_blocks, text_blocks
 from xgap_analysis.models.adapters.hidden import are_words, features_and_patches, features_and_words
 from xgap_analysis.models.adapters.shortcut import causal_prompt, class_token_features
 from xgap_analysis.models.captions import Tokenizer
@@ -88,7 +89,7 @@ class ImageTower:
     ) -> None:
         self.preprocess = preprocess
         self._model, self._visual = model, model.visual
-        self._head = _image_head(model.visual)
+        self._head, self._blocks = _image_head(model.visual), image_blocks(model.visual)
         self._precision, self._shortcuts = precision, shortcuts
         size = model.visual.image_size
         self._size: tuple[int, int] = (size, size) if isinstance(size, int) else tuple(size)
@@ -106,6 +107,11 @@ class ImageTower:
     def visual(self) -> Module:
         """The image part of the library's model."""
         return self._visual
+
+    @property
+    def blocks(self) -> int:
+        """See `Tower`."""
+        return len(self._blocks)
 
     @property
     def width(self) -> int:
@@ -127,11 +133,11 @@ class ImageTower:
         """Pixels `[n, 3, h, w]` of images."""
         return torch.stack([self.preprocess(image) for image in items])
 
-    def encode(self, batch: Tensor, project: bool = True) -> Tensor:
+    def encode(self, batch: Tensor, project: bool = True, layer: int | None = None) -> Tensor:
         """See `Tower.encode`."""
         pixels = batch.to(_device(self._model))
         head = contextlib.nullcontext() if project else self._head.removed()
-        with lock_of(self._model), autocast(pixels.device, self._precision), head:
+        with lock_of(self._model), autocast(pixels.device, self._precision), head, self._blocks.first(layer):
             return self._model.encode_image(pixels, normalize=False).float()
 
     def embed(self, batch: Tensor) -> Tensor:
@@ -217,7 +223,7 @@ class TextTower:
         self._text = model.text if hasattr(model, "text") else model  # CLIP holds the parts of its text tower itself
         table = getattr(self._text, "token_embedding", None)
         self._table: nn.Embedding = self._text.transformer.get_input_embeddings() if table is None else table
-        self._head = _text_head(self._text)
+        self._head, self._blocks = _text_head(self._text), text_blocks(self._text)
         self._precision, self._shortcuts = precision, shortcuts
         self.width = self._table.embedding_dim
         self.words = self._table.num_embeddings
@@ -228,6 +234,11 @@ class TextTower:
     def module(self) -> Module:
         """The whole model of open_clip's."""
         return self._model
+
+    @property
+    def blocks(self) -> int:
+        """See `Tower`."""
+        return len(self._blocks)
 
     @property
     def precision(self) -> str:
@@ -248,11 +259,11 @@ class TextTower:
         """Token ids `[n, length]` of captions."""
         return self.tokenize(items)
 
-    def encode(self, batch: Tensor, project: bool = True) -> Tensor:
+    def encode(self, batch: Tensor, project: bool = True, layer: int | None = None) -> Tensor:
         """See `Tower.encode`."""
         ids = batch.to(_device(self._model))
         head = contextlib.nullcontext() if project else self._head.removed()
-        with lock_of(self._model), autocast(ids.device, self._precision), head:
+        with lock_of(self._model), autocast(ids.device, self._precision), head, self._blocks.first(layer):
             return self._model.encode_text(ids, normalize=False).float()
 
     def embed(self, batch: Tensor) -> Tensor:

@@ -1,0 +1,74 @@
+"""Features after some of a tower's blocks: the library's own pass, with later blocks that pass their input on."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import xgap_analysis as xg
+from tests.models.test_openclip import TOLERANCE, Make, batch
+from xgap_analysis.core.errors import XgapError
+
+
+def blocks_of(bare: Any, space: str) -> Any:
+    """The blocks of a bare model, by the names that its library gives them."""
+    part = bare.visual if space == "image" else getattr(bare, "text", bare)
+    return part.trunk.blocks if hasattr(part, "trunk") else part.transformer.resblocks
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("space", ["image", "text"])
+def test_an_early_layer_is_the_own_pass_without_the_later_blocks(
+    kind: str, space: str, make_model: Make, bare_model: Callable[..., Any], pixels: Tensor, captions: list[str]
+) -> None:
+    model, bare = make_model(kind), bare_model(kind)
+    tower, own = model.tower(space), batch(model, space, pixels, captions)
+    if (kind, space) == ("hugging-face", "text"):
+        assert tower.blocks == 0
+        with pytest.raises(XgapError, match="0 blocks"):
+            tower.encode(own, layer=1)
+        return
+    blocks = blocks_of(bare, space)
+    assert tower.blocks == len(blocks) == (3 if space == "text" else 2)
+    seen = []
+    for layer in range(1, len(blocks) + 1):
+        hooks = [block.register_forward_hook(lambda _, given, __: given[0]) for block in blocks[layer:]]
+        expected = bare.encode_image(own) if space == "image" else bare.encode_text(own)
+        for hook in hooks:
+            hook.remove()
+        seen.append(tower.encode(own, layer=layer))
+        torch.testing.assert_close(seen[-1], expected, **TOLERANCE)
+    torch.testing.assert_close(seen[-1], tower.encode(own), **TOLERANCE)
+    assert all((one - seen[-1]).abs().max() > 1e-2 for one in seen[:-1])
+    for layer in (0, -1, len(blocks) + 1):
+        with pytest.raises(XgapError, match=f"is from 1 to {len(blocks)}, not {layer}"):
+            tower.encode(own, layer=layer)
+    torch.testing.assert_close(tower.encode(own), seen[-1], **TOLERANCE)  # all blocks are back
+
+
+@torch.no_grad()
+def test_a_layer_is_written_out(
+    make_model: Make, bare_model: Callable[..., Any], pixels: Tensor, captions: list[str]
+) -> None:
+    model, bare = make_model("native"), bare_model("native")
+    x = bare.visual._embeds(pixels)
+    x = bare.visual.transformer.resblocks[0](x)
+    expected = bare.visual.ln_post(x)[:, 0]
+    torch.testing.assert_close(model.image.encode(pixels, layer=1), expected @ bare.visual.proj, **TOLERANCE)
+    torch.testing.assert_close(model.image.encode(pixels, layer=1, project=False), expected, **TOLERANCE)
+    ids = model.tokenize(captions)
+    y = bare.token_embedding(ids) + bare.positional_embedding
+    for block in bare.transformer.resblocks[:2]:
+        y = block(y, attn_mask=bare.attn_mask)
+    pooled = bare.ln_final(y)[torch.arange(len(ids)), ids.argmax(dim=1)] @ bare.text_projection
+    torch.testing.assert_close(model.text.encode(ids, layer=2), pooled, **TOLERANCE)
+
+
+def test_towers_without_blocks_say_so() -> None:
+    own = xg.as_model(lambda captions: torch.ones(len(captions), 3), ["text"], name="mine")
+    with pytest.raises(XgapError, match=r"text tower of model 'mine' .* no blocks that can be read"):
+        xg.encode(own, ["a"], layer=1)
+    with pytest.raises(XgapError, match="no blocks"):
+        xg.encode(xg.load_model("oracle"), xg.load_dataset("emoji").split("test").texts, layer=1)
