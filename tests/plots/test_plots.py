@@ -34,7 +34,7 @@ from xgap_analysis.metrics import (
     structure_table,
     variance_along_gap,
 )
-from xgap_analysis.plots.ranked import SIDE
+from xgap_analysis.plots.ranked import SQUARE
 from xgap_analysis.plots.style import GREY, HIGHER, LOWER
 from xgap_analysis.views.inversion.invert import Inversion
 from xgap_analysis.widgets.heat import TINTS
@@ -461,7 +461,7 @@ def test_ranked_ticks_hits_and_draws_captions_as_words() -> None:
     assert frames == ["#009e73", "#cccccc"] * 2
     for image in ax.images:  # as wide as high, as the image is
         left, right, bottom, top = image.get_extent()
-        assert (right - left, bottom - top) == pytest.approx((SIDE, SIDE))
+        assert (right - left, bottom - top) == pytest.approx((SQUARE, SQUARE))
     fig.canvas.draw()  # a dollar sign is no formula
     with pytest.raises(XgapError, match="no ranking"):
         plots.ranked("i0", "image", {}, images)

@@ -15,8 +15,8 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.datasets.items import Images
 from xgap_analysis.plots.style import GREEN, plain
 
-LABEL, CELL, SIDE, HEAD, PAD = 1.7, (1.15, 1.5), 1.05, 0.3, 0.05  # inches: a row's title, an item, its square
-PIXELS = 256  # of the longer side of an image
+LABEL, CELL, SQUARE, HEAD, PAD = 1.7, (1.15, 1.5), 1.05, 0.3, 0.05  # inches: a row's title, an item, its square
+PIXELS = 256  # of the longer edge of an image
 
 
 def ranked(
@@ -57,17 +57,17 @@ def ranked(
     for line, (title, frame) in enumerate(rankings.items()):
         top = CELL[1] * line + HEAD
         name = "\n".join(textwrap.wrap(title, 20))
-        ax.text(LABEL - PAD, top + SIDE / 2, plain(name), ha="right", va="center", fontsize=10)
+        ax.text(LABEL - PAD, top + SQUARE / 2, plain(name), ha="right", va="center", fontsize=10)
         draw((LABEL, top), query, query_space)
-        ax.text(LABEL + SIDE / 2, top - PAD, "query", ha="center", va="bottom", fontsize=8)
+        ax.text(LABEL + SQUARE / 2, top - PAD, "query", ha="center", va="bottom", fontsize=8)
         for place, row in enumerate(frame.to_dict("records"), start=1):
             left = LABEL + CELL[0] * place
             draw((left, top), row["item"], row.get("space", "image"))
             colour, line_width = (GREEN, 3) if row["hit"] else ("#CCCCCC", 1)
             about = f"{row['rank']} {'✓' if row['hit'] else ''}  {row['score']:.2f}"
             written = GREEN if row["hit"] else "black"
-            ax.text(left + SIDE / 2, top - PAD, about, ha="center", va="bottom", fontsize=8, color=written)
-            ax.add_patch(Rectangle((left, top), SIDE, SIDE, fill=False, edgecolor=colour, linewidth=line_width))
+            ax.text(left + SQUARE / 2, top - PAD, about, ha="center", va="bottom", fontsize=8, color=written)
+            ax.add_patch(Rectangle((left, top), SQUARE, SQUARE, fill=False, edgecolor=colour, linewidth=line_width))
     return fig
 
 
@@ -90,10 +90,10 @@ def _item(
     left, top = corner
     if space == "image":
         picture = images(item)
-        high, wide = (SIDE * n / max(picture.shape[:2]) for n in picture.shape[:2])
-        left, top = left + (SIDE - wide) / 2, top + (SIDE - high) / 2
+        high, wide = (SQUARE * n / max(picture.shape[:2]) for n in picture.shape[:2])
+        left, top = left + (SQUARE - wide) / 2, top + (SQUARE - high) / 2
         ax.imshow(picture, extent=(left, left + wide, top + high, top), aspect="auto")
         return
     text = textwrap.fill(textwrap.shorten(words.get(item, item), 70, placeholder="…"), 14)
     # Dollar signs of a caption are no formula.
-    ax.text(left + SIDE / 2, top + SIDE / 2, text, ha="center", va="center", fontsize=7, parse_math=False)
+    ax.text(left + SQUARE / 2, top + SQUARE / 2, text, ha="center", va="center", fontsize=7, parse_math=False)

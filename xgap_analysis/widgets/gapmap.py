@@ -1,20 +1,18 @@
 """Gap map: images and texts on one plane, moved along the gap, with the numbers that follow."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import ipywidgets
-import numpy as np
 import pandas as pd
 
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.experiments import Evaluation
 from xgap_analysis.widgets.debounce import Debounced
 from xgap_analysis.widgets.finder import Finder
-from xgap_analysis.widgets.items import Items, shortened
+from xgap_analysis.widgets.items import Items
 from xgap_analysis.widgets.panel import Panel
+from xgap_analysis.widgets.points import axes_words, found_points, numbers_html, points_html, scene_figure
 from xgap_analysis.widgets.scatter import EmbeddingMap
 from xgap_analysis.widgets.scene import FAR, OTHERS, Scene, make_scene
 from xgap_analysis.widgets.style import BESIDE, BLUE, MAP, ORANGE, WRAP
@@ -23,21 +21,7 @@ from xgap_analysis.widgets.view_code import map_code
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LISTED = 12  # selected items that are described
-HOW = "Point at a dot, click it to join it to its pairs, or select several with the lasso (the second button)."
-OFFERED = 30  # search results of a modality in the list
 COLOURS = {"image": BLUE, "text": ORANGE}
-AXES = {  # what the two axes of a map are
-    "gap": ("along the gap: texts to images", "first principal component across it"),
-    "pca": ("first principal component", "second"),
-    "umap": ("", ""),
-}
-TITLES = {
-    "modality_gap": "modality gap",
-    "zero_shot_top1": "zero-shot top-1",
-    "ap_image_to_text": "I-T mean AP",
-    "ap_text_to_image": "T-I mean AP",
-}
 
 
 class MapControls(ipywidgets.HBox):
@@ -194,9 +178,9 @@ class GapMap(Panel):
         if fresh:  # a plot that is on screen already would miss the colours of its first moment
             self._map.select(self._chosen)
             self._plot.children = [self._map]
-        self._table.value = _numbers_table(self._first_numbers, scene.numbers, scene.lambda_)
+        self._table.value = numbers_html(self._first_numbers, scene.numbers, scene.lambda_)
         self._describe(None)
-        self._axes.value = f"<div class='xgap-about'>{_axes_words(scene)}</div>"
+        self._axes.value = f"<div class='xgap-about'>{axes_words(scene)}</div>"
 
     def _clicked(self, indices: Sequence[int]) -> None:
         if list(indices) != self._chosen:
@@ -236,42 +220,13 @@ class GapMap(Panel):
 
     def _describe(self, index: int | None) -> None:
         """Says what a point is: the one under the pointer, or else what is selected."""
-        if self._scene is None:
-            return
-        if index is None and len(self._chosen) != 1:
-            self._about.value = f"<div class='xgap-about'>{self._listing() if self._chosen else HOW}</div>"
-            return
-        index = self._chosen[0] if index is None else index
-        modality, item = self._scene.item(index)
-        image = f"<img src='{self.items.thumbnail(item)}' alt=''><br>" if modality == "image" else ""
-        joined = ""
-        if self._chosen == [index]:
-            others = "texts" if modality == "image" else "images"
-            joined = f"<br>joined to {len(self._scene.partners(index))} {others}"
-        words = escape(self.items.words(item, modality))
-        self._about.value = f"<div class='xgap-about'>{image}<b>{modality}</b> {words}{joined}</div>"
-
-    def _listing(self) -> str:
-        """The selected items: how many of each modality, then the first of them."""
-        counts = Counter(modality for modality, _ in self.selected)
-        lines = ["<b>selected</b> " + ", ".join(f"{n} {modality}{'s' * (n > 1)}" for modality, n in counts.items())]
-        for modality, item in self.selected[:LISTED]:
-            image = f"<img class='xgap-icon' src='{self.items.thumbnail(item)}' alt=''> " if modality == "image" else ""
-            lines.append(f"{image}{escape(shortened(self.items.words(item, modality), 60))}")
-        if len(self._chosen) > LISTED:
-            lines.append(f"and {len(self._chosen) - LISTED} more; the saved table marks all")
-        return "<br>".join(lines)
+        if self._scene is not None:
+            shown = self._chosen if index is None else [index]
+            words = points_html(self._scene, self.items, shown, joined=shown == self._chosen)
+            self._about.value = f"<div class='xgap-about'>{words}</div>"
 
     def _find(self, words: str) -> list[tuple[str, int]]:
-        """Label and point of the texts and images that words find."""
-        if self._scene is None:
-            return []
-        images, texts = self._scene.native
-        return [
-            (f"{modality}: {shortened(self.items.words(item, modality), 60)}", self._scene.index(modality, item))
-            for modality, ids in (("text", texts.ids), ("image", images.ids))
-            for item in self.items.search(words, ids, modality)[:OFFERED]
-        ]
+        return [] if self._scene is None else found_points(self._scene, self.items, words)
 
     def code(self) -> str:
         """Python that gives the map and the numbers on screen."""
@@ -292,39 +247,10 @@ class GapMap(Panel):
 
     def figure(self) -> "Figure":
         """The map on screen as a figure; points are coloured by modality, or by similarity where that is shown."""
-        from xgap_analysis.plots import plane
-        from xgap_analysis.plots.style import plain
-
-        scene = self._made()
-        n, points = len(scene.native[0]), scene.points
-        colours: dict[str, Any] = {}
-        if self._controls.colour.value == "similarity" and self._chosen:
-            values = scene.similarity(self._chosen[0])
-            colours = {"images_colour": values[:n], "texts_colour": values[n:]}
-        axes = plane(points[:n], points[n:], scene.lines(self._chosen), **colours)
-        axes.set(xlabel=AXES[scene.plane.method][0], ylabel=AXES[scene.plane.method][1])
-        axes.set_title(f"{plain(self.evaluation.model.name)}, λ = {scene.lambda_:g}", fontsize=10)
-        return axes.get_figure(root=True)  # type: ignore[return-value]
+        return scene_figure(self._made(), self._chosen, by_similarity=self._controls.colour.value == "similarity")
 
     def name(self) -> str:
         """gapmap, model, dataset, map, shift."""
         scene = self._made()
         model, data = self.evaluation.model.name, self.evaluation.data.name
         return f"gapmap-{model}-{data}-{scene.plane.method}-lambda={scene.lambda_:g}"
-
-
-def _axes_words(scene: Scene) -> str:
-    """What can be read from the axes."""
-    if not scene.plane.linear:
-        return "UMAP: near points are alike; distances and directions say nothing."
-    across, up = AXES[scene.plane.method]
-    return f"→ {across}; ↑ {up}. The plane shows {scene.plane.share:.0%} of the variance."
-
-
-def _numbers_table(first: Mapping[str, float], now: Mapping[str, float], lambda_: float) -> str:
-    rows = "".join(
-        f"<tr><td>{TITLES[name]}</td><td>{first.get(name, np.nan):.3f}</td><td><b>{value:.3f}</b></td></tr>"
-        for name, value in now.items()
-    )
-    head = f"<tr><td></td><td>λ = 0</td><td><b>λ = {lambda_:g}</b></td></tr>"
-    return f"<table class='xgap-numbers'>{head}{rows}</table>"

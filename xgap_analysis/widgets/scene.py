@@ -90,7 +90,7 @@ class Scene:
         return [offset + row for row in partners(item, others, relevance)]
 
     def lines(self, indices: Sequence[int]) -> list[np.ndarray]:
-        """Lines `[2, 2]` from points to their partners, each once and not more than can be told apart."""
+        """Lines `[2, 2]` from points to their partners, each once and not more than a reader can follow."""
         pairs = {(min(a, b), max(a, b)) for a in indices for b in self.partners(a)}
         return [self.points[list(pair)] for pair in sorted(pairs)[:MOST_LINES]]
 
