@@ -92,15 +92,20 @@ def test_class_means_are_a_loop():
 
 
 def test_mistakes_are_one_sentence():
-    images, classes, labels, _ = drawn()
+    images, classes, labels, held = drawn()
     for given, message in (
         ({**labels, "i3": "a"}, "item 'i3' has the label 'a' and no list"),
         ({**labels, "i3": ["z"]}, "1 labels have no class text, the first is 'z'"),
         ({"i0": ["a"]}, "labels of 29 items are not given, the first is 'i1'"),
         ([["a"]], "each of the 30 items"),
+        (held.tolist(), "no table of 0 and 1"),
     ):
         with pytest.raises(XgapError, match=message):
             several_labels(images, classes, given)
+    numbered = xg.Features(classes.vectors, [str(i) for i in range(6)], "text", "text")  # 0 and 1 are names there
+    with pytest.raises(XgapError, match="no table of 0 and 1"):
+        several_labels(images, numbered, held.astype(int).tolist())
+    assert several_labels(images, numbered, [[0, 1]] * 30)["n_relevant"].tolist() == [30, 30, 0, 0, 0, 0]
     with pytest.raises(XgapError, match='by "label" or by "item"'):
         several_labels(images, classes, labels, by="class")
     with pytest.raises(XgapError, match="1 queries have no class, the first is 'b'"):

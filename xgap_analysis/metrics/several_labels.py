@@ -42,8 +42,8 @@ def several_labels(
         `ap` and `n_relevant`, indexed by label ("label") or by item ("item"); NaN where nothing is relevant.
 
     Raises:
-        XgapError: an item whose labels are not given, one label in place of several, a label without a class text, or
-            as `retrieval`.
+        XgapError: an item whose labels are not given, one label in place of several, a table of 0 and 1 in place of
+            names, a label without a class text, or as `retrieval`.
 
     Example:
         >>> import numpy as np
@@ -125,6 +125,8 @@ def _sets(labels: Any, ids: Sequence[str], classes: Collection[str]) -> dict[str
     single = next((i for i in ids if isinstance(given[i], str) or not hasattr(given[i], "__iter__")), None)
     if single is not None:
         raise XgapError(f"item {single!r} has the label {given[single]!r} and no list of labels; give [label]")
+    if all(len(given[i]) == len(classes) and set(given[i]) <= {0, 1} for i in ids) and len(classes) > 2:
+        raise XgapError("labels are a list of names for each item, and no table of 0 and 1 with a column for each class")
     found = {i: list(dict.fromkeys(map(id_text, given[i]))) for i in ids}
     nameless = sorted({label for own in found.values() for label in own if label not in classes})
     if nameless:
