@@ -82,7 +82,8 @@ def class_means(
 
     Args:
         values: `[n]`, one per query: a column of a table, or an array. NaN is left out.
-        labels: the class of each: a mapping from the query's id (the index of a column), or a list in their order.
+        labels: the class of each: a mapping from the query's id (the index of a column), or a list in their order. Two
+            columns go together by their index.
 
     Returns:
         One value per class, NaN where a class has none, sorted by class.
@@ -97,6 +98,8 @@ def class_means(
         ({'cat': 1.0, 'dog': 0.0}, 0.5)
     """
     column = values if isinstance(values, pd.Series) else pd.Series(np.asarray(values, dtype=np.float64))
+    if isinstance(labels, pd.Series) and isinstance(values, pd.Series):
+        labels = labels.to_dict()
     if isinstance(labels, Mapping):
         known = by_id(labels, "query")
         lacking = [i for i in column.index if id_text(i) not in known]
