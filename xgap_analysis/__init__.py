@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from xgap_analysis.core.features import as_features as as_features
     from xgap_analysis.core.features_io import load_features as load_features
     from xgap_analysis.core.features_io import save_features as save_features
+    from xgap_analysis.core.mixed import mixed as mixed
+    from xgap_analysis.core.predictions import load_predictions as load_predictions
     from xgap_analysis.core.relevance import Relevance as Relevance
     from xgap_analysis.core.stacked import grouped as grouped
     from xgap_analysis.core.stacked import stacked as stacked
@@ -51,11 +53,15 @@ if TYPE_CHECKING:
     from xgap_analysis.experiments.tables import summary as summary
     from xgap_analysis.experiments.vectors import study_of_features as study_of_features
     from xgap_analysis.metrics import bootstrap_interval as bootstrap_interval
+    from xgap_analysis.metrics import compare_vectors as compare_vectors
     from xgap_analysis.metrics import gap_report as gap_report
+    from xgap_analysis.metrics import gap_table as gap_table
     from xgap_analysis.metrics import hubness as hubness
     from xgap_analysis.metrics import metric as metric
     from xgap_analysis.metrics import misalignment as misalignment
+    from xgap_analysis.metrics import modality_share as modality_share
     from xgap_analysis.metrics import paired_test as paired_test
+    from xgap_analysis.metrics import rank_among as rank_among
     from xgap_analysis.metrics import register_metric as register_metric
     from xgap_analysis.metrics import retrieval as retrieval
     from xgap_analysis.metrics import similarity_histograms as similarity_histograms
@@ -145,6 +151,7 @@ _HOME = {
     "bootstrap_interval": "metrics",
     "check_tower": "models",
     "chosen": "experiments.choice",
+    "compare_vectors": "metrics",
     "comparison": "experiments.comparison",
     "correction": "corrections",
     "embedded_table": "experiments.tables",
@@ -156,6 +163,7 @@ _HOME = {
     "fuse": "views",
     "fuse_modalities": "views",
     "gap_report": "metrics",
+    "gap_table": "metrics",
     "grouped": "core.stacked",
     "hubness": "metrics",
     "invert": "views.inversion.invert",
@@ -163,13 +171,17 @@ _HOME = {
     "load_dataset": "datasets",
     "load_features": "core.features_io",
     "load_model": "models",
+    "load_predictions": "core.predictions",
     "load_scorer": "scoring",
     "load_tokens": "core.tokens_io",
     "main_rows": "experiments.tables",
     "metric": "metrics",
     "misalignment": "metrics",
+    "mixed": "core.mixed",
+    "modality_share": "metrics",
     "objective": "training",
     "paired_test": "metrics",
+    "rank_among": "metrics",
     "recipe": "training",
     "register_adapter": "models",
     "register_correction": "corrections",

@@ -21,6 +21,8 @@ import torch
 
 import xgap_analysis as xg
 from xgap_analysis.core.tokens import AnyFeatures
+from xgap_analysis.corrections import FittedCorrection
+from xgap_analysis.metrics.documents import each_section, two_stage
 from xgap_analysis.models.captions import long_captions
 
 HERE = Path(__file__).parent
@@ -245,30 +247,41 @@ def edited_sets(data: xg.Dataset, regions: xg.TokenFeatures, words: xg.TokenFeat
 # Documents
 
 
-def document_rows(model: xg.Model, name: str, split: str) -> Iterator[Row]:
-    """The list caption of a section to its document, the mean of its sections, by the share of these that are texts."""
-    for share in SHARES:
+def document_rows(model: xg.Model, name: str, split: str, shares: Sequence[int] = SHARES) -> Iterator[Row]:
+    """The list caption of a section to its document, the mean of its sections, by the share of these that are texts;
+    to the section, in one stage and in two; and the share of texts in the first ten, raw and centred.
+    """
+    centred = centring(model, xg.load_dataset(f"{name}:documents").split("train").limit(SCENES))
+    for share in shares:
         data = xg.load_dataset(f"{name}:documents-{share}").split(split)
-        query = xg.encode(model, data.texts, progress=False)
-        sections = section_sets(model, data)
-        lengths = [float(sections.tokens_of(i).double().mean(dim=0).norm()) for i in sections.ids]
-        found = xg.retrieval(query, sections.pooled(), data, ks=KS)
-        yield from hits("caption to document", f"{share} % texts", found, len(sections))
-        yield row("length of the mean of sections", f"{share} % texts", pd.Series(lengths))
+        texts, items = xg.encode(model, data.texts, progress=False), data.items["document"]
+        for by, how in ((f"{share} % texts", {}), (f"{share} % texts, centred", {"transform": centred})):
+            query = centred(texts) if how else texts
+            made = xg.view("sections")(model, items, progress=False, **how)
+            assert isinstance(made, xg.TokenFeatures)
+            documents = made.pooled()
+            found = xg.retrieval(query, documents, data, ks=KS)
+            yield from hits("caption to document", by, found, len(documents))
+            if not how:
+                lengths = [float(made.tokens_of(i).double().mean(dim=0).norm()) for i in made.ids]
+                yield row("length of the mean of sections", by, pd.Series(lengths))
+            if 0 < share < 100:
+                first = xg.modality_share(query, documents, data)
+                whole = float(first["share_gallery_text"].mean())
+                yield row("texts in the first 10 documents", by, first["share_at_10_text"], whole)
+            sections, document_of = each_section(made)
+            for stage, stages in (
+                ("", None),
+                (" of the first 10 documents", two_stage(sections, document_of, depth=10)),
+            ):
+                found = xg.retrieval(query, sections, data.relevance("section"), ks=(1,), normalise=stages)
+                yield row(f"caption to section{stage}, R@1", by, found["hit_at_1"], 1 / len(sections))
 
 
-def section_sets(model: xg.Model, data: xg.Dataset) -> xg.TokenFeatures:
-    """The vectors of a document's sections, images and texts, in their order."""
-    of: dict[str, dict[int, torch.Tensor]] = {}
-    for part in ("images", "texts"):
-        parts = data.items["document"].parts[part]
-        if not len(parts):
-            continue
-        features = xg.encode(model, parts.items, progress=False)
-        for owner, place, vector in zip(parts.owners, parts.columns["section"], features.vectors, strict=True):
-            of.setdefault(owner, {})[place] = vector
-    sets = [torch.stack([vector for _, vector in sorted(of[i].items())]) for i in data.items["document"].ids]
-    return xg.TokenFeatures.from_sets(sets, data.items["document"].ids, "image", "document")
+def centring(model: xg.Model, data: xg.Dataset) -> FittedCorrection:
+    """`center`, fitted on scenes and long captions."""
+    features = {m: xg.encode(model, items, progress=False) for m, items in data.items.items()}
+    return xg.correction("center").fit(xg.Calibration(features, data.split_name))
 
 
 # Results and the card

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+import xgap_analysis as xg
 from xgap_analysis import cli
 from xgap_analysis.datasets import load_dataset
 from xgap_analysis.experiments.tables import main_rows
@@ -118,6 +119,27 @@ def test_two_files_of_vectors(xgap: Callable[..., str]) -> None:
     assert "--labels, --spaces and --keys belong to --features" in xgap("study", "--labels", "labels.csv")
 
 
+def test_three_files_of_vectors_have_a_gap_for_each_pair(xgap: Callable[..., str]) -> None:
+    draw = np.random.default_rng(0)
+    shared = draw.normal(size=(30, 8))
+    for place, name in enumerate(("image", "text", "audio")):
+        np.save(f"{name}.npy", shared + draw.normal(size=(30, 8)) + place)
+    files = ["image.npy", "text.npy", "audio.npy"]
+    said = xgap("gaps", "--features", *files, "--out", "gaps.parquet")
+    assert said.startswith("0\n")
+    for shown in ("image-text", "text-audio", "rank correlation of each measure with ap"):
+        assert shown in said
+    table = pd.read_parquet("gaps.parquet").set_index(["x", "y", "measure"])
+    row = table.loc[("image", "audio", "modality_gap")]
+    assert row["value"] == pytest.approx(xg.metrics.modality_gap(np.load("image.npy"), np.load("audio.npy")))
+    assert f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" in said
+    assert "image-audio" in xgap("study", "--features", *files, "--comparisons", "I-T")
+    assert "rank correlation" not in xgap("gaps", "--features", *files[:2])
+    assert "--labels, --spaces and --keys belong to --features" in xgap("gaps", "--labels", "labels.csv")
+    assert "every row is written as .parquet or .csv" in xgap("gaps", "--out", "gaps.md")
+    assert "gaps.parquet exists" in xgap("gaps", "--features", *files, "--out", "gaps.parquet")
+
+
 def test_vectors_in_a_column_of_another_name(xgap: Callable[..., str]) -> None:
     table = pa.table({"id": ["0", "1", "2"], "embedding": np.eye(3).tolist()})
     pq.write_table(table, "e.parquet")
@@ -155,3 +177,28 @@ def test_a_named_table(xgap: Callable[..., str], photographs: Path) -> None:
     assert main_rows(written)["comparison"].tolist() == ["I-I", "OTI-I"]
     assert written["published"].isna().all()
     assert "source" not in said  # an empty column of figures is not printed
+
+
+def test_doctor_compares_two_files(xgap: Callable[..., str]) -> None:
+    draw = np.random.default_rng(0)
+    vectors = draw.normal(size=(20, 6)).astype(np.float32)
+    np.save("a.npy", vectors)
+    np.save("b.npy", (2 * vectors).astype(np.float16))
+    said = xgap("doctor", "--compare", "a.npy", "b.npy")
+    assert said.startswith("0\n")
+    assert "same up to scale: b is 2 times a" in said
+    assert "10 nearest neighbours in common" in said
+    np.save("c.npy", vectors + draw.normal(size=(20, 6)))
+    assert xgap("doctor", "--compare", "a.npy", "c.npy").startswith("1\n")
+    np.savez("d.npz", emb=vectors[::-1], ids=[f"i{k}" for k in range(19, -1, -1)])
+    np.savez("e.npz", vectors=vectors, ids=[f"i{k}" for k in range(20)])
+    said = xgap("doctor", "--compare", "d.npz", "e.npz", "--keys", "emb", "vectors", "--json")
+    assert said.startswith("0\n")
+    assert '"same vectors"' in said
+    np.save("wide.npy", np.pad(vectors, ((0, 0), (0, 2))))
+    said = xgap("doctor", "--compare", "a.npy", "wide.npy")
+    assert "same up to rotation: a has 6 dimensions and b 8" in said
+    assert "cosine of a row" not in said
+    assert "--compare names two files" in xgap("doctor", "--compare", "a.npy")
+    assert "there is no file nothing.npy" in xgap("doctor", "--compare", "a.npy", "nothing.npy")
+    assert "--keys belongs to --compare" in xgap("doctor", "--keys", "emb")

@@ -98,7 +98,8 @@ def test_the_rows_have_the_columns_of_a_study_and_one_family_of_tests(
     tiny: Model, emoji: Dataset, table: pd.DataFrame
 ) -> None:
     study = xg.Study([tiny], [emoji], ["T-T"], progress=False).run()
-    assert set(study) - set(table) == {"n_queries", "n_unanswerable", "n_gallery"}
+    of_queries = {"n_queries", "n_unanswerable", "n_gallery", "icc", "design_effect", "detectable", "against_best"}
+    assert set(study) - set(table) == of_queries
     assert set(table) - set(study) == {"n_pairs", "of_pairs"}
     main = table[table["main"]]
     assert main["metric"].tolist() == ["spearman"] * 3

@@ -242,3 +242,28 @@ def test_vectors_without_a_label_are_no_class(world: dict[str, xg.Features], tmp
         found = study_of_features([x, y], known | missing).run()  # type: ignore[arg-type]
     pd.testing.assert_frame_equal(found, expected)
     assert set(found["n_queries"]) == {32}
+
+
+def test_a_study_has_the_gap_of_every_pair_of_its_modalities() -> None:
+    random = np.random.default_rng(0)
+    labels = [k // 3 for k in range(30)]
+    sets = {name: random.normal(size=(30, 6)) + move for name, move in (("image", 0.5), ("text", 0), ("audio", -0.5))}
+    table = xg.study_of_features(sets, labels).gap_table()
+    assert table.columns[:6].tolist() == ["model", "dataset", "split", "label_set", "x", "y"]
+    found = table.set_index(["x", "y", "measure"])
+    pairs = {(x, y) for x, y, _ in found.index}
+    assert pairs == {("image", "text"), ("image", "audio"), ("text", "audio")}
+    assert set(found["n_groups"]) == {10}
+    expected = xg.gap_table(sets, groups=labels).set_index(["x", "y", "measure"])
+    pd.testing.assert_frame_equal(found[expected.columns], expected)
+    wide = xg.summary(table)
+    row = found.loc[("image", "text", "rmg")]
+    assert wide.loc["rmg", "image-text"] == f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+
+
+def test_a_model_without_a_tower_for_a_modality_leaves_it_out() -> None:
+    data = xg.load_dataset("emoji-spoken").split("test").limit(6)
+    table = xg.Study(["tiny"], [data], progress=False).gap_table()
+    assert set(zip(table["x"], table["y"], strict=True)) == {("image", "text")}
+    whole = xg.Study(["tiny-audio"], [data], progress=False).gap_table()
+    assert set(zip(whole["x"], whole["y"], strict=True)) == {("image", "text"), ("image", "audio"), ("text", "audio")}

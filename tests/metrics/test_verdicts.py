@@ -1,17 +1,18 @@
 """Verdicts: what they need, how often they are false, and the family of tests they stand in."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.type_one import DRAWS, false_findings
+import xgap_analysis as xg
+from benchmarks.type_one import DRAWS, NAIVE_DRAWS, false_correlations, false_findings, false_seeds
 from xgap_analysis.metrics import holm, paired_test, verdict, with_verdicts
 from xgap_analysis.metrics.verdicts import ENOUGH_GROUPS, LEVEL
 
-TABLE = pd.read_csv(Path(__file__).parents[2] / "docs" / "type_one.csv")
+PUBLISHED = xg.embedded_table("type-one")
+TABLE = PUBLISHED[PUBLISHED["tested"] == "difference"]
 MANY = 10 * ENOUGH_GROUPS
 
 
@@ -46,8 +47,37 @@ def test_with_few_groups_intervals_alone_are_false_and_verdicts_are_not(n_groups
 def test_the_script_gives_the_committed_shares() -> None:
     committed = TABLE.set_index(["null", "sizes", "n_groups"]).loc[("normal", "equal", 10)]
     found = false_findings("normal", "equal", 10, draws=600, resamples=500)
-    for name in ("interval", "both"):
+    for name in ("interval", "both", "naive"):
         assert found[name] == pytest.approx(committed[name], abs=4 * math.sqrt(committed[name] / 600))
+
+
+def test_no_verdict_of_any_kind_is_false_more_often_than_it_says() -> None:
+    """A verdict needs enough groups besides."""
+    verdicts = PUBLISHED[(PUBLISHED["tested"] != "seeds") & (PUBLISHED["null"] != "skewed")]
+    assert set(verdicts["tested"]) == {"difference", "correlation", "best"}
+    assert {6, 15, 30, 100} <= set(TABLE["n_groups"]) & set(
+        verdicts.loc[verdicts["tested"] == "correlation", "n_groups"]
+    )
+    assert verdicts["both"].max() <= LEVEL + error(LEVEL)
+    seeds = PUBLISHED[PUBLISHED["tested"] == "seeds"]
+    assert (seeds["interval"] <= LEVEL + error(LEVEL)).all()  # Student's, which is exact for normal values
+    assert (PUBLISHED["draws"] == DRAWS).all()
+
+
+def test_the_naive_test_is_false_far_more_often() -> None:
+    beside = PUBLISHED[PUBLISHED["naive"].notna() & (PUBLISHED["n_groups"] >= 6)]
+    assert (beside["naive"] > 2 * LEVEL).all()
+    assert (beside["naive"] > beside["both"]).all()
+
+
+def test_the_script_gives_the_committed_shares_of_the_other_tests() -> None:
+    rows = PUBLISHED.set_index(["tested", "sizes", "n_groups"])
+    committed, found = rows.loc[("correlation", "equal", 15)], false_correlations("equal", 15, draws=150, resamples=200)
+    for name in ("interval", "both", "naive"):
+        share = committed[name]
+        assert found[name] == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / 150) + 0.02)
+    assert false_seeds(3, DRAWS)["interval"] == pytest.approx(rows.loc[("seeds", "equal", 3), "interval"], abs=1e-4)
+    assert NAIVE_DRAWS <= DRAWS
 
 
 @pytest.mark.parametrize(

@@ -31,10 +31,10 @@ def test_pca_is_the_singular_value_decomposition(sides: tuple[Features, Features
     centred = both - both.mean(0)
     _, values, right = torch.linalg.svd(centred, full_matrices=False)
     expected = (centred @ right[:2].T).numpy()
-    found = np.concatenate([plane.images, plane.texts])
+    found = np.concatenate(plane.places)
     np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-5)  # an axis may point either way
     assert plane.share == pytest.approx(float(values[:2].square().sum() / values.square().sum()), abs=1e-5)
-    np.testing.assert_allclose(plane.place(sides[0]), plane.images, atol=1e-5)
+    np.testing.assert_allclose(plane.place(sides[0]), plane.places[0], atol=1e-5)
 
 
 def test_a_map_is_fitted_once_for_the_same_vectors(sides: tuple[Features, Features]) -> None:
@@ -45,9 +45,9 @@ def test_a_map_is_fitted_once_for_the_same_vectors(sides: tuple[Features, Featur
 
 @pytest.mark.slow
 def test_umap_places_both_sides_and_can_be_ended(sides: tuple[Features, Features]) -> None:
-    plane = maps.plane_map(*sides, "umap")
-    assert plane.images.shape == (20, 2)
-    assert plane.texts.shape == (24, 2)
+    plane = maps.plane_map(*sides, method="umap")
+    assert plane.places[0].shape == (20, 2)
+    assert plane.places[1].shape == (24, 2)
     assert math.isnan(plane.share)
     moved = plane.place(maps.move_modalities(0.2, *sides)[0])
     assert moved.shape == (20, 2)
@@ -65,8 +65,8 @@ def test_umap_places_both_sides_and_can_be_ended(sides: tuple[Features, Features
 @pytest.mark.filterwarnings("ignore")
 def test_umap_of_a_few_items(n: int) -> None:
     sides = side("image", 0, n), side("text", 1, 1)
-    plane = maps.plane_map(*sides, "umap")
-    assert (plane.images.shape, plane.texts.shape) == ((n, 2), (1, 2))
+    plane = maps.plane_map(*sides, method="umap")
+    assert (plane.places[0].shape, plane.places[1].shape) == ((n, 2), (1, 2))
     assert np.isfinite(plane.place(sides[0])).all()
 
 
@@ -128,7 +128,7 @@ def test_partners_are_what_answers_and_cosines_are_products(sides: tuple[Feature
 
 def test_mistakes_are_told(sides: tuple[Features, Features]) -> None:
     with pytest.raises(XgapError, match="unknown map 'tsne'"):
-        maps.plane_map(*sides, "tsne")
+        maps.plane_map(*sides, method="tsne")
     with pytest.raises(XgapError, match="6 and 5 dimensions"):
         maps.plane_map(sides[0], side("text", 1, d=5))
     with pytest.raises(XgapError, match="at least three vectors"):

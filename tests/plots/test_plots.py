@@ -34,7 +34,7 @@ from xgap_analysis.metrics import (
     structure_table,
     variance_along_gap,
 )
-from xgap_analysis.plots.style import HIGHER, LOWER
+from xgap_analysis.plots.style import GREY, HIGHER, LOWER
 from xgap_analysis.views.inversion.invert import Inversion
 from xgap_analysis.widgets.heat import TINTS
 
@@ -516,6 +516,31 @@ def test_trade_offs_places_each_setting_with_its_intervals() -> None:
     assert ((-3.0, -0.5), (-3.0, 2.5)) in ends
     with pytest.raises(XgapError, match="unknown quantity"):
         plots.trade_offs(table, "I-I", ["gap"])
+
+
+def test_the_atlas_marks_verdicts_and_what_is_not_acted_on() -> None:
+    row = {"kind": "scorer", "system": "$A$", "setting": "a", "quantity": "I-I", "value": 0.5, "reason": ""}
+    row |= {"difference": 0.2, "low": 0.1, "high": 0.3, "verdict": "higher"}
+    unsure = {"system": "B", "setting": "b", "low": -0.3, "difference": -0.1, "verdict": "inconclusive"}
+    none = {"kind": "view", "system": "C", "difference": np.nan, "low": np.nan, "high": np.nan, "verdict": None}
+    not_defined = {**none, "system": "D", "value": np.nan, "reason": "not defined for it"}
+    table = pd.DataFrame([row, {**row, **unsure}, {**row, **none, "reason": "not acted on"}, {**row, **not_defined}])
+    (ax,) = plots.atlas(pd.concat([table, table.head(1).assign(quantity="T-T", verdict=None)])).axes[:1]
+    drawn = [(line.get_marker(), line.get_color(), line.get_mfc(), list(line.get_xdata())) for line in ax.lines]
+    assert drawn[:5] == [
+        ("None", HIGHER, HIGHER, [0.1, 0.3]),
+        ("o", HIGHER, HIGHER, [0.2]),
+        ("None", GREY, GREY, [-0.3, 0.3]),
+        ("o", GREY, "white", [-0.1]),
+        (".", GREY, GREY, [0]),
+    ]
+    assert len(ax.lines) == 6  # and the line at zero: of D, nothing is drawn
+    assert [label.get_text() for label in ax.get_yticklabels()] == [r"\$A\$", "B", "C", "D"]
+    assert [text.get_text() for text in ax.texts] == ["scorer", "view"]
+    heights = ax.get_yticks()
+    assert heights[1] - heights[2] > heights[0] - heights[1]  # room for the heading of another kind
+    with pytest.raises(XgapError, match="no change to draw"):
+        plots.atlas(table.tail(2))
 
 
 def test_runs_places_each_run_and_names_its_setting() -> None:

@@ -1,6 +1,7 @@
 """Variant board, in the kernel."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -162,3 +163,18 @@ def test_learned_scorers_are_offered_where_they_can_be_fitted(study: xg.Study, m
     assert not {"sprc", "grain", "rerank"} & set(offered), "they need more than queries and gallery items"
     none = dataclasses.replace(study, fit_split="nowhere")
     assert "x_pool" not in Choices.of(none).names("scorers")
+
+
+def test_a_cell_marks_the_best_and_what_is_tied_with_it() -> None:
+    about = {"comparison": "I-I", "correction": "none", "model": "m", "dataset": "d", "split": "test", "metric": "ap"}
+    row = {**about, "value": 0.5, "low": 0.4, "high": 0.6, "n_queries": 9, "difference": math.nan, "note": ""}
+    tested = {"difference": 0.02, "difference_low": -0.01, "difference_high": 0.05, "p_value": 0.2, "p_adjusted": 0.4}
+    tested |= {"n_groups": 20, "baseline": "I-I", "family_size": 2, "verdict": "inconclusive", "reason": "wide"}
+    assert cell_words({**row, "against_best": "best"}).endswith("baseline ★")
+    assert cell_words(row).endswith("baseline")  # of a table without the column
+    assert "☆" in cell_words({**row, **tested, "against_best": "tied"})
+    assert not {"★", "☆"} & set(cell_words({**row, **tested, "against_best": "lower"}))
+    said = cell_tooltip({**row, **tested, "against_best": "lower", "detectable": 0.043})
+    assert "smallest effect that would have been seen: 0.0430" in said
+    assert "below the best variant" in said
+    assert "best variant" not in cell_tooltip({**row, **tested, "against_best": math.nan})

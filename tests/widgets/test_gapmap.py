@@ -64,7 +64,7 @@ def test_a_selection_joins_pairs_and_computes_nothing_anew(
 def test_it_is_fitted_once(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
     fits: list[str] = []
     fit = maps._fit
-    monkeypatch.setattr(maps, "_fit", lambda *given: fits.append(given[2]) or fit(*given))
+    monkeypatch.setattr(maps, "_fit", lambda *given: fits.append(given[1]) or fit(*given))
     monkeypatch.setattr(maps, "_KEPT", type(maps._KEPT)())
     gapmap = GapMap(evaluation)
     for lambda_ in (0.1, 0.5, 1.0, 0.0):

@@ -166,3 +166,14 @@ def test_the_classes_are_neighbours_too(evaluation: Evaluation) -> None:
     assert set(explorer.rankings["A · zero-shot · none"]["item"]) == set(evaluation.classes.ids)
     explorer._rows.lines[0][1]._buttons[0].click()
     assert "not among the queries" in explorer.error
+
+
+def test_a_mixed_gallery_shows_each_item_as_what_it_is(evaluation: Evaluation) -> None:
+    explorer = NeighbourExplorer(evaluation, ["I-IT"], query="i3", k=23)
+    (frame,) = explorer.rankings.values()
+    assert [item[0] for item in frame["item"]] == [{"image": "i", "text": "t"}[space] for space in frame["space"]]
+    assert sorted(frame["space"]) == ["image"] * 11 + ["text"] * 12
+    assert [card.space for card in explorer._rows.lines[0][1].cards] == list(frame["space"])
+    from matplotlib import pyplot as plt
+
+    plt.close(explorer.figure())

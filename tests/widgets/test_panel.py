@@ -32,6 +32,7 @@ def panels(evaluation: Any) -> list[Panel]:
     return [
         widgets.NeighbourExplorer(evaluation),
         widgets.GapMap(evaluation),
+        widgets.ModalityExplorer(evaluation),
         widgets.InversionPlayer(evaluation, (0, 5)),
         widgets.VariantBoard(evaluation.study),
     ]

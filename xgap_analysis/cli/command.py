@@ -19,6 +19,7 @@ from xgap_analysis.cli.corrections import Corrections
 from xgap_analysis.cli.datasets import Datasets
 from xgap_analysis.cli.doctor import Doctor
 from xgap_analysis.cli.encode import Encode
+from xgap_analysis.cli.gaps import Gaps
 from xgap_analysis.cli.invert import Invert
 from xgap_analysis.cli.metrics import Metrics
 from xgap_analysis.cli.models import Models
@@ -39,7 +40,7 @@ COMMANDS: Mapping[str, Any] = {
     c.__name__.lower(): c
     for c in (
         *(Models, Datasets, Views, Scorers, Corrections, Metrics, Objectives, Adapters, Systems),
-        *(Encode, Invert, Study, Train, Report, Store, Doctor),
+        *(Encode, Invert, Study, Gaps, Train, Report, Store, Doctor),
     )
 }
 

@@ -135,9 +135,9 @@ class Features:
         """Whether an id stands for the same item in both: one origin and one set of items.
 
         Query and gallery exclude self-matches only then: an image and its caption may share an id, and so may two
-        items of two files that number their rows.
+        items of two files that number their rows. A gallery of images and texts has the items of both (see `mixed`).
         """
-        return (self.origin, self.items) == (other.origin, other.items)
+        return of_one_set(self, other)
 
     def select(self, ids: Iterable[str]) -> "Features":
         """The rows of these ids, in this order (an id that is not there is an error)."""
@@ -181,6 +181,12 @@ class Features:
         import pandas as pd
 
         return pd.DataFrame(np.array(self), index=pd.Index(self.ids, name="id"))
+
+
+def of_one_set(first: OfItems, second: OfItems) -> bool:
+    """Whether an id stands for the same item in both; of several origins (`image+text`), all are looked at."""
+    origins, others = (set(of.origin.split("+")) for of in (first, second))
+    return first.items == second.items and (origins <= others or others <= origins)
 
 
 FeaturesLike = Features | ArrayLike  # what stands for features: an array, a tensor, lists, a data frame of numbers
@@ -265,6 +271,32 @@ def as_modalities(sets: "Mapping[str, FeaturesLike] | Sequence[FeaturesLike]", *
             made = replace(made, ids=[f"{of} {i}" for i in made.ids])
         found.append(made)
     return tuple(found)
+
+
+def check_modalities(sets: Sequence[Features]) -> None:
+    """Refuse sets of features that cannot lie on one sphere, or whose items cannot be matched.
+
+    Raises:
+        XgapError: different dimensions, or rows that are paired by number and not equally many.
+    """
+    first = sets[0]
+    for other in sets[1:]:
+        if other.dim != first.dim:
+            raise XgapError(
+                f"{first.space} has {first.dim} dimensions and {other.space} {other.dim}; they must be equal"
+            )
+        # Which rows are missing nobody knows, and each pair behind the first would be wrong.
+        if first.numbered and other.numbered and len(first) != len(other):
+            raise XgapError(
+                f"{first.space} has {len(first)} rows and {other.space} {len(other)}, and rows without ids are paired "
+                "by their number; take files of as many rows, or files with ids (.npz: vectors and ids; .parquet: "
+                "vector and id)"
+            )
+
+
+def modality_name(features: Features) -> str:
+    """What features are called beside others: their space, or `origin>space` where they were made from another."""
+    return features.space if features.space == features.origin else f"{features.origin}>{features.space}"
 
 
 def _renamed(rows: Features) -> Features:

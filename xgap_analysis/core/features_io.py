@@ -6,26 +6,25 @@
 | `.safetensors` | tensor `vectors` `[n, d]` | all in the metadata entry `features`, one JSON object | |
 | `.parquet` | column `vector`, lists of length d | column `id` | schema metadata, as JSON text under `features` |
 | `.npy` | the array `[n, d]` | running numbers; other ids are not kept, and a warning says so | |
+| `.pt` (read only) | a tensor `[n, d]`, n tensors, or `vectors` in a dictionary | `ids` there, or running numbers | |
 | a folder (read only) | `img_emb_<k>.npy`, `text_emb_<k>.npy`, as of clip-retrieval | see `load_features` | |
+| a folder (read only) | `vectors.npy`, `index.json`, `dimension`, as of MTEB's cache | the digests in `index.json` | |
 """
 
-import hashlib
 import json
-import re
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors.torch
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from xgap_analysis.core.arrays import NUMBERS, float_tensor
 from xgap_analysis.core.errors import XgapError, notice
 from xgap_analysis.core.features import Features, FeaturesLike, as_features
+from xgap_analysis.core.foreign_vectors import need, read_folder, read_npy, read_torch, tensor_of
 from xgap_analysis.core.table_values import id_text
 from xgap_analysis.core.writing import written_whole
 
@@ -80,10 +79,12 @@ def load_features(
     row. Two of one modality are two sets of items, and row 5 of the one excludes no row of the other: where they are of
     the same items (images, and their inversions), pass both the same `ids` or `items`. A folder that clip-retrieval
     wrote, `img_emb` or `text_emb`, is read as one; its ids are the keys or the paths of the images in
-    `../metadata/metadata_<k>.parquet` where they are distinct, and row numbers otherwise.
+    `../metadata/metadata_<k>.parquet` where they are distinct, and row numbers otherwise. A task's folder in
+    MTEB's cache (of its `CachedEmbeddingWrapper`) has as ids the SHA-256 digests of the texts and of the pixels of the
+    images.
 
     Args:
-        path: a `.npz`, `.safetensors`, `.parquet` or `.npy` file, or a folder of `.npy` files.
+        path: a `.npz`, `.safetensors`, `.parquet`, `.npy` or `.pt` file, or a folder of clip-retrieval or of MTEB.
         space, origin: what the file does not say itself, or says wrongly; origin is the space by default.
         ids: one a row, where the file has none or others are wanted.
         key: the array, tensor or column that holds the vectors, where it has another name.
@@ -105,11 +106,32 @@ def load_features(
         ('audio', ('0', '1', '2'))
     """
     path = Path(path)
-    read = _read_folder if path.is_dir() else _format(path)[1]
+    vectors, about = read_vectors(path, key)
+    space = space or about.get("space")
+    if not space:
+        raise XgapError(f'{path} does not say which space its vectors lie in; pass space="image" or space="text"')
+    if ids is not None:
+        about |= {"ids": list(ids), "items": ""}
+    if "ids" not in about:
+        what = f"{path} has no ids; add one string a row, or pass ids"
+        raise XgapError(f"{what}, since pairs and self-matches are found by id")
+    provenance = about.get("provenance") or {}
+    if items is None:
+        items = str(about.get("items") or "")
+    return Features(vectors, about["ids"], space, origin or about.get("origin") or space, provenance, items)
+
+
+def read_vectors(path: Path, key: str | None = None) -> tuple[torch.Tensor, dict[str, Any]]:
+    """The rows of a file as it has them, of any length, and what it says of them (see `load_features`).
+
+    Raises:
+        XgapError: no such file, another suffix, or another layout.
+    """
+    read = read_folder if path.is_dir() else READ_ONLY.get(path.suffix) or _format(path)[1]
     if not path.exists():
         raise XgapError(f"there is no file {path}")
     try:
-        vectors, about = read(path, key)
+        return read(path, key)
     except XgapError:
         raise
     except (
@@ -126,18 +148,6 @@ def load_features(
         if "pickle" in reason or "Object arrays" in reason:  # NumPy's own words say how to read it unsafely
             reason = "it holds pickled Python objects, which are never read"
         raise XgapError(f"{path} cannot be read as features: {reason}") from error
-    space = space or about.get("space")
-    if not space:
-        raise XgapError(f'{path} does not say which space its vectors lie in; pass space="image" or space="text"')
-    if ids is not None:
-        about |= {"ids": list(ids), "items": ""}
-    if "ids" not in about:
-        what = f"{path} has no ids; add one string a row, or pass ids"
-        raise XgapError(f"{what}, since pairs and self-matches are found by id")
-    provenance = about.get("provenance") or {}
-    if items is None:
-        items = str(about.get("items") or "")
-    return Features(vectors, about["ids"], space, origin or about.get("origin") or space, provenance, items)
 
 
 def _about(features: Features) -> dict[str, Any]:
@@ -163,13 +173,13 @@ def _read_npz(path: Path, key: str | None) -> tuple[torch.Tensor, dict[str, Any]
     if not zipfile.is_zipfile(path):
         raise ValueError("it is not a .npz archive")
     with np.load(path, allow_pickle=False) as arrays:
-        key = _need(arrays.files, key or "vectors", "array")
+        key = need(arrays.files, key or "vectors", "array")
         about: dict[str, Any] = {name: str(arrays[name]) for name in ABOUT if name in arrays.files}
         if "ids" in arrays.files:
             about["ids"] = [id_text(i) for i in arrays["ids"].tolist()]
         if "provenance" in arrays.files:
             about["provenance"] = json.loads(str(arrays["provenance"]))
-        return _tensor(arrays[key]), about
+        return tensor_of(arrays[key]), about
 
 
 def _write_safetensors(features: Features, path: Path) -> None:
@@ -180,7 +190,7 @@ def _write_safetensors(features: Features, path: Path) -> None:
 
 def _read_safetensors(path: Path, key: str | None) -> tuple[torch.Tensor, dict[str, Any]]:
     with safe_open(path, framework="pt") as file:
-        key = _need(list(file.keys()), key or "vectors", "tensor")
+        key = need(list(file.keys()), key or "vectors", "tensor")
         return file.get_tensor(key), dict(json.loads((file.metadata() or {}).get("features", "{}")))
 
 
@@ -199,7 +209,7 @@ def _read_parquet(path: Path, key: str | None) -> tuple[torch.Tensor, dict[str, 
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        key = _need(file.schema_arrow.names, key or "vector", "column")
+        key = need(file.schema_arrow.names, key or "vector", "column")
         columns = [name for name in ("id", key) if name in file.schema_arrow.names]
         table = file.read(columns)
     column = table[key].combine_chunks()
@@ -216,7 +226,7 @@ def _read_parquet(path: Path, key: str | None) -> tuple[torch.Tensor, dict[str, 
     about = dict(json.loads((table.schema.metadata or {}).get(b"features", b"{}")))
     if "id" in table.column_names:
         about["ids"] = [id_text(i) for i in table["id"].to_pylist()]
-    return _tensor(vectors), about
+    return tensor_of(vectors), about
 
 
 def _write_npy(features: Features, path: Path) -> None:
@@ -227,83 +237,15 @@ def _write_npy(features: Features, path: Path) -> None:
     np.save(path, features.vectors.cpu().numpy(), allow_pickle=False)
 
 
-def _read_npy(path: Path, key: str | None) -> tuple[torch.Tensor, dict[str, Any]]:
-    if key is not None:
-        raise ValueError("a .npy file holds one array, without a name")
-    vectors = _tensor(np.load(path, allow_pickle=False))
-    return vectors, _numbers(vectors)
-
-
-def _numbers(vectors: torch.Tensor) -> dict[str, Any]:
-    """Running numbers as ids, which belong to this set of vectors alone."""
-    digest = hashlib.sha256(repr(tuple(vectors.shape)).encode())
-    digest.update(vectors.numpy().reshape(-1).view(np.uint8).data)
-    return {"ids": [str(i) for i in range(len(vectors))], "items": digest.hexdigest()}
-
-
-def _read_folder(path: Path, key: str | None) -> tuple[torch.Tensor, dict[str, Any]]:
-    files = _numbered(path, ".npy")
-    if not files:
-        inside = [f"{side}_emb" for side in ("img", "text") if (path / f"{side}_emb").is_dir()]
-        hint = f"; name {' or '.join(str(path / name) for name in inside)}" if inside else ""
-        raise ValueError(f"it is a folder without numbered .npy files{hint}")
-    parts = [_read_npy(file, key)[0] for file in files]
-    if len({part.shape[1:] for part in parts}) > 1:
-        raise ValueError("its files hold vectors of different dimensions")
-    vectors = torch.cat(parts)
-    space = {"img_emb": "image", "text_emb": "text"}.get(path.name)
-    # Keys are numbers too, of samples in shards: they belong to these vectors as numbers of rows do.
-    about = _numbers(vectors)
-    listed = _listed_ids(path.parent / "metadata", parts)
-    return vectors, {**about, **({"ids": listed} if listed else {}), **({"space": space} if space else {})}
-
-
-def _listed_ids(folder: Path, parts: Sequence[torch.Tensor]) -> list[str] | None:
-    """The rows' names in the metadata; None if they are not distinct."""
-    import pyarrow.parquet as pq
-
-    n = sum(map(len, parts))
-    files = _numbered(folder, ".parquet")
-    tables = [pq.read_table(file) for file in files]
-    if files and [len(table) for table in tables] != [len(part) for part in parts]:
-        raise ValueError(f"the files in {folder} do not have a row for each vector")
-    for column in ("key", "image_path"):
-        if files and all(column in table.column_names for table in tables):
-            ids = [str(i) for table in tables for i in table[column].to_pylist()]
-            if len(set(ids)) == n:
-                return ids
-    return None
-
-
-def _numbered(folder: Path, suffix: str) -> list[Path]:
-    """Files like `img_emb_0.npy`, in the order of their numbers: 10 comes after 2."""
-    matches = ((re.search(r"(\d+)$", path.stem), path) for path in folder.glob(f"*{suffix}"))
-    return [path for _, path in sorted((int(match.group(1)), path) for match, path in matches if match)]
-
-
-def _need(names: Sequence[str], name: str, kind: str) -> str:
-    if name not in names:
-        raise ValueError(
-            f"it has no {kind} {name!r}, but: {', '.join(sorted(names)) or 'nothing'} (say which holds the vectors: "
-            f'key="..." in Python, --keys in xgap study)'
-        )
-    return name
-
-
-def _tensor(array: NDArray[Any]) -> torch.Tensor:
-    if array.dtype.kind not in NUMBERS:
-        raise ValueError(f"its vectors are of type {array.dtype}, not numbers")
-    return float_tensor(array)
-
-
 _Write = Callable[[Features, Path], None]
 _Read = Callable[[Path, str | None], tuple[torch.Tensor, dict[str, Any]]]
 _FORMATS: Mapping[str, tuple[_Write, _Read]] = {
     ".npz": (_write_npz, _read_npz),
     ".parquet": (_write_parquet, _read_parquet),
     ".safetensors": (_write_safetensors, _read_safetensors),
-    ".npy": (_write_npy, _read_npy),
+    ".npy": (_write_npy, read_npy),
 }
+READ_ONLY: Mapping[str, _Read] = {".pt": read_torch}
 
 
 def check_suffix(path: Path | str) -> None:

@@ -18,6 +18,7 @@ from xgap_analysis.core.features import (
     Features,
     FeaturesLike,
     as_features,
+    of_one_set,
     where_doubles_are,
 )
 from xgap_analysis.core.precision import widest
@@ -137,7 +138,7 @@ class TokenFeatures:
 
     def has_items_of(self, other: "AnyFeatures") -> bool:
         """Whether an id stands for the same item in both: one origin and one set of items."""
-        return (self.origin, self.items) == (other.origin, other.items)
+        return of_one_set(self, other)
 
     def tokens_of(self, item: str) -> Float[Tensor, "t d"]:
         """The tokens of one item.

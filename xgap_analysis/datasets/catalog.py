@@ -175,9 +175,10 @@ def load_dataset(name: str, root: Path | str | None = None, **options: Any) -> D
 
     Your own data is named by a path with a slash in it, or one that exists: a folder of images, one folder per class
     (`folder:`); a table of images and captions, `.csv`, `.tsv`, `.jsonl` or `.parquet` (`pairs:`); WebDataset shards
-    (`wds:`); a Hugging Face dataset on disk (`hf:`). Use the prefix where the path does not show the format. The
-    split `all` has everything; `test`, which is evaluated, is the part of that name, or else the part `val`, or else
-    everything. For an object of torchvision or the like, see `as_dataset`.
+    (`wds:`); a Hugging Face dataset on disk (`hf:`); queries, a corpus of texts, images and both, and qrels, as
+    MixBench and MTEB have them (`mixed-jsonl:`, see `load_mixed`). Use the prefix where the path does not show the
+    format. The split `all` has everything; `test`, which is evaluated, is the part of that name, or else the part
+    `val`, or else everything. For an object of torchvision or the like, see `as_dataset`.
 
     Args:
         name: of the dataset, or its path.

@@ -9,6 +9,7 @@ from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.relevance import UNLABELLED, Relevance
 from xgap_analysis.datasets.controls import limited, permuted
 from xgap_analysis.datasets.items import NO_IMAGES, NO_TEXTS, AnyItems, Images, Texts
+from xgap_analysis.datasets.joined import joined_items
 
 FIRST = ("image", "text")  # of the modalities of a dataset, where it has these
 
@@ -137,11 +138,13 @@ class Dataset:
         return bool(self.query_ids.get(modality))
 
     def items_of(self, modality: str) -> AnyItems:
-        """The items of a modality; images and texts may be none.
+        """The items of a modality; images and texts may be none. `"image+text"` has those of both (`joined_items`).
 
         Raises:
             XgapError: a modality that this dataset does not have (the nearest are given).
         """
+        if "+" in modality and modality not in self.items:
+            return joined_items(self.name, {part: self.items_of(part) for part in modality.split("+")})
         own: Mapping[str, AnyItems] = {"image": NO_IMAGES, "text": NO_TEXTS, **self.items}
         if modality not in own:
             raise unknown_name(f"modality of dataset {self.name}:", modality, self.items)

@@ -1,13 +1,18 @@
 """What a correction is fitted on in an evaluation, and whether that overlaps with what is evaluated."""
 
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
+from xgap_analysis.core.mixed import mixed
 from xgap_analysis.corrections import Calibration, Correction
+from xgap_analysis.datasets import Dataset
 from xgap_analysis.datasets.items import AnyItems, Vectors
+from xgap_analysis.datasets.joined import has_sections, sections_of
+from xgap_analysis.datasets.parts import Parts
 from xgap_analysis.experiments.comparison import Comparison
 from xgap_analysis.models import Model
 from xgap_analysis.views.native import native_view
@@ -21,6 +26,8 @@ MODEL = "the model"  # what a correction that reads no items is fitted on
 def calibration_for(evaluation: "Evaluation", by: Correction) -> Calibration:
     """The calibration set of a correction: the model alone, or all modalities and class names of the fit split.
 
+    Sections of documents are among the items of their modality, since no tower encodes a document.
+
     Raises:
         XgapError: a dataset without that split.
     """
@@ -33,13 +40,18 @@ def calibration_for(evaluation: "Evaluation", by: Correction) -> Calibration:
     words = tuple(data.class_names.get(evaluation.label_set, {}).values())
     features: dict[str, Features] = {}
     for modality, items in data.items.items():
-        if model is not None and modality not in model.towers:
-            continue  # such as texts, of a model that has seen images alone
-        if modality not in evaluation.kept.calibrated:  # once, for all corrections
-            made = native_view(modality)(evaluation.model, items, **evaluation.context())
-            assert isinstance(made, Features)  # one vector per item
-            evaluation.kept.calibrated[modality] = made
-        features.setdefault(evaluation.kept.calibrated[modality].space, evaluation.kept.calibrated[modality])
+        if model is None or modality in model.towers:  # not texts, say, of a model that has seen images alone
+            made = _calibrated(evaluation, modality, items)
+            features.setdefault(made.space, made)
+    queries = {f.space: data.query_ids[m] for m, f in evaluation.kept.calibrated.items() if m in data.query_ids}
+    for name, own, sought in _sections(data, model):
+        made = _calibrated(evaluation, name, own.items)
+        before = features.get(made.space)
+        # Texts beside documents are the queries of these; queries that are documents are known by their ids.
+        asking = [i for i, owner in zip(own.items.ids, own.owners, strict=True) if owner in sought]
+        if asking or before is not None:
+            queries.setdefault(made.space, asking or before.ids)  # type: ignore[union-attr]
+        features[made.space] = made if before is None else mixed(before, made)
     missing = [m for m in evaluation.data.items if m in ("image", "text") and m not in data.items]
     if missing:
         split, name = evaluation.study.fit_split, evaluation.data.name
@@ -47,8 +59,28 @@ def calibration_for(evaluation: "Evaluation", by: Correction) -> Calibration:
             f"corrections are fitted on images and texts, and split {split!r} of {name!r} has no {missing[0]}s"
         )
     labels = data.labels.get("pair") or data.labels.get(evaluation.label_set, {})  # as `pairs_of`
-    queries = {f.space: data.query_ids[m] for m, f in evaluation.kept.calibrated.items() if m in data.query_ids}
     return Calibration(features, data.split_name, model, words, labels, queries)
+
+
+def _calibrated(evaluation: "Evaluation", name: str, items: AnyItems) -> Features:
+    """The native features of items of the fit split, made once for all corrections."""
+    if name not in evaluation.kept.calibrated:
+        made = native_view(items.modality)(evaluation.model, items, **evaluation.context())
+        assert isinstance(made, Features)  # one vector per item
+        evaluation.kept.calibrated[name] = made
+    return evaluation.kept.calibrated[name]
+
+
+def _sections(data: Dataset, model: Model | None) -> Iterator[tuple[str, Parts, Collection[str]]]:
+    """The sections of documents, which no tower encodes whole: their name, the parts, and the documents that are
+    queries.
+    """
+    for modality, items in data.items.items():
+        if model is None or modality in model.towers or not has_sections(items):
+            continue
+        for name, own in sections_of(items).items():
+            if own.modality in model.towers:
+                yield f"{modality}/{name}", own, set(data.query_ids.get(modality, ()))
 
 
 def _of_model(evaluation: "Evaluation", model: Model) -> Calibration:

@@ -8,7 +8,10 @@ from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.views import VIEWS, View, view
 
 TASKS = {"retrieval": "ap", "zero-shot": "correct_at_1"}  # task to its main measure
-SHORT = {"I": "image", "T": "text", "A": "audio", "V": "video", "OTI": "oti", "OVI": "ovi"}  # as the field abbreviates
+SHORT = {  # as the field abbreviates
+    **{"I": "image", "T": "text", "A": "audio", "V": "video", "OTI": "oti", "OVI": "ovi"},
+    **{"IT": "mixed(image, text)", "D": "document"},
+}
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,9 @@ COMPARISONS = {
 
 
 def comparison(wanted: AnyComparison, known: Mapping[str, Comparison] = COMPARISONS) -> Comparison:
-    """A comparison by name; or of any two views, by name (`"A-T"`, `"oti(steps=25)-image"`) or as a pair.
+    """A comparison by name; or of any two views, by name (`"A-T"`, `"I-IT"`, `"oti(steps=25)-image"`) or as a pair.
+
+    The gallery of `I-IT` and `T-IT` is mixed: images and texts in one ranking. `T-D` searches documents.
 
     Args:
         wanted: a name, a `Comparison`, or `(query, gallery)`, each a view by name, a `View` or a function.

@@ -16,7 +16,7 @@ from xgap_analysis.datasets import Dataset, Texts
 from xgap_analysis.datasets.items import AnyItems
 from xgap_analysis.experiments.calibrating import calibration_for
 from xgap_analysis.experiments.comparison import AnyComparison, Comparison
-from xgap_analysis.experiments.gaps import gaps_of, pairs_of
+from xgap_analysis.experiments.gaps import gap_table_of, gaps_of, pairs_of
 from xgap_analysis.experiments.inversions import inversion_along
 from xgap_analysis.experiments.kept import Kept
 from xgap_analysis.experiments.pairing import pair_of
@@ -226,6 +226,10 @@ class Evaluation:
     def gaps(self) -> pd.DataFrame:
         """One row of gap metrics; see `Study.gaps`."""
         return gaps_of(self)
+
+    def gap_table(self) -> pd.DataFrame:
+        """The gap between every pair of modalities; see `Study.gap_table`."""
+        return gap_table_of(self)
 
     def pairs(self, images: Features | None = None, texts: Features | None = None) -> tuple[Features, Features]:
         """Images and captions, native ones by default, paired by id: each image with the first text of its label."""

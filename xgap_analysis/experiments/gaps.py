@@ -12,7 +12,7 @@ from xgap_analysis.core.calibration import pairs_by_label
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.relevance import Relevance
-from xgap_analysis.metrics import gap_report, hubness, misalignment, pooled_misalignment
+from xgap_analysis.metrics import gap_report, gap_table, hubness, misalignment, pooled_misalignment
 
 if TYPE_CHECKING:
     from xgap_analysis.experiments.evaluation import Evaluation
@@ -57,6 +57,32 @@ def gaps_of(evaluation: "Evaluation") -> pd.DataFrame:
     about["label_set"] = evaluation.label_set
     parts = (pd.DataFrame([about]), row.reset_index(drop=True), hubs.reset_index(drop=True))
     return pd.concat(parts, axis=1)
+
+
+def gap_table_of(evaluation: "Evaluation") -> pd.DataFrame:
+    """The gap between every pair of modalities; see `Study.gap_table`.
+
+    Raises:
+        XgapError: a dataset with items of one modality only that the model encodes.
+    """
+    sets, data, labels = modalities_of(evaluation), evaluation.data, evaluation.labels
+    table = gap_table(sets, data.labels.get("pair", labels) or None, groups=labels or None)
+    about = {"model": evaluation.model.name, "dataset": data.name, "split": data.split_name}
+    return pd.concat([pd.DataFrame([about | {"label_set": evaluation.label_set}] * len(table)), table], axis=1)
+
+
+def modalities_of(evaluation: "Evaluation") -> dict[str, Features]:
+    """The native features of every modality of the data that the model encodes, by its name.
+
+    Raises:
+        XgapError: fewer than two such modalities.
+    """
+    data, model = evaluation.data, evaluation.encoder
+    there = [m for m, items in data.items.items() if len(items) and (model is None or m in model.towers)]
+    if len(there) < 2:
+        what = f"a gap lies between two modalities, and of dataset {data.name!r} the model {evaluation.model.name!r}"
+        raise XgapError(f"{what} encodes {' and '.join(there) or 'none'}")
+    return {modality: evaluation.native(modality, "all") for modality in there}
 
 
 def _two(evaluation: "Evaluation") -> tuple[str, str]:

@@ -54,10 +54,11 @@ def pair_table(
 
     Returns:
         One row for each comparison, correction, scorer, value of the axes and metric (`spearman`, the main one, and
-        `pearson`), with the columns of `Study.run`: `value` with `low` and `high`, `difference` from the baseline's
-        correlation with its interval, `p_value` (exchange test), `p_adjusted`, `verdict`, ...; `n_pairs`, `n_groups`
-        (groups of pairs that share items, which are drawn together) and `of_pairs` (a digest). No claim is made of pair
-        scores, so that a verdict is `higher`, `lower` or `inconclusive`. A cell that cannot be computed has a `note`.
+        `pearson`), with the columns of `Study.run` but those that are of queries: `value` with `low` and `high`,
+        `difference` from the baseline's correlation with its interval, `p_value` (exchange test), `p_adjusted`,
+        `verdict`, ...; `n_pairs`, `n_groups` (groups of pairs that share items, which are drawn together) and
+        `of_pairs` (a digest). No claim is made of pair scores, so that a verdict is `higher`, `lower` or
+        `inconclusive`. A cell that cannot be computed has a `note`.
 
     Raises:
         XgapError: a comparison or a setting that `Study` refuses, or no cell that can be computed.

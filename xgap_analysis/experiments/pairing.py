@@ -48,7 +48,15 @@ def roles_of(evaluation: "Evaluation", comparison: Comparison, seed: int) -> tup
             raise XgapError(f"{what} that can be a query of {comparison.name} by the labels {evaluation.label_set!r}")
         return found
 
-    return query, lambda mapped: _mapped(evaluation, comparison.gallery, _gallery_part(comparison), seed, mapped)
+    def gallery(mapped: AnyMap | None) -> AnyFeatures:
+        found = _mapped(evaluation, comparison.gallery, _gallery_part(comparison), seed, mapped)
+        # A mixed gallery has no queries of the query's modality, where these are apart from what is searched.
+        apart = set(evaluation.data.query_ids.get(comparison.query.modality, ()))
+        if "+" not in comparison.gallery.modality or apart.isdisjoint(found.ids):
+            return found
+        return found.select(i for i in found.ids if i not in apart)
+
+    return query, gallery
 
 
 def fitted_scorer(

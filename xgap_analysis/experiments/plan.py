@@ -32,7 +32,7 @@ def plan(study: "Study") -> list[dict[str, Any]]:
         >>> import xgap_analysis as xg
         >>> study = xg.Study(["tiny"], ["emoji"], ["I-I", "OTI-I"], limit=3, progress=False)
         >>> [(row["view"], row["items"]) for row in plan(study)]
-        [('image', 18), ('oti', 18)]
+        [('image', 16), ('oti', 16)]
     """
     return [row for _, one in settings_of(study) for evaluation in one.evaluations() for row in _rows(evaluation)]
 

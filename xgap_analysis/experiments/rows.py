@@ -12,7 +12,16 @@ from xgap_analysis.experiments.axes import cells_of
 from xgap_analysis.experiments.calibrating import fitted_on, is_transductive
 from xgap_analysis.experiments.cell import Cell
 from xgap_analysis.experiments.learned import scorer_has_seen, with_splits_of
-from xgap_analysis.metrics import bootstrap_interval, metric, paired_test, scores, with_verdicts
+from xgap_analysis.metrics import (
+    against_best,
+    bootstrap_interval,
+    dependence,
+    detectable_difference,
+    metric,
+    paired_test,
+    scores,
+    with_verdicts,
+)
 from xgap_analysis.metrics.retrieval import counted_elsewhere
 from xgap_analysis.metrics.verdicts import UNTESTED
 
@@ -21,6 +30,7 @@ if TYPE_CHECKING:
 
 NOT_SCORES = ("n_relevant", "rank")  # columns of a comparison's scores that are counts
 OFFICIAL = "ap_trapezoid"  # the main measure in place of "ap", where it is given; see `revisited`
+POWER = ("icc", "design_effect", "detectable")
 TEST = ("difference", "difference_low", "difference_high", "p_value")
 COUNTS = ("seeds", "n_queries", "n_unanswerable", "n_gallery", "n_groups")
 
@@ -32,6 +42,7 @@ def table_of(evaluation: "Evaluation") -> pd.DataFrame:
         XgapError: no cell can be computed.
     """
     rows: list[dict[str, Any]] = []
+    of: list[Cell] = []  # the cell of each row
     refused: list[XgapError] = []
     cells = cells_of(evaluation.study)
     for number, cell in enumerate(cells):
@@ -44,9 +55,29 @@ def table_of(evaluation: "Evaluation") -> pd.DataFrame:
             about = {**_about(evaluation, cell), "metric": cell.comparison.metric, "main": True}
             about["metric"] = evaluation.study.main or about["metric"]
             rows.append({**about, **_empty(error)})
+        of += [cell] * (len(rows) - len(of))
     if len(refused) == len(cells):
         raise refused[0]
-    return with_verdicts(pd.DataFrame(rows))
+    return with_verdicts(pd.DataFrame(rows)).assign(against_best=_against_best(evaluation, rows, of))
+
+
+def _against_best(evaluation: "Evaluation", rows: Sequence[dict[str, Any]], cells: Sequence[Cell]) -> list[str]:
+    """How the main measure of each row stands to the best variant of its queries; see `Study.run`.
+
+    Variants have one baseline, one measure and the same queries. A transductive one has seen what is evaluated, and is
+    not compared; neither is the only variant of its queries.
+    """
+    families: dict[tuple[Any, ...], dict[str, pd.Series]] = {}
+    for number, (row, cell) in enumerate(zip(rows, cells, strict=True)):
+        if row["main"] and not math.isnan(row["value"]) and not row["transductive"]:
+            values = _mean_of(scores_by_seed(evaluation, cell))[row["metric"]]
+            families.setdefault((row["baseline"], row["metric"], *values.index), {})[str(number)] = values
+    said = [""] * len(rows)
+    for variants in families.values():
+        groups = _groups(evaluation, next(iter(variants.values())))
+        for place, word in (against_best(variants, groups) if len(variants) > 1 else {}).items():
+            said[int(place)] = word
+    return said
 
 
 def scores_by_seed(evaluation: "Evaluation", cell: Cell) -> list[pd.DataFrame]:
@@ -80,7 +111,7 @@ def _rows(evaluation: "Evaluation", cell: Cell) -> list[dict[str, Any]]:
     frames = scores_by_seed(evaluation, cell)
     base, without = _base(evaluation, cell)
     values = _mean_of(frames)
-    groups = [evaluation.labels.get(i, i) for i in values.index]  # without labels each query is its own group
+    groups = _groups(evaluation, values)
     where = evaluation.provenance(comparison)
     notes = (frames[0].attrs.get(name, "") for name in ("degenerate", "note"))
     about = {**_about(evaluation, cell), "seeds": len(frames), "note": "; ".join(filter(None, (*notes, without)))}
@@ -106,6 +137,11 @@ def _rows(evaluation: "Evaluation", cell: Cell) -> list[dict[str, Any]]:
     ]
 
 
+def _groups(evaluation: "Evaluation", values: pd.Series | pd.DataFrame) -> list[Any]:
+    """The label of each query; without labels each is its own group."""
+    return [evaluation.labels.get(i, i) for i in values.index]
+
+
 def _base(evaluation: "Evaluation", cell: Cell) -> tuple[pd.DataFrame | None, str]:
     """The scores that a cell is compared with; or none, and why: it has its own value all the same."""
     if cell.baseline is None:
@@ -118,7 +154,7 @@ def _base(evaluation: "Evaluation", cell: Cell) -> tuple[pd.DataFrame | None, st
 
 
 def _measured(values: pd.Series, base: pd.Series | None, groups: Sequence[Any]) -> dict[str, Any]:
-    """The mean of a measure with its interval, and its paired difference from the baseline."""
+    """The mean of a measure with its interval, its paired difference from the baseline, and what that could show."""
     interval = bootstrap_interval(values, groups=groups)
     row: dict[str, Any] = {
         "value": interval.mean,
@@ -129,12 +165,16 @@ def _measured(values: pd.Series, base: pd.Series | None, groups: Sequence[Any]) 
         "n_queries": int(values.notna().sum()),
         "n_unanswerable": int(values.isna().sum()),
         "n_groups": interval.n_groups,
+        "detectable": math.nan,
     }
+    compared = values
     if base is not None:
+        compared = values - base
         test = paired_test(base, values, groups=groups)
         row |= dict(zip(TEST, (test.difference, test.low, test.high, test.p_value), strict=True))
-        row["n_groups"] = test.n_groups
-    return row
+        row |= {"n_groups": test.n_groups, "detectable": detectable_difference(compared, groups)}
+    alike = dependence(compared, groups)
+    return {**row, "icc": alike.icc, "design_effect": alike.design_effect}
 
 
 def _about(evaluation: "Evaluation", cell: Cell) -> dict[str, Any]:
@@ -167,7 +207,7 @@ def _mean_of(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
 def _empty(error: XgapError) -> dict[str, Any]:
     """The numbers of a cell that could not be computed, and why."""
     return {
-        **dict.fromkeys(("value", "low", "high", *TEST, "seed_spread"), math.nan),
+        **dict.fromkeys(("value", "low", "high", *TEST, *POWER, "seed_spread"), math.nan),
         **dict.fromkeys(COUNTS, 0),
         **UNTESTED,
         "note": " ".join(str(error).split()),

@@ -155,8 +155,12 @@ class Study:
         baseline, difference, difference_low, difference_high, p_value (sign-flip test), p_adjusted (Holm's, over the
         main measures of one model on one dataset), family and family_size (the id and the number of the tests that
         p_adjusted is over, fixed here), claim, control, verdict and reason (see `metrics.verdict`), seed_spread
-        (standard deviation of the value over inversion seeds), n_queries, n_unanswerable, n_gallery, n_groups, note,
-        and where the features came from (`of_...`). All scores are in [0, 1]. The baseline is the comparison's own,
+        (standard deviation of the value over inversion seeds), n_queries, n_unanswerable, n_gallery, n_groups, icc and
+        design_effect (how alike the differences of one group are, and what that costs; of a baseline, its values: see
+        `metrics.dependence`), detectable (the smallest true difference that this test would have seen four times out of
+        five, see `metrics.detectable_difference`), note, against_best (of the main measure, among all that have one
+        baseline and are not transductive: `best`, `tied` with it, or `lower`, see `metrics.against_best`), and where
+        the features came from (`of_...`). All scores are in [0, 1]. The baseline is the comparison's own,
         uncorrected; its rows have no difference. A cell that cannot be computed (a tower without a linear projection,
         say) has a `note` instead of a value, and one that could only come out as 1 (one class, say) has a `note` beside
         it.
@@ -171,6 +175,14 @@ class Study:
         each.
         """
         return self._along(Evaluation.gaps)
+
+    def gap_table(self) -> pd.DataFrame:
+        """The gap between every pair of modalities that a model encodes, with intervals over labels: see `gap_table`.
+
+        Items of one label are pairs (of the label set `pair`, where the data says what is one), and labels are drawn
+        whole. Columns for model, dataset, split and label set come first; `metrics.gap_ranks` reads such a table.
+        """
+        return self._along(Evaluation.gap_table)
 
     def _along(self, made: Callable[[Evaluation], pd.DataFrame]) -> pd.DataFrame:
         """The tables of all evaluations, with a column for each axis over settings that the tables do not say."""

@@ -13,8 +13,12 @@ EMBEDDED = {  # tables that are shipped: name to place
     "gaps": "models/gaps.parquet",
     "ablations": "ablations/results.parquet",
     "objectives": "objectives/results.parquet",
+    "adapters": "adapters/results.parquet",
     "tiny-3": "spoken/together.parquet",
+    "type-one": "statistics/type_one.csv",
+    "atlas": "atlas/results.parquet",
 }
+POWER = {"design_effect": ("design effect", 2), "detectable": ("smallest effect", None)}  # heading, digits
 ABOUT = ("model", "dataset", "split", "comparison", "correction", "scorer", "metric")
 
 
@@ -29,9 +33,10 @@ def main_results(table: pd.DataFrame, digits: int = 3) -> list[dict[str, str]]:
         One mapping from heading to text for each row. Scores are in [0, 1]; intervals are 95 %; the difference is
         paired, from the comparison that `vs` names, with its p-value and Holm's over the family of the study;
         "transductive" marks a correction fitted on what is evaluated. `reason` says why a verdict is inconclusive, or
-        that a row is of a control. A cell that could not be computed says why in place of a verdict. Where the table
-        has figures of papers, they stand under "published", with their source, or with what keeps one from being
-        compared.
+        that a row is of a control. "best" says which variant of a baseline is best, and which are tied with it;
+        "smallest effect" is the difference that the test would have seen four times out of five. A cell that could not
+        be computed says why in place of a verdict. Where the table has figures of papers, they stand under "published",
+        with their source, or with what keeps one from being compared.
     """
     main = table[table["main"].astype(bool)] if "main" in table else table
     noted = any(map(_words, main.get("published_note", ())))
@@ -54,6 +59,11 @@ def main_results(table: pd.DataFrame, digits: int = 3) -> list[dict[str, str]]:
         words["reason"] = reason if isinstance(reason, str) else ""
         words["queries"] = str(row.get("n_queries", ""))
         words["groups"] = _cell(row.get("n_groups", ""))
+        for name, (heading, fixed) in POWER.items():
+            if name in main:
+                words[heading] = _number(row[name], fixed or digits)
+        if "against_best" in main:
+            words["best"] = _words(row["against_best"])
         if printed:
             words["published"] = _interval(row, "published", "", "", digits)
             words["source"] = _words(row["published_source"]) or _words(row.get("published_note"))
@@ -67,11 +77,12 @@ def summary(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
     What is the same in all rows (the model, the dataset, ...) is left out.
 
     Args:
-        table: from `Study.run()`, or several of them one below the other.
+        table: from `Study.run()`, or several of them one below the other; or from `gap_table`.
         digits: behind the decimal point.
 
     Returns:
-        Words, indexed by comparison; see `main_results` for the columns.
+        Words, indexed by comparison; see `main_results` for the columns. Of a gap table, indexed by measure, with a
+        column for each pair of modalities.
 
     Example:
         >>> import xgap_analysis as xg
@@ -79,9 +90,21 @@ def summary(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
         >>> xg.summary(table[table["model"] == "tiny"]).columns.tolist()
         ['split', 'metric', 'value', 'difference', 'vs', 'p', 'p adjusted', 'verdict', 'reason', 'queries', 'groups']
     """
+    if {"x", "y", "measure"} <= set(table):
+        return _gap_summary(table, digits)
     rows = pd.DataFrame(main_results(table, digits))
     alike = [name for name in ABOUT if name in rows and name != "comparison" and rows[name].nunique() < 2]
     return rows.drop(columns=alike).set_index("comparison") if "comparison" in rows else rows.drop(columns=alike)
+
+
+def _gap_summary(table: pd.DataFrame, digits: int) -> pd.DataFrame:
+    """One row per measure and one column per pair of modalities."""
+    differing = [name for name in ABOUT if name in table and table[name].nunique() > 1]
+    words = [_interval(row, "value", "low", "high", digits) for row in table.to_dict("records")]
+    named = table.assign(pair=table["x"] + "-" + table["y"], words=words)
+    wide = named.pivot(index=[*differing, "measure"], columns="pair", values="words")
+    order = named.set_index([*differing, "measure"]).index.unique()
+    return wide.loc[order, list(dict.fromkeys(named["pair"]))].rename_axis(columns=None)
 
 
 def as_text(rows: Sequence[Mapping[str, object]]) -> str:
@@ -115,6 +138,10 @@ def _p_value(value: object) -> str:
     return "" if value is None or pd.isna(value) else f"{value:.4f}"
 
 
+def _number(value: object, digits: int) -> str:
+    return "" if value is None or pd.isna(value) else f"{value:.{digits}f}"
+
+
 def _cell(value: object) -> str:
     if value is None or (isinstance(value, float) and pd.isna(value)):
         return ""
@@ -143,8 +170,9 @@ def embedded_table(name: str) -> pd.DataFrame:
     Args:
         name: `"study"` (every comparison of the embedded models on all held-out concepts; columns of `Study.run`),
             `"gaps"` (their geometry), or, with one row per number (see `experiments.ablations`), `"ablations"`,
-            `"objectives"` (the recipes of `xgap study --table objectives`) or `"tiny-3"` (three modalities trained
-            together).
+            `"objectives"` and `"adapters"` (the settings of `xgap study --table objectives` and `adapters`),
+            `"tiny-3"` (three modalities trained together); `"type-one"` (how often our tests find a difference where
+            there is none), or `"atlas"` (what each published system changes; columns of `experiments.atlas.atlas`).
 
     Raises:
         XgapError: an unknown table, or an installation without it.
@@ -160,4 +188,4 @@ def embedded_table(name: str) -> pd.DataFrame:
     path = data_root() / EMBEDDED[name]
     if not path.exists():
         raise XgapError(f"{path} is missing; restore it from the repository, or run the script beside it")
-    return pd.read_parquet(path)
+    return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)

@@ -6,7 +6,7 @@ from itertools import product
 from pathlib import Path
 
 from xgap_analysis.core.errors import XgapError, notice, unknown_name
-from xgap_analysis.core.features import Features, FeaturesLike, as_modalities
+from xgap_analysis.core.features import Features, FeaturesLike, as_modalities, check_modalities, modality_name
 from xgap_analysis.core.features_io import load_features
 from xgap_analysis.core.relevance import RelevanceLike, labels_by_id
 from xgap_analysis.core.table_values import label_text
@@ -146,19 +146,7 @@ def study_of_files(
 
 
 def _check(features: Sequence[Features]) -> None:
-    first = features[0]
-    for other in features[1:]:
-        if other.dim != first.dim:
-            raise XgapError(
-                f"{first.space} has {first.dim} dimensions and {other.space} {other.dim}; they must be equal"
-            )
-        # Which rows are missing nobody knows, and each pair behind the first would be wrong.
-        if first.numbered and other.numbered and len(first) != len(other):
-            raise XgapError(
-                f"{first.space} has {len(first)} rows and {other.space} {len(other)}, and rows without ids are paired "
-                "by their number; take files of as many rows, or files with ids (.npz: vectors and ids; .parquet: "
-                "vector and id)"
-            )
+    check_modalities(features)
     names = [_short(f) for f in features]
     twice = next((n for n in names if names.count(n) > 1), None)
     if twice is not None:
@@ -189,15 +177,11 @@ def _of(features: Features, splits: Mapping[str, str], split: str) -> Features:
 
 def _short(features: Features) -> str:
     """A modality's name in a comparison: I, T, OTI and OVI as the field has them, or its space."""
-    return SHORT.get((features.origin, features.space), _modality(features))
-
-
-def _modality(features: Features) -> str:
-    return features.space if features.space == features.origin else f"{features.origin}>{features.space}"
+    return SHORT.get((features.origin, features.space), modality_name(features))
 
 
 def _comparisons(features: Sequence[Features]) -> dict[str, Comparison]:
-    views = {_short(f): native_view(_modality(f), f.space) for f in features}
+    views = {_short(f): native_view(modality_name(f), f.space) for f in features}
     return {f"{a}-{b}": Comparison(f"{a}-{b}", views[a], views[b]) for a, b in product(views, views)}
 
 
@@ -213,5 +197,5 @@ def _dataset(name: str, split: str, features: Sequence[Features], labels: Mappin
     pairs = {i: i for f in features for i in f.ids}
     own = {} if labels is None else {LABEL: labels}
     first = {f.origin: f for f in reversed(features)}  # one id, one item, also across the files
-    others = {_modality(f): Vectors(replace(f, items=first[f.origin].items)) for f in features}
+    others = {modality_name(f): Vectors(replace(f, items=first[f.origin].items)) for f in features}
     return Dataset(name, split, NO_IMAGES, NO_TEXTS, {**own, PAIR: pairs}, others=others)

@@ -1,6 +1,7 @@
 """Metrics: pure functions of features and relevance. One file a question; each docstring says how to read it."""
 
 from xgap_analysis.core.relevance import HasRelevance as HasRelevance
+from xgap_analysis.metrics.best import against_best as against_best
 from xgap_analysis.metrics.calibrated import Calibrated as Calibrated
 from xgap_analysis.metrics.calibrated import calibrated as calibrated
 from xgap_analysis.metrics.calibrated import calibrated_layers as calibrated_layers
@@ -11,13 +12,16 @@ from xgap_analysis.metrics.caption_protocol import folds as folds
 from xgap_analysis.metrics.classification import zero_shot as zero_shot
 from xgap_analysis.metrics.clip_score import clip_score as clip_score
 from xgap_analysis.metrics.clip_score import ref_clip_score as ref_clip_score
+from xgap_analysis.metrics.clusters import clusters as clusters
 from xgap_analysis.metrics.cut import Relevancy as Relevancy
 from xgap_analysis.metrics.cut import cut as cut
 from xgap_analysis.metrics.cut import relevancy as relevancy
 from xgap_analysis.metrics.cut import thresholds as thresholds
 from xgap_analysis.metrics.cutoffs import cutoffs as cutoffs
+from xgap_analysis.metrics.factors import moad as moad
 from xgap_analysis.metrics.first_rank import best_ranks as best_ranks
 from xgap_analysis.metrics.first_rank import reciprocal_rank as reciprocal_rank
+from xgap_analysis.metrics.flips import flips as flips
 from xgap_analysis.metrics.gap import alignment as alignment
 from xgap_analysis.metrics.gap import cone as cone
 from xgap_analysis.metrics.gap import cross_cosine as cross_cosine
@@ -28,6 +32,7 @@ from xgap_analysis.metrics.gap import modality_gap as modality_gap
 from xgap_analysis.metrics.gap import relative_modality_gap as relative_modality_gap
 from xgap_analysis.metrics.gap import separability as separability
 from xgap_analysis.metrics.gap import uniformity as uniformity
+from xgap_analysis.metrics.gap_ranks import gap_ranks as gap_ranks
 from xgap_analysis.metrics.identification import identified as identified
 from xgap_analysis.metrics.languages import rank_variance as rank_variance
 from xgap_analysis.metrics.metric import METRICS as METRICS
@@ -41,10 +46,16 @@ from xgap_analysis.metrics.misalignment import misalignment as misalignment
 from xgap_analysis.metrics.misalignment import pooled_misalignment as pooled_misalignment
 from xgap_analysis.metrics.misalignment import similarity_histograms as similarity_histograms
 from xgap_analysis.metrics.misalignment import similarity_overlap as similarity_overlap
+from xgap_analysis.metrics.mixed_gallery import modality_share as modality_share
+from xgap_analysis.metrics.mixed_gallery import rank_among as rank_among
+from xgap_analysis.metrics.modalities import gap_table as gap_table
 from xgap_analysis.metrics.neighbourhoods import hubness as hubness
 from xgap_analysis.metrics.neighbourhoods import k_occurrence as k_occurrence
 from xgap_analysis.metrics.neighbourhoods import nearest_items as nearest_items
 from xgap_analysis.metrics.perturbation import perturbation as perturbation
+from xgap_analysis.metrics.power import Dependence as Dependence
+from xgap_analysis.metrics.power import dependence as dependence
+from xgap_analysis.metrics.power import detectable_difference as detectable_difference
 from xgap_analysis.metrics.power import detectable_effect as detectable_effect
 from xgap_analysis.metrics.power import seed_interval as seed_interval
 from xgap_analysis.metrics.recovery import recovered as recovered
@@ -52,6 +63,9 @@ from xgap_analysis.metrics.recovery import recovered_without_anchors as recovere
 from xgap_analysis.metrics.residuals import residuals as residuals
 from xgap_analysis.metrics.retrieval import retrieval as retrieval
 from xgap_analysis.metrics.retrieval import revisited as revisited
+from xgap_analysis.metrics.runs import run_scores as run_scores
+from xgap_analysis.metrics.sameness import VectorComparison as VectorComparison
+from xgap_analysis.metrics.sameness import compare_vectors as compare_vectors
 from xgap_analysis.metrics.several_labels import class_means as class_means
 from xgap_analysis.metrics.several_labels import several_labels as several_labels
 from xgap_analysis.metrics.significance import Interval as Interval

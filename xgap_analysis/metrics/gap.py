@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
@@ -126,15 +127,32 @@ def separability(x: FeaturesLike, y: FeaturesLike, *, folds: int = 5, seed: int 
         >>> round(xg.metrics.separability(x, -x), 2)  # two separate clusters
         1.0
     """
+    hits, weights = np.concatenate(held_out_hits(x, y, folds=folds, seed=seed)).T
+    return float(hits.sum() / weights.sum())
+
+
+def held_out_hits(
+    x: FeaturesLike, y: FeaturesLike, *, folds: int = 5, seed: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What each vector adds to `separability`: `[n, 2]` and `[m, 2]`, first its weight where it is right.
+
+    The second column is the weight. A fold counts once, however many vectors are in it: the weight is 1 over the number
+    of folds and that of the fold's vectors.
+    """
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold, cross_val_score
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
     x, y = as_pair(x, y)
     _check(x, y, least=2)
     vectors = np.concatenate([x.vectors.cpu().numpy(), y.vectors.cpu().numpy()])
-    side = np.repeat([0, 1], [len(x), len(y)])
+    modality = np.repeat([0, 1], [len(x), len(y)])
     split = StratifiedKFold(min(folds, len(x), len(y)), shuffle=True, random_state=seed)
-    return float(cross_val_score(LogisticRegression(max_iter=1000), vectors, side, cv=split).mean())
+    predicted = cross_val_predict(LogisticRegression(max_iter=1000), vectors, modality, cv=split)
+    weights = np.empty(len(vectors))
+    for _, held_out in split.split(vectors, modality):
+        weights[held_out] = 1 / (split.get_n_splits() * len(held_out))
+    rows = np.stack([weights * (predicted == modality), weights], axis=1)
+    return rows[: len(x)], rows[len(x) :]
 
 
 def alignment(x: FeaturesLike, y: FeaturesLike) -> float:

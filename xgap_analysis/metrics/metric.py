@@ -28,6 +28,7 @@ from xgap_analysis.metrics.classification import zero_shot
 from xgap_analysis.metrics.cut import cut
 from xgap_analysis.metrics.cutoffs import cutoffs
 from xgap_analysis.metrics.first_rank import reciprocal_rank
+from xgap_analysis.metrics.flips import flips
 from xgap_analysis.metrics.misalignment import misalignment
 from xgap_analysis.metrics.retrieval import retrieval
 from xgap_analysis.scoring.blocks import ScoreNormaliser
@@ -294,3 +295,22 @@ def _misalignment(
 ) -> pd.Series:
     """1 - AUC of every query; see `misalignment`. Lower is better."""
     return misalignment(query, gallery, relevance, scorer=scorer, exclude_self=exclude_self)["misalignment"]
+
+
+@register_metric("flips")
+def _flips(
+    query: Features,
+    gallery: Features,
+    relevance: Relevance,
+    *,
+    scorer: Scorer,
+    normalise: ScoreNormaliser | None = None,
+    by: str = "noise",
+    sigma: float = 0.1,
+    draws: int = 5,
+    seed: int = 0,
+    exclude_self: bool = True,
+) -> pd.Series:
+    """How often a query's first item changes under noise or rounding; see `flips`. Lower is better."""
+    how: dict[str, Any] = {"scorer": scorer, "normalise": normalise, "exclude_self": exclude_self}
+    return flips(query, gallery, by=by, sigma=sigma, draws=draws, seed=seed, **how)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 import torch
@@ -63,10 +64,9 @@ def nearest_items(
         bound.bind(query.ids, gallery.ids)
         bound = replace(bound, query_labels=dict(zip(query.ids, bound.query_labels, strict=True)))
     asked = query.select([query_id])
-    scores, grades, ignored = next(graded_blocks(asked, gallery, bound, exclude_self=True, block=1, scorer=scorer))
+    how: dict[str, Any] = {"exclude_self": True, "block": 1, "normalise": normalise, "scorer": scorer}
+    scores, grades, ignored = next(graded_blocks(asked, gallery, bound, **how))
     scores = scores.masked_fill(ignored, -math.inf)
-    if normalise is not None:
-        scores = normalise(scores).masked_fill(ignored, -math.inf)
     order = [int(i) for i in descending(scores)[0, :k] if not ignored[0, i]]
     return pd.DataFrame(
         {

@@ -105,7 +105,7 @@ def retrieval(
     """
     query, gallery = scored_pair(query, gallery)
     bound = as_relevance(relevance, query, gallery)
-    measure = partial(_measure, ks=ks)
+    measure = partial(measured, ks=ks)
     frame = per_query(query, gallery, bound, measure, ks, exclude_self, block, normalise, scorer)
     return frame if bound.junk else frame.drop(columns="ap_trapezoid")
 
@@ -164,7 +164,7 @@ def revisited(
         qrels = {q: {item: 1.0 for of in wanted for item in of.get(q, ())} for q in query.ids}
         ignored = {q: [item for of in left_out for item in of.get(q, ())] for q in query.ids}
         relevance = Relevance.from_qrels(qrels, ignored)
-        measure, where = partial(_measure, ks=ks), f"protocol {name}: "
+        measure, where = partial(measured, ks=ks), f"protocol {name}: "
         frames[name] = per_query(query, gallery, relevance, measure, ks, True, block, None, where=where)
     both = pd.concat(frames, axis=1, names=["protocol", "metric"])
     both.attrs = {"without_relevant": {name: f.attrs["without_relevant"] for name, f in frames.items()}}
@@ -273,7 +273,7 @@ class Counted:
         return self.total(found) / self.total(best)
 
 
-def _measure(ranks: Ranks, ks: Sequence[int]) -> dict[str, Tensor]:
+def measured(ranks: Ranks, ks: Sequence[int]) -> dict[str, Tensor]:
     """The columns of `retrieval` for one block."""
     of = Counted.of(ranks)
     rank, nth, n, precision, total = of.rank, of.nth, of.n, of.precision, of.total

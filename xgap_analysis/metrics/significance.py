@@ -85,7 +85,7 @@ def bootstrap_interval(
 
     Formula: draw as many groups as there are, with replacement; the mean is the total of the drawn values over their
     number; low and high are the (1 - level) / 2 and (1 + level) / 2 quantiles of `resamples` such means. With few
-    groups the interval is too narrow: docs/type_one.csv, and `verdict`.
+    groups the interval is too narrow: data/statistics/type_one.csv, and `verdict`.
 
     Args:
         values: `[n]`; NaN (a query without relevant items) is left out.
@@ -219,7 +219,7 @@ def paired_test(
     observed = abs(total.sum())
     slack = 1e-12 * np.abs(total).sum()  # a sum in another order is the same sum
     extreme = 0
-    for size in _chunks(resamples, len(total)):
+    for size in chunks(resamples, len(total)):
         flips = rng.integers(0, 2, size=(size, len(total)), dtype=np.int8).astype(np.float64)
         extreme += int((np.abs(total.sum() - 2 * (flips @ total)) >= observed - slack).sum())
     n = int(count.sum())
@@ -321,7 +321,20 @@ def _sums(values: np.ndarray, codes: np.ndarray, keep: np.ndarray) -> tuple[np.n
     return np.bincount(codes, weights=values[keep]), np.bincount(codes)
 
 
-def _chunks(resamples: int, width: int) -> list[int]:
+def grouped_sums(values: Values, groups: Groups | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Total, number and total of squares of each group's values that are not NaN, `[g]` each; None: one value a group.
+
+    Raises:
+        XgapError: no values, or groups that do not fit.
+    """
+    array, codes = _array(values), _codes(groups, values)
+    keep = ~np.isnan(array)
+    total, count = _sums(array, codes, keep)
+    return total, count, _sums(array**2, codes, keep)[0]
+
+
+def chunks(resamples: int, width: int) -> list[int]:
+    """Numbers of resamples of this width that are drawn at a time."""
     step = max(1, CELLS // width)
     return [min(step, resamples - start) for start in range(0, resamples, step)]
 
@@ -330,7 +343,7 @@ def _interval(
     total: np.ndarray, count: np.ndarray, level: float, resamples: int, rng: Generator
 ) -> tuple[float, float]:
     means = []
-    for size in _chunks(resamples, len(total)):
+    for size in chunks(resamples, len(total)):
         drawn = rng.integers(len(total), size=(size, len(total)), dtype=np.int32)
         means.append(total[drawn].sum(axis=1) / count[drawn].sum(axis=1))
     low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])

@@ -11,8 +11,8 @@ import pandas as pd
 from xgap_analysis.metrics.significance import holm
 
 LEVEL = 0.05  # of the adjusted test; the interval's level is 1 - LEVEL
-# From docs/type_one.csv (`python -m benchmarks.type_one`): from this number of groups on, of equal size or not, the
-# interval that is printed beside a verdict is, taken alone, false in at most twice its 5 % where there is no
+# From data/statistics/type_one.csv (`python -m benchmarks.type_one`): from this number of groups on, of equal size or
+# not, the interval that is printed beside a verdict is, taken alone, false in at most twice its 5 % where there is no
 # difference. The verdict itself is in at most 5 % at any number. `tests/metrics/test_verdicts.py` holds this.
 ENOUGH_GROUPS = 15
 INCONCLUSIVE = "inconclusive"
@@ -50,9 +50,9 @@ def verdict(low: float, high: float, p_adjusted: float, n_groups: int, claim: in
     `ENOUGH_GROUPS` independent groups of queries. Without one of them it is `inconclusive`, and the reason names all
     that are missing.
 
-    How often a verdict is given where there is no difference: `docs/type_one.csv`, for one test (a larger family
-    makes it rarer). In at most 5.5 % of 5,000 draws where differences are exchangeable, in fewer where most are zero,
-    and in next to none with fewer than 6 groups. Differences that are skewed around a mean of zero are not
+    How often a verdict is given where there is no difference: `data/statistics/type_one.csv`, for one test (a larger
+    family makes it rarer). In at most 5.5 % of 5,000 draws where differences are exchangeable, in fewer where most are
+    zero, and in next to none with fewer than 6 groups. Differences that are skewed around a mean of zero are not
     exchangeable: up to 7.8 %.
 
     Args:

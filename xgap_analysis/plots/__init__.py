@@ -2,6 +2,7 @@
 
 from xgap_analysis.plots.ablations import over_settings as over_settings
 from xgap_analysis.plots.ablations import runs as runs
+from xgap_analysis.plots.atlas import atlas as atlas
 from xgap_analysis.plots.comparisons import differences as differences
 from xgap_analysis.plots.comparisons import grid as grid
 from xgap_analysis.plots.comparisons import values as values
@@ -14,6 +15,7 @@ from xgap_analysis.plots.geometry import occurrences as occurrences
 from xgap_analysis.plots.geometry import spectrum as spectrum
 from xgap_analysis.plots.geometry import sweep_curve as sweep_curve
 from xgap_analysis.plots.inversion_step import inversion_step as inversion_step
+from xgap_analysis.plots.plane import modalities as modalities
 from xgap_analysis.plots.plane import plane as plane
 from xgap_analysis.plots.queries import by_class as by_class
 from xgap_analysis.plots.queries import per_query as per_query

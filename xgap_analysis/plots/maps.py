@@ -21,24 +21,23 @@ from xgap_analysis.metrics.retrieval import counted_elsewhere
 METHODS = ("pca", "umap")
 FEW = 15  # items, up to which UMAP starts from random places
 PLACED = 512  # items that UMAP places at a time
-_KEPT: "OrderedDict[tuple[str, str, str], PlaneMap]" = OrderedDict()
+_KEPT: "OrderedDict[tuple[str, ...], PlaneMap]" = OrderedDict()
 _MOST_KEPT = 8
 
 
 @dataclass(frozen=True, eq=False)
 class PlaneMap:
-    """A map from the sphere to the plane, fitted on two modalities together.
+    """A map from the sphere to the plane, fitted on all modalities together.
 
     Args:
         method: `"pca"` (linear, so that distances along it can be read) or `"umap"` (neighbourhoods only).
-        images, texts: `[n, 2]` and `[m, 2]`, where the two modalities lie.
+        places: `[n, 2]` for each modality, where its items lie.
         share: of PCA, the share of the variance that the plane shows; NaN for UMAP.
         fitted: scikit-learn's or umap-learn's own object.
     """
 
     method: str
-    images: np.ndarray
-    texts: np.ndarray
+    places: tuple[np.ndarray, ...]
     share: float
     fitted: Any
 
@@ -54,11 +53,11 @@ class PlaneMap:
         return np.concatenate(parts)
 
 
-def plane_map(images: Features, texts: Features, method: str = "pca") -> PlaneMap:
-    """One plane for both modalities. It is fitted once for the same vectors in a session, and then found again.
+def plane_map(*modalities: Features, method: str = "pca") -> PlaneMap:
+    """One plane for all modalities. It is fitted once for the same vectors in a session, and then found again.
 
     Args:
-        images, texts: `[n, d]` and `[m, d]`, of any two modalities.
+        modalities: `[n, d]` each, of two modalities or more.
         method: `"pca"`, or `"umap"` (cosine, 15 neighbours, a fixed seed).
 
     Raises:
@@ -66,21 +65,22 @@ def plane_map(images: Features, texts: Features, method: str = "pca") -> PlaneMa
     """
     if method not in METHODS:
         raise unknown_name("map", method, METHODS)
-    if images.dim != texts.dim:
-        raise XgapError(f"images and texts have {images.dim} and {texts.dim} dimensions; they must be the same")
-    if len(images) + len(texts) < 3:
+    if len({features.dim for features in modalities}) > 1:
+        found = " and ".join(str(features.dim) for features in modalities)
+        raise XgapError(f"the modalities have {found} dimensions; they must be the same")
+    if sum(map(len, modalities)) < 3:
         raise XgapError("a map needs at least three vectors")
-    key = (method, _digest(images), _digest(texts))
+    key = (method, *map(_digest, modalities))
     if key not in _KEPT:
-        _KEPT[key] = _fit(images, texts, method)
+        _KEPT[key] = _fit(modalities, method)
         while len(_KEPT) > _MOST_KEPT:
             _KEPT.popitem(last=False)
     _KEPT.move_to_end(key)
     return _KEPT[key]
 
 
-def _fit(images: Features, texts: Features, method: str) -> PlaneMap:
-    both = torch.cat([images.vectors.cpu(), texts.vectors.cpu()]).numpy()
+def _fit(modalities: Sequence[Features], method: str) -> PlaneMap:
+    both = torch.cat([features.vectors.cpu() for features in modalities]).numpy()
     report(f"fitting the {method.upper()} of {len(both)} items", 0, 1)
     if method == "pca":
         from sklearn.decomposition import PCA
@@ -94,7 +94,8 @@ def _fit(images: Features, texts: Features, method: str) -> PlaneMap:
         start = "spectral" if len(both) > FEW else "random"
         fitted = UMAP(n_neighbors=min(15, len(both) - 1), metric="cosine", random_state=42, n_jobs=1, init=start)
         points, share = fitted.fit_transform(both), math.nan
-    return PlaneMap(method, points[: len(images)], points[len(images) :], share, fitted)
+    ends = np.cumsum([len(features) for features in modalities])[:-1]
+    return PlaneMap(method, tuple(np.split(points, ends)), share, fitted)
 
 
 def _digest(features: Features) -> str:

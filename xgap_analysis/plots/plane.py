@@ -1,12 +1,14 @@
-"""Two modalities on a plane, as a figure."""
+"""Two modalities or more on a plane, as a figure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from xgap_analysis.plots.style import BLUE, ORANGE
+from xgap_analysis.plots.style import BLUE, ORANGE, in_legend, line_styles, own_axes
 
 
 def plane(
@@ -45,3 +47,42 @@ def plane(
     ax.set(xticks=[], yticks=[])
     ax.legend(frameon=False)
     return ax
+
+
+def modalities(
+    places: Mapping[str, np.ndarray], chosen: Mapping[str, Sequence[int]] | None = None, ax: Axes | None = None
+) -> Axes:
+    """Any number of modalities on the plane of a map, with some items of each marked and joined.
+
+    Args:
+        places: modality to `[n, 2]`, from `plots.maps.plane_map(...).places`.
+        chosen: modality to the rows of the items to mark, such as those of one concept; lines join their centres.
+        ax: where to draw; a new figure by default.
+
+    Example:
+        >>> import numpy as np
+        >>> import xgap_analysis as xg
+        >>> places = {name: np.full((4, 2), k) for k, name in enumerate(["image", "text", "audio"])}
+        >>> len(xg.plots.modalities(places, {"image": [0], "text": [1], "audio": [2]}).lines)
+        3
+    """
+    ax = own_axes(ax, 6, 5)
+    marked = {name: np.asarray(places[name])[list(rows)] for name, rows in (chosen or {}).items() if len(rows)}
+    for (colour, _, marker), (name, points) in zip(line_styles(), places.items(), strict=False):
+        faint = 0.25 if marked else 0.6
+        drawn: dict[str, Any] = {"color": colour, "marker": marker}
+        ax.scatter(points[:, 0], points[:, 1], s=12, alpha=faint, lw=0, label=in_legend(name), **drawn)
+        if name in marked:
+            ax.scatter(marked[name][:, 0], marked[name][:, 1], s=60, zorder=3, edgecolor="black", lw=0.8, **drawn)
+    for line in joined(marked):
+        ax.plot(line[:, 0], line[:, 1], color="black", lw=1, zorder=2)
+    ax.set(xticks=[], yticks=[])
+    for handle in ax.legend(frameon=False, markerscale=1.5).legend_handles:
+        handle.set_alpha(1)  # type: ignore[union-attr]
+    return ax
+
+
+def joined(marked: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """Lines `[2, 2]` between the centres of the marked points of every two modalities."""
+    centres = [points.mean(axis=0) for points in marked.values()]
+    return [np.stack([first, second]) for first, second in combinations(centres, 2)]

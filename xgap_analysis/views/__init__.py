@@ -5,11 +5,13 @@ A view is a function of (model, items, options) with a name; `register_view` mak
 
 from xgap_analysis.views import (  # noqa: F401  they register theirs
     composed,
+    documents,
     ensemble,
     fusion,
     inverted,
     native,
     precomputed,
+    semobridge,
     sets,
 )
 from xgap_analysis.views.described import DescribedItem as DescribedItem

@@ -7,6 +7,7 @@ from typing import Any
 
 from xgap_analysis.core.calls import Call, parse, spelled
 from xgap_analysis.core.errors import XgapError, unknown_name
+from xgap_analysis.core.mixed import joined
 from xgap_analysis.core.registry import Registry, check_options, name_of
 from xgap_analysis.core.tokens import AnyFeatures
 
@@ -22,7 +23,7 @@ class View:
     Args:
         name: as registered.
         function: `function(model, items, *arguments, **options)`.
-        modality: of the items; None takes that of the first argument, which is a view.
+        modality: of the items; `image+text` where it takes those of two modalities.
         space: where the features lie on the sphere: the modality whose encoder gave them.
         arguments, options: given by the user; other options keep the function's defaults.
 
@@ -105,7 +106,8 @@ def register_view(
 
     Args:
         name: as in tables.
-        modality: of the items that it takes; None where it depends on its first argument, a view.
+        modality: of the items that it takes; None where it is that of the views among its arguments (`image+text` where
+            they are of two).
         space: where its features lie; the modality by default.
 
     Raises:
@@ -160,10 +162,10 @@ def view(wanted: "str | Call | View | Callable[..., AnyFeatures]", *arguments: A
         entry = VIEWS[wanted.name]
         check_options("view", wanted.name, entry.function, LEADING, options)
         nested = tuple(_nested(argument) for argument in arguments)
-        first = next((a for a in nested if isinstance(a, View)), None)
-        modality = entry.modality or (first.modality if first else None)
-        space = entry.space or (first.space if first else None)
-        if modality is None or space is None:
+        views = [a for a in nested if isinstance(a, View)]
+        modality = entry.modality or joined([v.modality for v in views])
+        space = entry.space or next((v.space for v in views), "")
+        if not modality:
             raise XgapError(f"view {wanted.name!r} takes views as arguments: {wanted.name}(image, oti)")
         return View(wanted.name, entry.function, modality, space, nested, options)
     if isinstance(wanted, View):

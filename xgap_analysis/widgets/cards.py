@@ -67,7 +67,7 @@ class CardRow(ipywidgets.HBox):
             self._buttons.append(self._button(place))
         rules = []
         for place, (button, card) in enumerate(zip(self._buttons, cards, strict=False)):
-            pictured = card.space == "image"
+            pictured = self._items.is_pictured(card.item, card.space)
             words = self._items.words(card.item, card.space)
             below = card.words if pictured else "\n".join(filter(None, [card.words, shortened(words, SHORT)]))
             classes = {"xgap-hit": card.hit, "xgap-chosen": card.chosen, "xgap-words": not pictured}

@@ -7,6 +7,7 @@ from typing import Any
 import ipywidgets
 import pandas as pd
 
+from xgap_analysis.metrics.best import BEST, LOWER, TIED
 from xgap_analysis.metrics.verdicts import INCONCLUSIVE
 
 ROWS = 14  # lines on a page
@@ -15,9 +16,15 @@ STEPS = (-0.6, -0.2, 0.2, 0.6)  # of the largest difference on screen
 TINTS = ("#EDB84D", "#F6E0B3", "#F7F7F7", "#BBD7E8", "#7FB8DA")  # lower to higher, as in figures; black on all is read
 BASELINE, MISSING = "#FFFFFF", "#DDDDDD"
 LEGEND = (
-    "With 95 % intervals. Δ: paired difference from the baseline, p (Holm) and groups; ▲ ▼ where conclusive. † fitted "
-    "on what is evaluated."
+    "With 95 % intervals. Δ: paired difference from the baseline, p (Holm) and groups; ▲ ▼ where conclusive. ★ the "
+    "best variant of one baseline, ☆ tied with it. † fitted on what is evaluated."
 )
+STARS = {BEST: " ★", TIED: " ☆"}
+AGAINST = {
+    BEST: "the best variant of this baseline",
+    TIED: "tied with the best variant",
+    LOWER: "below the best variant",
+}
 ABOUT = ["model", "dataset", "split", "correction", "scorer"]
 
 
@@ -25,8 +32,9 @@ class HeatTable(ipywidgets.VBox):
     """One line for each model, dataset and correction, one column for each comparison.
 
     A cell says value and interval, then the paired difference from the baseline with ▲ or ▼ where the result is
-    conclusive (see `metrics.verdict`); its tint repeats the difference. The tooltip has p, adjusted p, the number of
-    groups and the reason.
+    conclusive (see `metrics.verdict`); its tint repeats the difference. ★ marks the best variant of one baseline, and
+    ☆ those that are tied with it (`metrics.against_best`). The tooltip has p, adjusted p, the number of groups, the
+    reason, and the smallest effect that would have been seen.
 
     Args:
         on_open: called with the table's row when a cell is clicked.
@@ -104,11 +112,7 @@ class HeatTable(ipywidgets.VBox):
             drawn.append(ipywidgets.HBox([label, *(self._cell(cells.get(name), bound) for name in comparisons)]))
         if len(lines) > ROWS:
             drawn.append(self._pages(len(lines)))
-        said = "With 95 % intervals. Δ: paired difference from the baseline, p (Holm) and groups; ▲ ▼ where conclusive."
-        self.children = [
-            *drawn,
-            ipywidgets.HTML(f"<div class='xgap-about'>{said} † fitted on what is evaluated.</div>"),
-        ]
+        self.children = [*drawn, ipywidgets.HTML(f"<div class='xgap-about'>{LEGEND}</div>")]
 
     def _marked(self, name: str) -> str:
         return f"{name} {'▼' if self._descending else '▲'}" if name == self._sorted_by else name
@@ -152,10 +156,11 @@ def cell_words(row: Mapping[str, Any]) -> str:
         return "n/a"
     seen = " †" if row.get("transductive") is True else ""
     value = f"{row['value']:.3f} [{row['low']:.2f}, {row['high']:.2f}]{seen}"
+    star = STARS.get(row.get("against_best", ""), "")
     if pd.isna(row["difference"]):
-        return f"{value}\nbaseline"
+        return f"{value}\nbaseline{star}"
     mark = ("▲" if row["difference"] > 0 else "▼") if _conclusive(row) else ""
-    return f"{value}\nΔ {row['difference']:+.3f} {mark}\np {row['p_adjusted']:.3f}, {row['n_groups']:.0f} groups"
+    return f"{value}\nΔ {row['difference']:+.3f} {mark}{star}\np {row['p_adjusted']:.3f}, {row['n_groups']:.0f} groups"
 
 
 def cell_tooltip(row: Mapping[str, Any]) -> str:
@@ -170,7 +175,10 @@ def cell_tooltip(row: Mapping[str, Any]) -> str:
         words += f"\np {row['p_value']:.4f}, adjusted {row['p_adjusted']:.4f} ({row['family_size']:.0f} tests), "
         said = ": ".join(word for word in (row["verdict"], row["reason"]) if isinstance(word, str) and word)
         words += f"{row['n_groups']:.0f} groups\n{said}"
-    return f"{words}\nclick for the neighbours"
+        if not pd.isna(row.get("detectable")):
+            words += f"\nsmallest effect that would have been seen: {row['detectable']:.4f}"
+    against = AGAINST.get(row.get("against_best", ""))
+    return f"{words}{f'{chr(10)}{against}' if against else ''}\nclick for the neighbours"
 
 
 def _tint(row: Mapping[str, Any], bound: float) -> str:

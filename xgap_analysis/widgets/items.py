@@ -66,6 +66,10 @@ class Items:
         captions = self._captions_of_label.get(self._label.get(item, ""), [])[:CAPTIONS]
         return " · ".join([item, *captions])
 
+    def is_pictured(self, item: str, space: str) -> bool:
+        """Whether an item is an image that can be shown, and not features alone."""
+        return space == "image" and item in self._pictured
+
     def _thumbnail(self, item: str) -> str:
         """An image as a data URI; one that cannot be read is grey."""
         if item not in self._pictured:

@@ -53,12 +53,12 @@ class Journey:
     @property
     def points(self) -> np.ndarray:
         """Where all images and texts lie: `[n, 2]`."""
-        return np.concatenate([self.plane.images, self.plane.texts])
+        return np.concatenate(self.plane.places)
 
     @property
     def modalities(self) -> list[str]:
         """`"image"` or `"text"` for each point."""
-        return ["image"] * len(self.plane.images) + ["text"] * len(self.plane.texts)
+        return ["image"] * len(self.plane.places[0]) + ["text"] * len(self.plane.places[1])
 
     def extent(self) -> np.ndarray:
         """Points between which everything lies, at every step."""
@@ -75,7 +75,7 @@ class Journey:
 
     @property
     def _offset(self) -> int:
-        return 0 if self.modality == "image" else len(self.plane.images)
+        return 0 if self.modality == "image" else len(self.plane.places[0])
 
     def cosine(self, query: str, step: int) -> float:
         """Of the inverted query to its native feature; the loss is 1 minus it."""

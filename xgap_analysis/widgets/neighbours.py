@@ -52,6 +52,9 @@ class Way:
         """What the query retrieves this way."""
         seed = evaluation.study.seeds[0]
         frame = evaluation.ranking(query, self.comparison, self.correction, depth, seed, self.scorer)
+        if "+" in self.space:  # a mixed gallery: each item is shown as what it is
+            of = {i: m for m in self.space.split("+") for i in evaluation.data.items_of(m).ids}
+            frame = frame.assign(space=[of[item] for item in frame["item"]])
         return Ranking(self.comparison.name, self.about, self.space, frame)
 
 
@@ -197,7 +200,7 @@ class NeighbourExplorer(Panel):
         from xgap_analysis.plots import ranked
 
         query = self._shown[0]
-        shown = [(item, frame["space"].iloc[0]) for frame in self.rankings.values() for item in frame["item"]]
+        shown = [pair for frame in self.rankings.values() for pair in zip(frame["item"], frame["space"], strict=True)]
         words = {item: self.items.words(item, space) for item, space in [*shown, (query, self.space)]}
         return ranked(query, self.space, self.rankings, self.evaluation.data.images, words)
 

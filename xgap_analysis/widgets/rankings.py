@@ -23,8 +23,9 @@ class Ranking:
     Args:
         title: what retrieves, such as a comparison.
         about: a second line, such as a correction.
-        space: `"image"`, `"text"` or `"class"`, of the items.
-        frame: columns `item`, `rank`, `score` and `hit`; it may go deeper than what is shown.
+        space: `"image"`, `"text"` or `"class"`, of the items; `"image+text"` of a mixed gallery.
+        frame: columns `item`, `rank`, `score` and `hit`, and `space` where it differs from item to item; it may go
+            deeper than what is shown.
     """
 
     title: str
@@ -34,7 +35,8 @@ class Ranking:
 
     def head(self, k: int) -> pd.DataFrame:
         """The k nearest, with their space."""
-        return self.frame.head(k).assign(space=self.space)
+        head = self.frame.head(k)
+        return head if "space" in head else head.assign(space=self.space)
 
 
 class RankingRows(ipywidgets.VBox):
@@ -67,7 +69,7 @@ class RankingRows(ipywidgets.VBox):
                 for i, other in enumerate(rankings)
                 if i != number and other.space == ranking.space
             }
-            row.show([_card(line, ranking.space, others) for line in head.to_dict("records")])
+            row.show([_card(line, line["space"], others) for line in head.to_dict("records")])
         self.children = [ipywidgets.HBox(line) for line in self.lines[: len(rankings)]]
 
 

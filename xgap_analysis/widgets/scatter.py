@@ -1,4 +1,4 @@
-"""The embedding map: points of two modalities, which differ in size and colour, with lines between some of them."""
+"""The embedding map: points of several modalities, by size and colour, with lines between some of them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
@@ -8,7 +8,8 @@ import ipywidgets
 import numpy as np
 
 Line = tuple[np.ndarray, str]  # points [k, 2] and a colour
-SIZES = {"image": 5, "text": 9}
+SIZES = {"image": 5, "text": 9}  # of other modalities, in between
+BETWEEN = 7
 MARGIN = 0.08
 
 
@@ -17,7 +18,7 @@ class EmbeddingMap(ipywidgets.VBox):
 
     Args:
         points: `[n, 2]`.
-        modalities: `"image"` or `"text"` of each point: texts are drawn larger.
+        modalities: of each point: texts are drawn largest, images smallest.
         extent: points `[m, 2]` that shall stay in sight whatever moves.
         on_select: called with the index of the point that was clicked, or None.
         on_hover: called with the index of the point under the pointer, or None.
@@ -43,7 +44,7 @@ class EmbeddingMap(ipywidgets.VBox):
         self._scatter = Scatter(
             x=points[:, 0],
             y=points[:, 1],
-            size_by=np.array([SIZES[modality] for modality in modalities], dtype=float),
+            size_by=np.array([SIZES.get(modality, BETWEEN) for modality in modalities], dtype=float),
             size_map=[SIZES["image"], SIZES["text"]],
             size_norm=(SIZES["image"], SIZES["text"]),
             opacity=0.7,
@@ -92,9 +93,9 @@ class EmbeddingMap(ipywidgets.VBox):
         ]
         self._scatter.annotations(strokes)
 
-    def select(self, index: int | None) -> None:
-        """Marks a point as the selected one."""
-        self._scatter.selection([] if index is None else [index])
+    def select(self, index: int | None, *more: int) -> None:
+        """Marks a point as the selected one, and more beside it."""
+        self._scatter.selection([] if index is None else [index, *more])
 
 
 def _only(selection: Any) -> int | None:

@@ -104,7 +104,7 @@ class Scene:
         """Points between which everything lies, whatever the move."""
         from xgap_analysis.plots.maps import move_modalities
 
-        places = [self.plane.images, self.plane.texts]
+        places = list(self.plane.places)
         if self.plane.method == "pca":
             places += [self.plane.place(moved) for at in FAR for moved in move_modalities(at, *self.native)]
         return np.concatenate(places)
@@ -134,11 +134,11 @@ def make_scene(evaluation: Evaluation, method: str, lambda_: float) -> Scene:
     from xgap_analysis.plots import maps
 
     images, texts = evaluation.native("image", "all"), evaluation.native("text", "all")
-    plane = maps.plane_map(images, texts, method)
+    plane = maps.plane_map(images, texts, method=method)
     classes = known(lambda: evaluation.native("text", "classes"))
     moved = maps.move_modalities(lambda_, images, texts, *([classes] if classes is not None else []))
     # The native places are known already; UMAP would only come near them.
-    places = [plane.place(features) for features in moved[:2]] if lambda_ else [plane.images, plane.texts]
+    places = [plane.place(features) for features in moved[:2]] if lambda_ else plane.places
     numbers = maps.gap_numbers(
         moved[0],
         moved[1],

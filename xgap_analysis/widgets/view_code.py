@@ -61,12 +61,32 @@ def map_code(
             "",
             evaluation_code(evaluation, ["I-T"], ["none"]),
             'modalities = [evaluation.view("image", "all"), evaluation.view("text", "all")]',
-            f"plane = maps.plane_map(*modalities, {method!r})",
+            f"plane = maps.plane_map(*modalities, method={method!r})",
             *(['modalities.append(evaluation.view("text", "classes"))'] if classes else []),
             f"images, texts, *classes = maps.move_modalities({lambda_!r}, *modalities)",
             "plots.plane(plane.place(images), plane.place(texts))",
             'queries = [evaluation.view(modality, "queries").ids for modality in ("image", "text")]',
             f"maps.gap_numbers(images, texts, {', '.join(parts)}, queries)",
+        ]
+    )
+
+
+def modalities_code(evaluation: Evaluation, method: str, label: str) -> str:
+    """All modalities on one plane with the items of a label marked, and the gap of every pair."""
+    return "\n".join(
+        [
+            "import xgap_analysis as xg",
+            "from xgap_analysis import plots",
+            "from xgap_analysis.plots import maps",
+            "",
+            evaluation_code(evaluation, ["I-T"], ["none"]),
+            "table = evaluation.gap_table()",
+            'sets = {m: evaluation.view(m, "all") for m in dict.fromkeys([*table["x"], *table["y"]])}',
+            f"plane = maps.plane_map(*sets.values(), method={method!r})",
+            "label_of = evaluation.labels",
+            f"rows = {{m: [k for k, i in enumerate(f.ids) if label_of.get(i) == {label!r}] for m, f in sets.items()}}",
+            "plots.modalities(dict(zip(sets, plane.places)), rows)",
+            "table",
         ]
     )
 

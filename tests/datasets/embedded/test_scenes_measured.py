@@ -116,9 +116,36 @@ def test_composed_queries_on_the_oracle(measure: ModuleType, oracle: xg.Model) -
     assert found["composed, AP", "mean of regions + new - old"] > found["composed, AP", "mean of regions alone"]
 
 
-def test_documents_on_the_oracle(measure: ModuleType) -> None:
-    found = values(measure.document_rows(xg.load_model("oracle(g=2)"), "emoji-scenes", "seen"))
+def test_documents_on_the_oracle(measure: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "SCENES", 60)
+    found = values(measure.document_rows(xg.load_model("oracle(g=2)"), "emoji-scenes", "seen", (0, 50, 100)))
     lengths = np.array([found["length of the mean of sections", f"{share} % texts"] for share in (0, 50, 100)])
     assert lengths[1] < lengths[0]
     assert lengths[1] < lengths[2]  # a mean of images and texts lies between them
     assert found["caption to document, R@1", "100 % texts"] > 0.95  # a document of fewer sections may be nearer
+    assert found["texts in the first 10 documents", "50 % texts"] > 0.7
+    assert found["texts in the first 10 documents", "50 % texts, centred"] < 0.65
+    assert found["caption to section, R@1", "100 % texts"] == 1
+
+
+def test_what_the_card_says_of_documents_is_in_the_table() -> None:
+    results = pd.read_csv(ROOT / "results.csv")
+    own = results[(results["table"] == "documents") & (results["model"] == "tiny")]
+    of = own.set_index(["split", "measure", "by"])
+    for split in ("seen", "test"):
+        for share in (25, 50, 75):
+            raw, centred = (
+                of.loc[split, "texts in the first 10 documents", f"{share} % texts{how}"] for how in ("", ", centred")
+            )
+            assert raw["low"] > raw["chance"]  # the share of texts in all documents
+            assert share == 75 or centred["high"] < raw["low"]
+        for share in (0, 25, 50, 75, 100):
+            raw, centred = (
+                of.loc[split, "caption to document, R@1", f"{share} % texts{how}"] for how in ("", ", centred")
+            )
+            assert raw["low"] <= centred["value"] <= raw["high"]
+            stages = [
+                of.loc[split, f"caption to section{s}, R@1", f"{share} % texts"]
+                for s in ("", " of the first 10 documents")
+            ]
+            assert stages[1]["value"] <= stages[0]["value"]

@@ -108,7 +108,8 @@ def load_scenes(variant: str = "") -> Dataset:
             `"twins"`, `"swaps"`, `"objects"`, `"attributes"`: pairs of scenes with pairs of captions, which differ in
                 the cells of two things, in their sizes, in one thing, in the size of one thing; labels `pair`, `kind`;
             `"composed"`: a scene and "a kite instead of a bear";
-            `"documents"`, `"documents-25"`: documents of two to four sections, half or 25 % of them texts.
+            `"documents"`, `"documents-25"`: documents of two to four sections, half or 25 % of them texts; their split
+                `train` has scenes and long captions, for corrections to be fitted on.
             See `datasets.embedded.scene_tasks`.
 
     Raises:
@@ -124,6 +125,8 @@ def load_scenes(variant: str = "") -> Dataset:
     own = SPLITS if variant in PLAIN else EVALUATED
     splits: dict[str, Callable[[], Dataset]] = {}
     splits |= {split: partial(make, world, name, (split,), splits) for split in own}
+    if variant.startswith("documents"):  # what sections are made of, for corrections to be fitted on
+        splits["train"] = partial(_long, world, name, ("train",), splits)
     return make(world, name, own, splits)
 
 

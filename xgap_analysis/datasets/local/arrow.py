@@ -13,6 +13,7 @@ from xgap_analysis.core.errors import XgapError, notice
 from xgap_analysis.core.table_values import id_text, image_path, is_missing
 from xgap_analysis.datasets.contents import of_bytes, of_file, once
 from xgap_analysis.datasets.dataset import Dataset
+from xgap_analysis.datasets.items import Images
 from xgap_analysis.datasets.local.columnar import (
     cell_at,
     class_names,
@@ -74,8 +75,7 @@ def load_arrow(
     names = read.class_names.get(columns.get("label", ""), ())
     if read.hold_images == {True}:
         records, where = _held(read, columns, path, names)
-        column = columns["image"]
-        opened = stored_images(where, partial(_source, where, column), partial(_content, where, column))
+        opened = held_images(where, columns["image"])
     else:
         records, named_by = to_records(read.rows, columns, path, names)
         folders = {file.parent for _, file in files}
@@ -86,6 +86,16 @@ def load_arrow(
         opened = image_files(Path(), outside)
     name = path.stem if path.is_file() else path.resolve().name
     return dataset_of(name, records, opened, train_share=train_share)
+
+
+def held_images(where: Mapping[str, Place], column: str) -> Images:
+    """The images that lie in rows of files of columns, each read when it is opened.
+
+    Args:
+        where: id to a file and the number of its row.
+        column: of the images: bytes, or Hugging Face's pairs of bytes and a path.
+    """
+    return stored_images(where, partial(_source, where, column), partial(_content, where, column))
 
 
 @dataclass

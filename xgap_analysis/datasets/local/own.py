@@ -10,6 +10,7 @@ from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.datasets.images import is_hidden
 from xgap_analysis.datasets.local.arrow import load_arrow
 from xgap_analysis.datasets.local.folders import METADATA, has_images, load_folder
+from xgap_analysis.datasets.local.mixed import is_mixed, load_mixed
 from xgap_analysis.datasets.local.pairs import load_pairs
 from xgap_analysis.datasets.local.results import is_own_table, is_results_folder
 from xgap_analysis.datasets.local.shards import load_shards
@@ -19,6 +20,7 @@ READERS: dict[str, Callable[..., Dataset]] = {
     "pairs": load_pairs,
     "wds": load_shards,
     "hf": load_arrow,
+    "mixed-jsonl": load_mixed,
 }
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 
@@ -30,7 +32,7 @@ def is_own(name: str) -> bool:
 
 
 def load_own(name: str, **options: Any) -> Dataset:
-    """A dataset by its path, read as its prefix says (`folder:`, `pairs:`, `wds:`, `hf:`) or as it looks.
+    """A dataset by its path, read as its prefix says (a key of `READERS`, as in `folder:/my/images`) or as it looks.
 
     Args:
         name: the path, with a prefix or without.
@@ -79,6 +81,8 @@ def _kind_of_folder(path: Path) -> str:
     """
     if is_saved(path):
         return "hf"
+    if is_mixed(path):
+        return "mixed-jsonl"
     shards = [p for pattern in ("*.tar", "*/*.tar") for p in path.glob(pattern) if _is_data(p, path)]
     tables = [] if shards else [p for p in path.rglob("*.parquet") if _is_data(p, path)]
     kind, others = ("wds", shards) if shards else ("hf", tables)

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xgap_analysis.core.errors import XgapError, notice
+from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.relevance import Relevance
 from xgap_analysis.core.table_values import clean_text, id_text, is_missing
 from xgap_analysis.datasets.assemble import assemble
 from xgap_analysis.datasets.dataset import Dataset, in_splits
+from xgap_analysis.datasets.judgements import graded
 from xgap_analysis.datasets.published.files import read_parquet
 from xgap_analysis.datasets.published.protocols import Protocol
 from xgap_analysis.datasets.published.summaries import condensed
@@ -47,28 +48,8 @@ def load_documents(name: str, protocol: Protocol, folder: Path) -> Dataset:
 def _qrels(folder: Path, queries: Mapping[str, str], documents: Mapping[str, str]) -> dict[str, dict[str, float]]:
     table = read_parquet(folder / "qrels", ("query-id", "corpus-id"))
     grades = table["score"] if "score" in table else [1.0] * len(table)
-    qrels: dict[str, dict[str, float]] = {}
-    unscored = repeated = 0
-    for query_id, document_id, score in zip(table["query-id"], table["corpus-id"], grades, strict=True):
-        query, document = id_text(query_id), id_text(document_id)
-        for item, known, where in ((query, queries, "queries"), (document, documents, "corpus")):
-            if item not in known:
-                raise XgapError(f"{folder / 'qrels'} names {item!r}, which is not in {folder / where}")
-        unscored += is_missing(score)
-        grade = 1.0 if is_missing(score) else float(score)
-        of = qrels.setdefault(f"query/{query}", {})
-        repeated += f"document/{document}" in of
-        before = of.setdefault(f"document/{document}", grade)
-        if before != grade:
-            what = f"{folder / 'qrels'} grades {document!r} for the query {query!r} twice"
-            raise XgapError(f"{what}, {before:g} and {grade:g}; keep one of the two rows")
-    if not qrels:
-        raise XgapError(f"{folder / 'qrels'} has no rows")
-    if unscored:
-        notice(f"{unscored} of {len(table)} rows of {folder / 'qrels'} have no score; they are read as grade 1")
-    if repeated:
-        notice(f"{repeated} of {len(table)} rows of {folder / 'qrels'} repeat an earlier one, with the same grade")
-    return qrels
+    rows = zip(table["query-id"], table["corpus-id"], grades, strict=True)
+    return graded(rows, folder / "qrels", queries, documents)
 
 
 def _texts(frame: "pd.DataFrame", folder: Path) -> dict[str, str]:

@@ -36,6 +36,7 @@ class Needs:
         dropped: it can do without the modality that a recipe leaves out of some items (`Recipe.dropout`), whose rows
             are zero then.
         towers: it encodes something of its own, so that the batch cannot be taken in parts (`micro_batch`).
+        reader: it has the language model of an adapter that reads both modalities predict words (`towers.next_words`).
 
     Raises:
         XgapError: neither images nor captions, a number below 0, or tokens, pixels, ids or scores of what it
@@ -62,6 +63,7 @@ class Needs:
     ids: bool = False
     dropped: bool = False
     towers: bool = False
+    reader: bool = False
 
     def __post_init__(self) -> None:
         counts = (self.images, self.captions)
