@@ -354,7 +354,9 @@ def paired(x: FeaturesLike, y: FeaturesLike) -> tuple[Features, Features]:
     return x.select(both), y.select(both)
 
 
-def with_several(x: Features, y: Features, pairs: Mapping[Any, Collection[Hashable]]) -> tuple[Features, Features, float]:
+def with_several(
+    x: Features, y: Features, pairs: Mapping[Any, Collection[Hashable]]
+) -> tuple[Features, Features, float]:
     """The vectors of x and of y that are in a pair, and the mean cosine of all pairs.
 
     Raises:

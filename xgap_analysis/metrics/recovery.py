@@ -101,7 +101,8 @@ def recovered_without_anchors(scores: ArrayLike | Tensor, dim: int) -> Float[Ten
     rows, columns = torch.triu_indices(dim, dim)
     twice = exact(torch.where(rows == columns, 1.0, 2.0))
     equations = basis[:, rows] * basis[:, columns] * twice
-    found = torch.linalg.lstsq(equations, torch.ones(len(given), 1, dtype=torch.float64), rcond=TOLERANCE, driver="gelsd")
+    lengths = torch.ones(len(given), 1, dtype=torch.float64)
+    found = torch.linalg.lstsq(equations, lengths, rcond=TOLERANCE, driver="gelsd")
     if int(found.rank) < unknown:
         raise XgapError("these items leave their similarities undetermined (too many of them are alike); give others")
     q = torch.zeros(dim, dim, dtype=torch.float64)

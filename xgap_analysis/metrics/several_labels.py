@@ -128,9 +128,10 @@ def _sets(labels: Any, ids: Sequence[str], classes: Collection[str]) -> dict[str
     single = next((i for i in ids if isinstance(given[i], str) or not hasattr(given[i], "__iter__")), None)
     if single is not None:
         raise XgapError(f"item {single!r} has the label {given[single]!r} and no list of labels; give [label]")
-    if all(len(given[i]) == len(classes) and set(given[i]) <= {0, 1} for i in ids) and len(classes) > 2:
-        raise XgapError("labels are a list of names for each item, and no table of 0 and 1 with a column for each class")
-    found = {i: list(dict.fromkeys(map(id_text, given[i]))) for i in ids}
+    rows = [list(given[i]) for i in ids]
+    if len(classes) > 2 and all(len(row) == len(classes) and all(value in (0, 1) for value in row) for row in rows):
+        raise XgapError("labels are a list of names for each item, and no table of 0 and 1 with a column for a class")
+    found = {i: list(dict.fromkeys(map(id_text, row))) for i, row in zip(ids, rows, strict=True)}
     nameless = sorted({label for own in found.values() for label in own if label not in classes})
     if nameless:
         raise XgapError(f"{len(nameless)} labels have no class text, the first is {nameless[0]!r}")
