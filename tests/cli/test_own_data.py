@@ -136,6 +136,7 @@ def test_three_files_of_vectors_have_a_gap_for_each_pair(xgap: Callable[..., str
     assert "image-audio" in xgap("study", "--features", *files, "--comparisons", "I-T")
     assert "rank correlation" not in xgap("gaps", "--features", *files[:2])
     assert "--labels, --spaces and --keys belong to --features" in xgap("gaps", "--labels", "labels.csv")
+    assert "leave --label-set, --limit out" in xgap("gaps", "--features", *files, "--label-set", "x", "--limit", "5")
     assert "every row is written as .parquet or .csv" in xgap("gaps", "--out", "gaps.md")
     assert "gaps.parquet exists" in xgap("gaps", "--features", *files, "--out", "gaps.parquet")
 

@@ -67,6 +67,10 @@ def cut(cache: Path) -> None:
         (lambda c: (c / "vectors.npy").unlink(), "without its file vectors.npy"),
         (lambda c: (c / "index.json").write_text("[1, 2"), "index.json is not a JSON object"),
         (lambda c: (c / "index.json").write_text("[1, 2]"), "index.json is not a JSON object"),
+        *(
+            (lambda c, row=row: (c / "index.json").write_text(f'{{"x": {row}}}'), "index.json is not a JSON object")
+            for row in ("Infinity", "1.7", "true", "[" * 100_000)
+        ),
         (lambda c: (c / "index.json").write_text("{}"), "index.json names no item"),
         (lambda c: (c / "index.json").write_text('{"x": 10}'), "names row 10, and vectors.npy has 10"),
     ],
@@ -109,6 +113,36 @@ def test_tensors_with_ids_and_under_another_name(tmp_path: Path) -> None:
     assert (features.ids, features.numbered) == (tuple(TEXTS), False)
     with pytest.raises(XgapError, match="no tensor 'vectors', but: embeddings, ids"):
         xg.load_features(tmp_path / "e.pt", space="text")
+
+
+@pytest.mark.parametrize("ids", [(7, 8, 9), torch.tensor([7, 8, 9])])
+def test_ids_of_torch_may_be_a_tuple_or_a_tensor(tmp_path: Path, ids: object) -> None:
+    torch.save({"vectors": torch.from_numpy(VECTORS), "ids": ids}, tmp_path / "e.pt")
+    assert xg.load_features(tmp_path / "e.pt", space="text").ids == ("7", "8", "9")
+
+
+def test_a_sparse_tensor_is_one_sentence(tmp_path: Path) -> None:
+    torch.save(torch.eye(3).to_sparse(), tmp_path / "e.pt")
+    with pytest.raises(XgapError, match="sparse or quantised"):
+        xg.load_features(tmp_path / "e.pt", space="text")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_no_damaged_byte_of_torch_is_a_traceback(tmp_path: Path) -> None:
+    """The older format of torch is one pickle behind another, and fails in the ways of pickles."""
+    torch.save({"vectors": torch.eye(3)}, tmp_path / "e.pt", _use_new_zipfile_serialization=False)
+    whole, random = (tmp_path / "e.pt").read_bytes(), np.random.default_rng(0)
+    refused = 0
+    for _ in range(200):
+        wrong = bytearray(whole)
+        for place in random.integers(len(wrong), size=3):
+            wrong[place] = random.integers(256)
+        (tmp_path / "wrong.pt").write_bytes(bytes(wrong))
+        try:
+            xg.load_features(tmp_path / "wrong.pt", space="text")
+        except XgapError:
+            refused += 1
+    assert refused > 50
 
 
 def test_a_damaged_file_of_torch_is_one_sentence(tmp_path: Path) -> None:

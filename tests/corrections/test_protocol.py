@@ -209,3 +209,12 @@ def test_two_sides_meet_each_corrected_on_its_own() -> None:
     assert torch.equal(sides.gallery.vectors, fitted(gallery).vectors)
     assert sides.normalise is None
     assert sides.gallery.provenance["correction"] == "center"
+
+
+@pytest.mark.parametrize("name", ["realign", "shared-noise"])
+def test_spaces_of_different_dimensions_are_one_sentence(name: str) -> None:
+    random = np.random.default_rng(0)
+    images = Features(random.normal(size=(20, 4)), range(20), space="image", origin="image")
+    texts = Features(random.normal(size=(20, 6)), range(20), space="text", origin="text")
+    with pytest.raises(XgapError, match="of one dimension"):
+        correction(name).fit(Calibration({"image": images, "text": texts}, split="train"))

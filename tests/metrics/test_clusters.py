@@ -91,3 +91,14 @@ def test_moad_has_known_answers() -> None:
         moad(o + a, objects, dict(zip("0123", "abcd", strict=True)))
     with pytest.raises(XgapError, match="all items share an object"):
         moad(o + a, dict.fromkeys("0123", "x"), attributes)
+
+
+def test_a_missing_label_is_no_label() -> None:
+    features, labels = world(0.0)
+    holes = {**labels, "i3": None, "i9": float("nan")}
+    some = {i: label for i, label in labels.items() if i not in ("i3", "i9")}
+    made, expected = clusters(features, holes), clusters(features, some)
+    assert made["n"].tolist() == [38, 38, 76]
+    assert made["k"].tolist() == expected["k"].tolist()
+    attributes = {i: i[-1] for i in labels}
+    assert moad(features[0], holes, attributes) == pytest.approx(moad(features[0], some, attributes))  # type: ignore[arg-type]

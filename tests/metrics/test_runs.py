@@ -81,3 +81,10 @@ def test_other_queries_and_no_file_are_one_sentence(tmp_path: Path) -> None:
         run_scores(run(3), {"q1": {"d1": 0}})
     with pytest.raises(XgapError, match="cannot be read"):
         xg.load_predictions(tmp_path / "nothing.json")
+
+
+@pytest.mark.parametrize(("score", "sentence"), [("1" + "0" * 400, "is no number"), ("[" * 100_000, "complete JSON")])
+def test_no_score_is_a_traceback(tmp_path: Path, score: str, sentence: str) -> None:
+    held = f'{{"mteb_model_meta": {{}}, "default": {{"test": {{"q": {{"a": {score}}}}}}}}}'
+    with pytest.raises(XgapError, match=sentence):
+        xg.load_predictions(saved(tmp_path, held))

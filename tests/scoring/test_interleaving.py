@@ -138,3 +138,9 @@ def test_mistakes_are_one_sentence() -> None:
     other = xg.TokenFeatures(np.eye(2), [0, 1, 2], ["clip 0", "clip 1"], "audio", "audio")
     with pytest.raises(XgapError, match="tokens of 5 and of 2 dimensions cannot be interleaved"):
         interleave(frames, other)
+
+
+def test_shares_of_two_modalities_of_one_origin_add_up_to_one() -> None:
+    frames = xg.TokenFeatures(torch.eye(4)[:3], [0, 3], ["clip"], "image", "video")
+    sound = xg.TokenFeatures(torch.eye(4)[3:], [0, 1], ["clip"], "audio", "video")
+    assert {name: of.tolist() for name, of in shares_of(interleave(frames, sound, slots=4)).items()} == {"video": [1.0]}

@@ -86,6 +86,11 @@ class Gaps:
         from xgap_analysis.experiments.vectors import study_of_files
 
         if self.features:
+            chosen = {name: getattr(self, name) for name in ("models", "datasets", "split", "label_set", "limit")}
+            unread = [name for name, value in chosen.items() if value != getattr(type(self), name)]
+            if unread:
+                options = ", ".join(f"--{name.replace('_', '-')}" for name in unread)
+                raise XgapError(f"--features replaces models and datasets: leave {options} out")
             return study_of_files(self.features, self.labels, self.spaces, keys=self.keys)
         if self.labels or self.spaces or self.keys:
             raise XgapError("--labels, --spaces and --keys belong to --features")

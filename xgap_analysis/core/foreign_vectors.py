@@ -62,16 +62,20 @@ def read_torch(path: Path, key: str | None) -> Read:
         held = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError("it holds something else than tensors, which is never read; save the tensor") from error
-    except RuntimeError as error:
+    except Exception as error:  # damaged bytes make torch's own reader fail in many ways, all the way to IndexError
         raise ValueError("it is not a complete file of torch.save") from error
     about: dict[str, Any] = {}
     if isinstance(held, dict):
         key = need(list(map(str, held)), key or "vectors", "tensor")
-        if isinstance(held.get("ids"), list):
-            about["ids"] = list(map(str, held["ids"]))
-        held = held[key]
+        if isinstance(held.get("ids"), list | tuple | torch.Tensor):
+            listed = held["ids"]
+            about["ids"] = [str(i) for i in (listed.tolist() if isinstance(listed, torch.Tensor) else listed)]
+        held = next(value for name, value in held.items() if str(name) == key)
     elif key is not None:
         raise ValueError("it holds one tensor, without a name")
+    parts = held if isinstance(held, list | tuple) else [held]
+    if any(isinstance(x, torch.Tensor) and (x.layout != torch.strided or x.is_quantized) for x in parts):
+        raise ValueError("its tensor is sparse or quantised; save it as numbers (.to_dense() or .dequantize())")
     vectors = matrix(held)
     return vectors, {**running_numbers(vectors), **about, **({"items": ""} if about else {})}
 
@@ -118,8 +122,8 @@ def _read_cache(path: Path, there: Sequence[str]) -> Read:
     if not size or size % (4 * dim):
         raise ValueError(f"its file vectors.npy has {size} bytes, which are not whole rows of {dim} numbers of float32")
     try:
-        index = {str(item): int(row) for item, row in json.loads((path / "index.json").read_text("utf-8")).items()}
-    except (ValueError, TypeError, AttributeError) as error:
+        index = {str(item): _row(row) for item, row in json.loads((path / "index.json").read_text("utf-8")).items()}
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError("its file index.json is not a JSON object from an item to its row") from error
     n = size // (4 * dim)
     beyond = [item for item, row in index.items() if not 0 <= row < n]
@@ -133,6 +137,12 @@ def _read_cache(path: Path, there: Sequence[str]) -> Read:
         notice(f"{int((~written).sum())} of {len(index)} items of {path} are zero, not yet written, and left out")
     ids = [item for item, whole in zip(index, written, strict=True) if whole]
     return float_tensor(vectors[written]), {"ids": ids, "items": "", "provenance": {"task": path.name}}
+
+
+def _row(number: object) -> int:
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise TypeError(f"a row is a whole number, not {number!r}")
+    return number
 
 
 def _listed_ids(folder: Path, parts: Sequence[torch.Tensor]) -> list[str] | None:

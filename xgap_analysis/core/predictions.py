@@ -37,7 +37,7 @@ def load_predictions(path: Path | str, *, subset: str | None = None, split: str 
         held = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise XgapError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise XgapError(f"{path} is not a complete JSON file; was its run stopped while it wrote?") from error
     if not isinstance(held, dict) or ABOUT not in held:
         raise XgapError(f"{path} is no prediction file of MTEB, which has an entry {ABOUT!r}")
@@ -64,4 +64,7 @@ def _only(given: object, name: str | None, kind: str, path: Path) -> object:
 
 
 def _score(value: object) -> float:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    try:
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    except OverflowError:  # of a whole number beyond all doubles
+        return math.nan

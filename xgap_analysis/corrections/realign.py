@@ -34,7 +34,8 @@ def realign(calibration: Calibration, onto: str = "image", steps: int = STEPS) -
         steps: 1 moves the mean alone, 2 scales the spread too, 3 is the published correction: what each step adds.
 
     Raises:
-        XgapError: a space without calibration features, steps out of range, or vectors that are all the same.
+        XgapError: a space without calibration features, steps out of range, vectors that are all the same, or spaces
+            of different dimensions.
 
     Source: Yu et al., Modality Gap Theory, 2026 (arXiv 2602.07026), and the authors' code.
 
@@ -53,6 +54,10 @@ def realign(calibration: Calibration, onto: str = "image", steps: int = STEPS) -
     if steps not in (1, 2, 3):
         raise XgapError(f"realign has steps 1, 2 and 3, not {steps}")
     goal = exact(calibration.of(onto).vectors)
+    other = next((f for f in calibration.features.values() if f.dim != goal.shape[1]), None)
+    if other is not None:
+        what = f"realign moves vectors of one dimension, and space {other.space!r} has {other.dim}"
+        raise XgapError(f"{what} where {onto!r} has {goal.shape[1]}; `bridge` maps between dimensions")
     maps = {
         space: _moved(exact(features.vectors), goal, steps, space)
         for space, features in calibration.features.items()

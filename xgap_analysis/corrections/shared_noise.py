@@ -35,7 +35,7 @@ def shared_noise(calibration: Calibration, share: float = SHARE, agree: float = 
         seed: of the halves.
 
     Raises:
-        XgapError: a share or a cosine out of range, or a space of fewer than four items.
+        XgapError: a share or a cosine out of range, spaces of different dimensions, or one of fewer than four items.
 
     Source: our own test of what "164 dimensions of noise" (arXiv 2605.14893) describes; its exact test is not public.
 
@@ -89,6 +89,9 @@ def _noise(calibration: Calibration, share: float, agree: float, seed: int) -> F
     """The directions that both halves hold to be noise, orthonormal."""
     if not 0 < share <= 0.5 or not 0 < agree <= 1:
         raise XgapError(f"share lies in (0, 0.5] and agree in (0, 1], not {share} and {agree}")
+    widths = sorted({features.dim for features in calibration.features.values()})
+    if len(widths) > 1:
+        raise XgapError(f"shared-noise is of spaces of one dimension, not of {' and '.join(map(str, widths))}")
     few = next((space for space, features in calibration.features.items() if len(features) < 4), None)
     if few is not None:
         raise XgapError(f"shared-noise is fitted on two halves, and space {few!r} has {len(calibration.of(few))} items")

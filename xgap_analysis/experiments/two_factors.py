@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+from scipy import stats
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.progress import report
@@ -15,7 +16,8 @@ from xgap_analysis.experiments.rows import TEST, _about, _mean_of
 from xgap_analysis.experiments.study import Study
 from xgap_analysis.metrics import paired_test, scores, with_verdicts
 from xgap_analysis.metrics.retrieval import counted_elsewhere
-from xgap_analysis.metrics.verdicts import UNTESTED
+from xgap_analysis.metrics.significance import grouped_sums
+from xgap_analysis.metrics.verdicts import LEVEL, UNTESTED
 
 METRIC = "ap"
 FACTORS = ("class", "nuisance")
@@ -33,8 +35,10 @@ def two_factors(study: Study, nuisance: str) -> pd.DataFrame:
     Formula: average precision of each query, by the class and by the nuisance; `class_difference` and
     `nuisance_difference` are the paired differences from the baseline, over groups of queries of one class and of one
     nuisance label, as in `Study.run`. `difference` is the mean of their difference for each query. Queries depend on
-    each other in both ways, so that it is tested over groups of either, and the larger p-value, the wider limits and
-    the fewer groups count. Holm's adjustment and verdicts are over these contrasts: `higher` says that the class gains
+    each other in both ways at once, which groups of either alone do not see: beside these two tests stands Student's
+    with the two-way variance `V_class + V_nuisance - V_both` (or the larger of the first two), and one degree of
+    freedom less than the fewer groups. The largest p-value, the widest limits and the fewest groups count. Holm's
+    adjustment and verdicts are over these contrasts: `higher` says that the class gains
     more, `lower` that the nuisance does.
 
     Args:
@@ -48,7 +52,8 @@ def two_factors(study: Study, nuisance: str) -> pd.DataFrame:
     Raises:
         XgapError: a dataset without that label set, or no cell that can be computed.
 
-    Source: the two-factor controls of Schrodi et al., Two Effects, One Trigger, ICLR 2025, as paired differences.
+    Source: the two-factor controls of Schrodi et al., Two Effects, One Trigger, ICLR 2025, as paired differences;
+    Cameron, Gelbach, Miller, Robust inference with multiway clustering, 2011.
 
     Example:
         >>> import xgap_analysis as xg
@@ -110,7 +115,7 @@ def _row(
     if base is None:
         return row
     contrast = changes["class"] - changes["nuisance"]
-    tests = [_tested(contrast, labels[factor]) for factor in FACTORS]
+    tests = [*(_tested(contrast, labels[factor]) for factor in FACTORS), _two_way(contrast, labels)]
     row |= {
         "difference": tests[0]["difference"],
         "difference_low": min(test["difference_low"] for test in tests),
@@ -125,6 +130,25 @@ def _tested(change: pd.Series, labels: Mapping[str, str], prefix: str = "") -> d
     test = paired_test([0.0] * len(change), change.tolist(), groups=[labels.get(i, i) for i in change.index])
     numbers = (test.difference, test.low, test.high, test.p_value, test.n_groups)
     return {f"{prefix}{part}": number for part, number in zip(PARTS[1:], numbers, strict=True)}
+
+
+def _two_way(change: pd.Series, labels: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """Student's test of a mean whose values depend on each other within a class and within a nuisance label."""
+    first, second = ([labels[factor].get(i, i) for i in change.index] for factor in FACTORS)
+    both = [repr(pair) for pair in zip(first, second, strict=True)]
+    by = [grouped_sums(change, groups)[:2] for groups in (first, second, both)]
+    n, mean = len(change), float(change.mean())
+    k = [len(count) for _, count in by]
+    about = {"difference": mean, "n_groups": min(k[:2])}
+    if min(k[:2]) < 2:
+        return {**about, "difference_low": -math.inf, "difference_high": math.inf, "p_value": 1.0}
+    one, other, each = (
+        g / (g - 1) * float(((total - count * mean) ** 2).sum()) / n**2 for g, (total, count) in zip(k, by, strict=True)
+    )
+    error = math.sqrt(max(one + other - each, one, other))
+    reach = float(stats.t.ppf(1 - LEVEL / 2, min(k[:2]) - 1)) * error
+    p_value = float(2 * stats.t.sf(abs(mean) / error, min(k[:2]) - 1)) if error > 0 else float(mean == 0)
+    return {**about, "difference_low": mean - reach, "difference_high": mean + reach, "p_value": p_value}
 
 
 def _values(evaluation: Evaluation, cell: Cell, nuisance: str) -> dict[str, pd.Series]:

@@ -7,6 +7,7 @@ import torch
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import FeaturesLike, as_features
 from xgap_analysis.core.precision import exact
+from xgap_analysis.core.table_values import label_text
 
 
 def moad(features: FeaturesLike, objects: Mapping[str, str], attributes: Mapping[str, str]) -> float:
@@ -36,11 +37,15 @@ def moad(features: FeaturesLike, objects: Mapping[str, str], attributes: Mapping
         [0.9, -0.9, 0.0]
     """
     features = as_features(features)
-    kept = [i for i in features.ids if i in objects and i in attributes]
+    known = [
+        {i: str(label_text(label)) for i, label in of.items() if label_text(label) is not None}
+        for of in (objects, attributes)
+    ]
+    kept = [i for i in features.ids if all(i in of for of in known)]
     if len(kept) < 2:
         raise XgapError(f"{len(kept)} items have an object and an attribute; at least 2 are needed")
     rows = exact(features.select(kept).vectors)
-    found = [_apart(rows, [of[i] for i in kept], what) for of, what in ((objects, "object"), (attributes, "attribute"))]
+    found = [_apart(rows, [of[i] for i in kept], what) for of, what in zip(known, ("object", "attribute"), strict=True)]
     return found[0] - found[1]
 
 

@@ -104,7 +104,8 @@ def interleave(first: AnyFeatures, second: AnyFeatures, rate: float = RATE, *, s
         for name in ("vectors", "norms")
     )
     share = float(mask.mean())
-    shares = {first.origin: dict.fromkeys(first.ids, 1 - share), second.origin: dict.fromkeys(first.ids, share)}
+    parts = ((first.origin, 1 - share), (second.origin, share))  # of one origin (frames and sound of clips), a whole
+    shares = {name: dict.fromkeys(first.ids, sum(of for own, of in parts if own == name)) for name, _ in parts}
     about = {**first.provenance, "interleaved": f"{rate:g} of {slots}", MADE_FROM: shares}
     space = joined([first.space, second.space])
     return TokenFeatures(
