@@ -70,7 +70,11 @@ def corrections() -> None:
     save(plots.grid(table).figure, "corrections")
 
 
+def atlas() -> None:
+    save(plots.atlas(xg.embedded_table("atlas")), "atlas")
+
+
 if __name__ == "__main__":
     mpl.use("agg")
-    for draw in (neighbours, differences, gap, drift, variants, corrections):
+    for draw in (neighbours, differences, gap, drift, variants, corrections, atlas):
         draw()

@@ -22,6 +22,8 @@ from xgap_analysis import metrics
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.precision import exact, held, widest
+from xgap_analysis.experiments import insertions, swept
+from xgap_analysis.metrics.first_rank import TIES
 from xgap_analysis.models.precision import check_precision
 from xgap_analysis.views.inversion.closed_form import ClosedForm
 from xgap_analysis.views.inversion.loop import AdamW
@@ -152,6 +154,13 @@ def test_features_are_made_and_read_there(mps: None) -> None:
 
 
 LABELS = [i % 3 for i in range(12)]
+THREE = {str(i): i for i in range(3)}
+
+
+def parity(features: Features) -> dict[str, str]:
+    return {item: str(k % 2) for k, item in enumerate(features.ids)}
+
+
 MEASURES: dict[str, Callable[[Features, Features], Any]] = {
     "retrieval": lambda x, y: xg.retrieval(x, y, (LABELS, LABELS)),
     "by another scorer": lambda x, y: xg.retrieval(x, y, (LABELS, LABELS), scorer=lambda q, g: -torch.cdist(q, g)),
@@ -176,6 +185,21 @@ MEASURES: dict[str, Callable[[Features, Features], Any]] = {
     "deviation": lambda x, y: metrics.deviation(x, y, y, x),
     "score": lambda x, y: xg.score(x, y).tolist(),
     "fused": lambda x, y: np.asarray(xg.fuse(x, y)).tolist(),
+    "fused modalities": lambda x, y: np.asarray(
+        xg.fuse_modalities({"x": x, "y": y}, {"x": 1, "y": 2}, labels={i: i for i in x.ids})
+    ).tolist(),
+    "first ranks": lambda x, y: [metrics.reciprocal_rank(x, y, (LABELS, LABELS), ties=rule).tolist() for rule in TIES],
+    "caption protocol": lambda x, y: metrics.caption_protocol(x, y, {i: i for i in x.ids}, captions=1, fold=5),
+    "perturbation": lambda x, y: metrics.perturbation(x, y, y, {i: i for i in x.ids}, fold=5, resamples=50),
+    "votes": lambda x, y: metrics.identified(xg.grouped(x, LABELS), xg.grouped(y, LABELS), THREE, scorer="votes(k=2)"),
+    "exchanged": lambda x, y: (  # the order alone: tokens are compared in the widest type of their device
+        xg.score(xg.grouped(x, LABELS), xg.grouped(y, LABELS), "exchanged(pooled(weights=scan))").argsort(1).tolist()
+    ),
+    "clusters": lambda x, y: metrics.clusters([x, y], LABELS, seeds=(0,)),
+    "flips": lambda x, y: metrics.flips(x, y, draws=2).tolist(),
+    "modality share": lambda x, y: metrics.modality_share(x, y, (LABELS, LABELS), k=3, of=parity(y)),
+    "rank among": lambda x, y: metrics.rank_among(x, y, (LABELS, LABELS), of=parity(y)),
+    "swept": lambda x, y: swept({"x": x, "y": y}, y, {i: i for i in x.ids}, steps=2).table(),
     "cut": lambda x, y: metrics.cut(x, y, (LABELS, LABELS), k=3, threshold=0.1),
     "relevancy": lambda x, y: metrics.relevancy(x, xg.fuse(x, y), list(range(12)), exclude_self=False),
     "stratified": lambda x, y: metrics.stratified({"x-x": (x, x), "x-y": (x, y)}, 2).picks,
@@ -272,7 +296,18 @@ def test_a_device_that_is_not_there_is_one_sentence() -> None:
             two("cpu")[0].to("mps")
 
 
-@pytest.mark.parametrize("room", ["core", "scoring", "metrics", "corrections", "views"])
+def test_cosines_of_images_and_tried_texts_are_exact(mps: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for device in ("cpu", "mps"):
+        x, y = two(device)
+        texts = y.select(y.ids[:3])  # of ids that are the tried texts
+        sets = iter((x, texts))
+        monkeypatch.setattr(insertions, "encode", lambda *_, sets=sets, **__: next(sets))
+        found.append(insertions.image_cosines(None, None)(x.ids[2:5], texts.ids).tolist())
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("room", ["core", "scoring", "metrics", "corrections", "views", "experiments"])
 def test_double_precision_on_a_device_goes_through_one_module(room: str) -> None:
     """`tensor.double()` stands in `core/precision.py`, or directly behind `.cpu()`; float64 of tensors likewise."""
     wrong = []

@@ -38,7 +38,7 @@ def main() -> None:
         "seeds": args.seeds,
         "checkpoints": (0, args.steps // 2, args.steps),
         "limit": LIMIT,
-        "text_limit": TEXT_LIMIT,
+        "last_limit": TEXT_LIMIT,
     }
     how = {"folder": args.work, "device": args.device, "processes": args.processes}
     tables = [ablate(name, **how, **changes) for name in ("intra", "temperature")]

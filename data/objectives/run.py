@@ -1,10 +1,11 @@
-"""Train the recipes of `xgap study --table objectives`, evaluate them, and write the table that notebook 12 reads.
+"""Train the settings of `xgap study --table objectives` or `adapters`, evaluate them, and write the shipped table.
 
     OMP_NUM_THREADS=1 python data/objectives/run.py --processes 16    # what is there is not trained again
+    OMP_NUM_THREADS=1 python data/objectives/run.py --table adapters --processes 2
 
-`results.parquet`: one row a number (see `xgap_analysis.experiments.ablations.ablate`). `run.json`: the command, the
-machine, the time and the recipes that made it. Where the table takes the place of the shipped one, the data card is
-brought up to date.
+The folder of the table gets `results.parquet`, one row a number (see `xgap_analysis.experiments.ablations.ablate`), and
+`run.json`: the command, the machine, the time and the settings that made it. Where the table takes the place of the
+shipped one, the data card is brought up to date.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import platform
 import shlex
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,8 +29,7 @@ from xgap_analysis.experiments.contrasts import contrast_words
 from xgap_analysis.experiments.recipes import ablation, quick
 from xgap_analysis.experiments.tables import as_markdown
 
-HERE = Path(__file__).parent
-CARD = HERE / "README.md"
+DATA = Path(__file__).parent.parent
 SHOWN = (
     "I-T",
     "T-I",
@@ -59,41 +60,67 @@ def own_options(given: list[str]) -> list[str]:
     return kept
 
 
-def write_card(table: pd.DataFrame, record: dict[str, Any], control: str) -> None:
-    """Fill the places of the data card that follow from the table."""
+def made(record: dict[str, Any]) -> str:
+    """How the table was made, in one line."""
     said = "`{command}`: {runs} runs of {steps} steps in {minutes} minutes, {machine}, torch {torch}."
-    equal = at_equal_quality(table, "I-T", control)
-    places = {
-        "MADE": said.format(**record, steps=record["recipe"]["steps"]),
-        "LAST": as_markdown(contrast_words(table, control, SHOWN)),
-        "EQUAL": as_markdown(contrast_words(equal, control, SHOWN)),
-    }
-    page = CARD.read_text("utf-8")
-    for place, text in places.items():
+    return said.format(**record, steps=record["recipe"]["steps"])
+
+
+def first(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows before training, without what is measured after the last step alone."""
+    return table[table["step"] == 0]
+
+
+def against(control: str, shown: Sequence[str] = SHOWN, over: str = "seeds") -> Callable[[pd.DataFrame], str]:
+    """The changes of a table from a control, in words, with intervals over seeds or over groups of queries."""
+    return lambda table: as_markdown(contrast_words(table, control, shown, over=over))
+
+
+AT_START = tuple(name for name in SHOWN if not name.startswith("OTI"))
+PLACES: dict[str, dict[str, Callable[[pd.DataFrame], str]]] = {  # of the cards, by table
+    "objectives": {
+        "LAST": against("CLIP"),
+        "EQUAL": lambda table: against("CLIP")(at_equal_quality(table, "I-T", "CLIP")),
+    },
+    "adapters": {
+        "START": lambda table: against("base", AT_START, "queries")(first(table)),
+        "LAST": against("CLIP", over="queries"),
+        "BASE": against("base", over="queries"),
+    },
+}
+
+
+def write_card(card: Path, table: pd.DataFrame, record: dict[str, Any], name: str) -> None:
+    """Fill the places of a data card that follow from the table."""
+    page = card.read_text("utf-8")
+    for place, text in {"MADE": made(record), **{own: write(table) for own, write in PLACES[name].items()}}.items():
         start, end = f"<!-- {place} -->\n", f"\n<!-- /{place} -->"
         before, _, rest = page.partition(start)
         page = before + start + text + end + rest.partition(end)[2]
-    CARD.write_text(page, "utf-8")
+    card.write_text(page, "utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--table", choices=tuple(PLACES), default="objectives")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--processes", type=int, default=1, help="runs at a time, each with one thread")
     parser.add_argument("--device", help="where the models compute; the GPU where there is one")
-    parser.add_argument("--recipes", nargs="+", help="these only")
+    parser.add_argument("--settings", nargs="+", help="these only")
     parser.add_argument("--quick", action="store_true", help="two updates on few items, to see that all of it runs")
     parser.add_argument("--limit", type=int, help="labels that are evaluated")
-    parser.add_argument("--work", type=Path, default=HERE / ".work", help="where runs are kept")
-    parser.add_argument("--out", type=Path, default=HERE / "results.parquet")
+    parser.add_argument("--work", type=Path, help="where runs are kept; the table's folder by default")
+    parser.add_argument("--out", type=Path, help="the table; the shipped one by default")
     args = parser.parse_args()
-    chosen = ablation("objectives", seeds=args.seeds)
+    folder = DATA / args.table
+    out = args.out or folder / "results.parquet"
+    chosen = ablation(args.table, seeds=args.seeds)
     chosen = quick(chosen) if args.quick else chosen
-    settings = {name: chosen.settings[name] for name in args.recipes or chosen.settings}
+    settings = {name: chosen.settings[name] for name in args.settings or chosen.settings}
     chosen = replace(chosen, settings=settings, limit=args.limit or chosen.limit)
     began = time.monotonic()
-    table = ablate(chosen, folder=args.work, device=args.device, processes=args.processes)
-    xg.save_table(table.assign(ablation="objectives"), args.out)
+    table = ablate(chosen, folder=args.work or folder / ".work", device=args.device, processes=args.processes)
+    xg.save_table(table.assign(ablation=args.table), out)
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     record = {
         "command": shlex.join(["python", "data/objectives/run.py", *own_options(sys.argv[1:])]),
@@ -107,9 +134,9 @@ def main() -> None:
         "evaluated": {"labels": chosen.limit, "inversion_steps": chosen.inversion_steps},
         "torch": torch.__version__,
     }
-    args.out.with_name("run.json").write_text(json.dumps(record, indent=1, default=str) + "\n", "utf-8")
-    if args.out == HERE / "results.parquet" and not args.quick:
-        write_card(table, record, chosen.control)
+    out.with_name("run.json").write_text(json.dumps(record, indent=1, default=str) + "\n", "utf-8")
+    if args.out is None and not args.quick:
+        write_card(folder / "README.md", table, record, args.table)
     print(f"{len(table)} numbers of {record['runs']} runs in {record['minutes']} minutes", flush=True)
 
 

@@ -239,7 +239,7 @@ def test_a_learned_scorer_is_fitted_to_the_rows_marked_train(capsys: pytest.Capt
         np.save(f"{name}.npy", vectors)
     marked = pd.DataFrame({"label": list("abcabcabcabc"), "split": ["test"] * 6 + ["train"] * 6})
     marked.to_csv("labels.csv", index=False)
-    args = ["--features", "audio.npy", "video.npy", "--labels", "labels.csv", "--out", "study.parquet"]
+    args = ["--features", "audio.npy", "video.npy", "--labels", "labels.csv", "--out", "study.parquet", "--overwrite"]
     more = ["--comparisons", "audio-video", "--scorers", "cosine"]
     assert cli.main(["study", *args, *more, "x_pool(epochs=1)"]) == 0
     rows = xg.main_rows(pd.read_parquet("study.parquet")).set_index("scorer")

@@ -1,5 +1,6 @@
 """Progress that is watched: it is told, it can be ended, and what is stored stays."""
 
+import threading
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from xgap_analysis.core import progress
-from xgap_analysis.core.progress import Bar, Cancelled, report, watched
+from xgap_analysis.core.progress import Bar, Cancelled, report, watched, while_reporting
 from xgap_analysis.store import Rows, Store, compute
 
 
@@ -60,3 +61,33 @@ def test_ended_work_keeps_its_finished_shards(tmp_path: Path) -> None:
     found = compute({"a": {}}, "abcdefgh", worker, **job, progress=False)
     assert made[2:] == [[4, 5], [6, 7]]
     assert len(found["a"].tensors["x"]) == 8
+
+
+def test_a_call_that_reports_nothing_can_be_left_alone() -> None:
+    here, go_on, ended = threading.current_thread(), threading.Event(), threading.Event()
+    assert while_reporting("work", threading.current_thread) is here  # nobody watches
+
+    def slow() -> None:
+        go_on.wait(60)
+        ended.set()
+
+    def stop(what: str, done: int, total: int) -> None:
+        if len(told) == 3:
+            raise Cancelled
+        told.append((what, done, total))
+
+    told: list[tuple[str, int, int]] = []
+    with watched(stop), pytest.raises(Cancelled):
+        while_reporting("work", slow)
+    assert told == [("work", 0, 1)] * 3
+    assert not ended.is_set()
+    go_on.set()
+    assert ended.wait(60)
+
+    def fails() -> None:
+        raise KeyError("nowhere")
+
+    with watched(lambda *_: None), pytest.raises(KeyError, match="nowhere"):
+        while_reporting("work", fails)
+    with watched(lambda *_: None):
+        assert while_reporting("work", lambda: 7) == 7

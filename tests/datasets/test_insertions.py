@@ -87,7 +87,7 @@ def test_the_control_takes_an_attribute_of_the_object_alone_and_each_of_them_for
     found = {perturb([ROW], "random", seed=seed)[0] for seed in range(20)}
     assert found == {"a large kite", "a red kite"}
     assert perturb([ROW], "random", seed=3) == perturb([ROW], "random", seed=3)
-    proposing = perturb([ROW], "random", propose=lambda *_: [("huge", 1.0)])
+    proposing = perturb([ROW], "random", propose=lambda *_: [("huge", 1.0)], image_cosines=lambda *_: 1 / 0)
     assert proposing[0] in found
 
 
@@ -171,6 +171,16 @@ def test_the_published_layout_is_read(tmp_path: Path) -> None:
     assert (rows[0].attributes, changed) == (["red"], None)
 
 
+@pytest.mark.parametrize("nothing", ["''", "None"])
+def test_an_object_without_an_attribute_keeps_its_place(nothing: str, tmp_path: Path) -> None:
+    path = tmp_path / "some.csv"
+    objects = f"\"['kite', 'owl', {nothing}]\""
+    path.write_text(f"file,text,objects,attributes\n1.jpg,a kite and an owl,{objects},\"[{nothing}, 'red', 'blue']\"\n")
+    ((row,), _) = read_described(path)
+    assert (row.attributes_of("kite"), row.attributes_of("owl")) == ([], ["red"])
+    assert perturb([row], "random") == ["a kite and a red owl"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -191,3 +201,7 @@ def test_mistakes_are_one_sentence() -> None:
         perturb([ROW], "best")
     with pytest.raises(xg.XgapError, match="give image_cosines"):
         perturb([ROW])
+    with pytest.raises(xg.XgapError, match="three weights, of likelihood, attribute and image, not 2"):
+        perturb([ROW], image_cosines=cosines({"large": 0.1, "red": 0.3}), weights=(1, 1))
+    with pytest.raises(xg.XgapError, match="k candidates a place, 1 or more, not 0"):
+        perturb([ROW], image_cosines=cosines({"large": 0.1, "red": 0.3}), k=0)

@@ -62,7 +62,7 @@ def test_every_run_is_judged_at_every_checkpoint(data: Dataset, tmp_path: Path) 
         "same as 0": {"objective": {"clip": 1.0}},
     }
     asked: dict[str, Any] = {"model": "tiny-untrained", "dataset": data, "recipe": SMALL, "checkpoints": (0, 2)}
-    asked |= {"seeds": (3,), "text_limit": 0, "folder": tmp_path, "progress": False}
+    asked |= {"seeds": (3,), "last_limit": 0, "folder": tmp_path, "progress": False}
     table = ablate(settings, **asked)
     assert not table.duplicated(["setting", "seed", "step", "quantity"]).any()
     assert table.groupby(["setting", "seed", "step"]).size().nunique() == 1
@@ -86,7 +86,7 @@ def test_other_data_and_other_checkpoints_are_other_runs_and_other_numbers(data:
     asked: dict[str, Any] = {"model": "tiny-untrained", "dataset": data, "recipe": SMALL, "checkpoints": (0, 2)}
     asked |= {
         "seeds": (0,),
-        "text_limit": 0,
+        "last_limit": 0,
         "folder": tmp_path,
         "progress": False,
         "device": "cpu",
@@ -109,7 +109,7 @@ def test_other_data_and_other_checkpoints_are_other_runs_and_other_numbers(data:
 
 @pytest.mark.slow
 def test_runs_in_several_processes_are_those_in_one(tmp_path: Path) -> None:
-    chosen = quick(ablation({"CLIP": {}, "SLIP": {"objective": {"clip": 1.0, "image-image": 1.0}}}, text_limit=0))
+    chosen = quick(ablation({"CLIP": {}, "SLIP": {"objective": {"clip": 1.0, "image-image": 1.0}}}, last_limit=0))
     one, two = (
         ablate(chosen, folder=tmp_path / str(n), processes=n, progress=False)
         .set_index(["setting", "step", "quantity"])["value"]

@@ -69,5 +69,7 @@ def test_sweeps_of_other_queries_and_bad_options_are_refused() -> None:
         swept({"image": image}, audio, SAME)
     with pytest.raises(XgapError, match="in 1 step or more"):
         swept({"image": image, "text": text}, audio, SAME, steps=0)
+    with pytest.raises(XgapError, match="query '1' has no group"):
+        swept({"image": image, "text": text}, audio, SAME, steps=1, groups={"0": "a"})
     with pytest.raises(XgapError, match="not 'mrr'"):
         swept({"image": image, "text": text}, audio, SAME, steps=1, measure="mrr")

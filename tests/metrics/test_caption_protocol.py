@@ -76,6 +76,13 @@ def test_the_first_five_captions_in_file_order_count_and_fewer_are_refused() -> 
         caption_protocol(images, texts, relevance, captions=7)
 
 
+@pytest.mark.parametrize("captions", [0, -1])
+def test_captions_of_an_image_are_counted_from_1(captions: int) -> None:
+    images, texts, labels = world(0)
+    with pytest.raises(xg.XgapError, match="captions is a whole number of 1 or more, or None for all"):
+        caption_protocol(images, texts, labels, captions=captions)
+
+
 def test_folds_are_blocks_in_order_or_shuffled_by_their_seed() -> None:
     ids = [str(i) for i in range(10)]
     assert folds(ids, 4) == [ids[:4], ids[4:8]]

@@ -217,6 +217,10 @@ def test_images_with_several_captions_are_pairs_with_each_of_them():
     one = {i: [i] for i in x.ids}
     same = features(rng.normal(size=(9, 5)), "text")
     assert relative_modality_gap(x, same, one) == pytest.approx(relative_modality_gap(x, same))
+    numbers = {int(i): [int(j) for j in (*of, *of)] for i, of in pairs.items()}  # each pair counts once
+    assert relative_modality_gap(x, y, numbers) == pytest.approx(relative_modality_gap(x, y, pairs))
+    with pytest.raises(XgapError, match=r"pairs of '0' are '12' and no list of ids; give \['12'\]"):
+        relative_modality_gap(x, y, {"0": "12", "3": ["4"]})
     with pytest.raises(XgapError, match="there are no pairs"):
         relative_modality_gap(x, y, {"0": []})
     with pytest.raises(XgapError, match="1 ids have no vector here, the first is '99'"):

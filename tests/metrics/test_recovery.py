@@ -43,6 +43,24 @@ def test_unit_lengths_are_enough_without_the_texts(n, d):
     assert (again - found).abs().max() < 1e-5  # only the scores are known
 
 
+@pytest.mark.parametrize("rounded", [torch.float16, torch.float32, torch.float64])
+def test_items_of_two_possible_geometries_are_refused_whatever_the_rounding(rounded):
+    x, y = unit(60, 3, 4), unit(20, 3, 5)
+    even = torch.cat([torch.full((60, 1), 0.6), 0.8 * x[:, :2] / x[:, :2].norm(dim=1, keepdim=True)], dim=1)
+    if rounded != torch.float16:  # all of length 1 on the first axis alone as well, with 1 / 0.36 for its square
+        with pytest.raises(XgapError, match="leave their similarities undetermined"):
+            recovered_without_anchors((even @ y.T).to(rounded), 3)
+    found = recovered_without_anchors((x @ y.T).to(rounded), 3)
+    assert (found - x @ x.T).abs().max() < (1e-2 if rounded == torch.float16 else 1e-5)
+
+
+@pytest.mark.parametrize("n", [6, 60])
+def test_too_few_dimensions_are_refused(n):
+    x, y = unit(n, 5, 6), unit(20, 5, 7)
+    with pytest.raises(XgapError, match="need more than 3 dimensions"):
+        recovered_without_anchors(x @ y.T, 3)
+
+
 def test_mistakes_are_one_sentence():
     x, y = unit(20, 5, 0), unit(9, 5, 1)
     with pytest.raises(XgapError, match="with 9 texts, and 8 texts are given"):

@@ -89,18 +89,25 @@ def test_class_means_are_a_loop():
     numbers = pd.Series([1.0, 0.0], index=pd.Index([7, 8]))
     assert class_means(numbers, {7: "a", "8": "b"}).tolist() == [1.0, 0.0]
     assert class_means(np.array([1.0, 3.0]), np.array([5, 5])).tolist() == [2.0]
+    shuffled = pd.Series(["s", "r", "q", "q", "q"], index=list("zyxwv"))
+    assert class_means(values, shuffled).to_dict() == pytest.approx(found.to_dict(), nan_ok=True)
 
 
 def test_mistakes_are_one_sentence():
-    images, classes, labels, _ = drawn()
+    images, classes, labels, held = drawn()
     for given, message in (
         ({**labels, "i3": "a"}, "item 'i3' has the label 'a' and no list"),
         ({**labels, "i3": ["z"]}, "1 labels have no class text, the first is 'z'"),
         ({"i0": ["a"]}, "labels of 29 items are not given, the first is 'i1'"),
         ([["a"]], "each of the 30 items"),
+        (held.tolist(), "no table of 0 and 1"),
     ):
         with pytest.raises(XgapError, match=message):
             several_labels(images, classes, given)
+    numbered = xg.Features(classes.vectors, [str(i) for i in range(6)], "text", "text")  # 0 and 1 are names there
+    with pytest.raises(XgapError, match="no table of 0 and 1"):
+        several_labels(images, numbered, held.astype(int).tolist())
+    assert several_labels(images, numbered, [[0, 1]] * 29 + [[0]])["n_relevant"].tolist() == [30, 29, 0, 0, 0, 0]
     with pytest.raises(XgapError, match='by "label" or by "item"'):
         several_labels(images, classes, labels, by="class")
     with pytest.raises(XgapError, match="1 queries have no class, the first is 'b'"):

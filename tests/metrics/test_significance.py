@@ -237,5 +237,7 @@ def test_a_ratio_to_values_of_both_signs_is_that_of_their_means_and_has_no_ends_
     assert math.isnan(around_zero.low)
     assert math.isnan(around_zero.high)
     assert math.isnan(ratio_interval([1.0, 2.0], [0.0, 0.0], signed=True).mean)
+    nothing = ratio_interval([1.0, 2.0, 3.0], [1.0, -1.0, 0.0], signed=True)  # a sum of 0, of which there is no ratio
+    assert all(math.isnan(value) for value in (nothing.mean, nothing.low, nothing.high))
     with pytest.raises(XgapError, match="must not be negative"):
         ratio_interval(part, whole)

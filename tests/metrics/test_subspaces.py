@@ -44,6 +44,14 @@ def test_the_rank_holds_the_energy_or_is_the_effective_one(centred):
     assert (found.rank_x, found.rank_y) == tuple(round(effective_rank(rows, centred=centred)) for rows in (x, y))
 
 
+def test_weak_directions_of_many_rows_are_no_rounding():
+    spread = np.geomspace(1, 1e-3, 8)
+    x = np.random.default_rng(0).normal(size=(60_000, 8)) * spread
+    found = principal_angles(x, np.eye(8)[7:], rank="energy", energy=1.0)
+    assert (found.rank_x, found.rank_y) == (8, 1)
+    assert found.degrees == pytest.approx([0], abs=1e-4)
+
+
 def test_known_angles():
     turned = np.eye(6)[:3].copy()
     turned[2] = np.cos(0.4) * np.eye(6)[2] + np.sin(0.4) * np.eye(6)[5]

@@ -1,5 +1,6 @@
 """Features after some of a tower's blocks: the library's own pass, with later blocks that pass their input on."""
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 import xgap_analysis as xg
 from tests.models.test_openclip import TOLERANCE, Make, batch
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.models.locks import lock_of
 
 
 def blocks_of(bare: Any, space: str) -> Any:
@@ -64,6 +66,24 @@ def test_a_layer_is_written_out(
         y = block(y, attn_mask=bare.attn_mask)
     pooled = bare.ln_final(y)[torch.arange(len(ids)), ids.argmax(dim=1)] @ bare.text_projection
     torch.testing.assert_close(model.text.encode(ids, layer=2), pooled, **TOLERANCE)
+
+
+@pytest.mark.parametrize("space", ["image", "text"])
+def test_blocks_are_counted_between_passes_of_other_threads_and_not_within(space: str, make_model: Make) -> None:
+    tower = make_model("native").tower(space)
+    whole, inside, counted = tower.blocks, threading.Event(), threading.Event()
+
+    def passes() -> None:
+        with lock_of(tower.module), tower._blocks.first(1):
+            inside.set()
+            counted.wait(0.3)
+
+    thread = threading.Thread(target=passes)
+    thread.start()
+    inside.wait()
+    assert tower.blocks == whole > 1
+    counted.set()
+    thread.join()
 
 
 def test_towers_without_blocks_say_so() -> None:

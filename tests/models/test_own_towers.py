@@ -1,5 +1,6 @@
 """Adapters with a head over tokens or a text tower of their own: formulas, known answers, numbers of parameters."""
 
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import xgap_analysis as xg
-from xgap_analysis.models.adaptation.attached import attached
+from xgap_analysis.models.adaptation.attached import attached, saved_adapter
 from xgap_analysis.models.adaptation.backbone import last_tokens
 from xgap_analysis.models.adaptation.entered import backbone_of
 from xgap_analysis.models.adaptation.grounded import Characters, GroundedText, VectorAttention
@@ -305,6 +306,30 @@ def test_vladva_starts_as_the_language_model_behind_the_phrase(model: xg.Model, 
     assert "can be inverted into" in xg.check_tower(adapted.image)
 
 
+def test_next_words_are_those_of_the_language_model_behind_the_patches(model: xg.Model, language: Path) -> None:
+    from transformers import GPT2LMHeadModel
+
+    adapted = xg.adapted(model, f"vladva(language={language}, rank=2, length=30)", seed=2)
+    part, module = adapted.image._own.modules["image"], model.image.module
+    ids = adapted.text.prepare(CAPTIONS)
+    plain = GPT2LMHeadModel.from_pretrained(language).eval()  # its head is the token table
+    with torch.no_grad():
+        made = part.next_words(module, PIXELS, ids)
+        patches = part.connect(last_tokens(module, "image", PIXELS).float())
+        costs = []
+        for own, row in zip(patches, ids, strict=True):  # one by one, without padding
+            row = row[row >= 0]
+            words = plain.transformer.wte(row)
+            logits = plain(inputs_embeds=torch.cat([own, words])[None]).logits[0].double().numpy()
+            for place, word in enumerate(row.tolist(), start=len(own) - 1):
+                costs.append(np.log(np.exp(logits[place]).sum()) - logits[place, word])
+    assert len(costs) == sum(len(caption) for caption in CAPTIONS)  # its tokens are letters
+    assert float(made) == pytest.approx(np.mean(costs), rel=1e-4)
+    part._language.model.config.tie_word_embeddings = False
+    with pytest.raises(xg.XgapError, match="language head that is the token table"):
+        part.next_words(module, PIXELS, ids)
+
+
 def test_the_mean_of_mm_embed_does_not_count_its_instruction(model: xg.Model, language: Path) -> None:
     states, mask = torch.randn(2, 5, 3), torch.tensor([[1, 1, 0, 1, 1], [0, 1, 0, 0, 0]]).bool()
     changed = states.clone()
@@ -333,8 +358,6 @@ def test_sequences_go_together_without_gaps() -> None:
 def test_the_language_model_of_the_folder_is_the_one_it_was_trained_with(
     model: xg.Model, make_language: Callable[..., Path], tmp_path: Path
 ) -> None:
-    from xgap_analysis.models.adaptation.attached import saved_adapter
-
     folder = make_language(tmp_path / "language")
     base = backbone_of(model, DIMS)
     own = attached(xg.adapter(f"llm2clip(language={folder})"), DIMS, base=base)
@@ -346,6 +369,30 @@ def test_the_language_model_of_the_folder_is_the_one_it_was_trained_with(
     make_language(folder, seed=1)
     with pytest.raises(xg.XgapError, match="was trained on another language model"):
         saved_adapter(tmp_path, DIMS, base=base)
+
+
+def test_a_saved_adapter_finds_its_language_model_beside_it_where_it_is_no_longer_as_named(
+    model: xg.Model, make_language: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder, saved, base = make_language(tmp_path / "there" / "letters"), tmp_path / "saved", backbone_of(model, DIMS)
+    saved.mkdir()
+    own = attached(xg.adapter(f"llm2clip(language={folder})"), DIMS, base=base, seed=4)
+    own.save(saved)
+    folder.parent.rename(tmp_path / "elsewhere")
+    with pytest.raises(xg.XgapError, match=r"reads a language model that was in .*copy its folder") as caught:
+        saved_adapter(saved, DIMS, base=base)
+    assert str(saved / "letters") in str(caught.value)
+    assert "\n" not in str(caught.value)
+    make_language(saved / "letters", seed=1)
+    with pytest.raises(xg.XgapError, match="was trained on another language model"):
+        saved_adapter(saved, DIMS, base=base)
+    shutil.rmtree(saved / "letters")
+    shutil.copytree(tmp_path / "elsewhere" / "letters", saved / "letters")
+    again = saved_adapter(saved, DIMS, base=base)
+    assert again is not None
+    assert again.adapter.options["language"] == str(saved / "letters")
+    for name, tensor in own.modules.state_dict().items():
+        assert torch.equal(again.modules.state_dict()[name], tensor)
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,29 @@ def test_pca_is_the_singular_value_decomposition(sides: tuple[Features, Features
     np.testing.assert_allclose(plane.place(sides[0]), plane.places[0], atol=1e-5)
 
 
+def test_the_plane_of_the_gap_has_the_gap_as_its_x_axis(sides: tuple[Features, Features]) -> None:
+    plane = maps.plane_map(*sides, method="gap")
+    images, texts = (x.vectors.double().numpy() for x in sides)
+    gap = images.mean(0) - texts.mean(0)
+    middle = (images.mean(0) + texts.mean(0)) / 2
+    np.testing.assert_allclose(plane.places[0][:, 0], (images - middle) @ gap / np.linalg.norm(gap), atol=1e-6)
+    assert plane.places[0][:, 0].mean() == pytest.approx(np.linalg.norm(gap) / 2, abs=1e-6)
+    assert plane.places[1][:, 0].mean() == pytest.approx(-np.linalg.norm(gap) / 2, abs=1e-6)
+    both = np.concatenate([images, texts])
+    centred = both - both.mean(0)
+    onto = np.eye(len(gap)) - np.outer(gap, gap) / (gap @ gap)
+    _, values, right = np.linalg.svd(centred @ onto, full_matrices=False)
+    up = np.concatenate(plane.places)[:, 1]
+    np.testing.assert_allclose(np.abs(up), np.abs((both - middle) @ onto @ right[0]), atol=1e-5)
+    shown = values[0] ** 2 + ((centred @ gap) ** 2).sum() / (gap @ gap)
+    assert plane.share == pytest.approx(shown / (centred**2).sum(), abs=1e-6)
+    np.testing.assert_allclose(plane.place(sides[1]), plane.places[1], atol=1e-6)
+    with pytest.raises(XgapError, match="the same mean"):
+        maps.plane_map(sides[0], sides[0], method="gap")
+    with pytest.raises(XgapError, match="between two modalities, not 3"):
+        maps.plane_map(*sides, sides[0], method="gap")
+
+
 def test_a_map_is_fitted_once_for_the_same_vectors(sides: tuple[Features, Features]) -> None:
     again = tuple(Features(x.vectors.clone(), x.ids, x.space, x.origin) for x in sides)
     assert maps.plane_map(*sides) is maps.plane_map(*again)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib.colors import to_rgba
+from matplotlib.colors import to_hex, to_rgba
 from matplotlib.text import Text
 from PIL import Image
 
@@ -34,7 +34,8 @@ from xgap_analysis.metrics import (
     structure_table,
     variance_along_gap,
 )
-from xgap_analysis.plots.style import HIGHER, LOWER
+from xgap_analysis.plots.ranked import SQUARE
+from xgap_analysis.plots.style import GREY, HIGHER, LOWER
 from xgap_analysis.views.inversion.invert import Inversion
 from xgap_analysis.widgets.heat import TINTS
 
@@ -152,7 +153,7 @@ def test_neighbours_are_the_most_similar_items_with_the_hits_marked() -> None:
     figure = plots.neighbours("i3", {"I-I": (features, features)}, images, relevance(), k=4)
     cosines = (features.vectors @ features.vectors[3]).tolist()
     expected = sorted((k for k in range(8) if k != 3), key=lambda k: -cosines[k])[:4]
-    titles = [ax.get_title() for ax in figure.axes][1:]
+    titles = [text.get_text() for text in figure.axes[0].texts][2:]
     assert ["✓" in title for title in titles] == [k % 2 == 1 for k in expected]
     assert [float(title.split()[-1]) for title in titles] == [pytest.approx(cosines[k], abs=0.006) for k in expected]
 
@@ -165,7 +166,7 @@ def test_neighbours_rank_as_retrieval_does_junk_ties_and_normalisers_included() 
     figure = plots.neighbours("i3", {"I-I": sides}, images, junk, k=5)
     expected = nearest_items(features, features, "i3", junk, 5, sides.normalise)
     assert "i5" not in set(expected["item"])
-    titles = [ax.get_title() for ax in figure.axes][1:]
+    titles = [text.get_text() for text in figure.axes[0].texts][2:]
     assert [float(title.split()[-1]) for title in titles] == pytest.approx(expected["score"].tolist(), abs=0.006)
     assert ["✓" in title for title in titles] == expected["hit"].tolist()
 
@@ -274,6 +275,16 @@ def test_a_grid_by_model_has_a_row_for_each_and_gaps_where_nothing_was_run() -> 
     }
     with pytest.raises(XgapError, match="choose its rows first"):
         plots.grid(models_table())
+
+
+def test_a_grid_by_several_columns_has_a_line_for_each_combination() -> None:
+    both = pd.concat([models_table().assign(dataset=name) for name in ("one", "other")])
+    ax = plots.grid(both, by=["model", "dataset"])
+    names = list(dict.fromkeys(zip(both["model"], both["dataset"], strict=True)))
+    assert [t.get_text() for t in ax.get_yticklabels()] == [" · ".join(name) for name in names]
+    assert len(ax.texts) == len(both)
+    with pytest.raises(XgapError, match="unknown column of the table 'colour'"):
+        plots.grid(both, by=["model", "colour"])
 
 
 @pytest.mark.parametrize("draw", [plots.values, plots.grid])
@@ -440,9 +451,17 @@ def test_ranked_ticks_hits_and_draws_captions_as_words() -> None:
     texts = ranking.assign(item=["t1", "t2"], space="text")
     images = Images(list(LABELS), lambda item: Image.new("RGB", (8, 8)))
     fig = plots.ranked("i0", "image", {"I-I": ranking, "I-T": texts}, images, {"t1": "$\\frac{$ <b>", "t2": "a cat"})
-    titles = [ax.get_title() for ax in fig.axes]
-    assert titles == ["query", "1 ✓  0.90", "2   0.10"] * 2
-    assert [text.get_text() for ax in fig.axes[3:] for text in ax.texts] == ["$\\frac{$ <b>", "a cat"]
+    (ax,) = fig.axes
+    assert [text.get_text() for text in ax.texts] == [
+        *("I-I", "query", "1 ✓  0.90", "2   0.10"),
+        *("I-T", "query", "$\\frac{$ <b>", "1 ✓  0.90", "a cat", "2   0.10"),
+    ]
+    assert len(ax.images) == 4  # the query twice
+    frames = [to_hex(patch.get_edgecolor()) for patch in ax.patches]
+    assert frames == ["#009e73", "#cccccc"] * 2
+    for image in ax.images:  # as wide as high, as the image is
+        left, right, bottom, top = image.get_extent()
+        assert (right - left, bottom - top) == pytest.approx((SQUARE, SQUARE))
     fig.canvas.draw()  # a dollar sign is no formula
     with pytest.raises(XgapError, match="no ranking"):
         plots.ranked("i0", "image", {}, images)
@@ -516,6 +535,31 @@ def test_trade_offs_places_each_setting_with_its_intervals() -> None:
     assert ((-3.0, -0.5), (-3.0, 2.5)) in ends
     with pytest.raises(XgapError, match="unknown quantity"):
         plots.trade_offs(table, "I-I", ["gap"])
+
+
+def test_the_atlas_marks_verdicts_and_what_is_not_acted_on() -> None:
+    row = {"kind": "scorer", "system": "$A$", "setting": "a", "quantity": "I-I", "value": 0.5, "reason": ""}
+    row |= {"difference": 0.2, "low": 0.1, "high": 0.3, "verdict": "higher"}
+    unsure = {"system": "B", "setting": "b", "low": -0.3, "difference": -0.1, "verdict": "inconclusive"}
+    none = {"kind": "view", "system": "C", "difference": np.nan, "low": np.nan, "high": np.nan, "verdict": None}
+    not_defined = {**none, "system": "D", "value": np.nan, "reason": "not defined for it"}
+    table = pd.DataFrame([row, {**row, **unsure}, {**row, **none, "reason": "not acted on"}, {**row, **not_defined}])
+    (ax,) = plots.atlas(pd.concat([table, table.head(1).assign(quantity="T-T", verdict=None)])).axes[:1]
+    drawn = [(line.get_marker(), line.get_color(), line.get_mfc(), list(line.get_xdata())) for line in ax.lines]
+    assert drawn[:5] == [
+        ("None", HIGHER, HIGHER, [0.1, 0.3]),
+        ("o", HIGHER, HIGHER, [0.2]),
+        ("None", GREY, GREY, [-0.3, 0.3]),
+        ("o", GREY, "white", [-0.1]),
+        (".", GREY, GREY, [0]),
+    ]
+    assert len(ax.lines) == 6  # and the line at zero: of D, nothing is drawn
+    assert [label.get_text() for label in ax.get_yticklabels()] == [r"\$A\$", "B", "C", "D"]
+    assert [text.get_text() for text in ax.texts] == ["scorer", "view"]
+    heights = ax.get_yticks()
+    assert heights[1] - heights[2] > heights[0] - heights[1]  # room for the heading of another kind
+    with pytest.raises(XgapError, match="no change to draw"):
+        plots.atlas(table.tail(2))
 
 
 def test_runs_places_each_run_and_names_its_setting() -> None:

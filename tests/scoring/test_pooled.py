@@ -228,6 +228,16 @@ def test_log_sum_exp_adds_the_logarithm_of_the_number_of_tokens_and_log_mean_exp
         xg.token_pairs(texts.select(["b"]), image, "pooled(weights=scan, outer=lse(6))")
 
 
+@pytest.mark.parametrize(
+    "part", ["votes(k=1)", "rerank(late_interaction, pooled, depth=1)", "sum(late_interaction, votes(k=1))"]
+)
+def test_what_ranks_a_whole_gallery_is_not_exchanged(part: str) -> None:
+    """It would see the queries of one block alone, so that its scores would hang on their number."""
+    query, gallery = some([3, 4, 2], 0), some([4, 1], 1)
+    with pytest.raises(XgapError, match=r"(votes|rerank)\(.*\) compares the items of a whole gallery"):
+        score(query, gallery, f"exchanged({part})")
+
+
 def test_zero_sums_fall_back_to_equal_weights() -> None:
     query = Features(torch.tensor([[1.0, 0, 0]]), ["q"], "text", "text")
     level = torch.tensor([[0.5, 0.75**0.5, 0], [0.5, 0, 0.75**0.5]])  # equal similarities

@@ -17,6 +17,7 @@ from xgap_analysis.training.objectives import (
     clip_loss,
     objective,
     overuse,
+    own_words,
     ranking_margin,
     self_distil,
     sparse_contrast,
@@ -111,6 +112,45 @@ def test_sparse_contrast_of_all_words_is_the_contrast_and_of_fewer_its_formula()
 
     a, b = x.double().numpy(), y.double().numpy()
     assert float(sparse_contrast(x, y, 3)) == pytest.approx((contrast(cut(x), b) + contrast(a, cut(y))) / 2, abs=1e-6)
+
+
+def test_own_words_are_alike_and_all_others_are_none() -> None:
+    special, words = [0, 3, 9], 10  # padding, start and end, wherever they stand in the vocabulary
+    captions = [[3, 5, 5, 8, 9, 0], [3, 1, 9, 0, 0, 0], [3, 9, 0, 0, 0, 0]]
+    ids, empty = torch.tensor(captions), torch.tensor(captions[2])
+    kept = [word for word in range(words) if word not in special]
+    expected = np.array([[float(word in caption) for word in kept] for caption in captions])
+    expected /= np.maximum(np.linalg.norm(expected, axis=1, keepdims=True), 1)
+    np.testing.assert_allclose(own_words(ids, empty, 7).numpy(), expected, atol=1e-6)
+
+    images = rows(6, 7, 4).reshape(2, 3, 7).abs()
+    batch = batch_of(images, rows(6, 7, 5).reshape(3, 2, 7))
+    batch = dataclasses.replace(batch, ids=torch.stack([ids, ids.roll(1, 0)], dim=1), empty=empty)
+
+    def contrast(a: np.ndarray, b: np.ndarray) -> float:
+        logits = np.exp(a @ b.T)
+        return -float(np.log(logits.diagonal() ** 2 / logits.sum(1) / logits.sum(0)).mean()) / 2
+
+    x = images.double().numpy()
+    known = (contrast(x[0], expected) + contrast(x[1], np.roll(expected, 1, axis=0))) / 2
+    assert float(objective("own-words")(batch, None)) == pytest.approx(known, abs=1e-6)
+
+
+def test_vdr_trains_its_images_with_all_three_parts(start: Path, data: xg.Dataset, tmp_path: Path) -> None:
+    own = dataclasses.replace(xg.recipe("vdr(top=20)"), steps=2, batch=4, warmup=1, learning_rate=1e-3)
+    made = xg.train(start, data, tmp_path, own, progress=False, device="cpu", note_every=1)
+    row = made.curve.iloc[0]
+    assert row["loss"] == pytest.approx((2 * row["vdr(top=20)"] + row["own-words"]) / 3, abs=1e-5)
+    before, after = (xg.load_model(made.folder / "last", device="cpu"), xg.adapted(xg.load_model(start), "vdr"))
+    words = [model.towers["image"]._own.modules["image"].words for model in (before, after)]
+    assert not torch.equal(*words)
+
+
+def test_words_are_predicted_by_an_adapter_that_reads_images(start: Path, data: xg.Dataset, tmp_path: Path) -> None:
+    for adapter in (None, "head", "vdr"):
+        own = xg.Recipe({"next-words": 1.0}, steps=1, batch=4, adapter=adapter)
+        with pytest.raises(xg.XgapError, match="train the adapter vladva or mm-embed with it"):
+            xg.train(start, data, tmp_path / str(adapter), own, progress=False, device="cpu")
 
 
 def test_self_distillation_is_its_formula() -> None:

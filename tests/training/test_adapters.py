@@ -203,7 +203,7 @@ INSIDE = {  # name to the objective that it is trained with
     "matching(dim=8, hidden=6)": {"ranking-margin": 1.0},
     "llm2clip(language={})": {"clip": 1.0},
     "rs-capret(language={}, dim=12)": {"clip": 1.0},
-    "vladva(language={}, rank=2, length=40)": {"clip": 1.0},
+    "vladva(language={}, rank=2, length=40)": {"clip": 2.0, "next-words(k=2)": 1.0},
     "mm-embed(language={}, rank=2, length=30)": {"clip": 1.0},
 }
 KEPT = {"clip-moe(experts=2, k=2, train=gates)": "experts."}  # parameters of an adapter that are not trained

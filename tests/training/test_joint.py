@@ -62,6 +62,9 @@ def test_a_sound_without_a_video_is_encoded_alone_and_a_set_united_with_itself_i
     torch.testing.assert_close(both.tokens_of("0"), alone.tokens_of("0"), atol=1e-5, rtol=0)
     torch.testing.assert_close(both.tokens_of("2"), alone.tokens_of("2"), atol=1e-5, rtol=0)
     assert not torch.allclose(both.tokens_of("1"), alone.tokens_of("1"), atol=1e-2)
+    others = TokenFeatures(video.vectors, video.offsets, list("345"), "video", "video")
+    unlike = made.encode(audio, others, {"0": "x", "3": ""})  # no sound has the label of a video, an empty one either
+    torch.testing.assert_close(unlike.vectors, alone.vectors, atol=1e-5, rtol=0)
     twice = made.encode(audio, audio)
     torch.testing.assert_close(twice.vectors, alone.vectors, atol=1e-5, rtol=0)
     texts = some([1, 1, 1], 3, "text").vectors
@@ -146,6 +149,8 @@ def test_mistakes_are_one_sentence(made: FittedJoint, model: Any) -> None:
         fit_joint(texts, sounds, images)
     with pytest.raises(XgapError, match=r"contrasts give weights to audio\+video, audio, video"):
         fit_joint(texts, sounds, images, concept, contrasts={"sound": 1.0})
+    with pytest.raises(XgapError, match=r"contrasts give weights to audio\+video, audio, video, 0 or more"):
+        fit_joint(texts, sounds, images, concept, contrasts={"audio": -1.0, "video": 1.0})
     with pytest.raises(XgapError, match="texts have 512 dimensions, sounds 8 and videos 512"):
         fit_joint(texts, some([2], 0), images, concept)
     with pytest.raises(XgapError, match="has no video of its label, so that there is no union"):

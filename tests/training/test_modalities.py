@@ -76,6 +76,20 @@ def test_towers_learn_to_recognise_their_own_items_alone_and_mixed() -> None:
     assert first == pytest.approx(float(simclr_loss(made[0], made[1], 0.5).detach()), rel=1e-4)
 
 
+def test_fitted_towers_are_left_in_the_modes_that_they_had_also_after_an_error() -> None:
+    tower = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8).eval().requires_grad_(False))
+    rows = torch.randn(16, 6, generator=torch.Generator().manual_seed(0))
+    given = {"type": tower}, {"type": rows}  # a name that a module has of its own
+    modes = [part.training for part in tower.modules()]
+    fit_two_views(*given, {"type": noisy}, epochs=1, batch=8)
+    assert [part.training for part in tower.modules()] == modes
+    tower.eval()
+    with pytest.raises(XgapError, match="the loss of the fit is nan"):
+        fit_two_views(*given, {"type": lambda x: x * torch.nan}, epochs=1, batch=8)
+    assert not any(part.training for part in tower.modules())
+    assert [p.requires_grad for p in tower.parameters()] == [True, True, False, False]
+
+
 def test_two_views_that_cannot_be_drawn_are_refused() -> None:
     tower, rows = nn.Linear(2, 2), torch.zeros(4, 2)
     with pytest.raises(XgapError, match="each modality has a tower, inputs and a function"):
@@ -112,8 +126,8 @@ def heard(data: xg.Dataset) -> tuple[xg.Dataset, dict[str, Further]]:
 
 def gradients(start: Path, data: xg.Dataset, dropout: str, weight: float = 0.5, **change: Any) -> dict[str, Tensor]:
     own, further = heard(data)
-    objective = {f"fused-query(weight={weight})": 1.0}
-    recipe = dataclasses.replace(SHORT, objective=objective, dropout=dropout, **change)
+    change = {"objective": {f"fused-query(weight={weight})": 1.0}, **change}
+    recipe = dataclasses.replace(SHORT, dropout=dropout, **change)
     model = load_trainable(start, device="cpu")
     pairs = Pairs(own, recipe, model.tokenize, augmentation(model.module, model.preprocess, "none"), further)
     learner = TrainStep(model.module, recipe, len(pairs.labels), None, pairs.towers)
@@ -166,7 +180,11 @@ def test_recipes_of_further_modalities_train(name: str, start: Path, data: xg.Da
         ({"dropout": "text"}, 'dropout is "none" or a modality with its probability'),
         ({"dropout": "text(p=2)"}, "dropout is"),
         ({"dropout": "text(q=0.5)"}, "dropout is"),
-        ({"dropout": "text(p=0.5)"}, "objective 'clip' needs it: it goes with fused-query"),
+        ({"dropout": "text(p=0.5)"}, "leaves 'text' out, and objective 'clip' needs it: it goes with fused-query"),
+        (
+            {"dropout": "audio(p=0.5)", "objective": {"fused-query": 1.0}},  # whose gallery has nothing in its place
+            "leaves 'audio' out, and objective 'fused-query' needs it",
+        ),
     ],
 )
 def test_a_dropout_that_makes_no_sense_is_refused(change: dict[str, Any], message: str) -> None:
@@ -175,7 +193,11 @@ def test_a_dropout_that_makes_no_sense_is_refused(change: dict[str, Any], messag
 
 
 def test_a_modality_that_training_does_not_have_cannot_be_left_out(start: Path, data: xg.Dataset) -> None:
+    @xg.register_objective("of-clips", needs=xg.Needs(extra=1, dropped=("video",)))
+    def of_clips(batch: xg.BatchFeatures) -> Tensor:
+        return batch.images.sum()
+
     with pytest.raises(
         XgapError, match="leaves out 'video', which this training does not have; there is image, text, audio"
     ):
-        gradients(start, data, "video(p=0.5)")
+        gradients(start, data, "video(p=0.5)", objective={"of-clips": 1.0})

@@ -44,6 +44,12 @@ def test_a_weight_of_one_is_that_modality_alone_to_the_bit() -> None:
     np.testing.assert_allclose(np.asarray(both), np.asarray(two), atol=1e-7)
 
 
+def test_weights_belong_to_modalities_by_name_in_any_order() -> None:
+    sets = {space: np.eye(3)[[k]] for k, space in enumerate(("image", "text", "audio"))}
+    made = xg.fuse_modalities(sets, {"audio": 3.0, "image": 1.0, "text": 2.0})
+    np.testing.assert_allclose(np.asarray(made), np.array([[1, 2, 3]]) / np.sqrt(14), atol=1e-6)
+
+
 def test_an_item_that_lacks_a_modality_is_refused_or_keeps_what_it_has() -> None:
     sets = {"image": rows(0, 3, "image", list("abc")), "text": rows(1, 2, "text", list("ab"))}
     weights = {"image": 1.0, "text": 1.0}

@@ -165,6 +165,48 @@ def test_learned_scorers_are_offered_where_they_can_be_fitted(study: xg.Study, m
     assert "x_pool" not in Choices.of(none).names("scorers")
 
 
+def test_a_grid_of_several_models_has_a_line_for_each_and_its_code_runs(study: xg.Study, run_code: Any) -> None:
+    board = VariantBoard(study, study.run())
+    board._plot.value = "grid"
+    assert board.error == ""
+    assert "<img src='data:image/png" in board._picture.value
+    (axes,) = board.figure().axes
+    expected = [f"{model} · {by}" for model in ("random-0", "random-1") for by in ("none", "center")]
+    assert [label.get_text() for label in axes.get_yticklabels()] == expected
+    assert "by=['model', 'correction']" in board.code()
+    pd.testing.assert_frame_equal(run_code(board.code(), study=study), board.table())
+    board._pick["models"].value = ("random-1",)
+    assert [label.get_text() for label in board.figure().axes[0].get_yticklabels()] == ["none", "center"]
+    assert "by=['correction']" in board.code()
+    import matplotlib.pyplot as plt
+
+    plt.close("all")
+
+
+def test_a_figure_that_cannot_be_drawn_takes_the_old_one_away(study: xg.Study) -> None:
+    def refuses(table: pd.DataFrame) -> Any:
+        raise xg.XgapError("this figure needs three models")
+
+    board = VariantBoard(study, study.run(), plots={"mine": refuses})
+    assert "<img" in board._picture.value
+    board._plot.value = "mine"
+    assert board.error == "this figure needs three models"
+    assert board._picture.value == ""
+    board._plot.value = "differences"
+    assert board.error == ""
+    assert "<img" in board._picture.value
+
+
+def test_progress_and_errors_stand_above_what_they_are_about(study: xg.Study) -> None:
+    board = VariantBoard(study, study.run())
+    children = list(board.children)
+    shown = [children.index(part) for part in (board._jobs, board._error, board._heat, board._picture)]
+    assert shown == sorted(shown)
+    empty = VariantBoard(study)
+    empty._save_button.click()
+    assert empty._error in empty._answer.children  # where the button is
+
+
 def test_a_cell_marks_the_best_and_what_is_tied_with_it() -> None:
     about = {"comparison": "I-I", "correction": "none", "model": "m", "dataset": "d", "split": "test", "metric": "ap"}
     row = {**about, "value": 0.5, "low": 0.4, "high": 0.6, "n_queries": 9, "difference": math.nan, "note": ""}

@@ -1,8 +1,12 @@
 """Gap map, in the kernel."""
 
+import asyncio
+import dataclasses
+import threading
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -51,13 +55,13 @@ def test_a_selection_joins_pairs_and_computes_nothing_anew(
         monkeypatch.setattr(f"xgap_analysis.plots.maps.{name}", None)  # a call would fail
     click(gapmap, 3)
     assert gapmap.error == ""
-    assert gapmap.selected == ("image", "i3")
+    assert gapmap.selected == [("image", "i3")]
     pairs = {gapmap._scene.item(other) for other in gapmap._scene.partners(3)}
     assert pairs == {("text", "t3"), ("text", "t9")}
     strokes = gapmap._map._scatter.annotations()["annotations"]  # type: ignore[union-attr]
     assert len(strokes) == 2
     click(gapmap, 12 + 9)
-    assert gapmap.selected == ("text", "t9")
+    assert gapmap.selected == [("text", "t9")]
     assert {gapmap._scene.item(other) for other in gapmap._scene.partners(21)} == {("image", "i3"), ("image", "i9")}
 
 
@@ -71,16 +75,82 @@ def test_it_is_fitted_once(evaluation: Evaluation, monkeypatch: pytest.MonkeyPat
         gapmap._controls.shift.value = lambda_
     click(gapmap, 5)
     GapMap(evaluation)
-    assert fits == ["pca"]
+    assert fits == ["gap"]
 
 
 def test_the_points_move_with_the_sides(evaluation: Evaluation) -> None:
     gapmap = GapMap(evaluation)
     gapmap._controls.shift.value = 0.5
     sides = evaluation.view("image", "all"), evaluation.view("text", "all")
-    plane = maps.plane_map(*sides)
+    plane = maps.plane_map(*sides, method="gap")
     expected = np.concatenate([plane.place(side) for side in maps.move_modalities(0.5, *sides)])
     np.testing.assert_allclose(gapmap.table()[["x", "y"]].to_numpy(), expected)
+
+
+def test_the_slider_closes_the_gap_that_the_plane_shows(evaluation: Evaluation) -> None:
+    gapmap = GapMap(evaluation)
+    assert gapmap.name().endswith("-gap-lambda=0")
+
+    def apart() -> float:
+        places = gapmap.table().groupby("space")["x"].mean()
+        return float(places["image"] - places["text"])
+
+    native = evaluation.view("image", "all").vectors.mean(0) - evaluation.view("text", "all").vectors.mean(0)
+    assert apart() == pytest.approx(float(native.norm()), abs=1e-5)
+    assert "along the gap" in gapmap._axes.value
+    gapmap._controls.shift.value = 0.3
+    nearer = apart()
+    assert 0 < nearer < float(native.norm())
+    gapmap._controls.shift.value = 0.5
+    assert abs(apart()) < nearer / 2
+    figure = gapmap.figure()
+    assert figure.axes[0].get_xlabel() == "along the gap: texts to images"
+    plt.close(figure)
+
+
+def test_umap_is_cancelled_at_once_and_the_controls_say_what_is_on_screen(
+    evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted, go_on, fits, fit = threading.Event(), threading.Event(), list[str](), maps._fit
+
+    def slow(modalities: Any, method: str) -> maps.PlaneMap:
+        fits.append(method)
+        if method == "umap":
+            go_on.wait(60)
+            fitted.set()
+        return dataclasses.replace(fit(modalities, "gap"), method=method)
+
+    monkeypatch.setattr(maps, "_fit", slow)
+    monkeypatch.setattr(maps, "_KEPT", type(maps._KEPT)())
+
+    async def cell() -> None:
+        gapmap = GapMap(evaluation)
+        await until(lambda: gapmap._scene is not None)
+        gapmap._controls.method.value = "umap"
+        await until(lambda: "umap" in fits and gapmap._jobs.running)
+        gapmap._jobs._cancel.click()
+        await until(lambda: not gapmap._jobs.running)
+        assert not fitted.is_set()  # the fit has not ended, nobody waits for it
+        assert gapmap.error.startswith("Cancelled")
+        assert gapmap._controls.method.value == "gap"
+        await asyncio.sleep(0.3)
+        assert gapmap.error.startswith("Cancelled")  # going back to what is on screen is no new work
+        go_on.set()
+        gapmap._controls.method.value = "umap"
+        await until(lambda: gapmap._scene is not None and gapmap._scene.plane.method == "umap")
+        assert gapmap.error == ""
+
+    asyncio.run(cell())
+    assert fits == ["gap", "umap"]  # the fit that was left alone is used
+
+
+async def until(done: Any) -> None:
+    """Waits for something to become true."""
+    for _ in range(3000):
+        if done():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never became true")
 
 
 def test_colours_by_modality_class_and_similarity(evaluation: Evaluation) -> None:
@@ -88,7 +158,7 @@ def test_colours_by_modality_class_and_similarity(evaluation: Evaluation) -> Non
     assert "red" in gapmap._map._legend.value  # type: ignore[union-attr]
     gapmap._controls.colour.value = "similarity"
     assert gapmap.error == ""
-    assert gapmap.selected == ("image", "i0")
+    assert gapmap.selected == [("image", "i0")]
     click(gapmap, 4)
     similarity = gapmap._scene.similarity(4)
     images, texts = evaluation.view("image", "all"), evaluation.view("text", "all")
@@ -109,10 +179,10 @@ def test_the_pointer_and_the_list_say_what_a_point_is(evaluation: Evaluation, ho
     gapmap._finder.field.value = "number 7"
     found = dict(gapmap._finder.entries.options)
     gapmap._finder.entries.value = found["text: a green thing number 7"]
-    assert gapmap.selected == ("text", "t7")
+    assert gapmap.selected == [("text", "t7")]
     assert gapmap._map._plot.selection.tolist() == [19]  # type: ignore[union-attr]
     gapmap.select("image", "i1")
-    assert gapmap.selected == ("image", "i1")
+    assert gapmap.selected == [("image", "i1")]
 
 
 def test_its_code_gives_the_same_numbers(evaluation: Evaluation, run_code: Any) -> None:
@@ -143,11 +213,62 @@ def test_mistakes_are_one_sentence(evaluation: Evaluation) -> None:
 
 
 def test_a_dataset_without_texts_is_said_in_place(model: Any, make_dataset: Any) -> None:
-    import dataclasses
-
     data = dataclasses.replace(make_dataset(), texts=xg.Texts([], []))
     (evaluation,) = xg.Study([model], [data], ["I-I"], progress=False).evaluations()
     gapmap = GapMap(evaluation)
     assert "has no texts" in gapmap.error
     gapmap._save_button.click()
     assert "still being made" in gapmap.error
+
+
+def test_a_lasso_shows_and_marks_what_it_selects(evaluation: Evaluation, hostile: str) -> None:
+    gapmap = GapMap(evaluation)
+    plot = gapmap._map._plot  # type: ignore[union-attr]
+    chosen = [3, 5, 12, 12 + 9]
+    plot.selection = np.array(chosen, dtype="uint32")
+    assert gapmap.error == ""
+    assert gapmap.selected == [("image", "i3"), ("image", "i5"), ("text", "t0"), ("text", "t9")]
+    assert plot.selection.tolist() == chosen
+    shown = gapmap._about.value
+    assert "2 images, 2 texts" in shown
+    assert shown.count("data:image/png;base64,") == 2
+    assert "number 9" in shown
+    assert hostile not in shown
+    table = gapmap.table()
+    assert table.index[table["selected"]].tolist() == chosen
+    pairs = {frozenset(pair) for a in chosen for b in gapmap._scene.partners(a) for pair in [(a, b)]}  # type: ignore[union-attr]
+    assert len(gapmap._map._scatter.annotations()["annotations"]) == len(pairs)  # type: ignore[union-attr]
+    plot.hovering = 1
+    assert "<b>image</b> i1" in gapmap._about.value
+    plot.hovering = None
+    assert "2 images, 2 texts" in gapmap._about.value
+    plot.selection = np.arange(24, dtype="uint32")
+    assert "and 12 more" in gapmap._about.value
+    plot.selection = np.array([], dtype="uint32")
+    assert gapmap.selected == []
+    assert "lasso" in gapmap._about.value
+
+
+def test_points_without_a_class_are_small(evaluation: Evaluation) -> None:
+    data = evaluation.data
+    artist = {item: "one" if int(item[1:]) < 6 else "two" for item in data.images.ids}  # texts have no artist
+    (of_artists,) = xg.Study(
+        [evaluation.model],
+        [dataclasses.replace(data, labels={**data.labels, "artist": artist}, class_names={})],
+        ["I-I"],
+        label_set="kind",
+        progress=False,
+    ).evaluations()
+    gapmap = GapMap(of_artists, colour="artist")
+    assert gapmap.error == ""
+
+    def sizes() -> list[float]:
+        size = gapmap._map._scatter.size()  # type: ignore[union-attr]
+        steps = gapmap._map._steps  # type: ignore[union-attr]
+        return [size["map"][int(step)] for step in steps]
+
+    assert sizes() == [5] * 12 + [2] * 12
+    gapmap._controls.colour.value = "modality"
+    assert sizes() == [5] * 12 + [9] * 12
+    gapmap._controls.colour.value = "kind"
+    assert sizes() == [5] * 12 + [9] * 12

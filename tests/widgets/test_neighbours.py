@@ -1,6 +1,8 @@
 """Neighbour explorer, in the kernel: without a running event loop everything is done at once."""
 
 import asyncio
+import dataclasses
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ import pytest
 
 import xgap_analysis as xg
 from xgap_analysis.experiments.evaluation import Evaluation
-from xgap_analysis.widgets import NeighbourExplorer
+from xgap_analysis.widgets import NeighbourExplorer, VariantBoard
+from xgap_analysis.widgets.items import Items
 
 
 def all_html(widget: ipywidgets.Widget) -> str:
@@ -166,6 +169,51 @@ def test_the_classes_are_neighbours_too(evaluation: Evaluation) -> None:
     assert set(explorer.rankings["A · zero-shot · none"]["item"]) == set(evaluation.classes.ids)
     explorer._rows.lines[0][1]._buttons[0].click()
     assert "not among the queries" in explorer.error
+
+
+def test_the_cards_of_many_rows_are_high_enough_for_their_ranks(evaluation: Evaluation) -> None:
+    two = NeighbourExplorer(evaluation, ["I-I", "OTI-I"], k=12)
+    six = NeighbourExplorer(evaluation, ["I-I", "OTI-I"], ("none", "center", "standardise"), k=12)
+    assert len(six.rankings) == 6
+    heights = [
+        {button.layout.height for _, row in explorer._rows.lines for button in row._buttons} for explorer in (two, six)
+    ]
+    assert heights[0] == {"112px"}
+    for _, row in six._rows.lines:
+        for card, button in zip(row.cards, row._buttons, strict=True):
+            _, ranks = card.words.split("\n")
+            assert len(ranks.split()) == 5
+            lines = 1 + len(textwrap.wrap(ranks, 11))  # 84 pixels hold 11 letters
+            assert int(button.layout.height.removesuffix("px")) >= 72 + 15 * lines + 6
+    six._pick_corrections.value = ("none",)
+    assert {button.layout.height for _, row in six._rows.lines[:2] for button in row._buttons} == {"112px"}
+
+
+def test_whole_words_are_found_first_then_beginnings(evaluation: Evaluation) -> None:
+    captions = ["a complicated knot", "two cats", "the cat", "a dog", "a black cat, asleep", "catalogue of cats"]
+    ids = [f"t{k}" for k in range(len(captions))]
+    items = Items(
+        dataclasses.replace(evaluation, data=dataclasses.replace(evaluation.data, texts=xg.Texts(ids, captions)))
+    )
+    assert items.search("cat", ids, "text") == ["t2", "t4", "t1", "t5", "t0"]
+    assert items.search("CAT a", ids, "text") == ["t4", "t0", "t2", "t1", "t5"]
+    assert items.search("(", ids, "text") == []
+    assert items.search("", ids, "text") == ids
+
+
+def test_saving_lays_the_figure_out_once(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    laid_out: list[Any] = []
+    execute = ConstrainedLayoutEngine.execute
+    monkeypatch.setattr(ConstrainedLayoutEngine, "execute", lambda *a: laid_out.append(a) or execute(*a))
+    explorer = NeighbourExplorer(evaluation)
+    explorer.save()
+    assert laid_out == []  # one Axes, placed in inches
+    board = VariantBoard(evaluation.study, evaluation.study.run())
+    laid_out.clear()
+    board.save()
+    assert len(laid_out) == 1
 
 
 def test_a_mixed_gallery_shows_each_item_as_what_it_is(evaluation: Evaluation) -> None:

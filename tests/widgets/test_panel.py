@@ -10,6 +10,7 @@ import pytest
 
 import xgap_analysis as xg
 from xgap_analysis import widgets
+from xgap_analysis.widgets.heat import HeatTable
 from xgap_analysis.widgets.panel import Panel
 
 SLOW = {"jscatter", "umap", "matplotlib", "seaborn", "sklearn", "open_clip", "timm"}
@@ -77,3 +78,21 @@ def test_a_results_folder_that_cannot_be_written_is_said(evaluation: Any, xgap_h
     panel = widgets.NeighbourExplorer(evaluation)
     panel._save_button.click()
     assert "cannot be written (File exists); XGAP_RESULTS names another folder" in panel.error
+
+
+def pixels(widget: ipywidgets.Widget) -> int:
+    """The width that a widget has in any case."""
+    given = [getattr(widget.layout, name) for name in ("width", "min_width")]
+    return max([int(size.removesuffix("px")) for size in given if size and size.endswith("px")], default=0)
+
+
+def test_nothing_is_wider_than_a_narrow_notebook(panels: list[Panel]) -> None:
+    """At 900 pixels JupyterLab leaves about 640 to an output: what is beside one another goes to the next line."""
+    for panel in panels:
+        inside = [w for w in every(panel) if not isinstance(w, HeatTable)]
+        tables = [w for heat in every(panel) if isinstance(heat, HeatTable) for w in every(heat)]  # they scroll alone
+        for widget in [w for w in inside if w not in tables]:
+            assert pixels(widget) <= 600
+            children = getattr(widget, "children", ())
+            if isinstance(widget, ipywidgets.HBox) and sum(map(pixels, children)) > 600:
+                assert widget.layout.flex_flow == "row wrap", [type(child).__name__ for child in children]

@@ -51,7 +51,7 @@ def test_it_inverts_once(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
     for step in player.steps:
         player._step.value = step
     player.choose("i7")
-    player._pointed(2)
+    player._pointed([2])
     assert player.query == "i2"
     assert len(runs) == 1
 

@@ -33,12 +33,14 @@ class Study:
         xgap study --features audio.npy video.npy --labels labels.csv --corrections none center
         xgap study --comparisons I-I OTI-I --axes oti.steps=10,50,150 --limit 50
         xgap study --datasets emoji-clips --comparisons text-frames --scorers "late_interaction(inner=max)" x_pool
+        xgap study --table atlas --out results/atlas.parquet
     """
 
     table: Name = None
     """A named grid: image-retrieval, text-retrieval, zero-shot, slip, drift, isoclip, pca, dogs-vs-cats (with the
-    published results next to ours), or corrections; or one that trains its models first: intra, temperature or
-    objectives. Other options override its parts; "paper" as a model or dataset stands for those of the paper."""
+    published results next to ours), or corrections; one that trains its models first: intra, temperature, objectives or
+    adapters; or atlas (what every published system changes). Other options override its parts; "paper" as a model or
+    dataset stands for those of the paper."""
     features: tuple[Path, ...] = ()
     """Two or more files of vectors, instead of models and datasets: .npy, .npz, .parquet, .safetensors, or folders
     written by clip-retrieval."""
@@ -102,7 +104,8 @@ class Study:
     plugin: Plugins = ()
     """A Python file with your own views, scorers, corrections, metrics, models or datasets, which is run first."""
     quick: bool = False
-    """With a table that trains: only two updates on eight items and six labels, a test run of a minute."""
+    """With a table that trains: only two updates on eight items and six labels, a test run of a minute. With the atlas:
+    six labels, and fits of one epoch."""
     processes: int = 1
     """With a table that trains: number of trainings at a time, each in a process of one thread."""
     dry_run: bool = False
@@ -121,29 +124,38 @@ class Study:
 
     def run(self) -> int:
         """Run, write, print."""
+        from xgap_analysis.cli.atlas import is_atlas
         from xgap_analysis.cli.planned import print_plan, table_file
         from xgap_analysis.cli.trained import is_trained
         from xgap_analysis.experiments.table_files import save_table
         from xgap_analysis.experiments.tables import as_text, main_results
 
-        trained = is_trained(self)
+        printing = self._of_atlas if is_atlas(self) else self._of_training if is_trained(self) else None
         for name in ("models", "datasets", "corrections", "seeds"):
             if getattr(self, name) == ():
                 raise XgapError(f"--{name} needs at least one name")
         if self.dry_run:
-            if trained or self.features:
+            if printing or self.features:
                 raise XgapError("--dry-run is about models by name; trainings and features have no plan")
             print_plan(self._grid()[1], self.json)
             return 0
         out = table_file(self.out, self.overwrite)
-        table = self._of_training() if trained else self._of_features() if self.features else self._of_models()
+        table = printing() if printing else self._of_features() if self.features else self._of_models()
         save_table(table, Path.cwd() / out)  # a bare name is meant as it stands
         if self.json:
             say(table.to_json(orient="records", double_precision=15))
-        elif not trained:
+        elif not printing:
             say(as_text(main_results(table)))
         note(f"{len(table)} rows are in {out}")
         return 0
+
+    def _of_atlas(self) -> "pd.DataFrame":
+        from xgap_analysis.cli.atlas import atlas_table, printed
+
+        table = atlas_table(self)
+        if not self.json:
+            say(printed(table))
+        return table
 
     def _of_training(self) -> "pd.DataFrame":
         from xgap_analysis.cli.trained import printed, trained_table

@@ -10,6 +10,7 @@ from torch import Tensor
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.precision import exact
+from xgap_analysis.core.tokens import AnyFeatures
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Calibration:
         return next(iter(self.features.values())).dim
 
 
-def pairs_by_label(x: Features, y: Features, labels: Mapping[str, str]) -> list[tuple[int, int]]:
+def pairs_by_label(x: AnyFeatures, y: AnyFeatures, labels: Mapping[str, str]) -> list[tuple[int, int]]:
     """Positions of pairs: each item of the first with the first item of the second that shares its label.
 
     Without labels, items of one id are pairs. An item of the second may stand in several pairs.

@@ -1,16 +1,20 @@
 """Progress of long work: shown as a bar, or reported to a watcher (a widget), which may cancel the work."""
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 from tqdm.auto import tqdm
 
 Watcher = Callable[[str, int, int], None]  # what is done, how much of it, of how much
 IN_NOTEBOOK = "tqdm.notebook" in {base.__module__ for base in tqdm.__mro__}
+Result = TypeVar("Result")
+OFTEN = 0.1  # seconds between two reports of a call that reports nothing itself
 EVERY = 30  # seconds between two lines where standard error is no terminal
 _WATCHER: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 
@@ -34,6 +38,36 @@ def report(what: str, done: int, total: int) -> None:
     watcher = _WATCHER.get()
     if watcher is not None:
         watcher(what, done, total)
+
+
+def while_reporting(what: str, call: Callable[[], Result]) -> Result:
+    """The result of a call that reports nothing itself, such as the fit of another library: the wait can be cancelled.
+
+    Where somebody watches, the call runs on a thread of its own. No thread can be ended from outside: after a cancel it
+    goes on to its end, and what it keeps can be used by the next call. Without a watcher it is called at once.
+
+    Args:
+        what: is done.
+        call: does it; it reports to nobody.
+
+    Raises:
+        Cancelled: the watcher does not want it any more. Whatever the call raises is raised here.
+    """
+    if _WATCHER.get() is None:
+        return call()
+    outcome: Future[Result] = Future()
+
+    def thread() -> None:
+        try:
+            outcome.set_result(call())
+        except BaseException as error:  # it is raised where the result is waited for
+            outcome.set_exception(error)
+
+    threading.Thread(target=thread, daemon=True).start()
+    while not outcome.done():
+        report(what, 0, 1)
+        wait([outcome], timeout=OFTEN)
+    return outcome.result()
 
 
 class Bar(tqdm):  # type: ignore[type-arg,misc]

@@ -143,6 +143,22 @@ def caption_texts(cell: Any, keys: Sequence[str] = TEXT_KEYS) -> list[str]:
     return [str(cell)]
 
 
+def entries(cell: Any) -> list[str]:
+    """The entries of a list in a cell, as of `caption_texts`, but with an empty text for each that is missing.
+
+    So that the entries of two lists of one length stay beside each other.
+
+    Example:
+        >>> entries("['red', '', None]"), entries("red"), entries(None)
+        (['red', '', ''], ['red'], [])
+    """
+    cell = plain(cell)
+    listed = _listed(cell.strip()) if isinstance(cell, str) else cell
+    if not isinstance(listed, list | tuple):
+        return caption_texts(cell)
+    return [next(iter(caption_texts(part)), "") for part in listed]
+
+
 def _listed(text: str) -> Any:
     """The list or object that a text is a printed form of; None if it is just a text."""
     if text[:1] + text[-1:] not in ("[]", "()", "{}"):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.relevance import Relevance
 from xgap_analysis.datasets.dataset import Dataset
-from xgap_analysis.datasets.items import NO_IMAGES, Images, Texts
+from xgap_analysis.datasets.items import NO_IMAGES, AnyItems, Images, Texts
 
 PROMPT = "a photo of {}"
 
@@ -23,6 +23,8 @@ def assemble(
     text_queries: Sequence[str] = (),
     judgements: Mapping[str, Relevance] | None = None,
     prompt: str = PROMPT,
+    items: Mapping[str, AnyItems] | None = None,
+    query_ids: Mapping[str, Sequence[str]] | None = None,
     splits: Mapping[str, Callable[[], Dataset]] | None = None,
 ) -> Dataset:
     """A split of a dataset from what a reader found.
@@ -40,6 +42,7 @@ def assemble(
         image_queries, text_queries: see `Dataset`; of captions, as said.
         judgements, splits: see `Dataset`.
         prompt: the text of a class, `{}` its name.
+        items, query_ids: of further modalities (documents, say); see `Dataset`.
 
     Raises:
         XgapError: an image and a text with one id.
@@ -69,8 +72,7 @@ def assemble(
     return Dataset(
         name=name,
         split_name=split_name,
-        images=images,
-        texts=Texts(tuple(written), tuple(written.values())),
+        items={"image": images, "text": Texts(tuple(written), tuple(written.values())), **(items or {})},
         labels={label_set: of for label_set, of in kept.items() if of},
         class_names=classes,
         image_queries=image_queries,
@@ -78,4 +80,5 @@ def assemble(
         splits=splits or {},
         judgements=judgements or {},
         prompt=prompt,
+        query_ids=query_ids,
     )

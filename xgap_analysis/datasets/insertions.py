@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xgap_analysis.core.errors import XgapError, unknown_name
-from xgap_analysis.core.table_values import caption_texts, id_text
+from xgap_analysis.core.table_values import caption_texts, entries, id_text
 from xgap_analysis.datasets.embedded.wording import with_article
 from xgap_analysis.datasets.items import Texts
 from xgap_analysis.datasets.local.tables import columns_of, read_rows
@@ -133,7 +133,7 @@ def read_described(path: Path | str) -> tuple[list[Described], list[str] | None]
         texts, after = caption_texts(row["text"]), caption_texts(row.get("augmented"))
         if len(texts) != 1 or ("augmented" in names and len(after) != 1):
             raise XgapError(f"row {number} of {path} needs one text, and one augmented text where it has that column")
-        objects, attributes = (caption_texts(row[column]) for column in COLUMNS[2:])
+        objects, attributes = (entries(row[column]) for column in COLUMNS[2:])
         try:
             made.append(Described(f"{image}#{seen[image]}", image, texts[0], objects, attributes))
         except XgapError as error:
@@ -157,7 +157,7 @@ def insertion_scores(
         weights: of the three parts. `(0, 0, 1)` takes the word that makes the text least like the image.
 
     Raises:
-        XgapError: values of different numbers of candidates, or none.
+        XgapError: values of different numbers of candidates, or none, or other than three weights.
 
     Source: Ramshetty et al., XMAI, ACL 2023, and their code.
 
@@ -168,6 +168,8 @@ def insertion_scores(
     parts = [np.asarray(part, dtype=float) for part in (likelihood, attribute, image)]
     if any(part.ndim != 1 or part.shape != parts[0].shape for part in parts) or not len(parts[0]):
         raise XgapError(f"each part of the score is one number a candidate [k], not {[p.shape for p in parts]}")
+    if len(weights) != len(parts):
+        raise XgapError(f"the score has three weights, of likelihood, attribute and image, not {len(weights)}")
     parts[2] = 1 - parts[2]
     total = sum((w * _normalised(part) for w, part in zip(weights, parts, strict=True)), np.zeros_like(parts[0]))
     return total / max(sum(map(abs, weights)), 1.0)
@@ -264,7 +266,8 @@ def perturb(
         The texts, in the order of the rows.
 
     Raises:
-        XgapError: an unknown rule, or no `image_cosines` where the rule needs them.
+        XgapError: an unknown rule, no `image_cosines` where the rule needs them, other than three weights, or k below
+            1.
 
     Source: Ramshetty et al., XMAI, ACL 2023. Different from their code: later places are not masked while an earlier
     one is filled, and "a" or "an" is made to fit.
@@ -278,6 +281,10 @@ def perturb(
         raise unknown_name("pick", pick, PICKS)
     if pick != "random" and image_cosines is None:
         raise XgapError(f'pick="{pick}" compares candidates with the image: give image_cosines, or pick="random"')
+    if k < 1:
+        raise XgapError(f"perturb chooses among k candidates a place, 1 or more, not {k}")
+    if pick == "random":
+        image_cosines = None  # the one that is drawn is compared with nothing
     by = (0.0, 0.0, 1.0) if pick == "least-like" else weights
     texts = [row.text for row in rows]
     places = [places_of(row.text, row.objects) for row in rows]

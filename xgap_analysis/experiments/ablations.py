@@ -6,6 +6,7 @@ opens and closes the modality gap. Every run sees the same images, captions, aug
 
 import hashlib
 import json
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -174,10 +175,11 @@ def _measured(start: Model, model: Model, data: Dataset, chosen: Ablation, last:
     study = Study([model], [data], chosen.comparisons, steps=chosen.inversion_steps, progress=False)
     (evaluation,) = study.evaluations()
     rows = _scores(evaluation)
-    if last and chosen.text_limit and chosen.text_comparisons:
-        texts = replace(study, datasets=[data.limit(chosen.text_limit)], comparisons=chosen.text_comparisons)
-        (of_texts,) = texts.evaluations()
-        rows += _scores(of_texts)
+    if last and chosen.last_limit and chosen.last_comparisons:
+        slow = replace(study, datasets=[data.limit(chosen.last_limit)], comparisons=chosen.last_comparisons)
+        (of_last,) = slow.evaluations()
+        there = {row["quantity"] for row in rows}
+        rows += [row for row in _scores(of_last) if row["quantity"] not in there]
     gaps = evaluation.gaps().select_dtypes("number").drop(columns="n").iloc[0].to_dict()
     numbers = {**gaps, **changes(start, model, data)}
     for name, value in numbers.items():
@@ -194,17 +196,21 @@ def changes(before: Model, after: Model, data: Dataset) -> dict[str, float]:
     Returns:
         for each modality, `rotation_...` (mean angle of its vectors, degrees), `bend_...` (what no rigid turn
         explains), `cka_...` and `knn_...` (whether the similarities within it are what they were); and `deviation`,
-        how differently the two modalities turned. See `metrics.rotation`, `deviation`, `linear_cka`, `mutual_knn`.
+        how differently the two modalities turned. Of features with other dimensions than before there are `cka_...` and
+        `knn_...` alone. See `metrics.rotation`, `deviation`, `linear_cka`, `mutual_knn`.
     """
     numbers: dict[str, float] = {}
     features = {}
     for name, items in (("image", data.images), ("text", data.texts)):
         a, b = (encode(model, items, progress=False) for model in (before, after))
         features[name] = (a, b)
-        turned = rotation(a, b)
-        numbers |= {f"rotation_{name}": turned.mean_degrees, f"bend_{name}": turned.residual}
+        if a.vectors.shape == b.vectors.shape:
+            turned = rotation(a, b)
+            numbers |= {f"rotation_{name}": turned.mean_degrees, f"bend_{name}": turned.residual}
         numbers |= {f"cka_{name}": linear_cka(a, b), f"knn_{name}": mutual_knn(a, b, min(10, len(a) - 1))}
-    return {**numbers, "deviation": deviation(*features["image"], *features["text"])}
+    if {"rotation_image", "rotation_text"} <= numbers.keys():
+        numbers["deviation"] = deviation(*features["image"], *features["text"])
+    return numbers
 
 
 def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
@@ -331,6 +337,8 @@ def _scores(evaluation: Evaluation) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for row in main_rows(evaluation.table()).to_dict("records"):
         name, base, shared = row["comparison"], row["baseline"], {"n_queries": row["n_queries"]}
+        if math.isnan(row["value"]):
+            continue  # a comparison that the model cannot have: a view of tokens of a tower that has none
         value = {"value": row["value"], "low": row["low"], "high": row["high"]}
         scores = evaluation.scores(name)[row["metric"]]
         rows.append({"quantity": name, **value, **shared, **by_group(scores, evaluation.labels)})

@@ -158,7 +158,8 @@ class Evaluation:
         self, native: Features, seed: int | None = None, snapshots: Sequence[int] = (), **options: Any
     ) -> Inversion:
         """The inversion of native features with the study's settings, and options of `invert` in their place."""
-        context = {name: value for name, value in self.context(seed).items() if name != "on_error"}
+        own = ("on_error", "prompt")  # of views alone
+        context = {name: value for name, value in self.context(seed).items() if name not in own}
         return invert(self.model, native, snapshots=snapshots, **{**context, **options})
 
     def fitted(self, by: AnyCorrection) -> FittedCorrection:

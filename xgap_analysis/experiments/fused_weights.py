@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.core.features import FeaturesLike
+from xgap_analysis.core.features import FeaturesLike, as_modalities
 from xgap_analysis.core.relevance import RelevanceLike
 from xgap_analysis.metrics import bootstrap_interval, retrieval
 from xgap_analysis.views import fuse_modalities
@@ -98,7 +98,8 @@ def swept(
         measure: a column of `retrieval`.
 
     Raises:
-        XgapError: another number of modalities, steps below 1, an unknown measure, or as `fuse_modalities`.
+        XgapError: another number of modalities, a query without a group, steps below 1, an unknown measure, or as
+            `fuse_modalities`.
 
     Source: McKee, Salamon, Sivic and Russell, CVPR 2023 (the query); the sweep is ours.
 
@@ -112,6 +113,9 @@ def swept(
     """
     if len(sets) != 2:
         raise XgapError(f"the weights of two modalities are swept, and there are {len(sets)}: {', '.join(sets)}")
+    lacking = None if groups is None else next((i for i in as_modalities(sets)[0].ids if i not in groups), None)
+    if lacking is not None:
+        raise XgapError(f"query {lacking!r} has no group; name one for each query, or leave groups out")
     if steps < 1:
         raise XgapError(f"a weight goes from 0 to 1 in 1 step or more, not {steps}")
     first, second = sets

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.precision import exact
 from xgap_analysis.corrections import Correction, correction
 from xgap_analysis.datasets import Dataset, Texts
 from xgap_analysis.datasets.embedded.scenes import COLOURS
@@ -47,8 +48,8 @@ def image_cosines(model: Model, images: AnyItems, *, prefix: str = "", store: St
     def cosines(ids: Sequence[str], texts: Sequence[str]) -> np.ndarray:
         place = {text: k for k, text in enumerate(dict.fromkeys(texts))}
         said = encode(model, Texts(tuple(place), [prefix + text for text in place]), store=store, progress=False)
-        v = seen.vectors[[row[i] for i in ids]].double()
-        t = said.vectors[[place[text] for text in texts]].double()
+        v = exact(seen.vectors[[row[i] for i in ids]])
+        t = exact(said.vectors[[place[text] for text in texts]])
         return np.asarray((v * t).sum(dim=1).cpu())
 
     return cosines

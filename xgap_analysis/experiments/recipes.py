@@ -26,9 +26,10 @@ class Ablation:
         seeds: of the batches and augmentations, and of the fresh weights if the recipe starts from such.
         checkpoints: numbers of updates after which a run is evaluated; 0 is the start.
         comparisons: made of every checkpoint.
-        text_comparisons: those of texts, whose inversion is slow; made after the last update only.
+        last_comparisons: those whose inversion is slow; made after the last update only, where they are not made at
+            every checkpoint.
         limit: labels that are evaluated; None evaluates all.
-        text_limit: labels of the comparisons of texts. 0 leaves them out.
+        last_limit: labels of the last comparisons. 0 leaves them out.
         inversion_steps: of the comparisons; None takes the paper's.
 
     Raises:
@@ -41,9 +42,9 @@ class Ablation:
     seeds: Sequence[int] = (0, 1, 2)
     checkpoints: Sequence[int] = (0, 30, 60)
     comparisons: Sequence[str] = ("I-I", "OTI-I", "I-T", "T-I", "zero-shot", "OTI-T")
-    text_comparisons: Sequence[str] = ("T-T", "OVI-T")
+    last_comparisons: Sequence[str] = ("T-T", "OVI-T")
     limit: int | None = None
-    text_limit: int = 20
+    last_limit: int = 20
     inversion_steps: int | None = None
 
     def __post_init__(self) -> None:
@@ -74,6 +75,29 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "CLIP + FILIP": {"objective": {"clip": 1.0, "token-max": 1.0}},
 }
 
+# Adapters that give vectors, one a line, with options that fit the embedded model and defaults elsewhere; then again
+# with the objective that their authors train them with, where that is another one than CLIP's, of known weights. Left
+# out are those that read a language model, which the package has none of.
+LONG_CLIP, GROUNDED = "long-clip(keep=4)", "grounded(units=128, length=64)"
+ADAPTERS: dict[str, dict[str, Any]] = {
+    "CLIP": {},
+    "base": {"learning_rate": 0.0},
+    "head": {"adapter": "head"},
+    "image prompts": {"adapter": "image-prompts"},
+    "MaPLe": {"adapter": "maple(depth=4)"},
+    "PTUnifier": {"adapter": "ptunifier(pool=256, image_tokens=8, text_tokens=8)"},
+    "CLIP-MoE": {"adapter": "clip-moe"},
+    "Long-CLIP": {"adapter": LONG_CLIP},
+    "VDR": {"adapter": "vdr"},
+    "LexVLA": {"adapter": "lexvla"},
+    "grounded": {"adapter": GROUNDED},
+    "matching": {"adapter": "matching"},
+    "Long-CLIP, own": {"adapter": LONG_CLIP, "objective": recipe("long-clip").objective},
+    "VDR, own": {"adapter": "vdr", "objective": recipe("vdr").objective},
+    "grounded, own": {"adapter": GROUNDED, "objective": {"ranking-margin": 1.0}},
+    "matching, own": {"adapter": "matching", "objective": {"ranking-margin": 1.0}},
+}
+
 ABLATIONS: dict[str, Ablation] = {
     "intra": Ablation(
         {f"{w:g}": {"objective": {"clip": 1.0, "image-image": w}} for w in (0, 0.25, 0.5, 1, 2)}, control="0"
@@ -93,7 +117,19 @@ ABLATIONS: dict[str, Ablation] = {
         checkpoints=(0, 20, 40, 60),
         comparisons=("I-I", "OTI-I", "T-T", "I-T", "T-I", "zero-shot"),
         limit=100,
-        text_limit=0,
+        last_limit=0,
+    ),
+    # Two captions and one image of each item in every run; evaluated before training too, as an adapter may change
+    # features by being there.
+    "adapters": Ablation(
+        ADAPTERS,
+        control="CLIP",
+        recipe=replace(RECIPE, steps=40, batch=32, image_views=1, caption_views=2, augmentation="crop"),
+        checkpoints=(0, 40),
+        comparisons=("I-I", "T-T", "I-T", "T-I", "zero-shot"),
+        last_comparisons=("I-I", "OTI-I"),
+        limit=40,
+        last_limit=15,
     ),
 }
 
@@ -121,6 +157,6 @@ def quick(chosen: Ablation) -> Ablation:
     """The same settings in seconds: two updates, one seed, six labels. It shows that all of it runs, no more."""
     recipe = replace(chosen.recipe, steps=2, batch=8, warmup=1)
     return replace(
-        chosen, recipe=recipe, seeds=(0,), checkpoints=(0, 2), limit=6, text_limit=min(chosen.text_limit, 3),
+        chosen, recipe=recipe, seeds=(0,), checkpoints=(0, 2), limit=6, last_limit=min(chosen.last_limit, 3),
         inversion_steps=5,
     )  # fmt: skip

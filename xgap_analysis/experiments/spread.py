@@ -56,7 +56,7 @@ def repeated(
         seeds=seeds,
         checkpoints=(steps[first],),
         comparisons=comparisons,
-        text_limit=0,
+        last_limit=0,
     )
     return ablate(chosen, **how)
 

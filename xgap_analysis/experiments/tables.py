@@ -13,8 +13,10 @@ EMBEDDED = {  # tables that are shipped: name to place
     "gaps": "models/gaps.parquet",
     "ablations": "ablations/results.parquet",
     "objectives": "objectives/results.parquet",
+    "adapters": "adapters/results.parquet",
     "tiny-3": "spoken/together.parquet",
     "type-one": "statistics/type_one.csv",
+    "atlas": "atlas/results.parquet",
 }
 POWER = {"design_effect": ("design effect", 2), "detectable": ("smallest effect", None)}  # heading, digits
 ABOUT = ("model", "dataset", "split", "comparison", "correction", "scorer", "metric")
@@ -168,8 +170,9 @@ def embedded_table(name: str) -> pd.DataFrame:
     Args:
         name: `"study"` (every comparison of the embedded models on all held-out concepts; columns of `Study.run`),
             `"gaps"` (their geometry), or, with one row per number (see `experiments.ablations`), `"ablations"`,
-            `"objectives"` (the recipes of `xgap study --table objectives`) or `"tiny-3"` (three modalities trained
-            together); or `"type-one"` (how often our tests find a difference where there is none).
+            `"objectives"` and `"adapters"` (the settings of `xgap study --table objectives` and `adapters`),
+            `"tiny-3"` (three modalities trained together); `"type-one"` (how often our tests find a difference where
+            there is none), or `"atlas"` (what each published system changes; columns of `experiments.atlas.atlas`).
 
     Raises:
         XgapError: an unknown table, or an installation without it.

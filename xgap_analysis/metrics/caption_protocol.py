@@ -58,10 +58,12 @@ def in_folds(
         captions: how many of an image, the first in the order of the texts; None for all.
 
     Raises:
-        XgapError: a fold that is too large, an image without captions, or with fewer than `captions`.
+        XgapError: a fold that is too large, `captions` below 1, an image without captions, or with fewer than these.
     """
+    least = 1 if captions is None else captions
+    if least < 1:
+        raise XgapError(f"captions is a whole number of 1 or more, or None for all, not {captions}")
     place = {text: k for k, text in enumerate(texts.ids)}
-    least = captions or 1
     few = next((image for image in images.ids if len(own.get(image, ())) < least), None)
     if few is not None:
         what = f"image {few!r} has {len(own.get(few, ()))} captions, and the protocol needs {least}"

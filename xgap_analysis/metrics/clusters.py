@@ -92,7 +92,7 @@ def _row(name: str, stack: Sequence[Features], codes: Rows, k: int, seeds: Seque
     from sklearn.cluster import KMeans
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, v_measure_score
 
-    rows = np.concatenate([f.vectors.double().cpu().numpy() for f in stack])
+    rows = np.concatenate([f.vectors.cpu().double().numpy() for f in stack])
     truth = np.tile(codes, len(stack))
     numbers = []
     for seed in seeds:

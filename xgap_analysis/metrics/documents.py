@@ -86,7 +86,7 @@ def two_stage(
     of = _documents(sections.ids, documents)
     names = {name: row for row, name in enumerate(dict.fromkeys(of))}
     place = torch.tensor([names[name] for name in of])
-    count = torch.bincount(place).double()
+    count = exact(torch.bincount(place))
     vectors = exact(sections.vectors).cpu()
     mean = torch.zeros(len(names), sections.dim, dtype=vectors.dtype).index_add_(0, place, vectors) / count[:, None]
     length = mean.norm(dim=1)

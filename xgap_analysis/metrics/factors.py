@@ -57,7 +57,7 @@ def _apart(rows: torch.Tensor, labels: list[str], what: str) -> float:
     own = float(rows.square().sum())  # each item with itself
     alike = float(totals.square().sum()) - own
     every = float(rows.sum(dim=0).square().sum()) - own
-    sizes = torch.bincount(codes).double()
+    sizes = torch.bincount(codes).to(rows.dtype)
     n_alike, n_every = int((sizes * (sizes - 1)).sum()), len(rows) * (len(rows) - 1)
     if n_alike in (0, n_every):
         said = "no two items share" if not n_alike else "all items share"

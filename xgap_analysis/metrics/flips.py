@@ -72,7 +72,7 @@ def flips(
     times = draws if by == "noise" else 1
     for draw in range(times):
         q, g = (_changed(features, by, sigma, (seed, draw, k)) for k, features in enumerate((query, gallery)))
-        changed += (_first(q, g, own, scorer, normalise) != first).double()
+        changed += (_first(q, g, own, scorer, normalise) != first).cpu().double()
     return pd.Series((changed / times).numpy(), pd.Index(query.ids, name="query"), name="flips")
 
 

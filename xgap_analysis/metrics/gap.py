@@ -9,7 +9,8 @@ blocks.
 
 import math
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from torch import Tensor
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features, FeaturesLike, as_features, as_pair, side_by_side
 from xgap_analysis.core.precision import exact
+from xgap_analysis.core.table_values import id_text
 from xgap_analysis.scoring.blocks import block_of
 
 
@@ -64,7 +66,7 @@ def modality_gap(x: FeaturesLike, y: FeaturesLike) -> float:
 
 
 def relative_modality_gap(
-    x: FeaturesLike, y: FeaturesLike, pairs: Mapping[str, Collection[str]] | None = None
+    x: FeaturesLike, y: FeaturesLike, pairs: Mapping[Any, Collection[Hashable]] | None = None
 ) -> float:
     """RMG: the distance within pairs, relative to the distances within each modality.
 
@@ -79,7 +81,7 @@ def relative_modality_gap(
             (`Relevance.pairs`); each pair counts once in `D_match`, and each distinct vector of a pair in `D_intra`.
 
     Raises:
-        XgapError: different dimensions, no pair, or an id of `pairs` without a vector.
+        XgapError: different dimensions, no pair, one id in place of several, or an id of `pairs` without a vector.
 
     Source: Schrodi et al., Two Effects, One Trigger, ICLR 2025.
 
@@ -352,13 +354,18 @@ def paired(x: FeaturesLike, y: FeaturesLike) -> tuple[Features, Features]:
     return x.select(both), y.select(both)
 
 
-def with_several(x: Features, y: Features, pairs: Mapping[str, Collection[str]]) -> tuple[Features, Features, float]:
+def with_several(
+    x: Features, y: Features, pairs: Mapping[Any, Collection[Hashable]]
+) -> tuple[Features, Features, float]:
     """The vectors of x and of y that are in a pair, and the mean cosine of all pairs.
 
     Raises:
-        XgapError: no pair, or an id without a vector.
+        XgapError: no pair, one id in place of several, or an id without a vector.
     """
-    both = [(a, b) for a, of in pairs.items() for b in of]
+    single = next((a for a, of in pairs.items() if isinstance(of, str)), None)
+    if single is not None:
+        raise XgapError(f"the pairs of {single!r} are {pairs[single]!r} and no list of ids; give [{pairs[single]!r}]")
+    both = list(dict.fromkeys((id_text(a), id_text(b)) for a, of in pairs.items() for b in of))
     if not both:
         raise XgapError("there are no pairs: give each id of x the ids of y that belong to it")
     x, y = x.select(dict.fromkeys(a for a, _ in both)), y.select(dict.fromkeys(b for _, b in both))

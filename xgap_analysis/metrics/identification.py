@@ -74,7 +74,8 @@ def identified(
         own = changed.masked_fill(~relevant, -math.inf).amax(dim=1)
         rank = (changed >= own[:, None]).sum(dim=1)
         published = rank.where(own > 0, (changed > 0).sum(dim=1).clamp(min=1))
-        block = np.stack([x.cpu().double().numpy() for x in (own, rank, 1 / rank, published, 1 / published)], axis=1)
+        votes, place, other = (x.cpu().double().numpy() for x in (own, rank, published))
+        block = np.stack([votes, place, 1 / place, other, 1 / other], axis=1)
         block[~relevant.any(dim=1).cpu().numpy()] = np.nan
         rows.append(block)
     found = np.concatenate(rows)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.mixed import kinds_of, shares_of
+from xgap_analysis.core.precision import exact
 from xgap_analysis.core.relevance import Relevance, RelevanceLike
 from xgap_analysis.core.tokens import AnyFeatures, ScoredLike, scored_pair
 from xgap_analysis.metrics.graded import graded_blocks
@@ -76,15 +77,14 @@ def modality_share(
     parts: dict[str, list[Tensor]] = {}
     for scores, relevant, ranked in _ranked(query, gallery, relevance, how):
         order = descending(scores)[:, :k]
-        first = ranked.gather(1, order)
-        for modality, share in shares.items():
-            own = share.to(scores.device)
+        order, first, relevant, ranked = (of.cpu() for of in (order, ranked.gather(1, order), relevant, ranked))
+        for modality, own in shares.items():  # doubles, on the processor
             for name, found in (
                 (f"share_at_{k}_{modality}", _mean(own[order], first)),
                 (f"share_relevant_{modality}", _mean(own, relevant)),
                 (f"share_gallery_{modality}", _mean(own, ranked)),
             ):
-                parts.setdefault(name, []).append(found.cpu())
+                parts.setdefault(name, []).append(found)
     return _frame(query, parts)
 
 
@@ -137,8 +137,8 @@ def rank_among(
             before = _before(scores, sought)
             there = sought.any(dim=1)
             for name, among in ((f"rank_{modality}", ranked & own), (f"rank_{modality}_in_all", ranked)):
-                rank = 1 + (before & among).sum(dim=1).double()
-                parts.setdefault(name, []).append(rank.where(there, math.nan).cpu())
+                rank = 1 + (before & among).sum(dim=1).cpu().double()
+                parts.setdefault(name, []).append(rank.where(there.cpu(), math.nan))
     return _frame(query, parts)
 
 
@@ -160,7 +160,7 @@ def _before(scores: Float[Tensor, "b m"], sought: Bool[Tensor, "b m"]) -> Bool[T
 
 def _mean(values: Tensor, where: Bool[Tensor, "b m"]) -> Float[Tensor, " b"]:
     """The mean of the values that are chosen in each row; NaN where none is."""
-    weights = where.double()
+    weights = exact(where)
     return (values * weights).sum(dim=1) / weights.sum(dim=1)
 
 

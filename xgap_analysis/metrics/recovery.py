@@ -15,6 +15,7 @@ from xgap_analysis.core.features import FeaturesLike, as_features
 from xgap_analysis.core.precision import exact
 
 TOLERANCE = 1e-6  # of the largest singular value: what is below is rounding of float32
+BEYOND = 0.01  # of the scores' norm, outside of as many dimensions as were named: more is no rounding, of float16 even
 
 
 def recovered(scores: ArrayLike | Tensor, anchors: FeaturesLike) -> Float[Tensor, "n n"]:
@@ -72,7 +73,8 @@ def recovered_without_anchors(scores: ArrayLike | Tensor, dim: int) -> Float[Ten
         `[n, n]`, in double precision.
 
     Raises:
-        XgapError: fewer items than unknowns, scores of a lower rank than d, or items that leave Q undetermined.
+        XgapError: fewer items than unknowns, scores of a lower or a higher rank than d, or items that leave Q
+            undetermined.
 
     Source: Herzog and Wang, CVPR 2026, appendix A.
 
@@ -93,11 +95,14 @@ def recovered_without_anchors(scores: ArrayLike | Tensor, dim: int) -> Float[Ten
     rank = int((values > values[0] * TOLERANCE).sum())
     if rank < dim:
         raise XgapError(f"the scores have rank {rank}, which is below the {dim} dimensions; give more texts")
+    if float(values[dim:].norm() / values.norm()) > BEYOND:
+        raise XgapError(f"the scores need more than {dim} dimensions, as images and texts of the model have; give dim")
     basis = left[:, :dim]
     rows, columns = torch.triu_indices(dim, dim)
     twice = exact(torch.where(rows == columns, 1.0, 2.0))
     equations = basis[:, rows] * basis[:, columns] * twice
-    found = torch.linalg.lstsq(equations, torch.ones(len(given), 1, dtype=torch.float64), driver="gelsd")
+    lengths = torch.ones(len(given), 1, dtype=torch.float64)
+    found = torch.linalg.lstsq(equations, lengths, rcond=TOLERANCE, driver="gelsd")
     if int(found.rank) < unknown:
         raise XgapError("these items leave their similarities undetermined (too many of them are alike); give others")
     q = torch.zeros(dim, dim, dtype=torch.float64)

@@ -42,8 +42,8 @@ def several_labels(
         `ap` and `n_relevant`, indexed by label ("label") or by item ("item"); NaN where nothing is relevant.
 
     Raises:
-        XgapError: an item whose labels are not given, one label in place of several, a label without a class text, or
-            as `retrieval`.
+        XgapError: an item whose labels are not given, one label in place of several, a table of 0 and 1 in place of
+            names, a label without a class text, or as `retrieval`.
 
     Example:
         >>> import numpy as np
@@ -82,7 +82,8 @@ def class_means(
 
     Args:
         values: `[n]`, one per query: a column of a table, or an array. NaN is left out.
-        labels: the class of each: a mapping from the query's id (the index of a column), or a list in their order.
+        labels: the class of each: a mapping from the query's id (the index of a column), or a list in their order. Two
+            columns go together by their index.
 
     Returns:
         One value per class, NaN where a class has none, sorted by class.
@@ -97,6 +98,8 @@ def class_means(
         ({'cat': 1.0, 'dog': 0.0}, 0.5)
     """
     column = values if isinstance(values, pd.Series) else pd.Series(np.asarray(values, dtype=np.float64))
+    if isinstance(labels, pd.Series) and isinstance(values, pd.Series):
+        labels = labels.to_dict()
     if isinstance(labels, Mapping):
         known = by_id(labels, "query")
         lacking = [i for i in column.index if id_text(i) not in known]
@@ -125,7 +128,10 @@ def _sets(labels: Any, ids: Sequence[str], classes: Collection[str]) -> dict[str
     single = next((i for i in ids if isinstance(given[i], str) or not hasattr(given[i], "__iter__")), None)
     if single is not None:
         raise XgapError(f"item {single!r} has the label {given[single]!r} and no list of labels; give [label]")
-    found = {i: list(dict.fromkeys(map(id_text, given[i]))) for i in ids}
+    rows = [list(given[i]) for i in ids]
+    if len(classes) > 2 and all(len(row) == len(classes) and all(value in (0, 1) for value in row) for row in rows):
+        raise XgapError("labels are a list of names for each item, and no table of 0 and 1 with a column for a class")
+    found = {i: list(dict.fromkeys(map(id_text, row))) for i, row in zip(ids, rows, strict=True)}
     nameless = sorted({label for own in found.values() for label in own if label not in classes})
     if nameless:
         raise XgapError(f"{len(nameless)} labels have no class text, the first is {nameless[0]!r}")

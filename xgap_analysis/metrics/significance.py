@@ -137,7 +137,7 @@ def ratio_interval(
             the ratio can be anything, and its ends are NaN.
 
     Returns:
-        The interval; all NaN where every value of `whole` is 0, so that there is no ratio.
+        The interval; all NaN where `whole` adds up to 0, so that there is no ratio.
 
     Raises:
         XgapError: no values, values or groups that do not fit, a whole below 0, a part of a whole of 0, or a level
@@ -158,13 +158,15 @@ def ratio_interval(
     base, _ = _sums(second, codes, keep)
     if not signed and not base.all():  # a draw of nothing but groups of size 0 would have no ratio
         total, base = total[base != 0], base[base != 0]
-    if not base.any():
-        return Interval(math.nan, math.nan, math.nan, level, int(count.sum()), len(count))
-    low, high = _interval(total, base, level, resamples, np.random.default_rng(seed))
-    if signed:
+    mean = float(total.sum() / base.sum()) if base.sum() else math.nan
+    known = bool(base.any())
+    if known and signed:
         ends = _interval(base, np.ones_like(base), level, resamples, np.random.default_rng(seed))
-        low, high = (math.nan, math.nan) if ends[0] <= 0 <= ends[1] else (low, high)
-    return Interval(float(total.sum() / base.sum()), low, high, level, int(count.sum()), len(count))
+        known = not ends[0] <= 0 <= ends[1]
+    low, high = (math.nan, math.nan)
+    if known:
+        low, high = _interval(total, base, level, resamples, np.random.default_rng(seed))
+    return Interval(mean, low, high, level, int(count.sum()), len(count))
 
 
 def paired_test(

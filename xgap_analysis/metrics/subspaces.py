@@ -1,5 +1,6 @@
 """Subspaces: the directions that a modality uses, and the angles between those of two modalities."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -178,8 +179,8 @@ def _basis(x: Features, rank: str | int, energy: float, centred: bool) -> Float[
     if centred:
         vectors = vectors - vectors.mean(dim=0)
     _, values, directions = torch.linalg.svd(vectors, full_matrices=False)
-    noise = max(vectors.shape) * torch.finfo(torch.float32).eps  # of vectors in single precision
-    spanned = int((values > values[0] * noise).sum()) if float(values[0]) > noise else 0
+    noise = math.sqrt(vectors.numel()) * torch.finfo(torch.float32).eps  # of unit vectors in single precision
+    spanned = int((values > noise).sum())
     if not spanned:
         raise XgapError("all vectors of a modality are the same: centred, they span no direction")
     return directions[: min(spanned, _rank(x, values, rank, energy, centred, spanned))].T

@@ -2,6 +2,7 @@
 
 from xgap_analysis.plots.ablations import over_settings as over_settings
 from xgap_analysis.plots.ablations import runs as runs
+from xgap_analysis.plots.atlas import atlas as atlas
 from xgap_analysis.plots.comparisons import differences as differences
 from xgap_analysis.plots.comparisons import grid as grid
 from xgap_analysis.plots.comparisons import values as values

@@ -1,5 +1,7 @@
 """What a study found, as a figure."""
 
+from collections.abc import Iterable, Sequence
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
@@ -108,7 +110,7 @@ def values(table: pd.DataFrame, by: str = "model", ax: Axes | None = None) -> Ax
     return ax
 
 
-def grid(table: pd.DataFrame, by: str = "correction", ax: Axes | None = None) -> Axes:
+def grid(table: pd.DataFrame, by: str | Sequence[str] = "correction", ax: Axes | None = None) -> Axes:
     """Corrections (or models) x comparisons: each cell's paired difference from the uncorrected baseline.
 
     Bold where Holm's adjusted p-value is below 0.05; a dagger marks a correction fitted on what is evaluated, and "n/a"
@@ -116,7 +118,8 @@ def grid(table: pd.DataFrame, by: str = "correction", ax: Axes | None = None) ->
 
     Args:
         table: rows of `Study.run()`, of one model, dataset and split, or of one correction of several models.
-        by: what the rows of the grid are: `"correction"`, `"model"`, or another column.
+        by: what the rows of the grid are: `"correction"`, `"model"`, another column, or several columns
+            (`["model", "correction"]`).
         ax: where to draw; a new figure by default.
 
     Raises:
@@ -131,11 +134,17 @@ def grid(table: pd.DataFrame, by: str = "correction", ax: Axes | None = None) ->
         True
     """
     rows = table[table["main"]]
-    _check_column(rows, by)
-    comparisons, lines = list(rows["comparison"].unique()), list(rows[by].unique())
-    if rows.duplicated(["comparison", by]).any():
-        raise XgapError(f"a grid by {by} shows one value per cell (one dataset and split, say); choose its rows first")
-    cells = {(row["comparison"], row[by]): row for row in rows.to_dict("records")}
+    columns = [by] if isinstance(by, str) else list(by)
+    for column in columns:
+        _check_column(rows, column)
+    rows = rows.assign(line=[_joined(names) for names in rows[columns].itertuples(index=False)])
+    comparisons, lines = list(rows["comparison"].unique()), list(rows["line"].unique())
+    if rows.duplicated(["comparison", "line"]).any():
+        what = " and ".join(columns)
+        raise XgapError(
+            f"a grid by {what} shows one value per cell (one dataset and split, say); choose its rows first"
+        )
+    cells = {(row["comparison"], row["line"]): row for row in rows.to_dict("records")}
     shown = [[cells[c, k]["difference"] if (c, k) in cells else float("nan") for c in comparisons] for k in lines]
     bound = max((abs(x) for line in shown for x in line if x == x), default=1.0)
     ax = own_axes(ax, 0.85 * len(comparisons) + 2.5, 0.34 * len(lines) + 1)
@@ -147,12 +156,17 @@ def grid(table: pd.DataFrame, by: str = "correction", ax: Axes | None = None) ->
         dark = "white" if difference > 0.75 * bound else "black"
         place = comparisons.index(comparison), lines.index(line)
         ax.text(*place, words, ha="center", va="center", fontsize=8, fontweight=weight, color=dark)
-    seen = {row[by] for row in rows.to_dict("records") if row["transductive"]}
+    seen = {row["line"] for row in rows.to_dict("records") if row["transductive"]}
     ax.set_yticks(range(len(lines)), [plain(f"{name} †" if name in seen else name) for name in lines], fontsize=8)
     ax.set_xticks(range(len(comparisons)), [plain(name) for name in comparisons], rotation=30, ha="right", fontsize=9)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     return ax
+
+
+def _joined(names: Iterable[object]) -> str:
+    """The names of a line, without those that it does not have, such as an option of other views."""
+    return " · ".join(str(name) for name in names if not pd.isna(name))
 
 
 def _check_column(rows: pd.DataFrame, name: str) -> None:

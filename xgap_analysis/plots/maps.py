@@ -2,9 +2,11 @@
 
 import hashlib
 import math
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,17 +14,20 @@ import torch
 
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.features import Features
-from xgap_analysis.core.progress import report
+from xgap_analysis.core.progress import report, while_reporting
 from xgap_analysis.core.relevance import Relevance
 from xgap_analysis.corrections import Calibration, correction
 from xgap_analysis.metrics import modality_gap, retrieval, zero_shot
 from xgap_analysis.metrics.retrieval import counted_elsewhere
 
-METHODS = ("pca", "umap")
+OF_SEVERAL = ("pca", "umap")  # of more than two modalities
+METHODS = ("gap", *OF_SEVERAL)
 FEW = 15  # items, up to which UMAP starts from random places
+NO_GAP = 1e-6  # distance of the means of unit vectors
 PLACED = 512  # items that UMAP places at a time
 _KEPT: "OrderedDict[tuple[str, ...], PlaneMap]" = OrderedDict()
 _MOST_KEPT = 8
+_ONE_UMAP = threading.Lock()  # umap-learn's compiled loops may not run on two threads at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,10 +35,12 @@ class PlaneMap:
     """A map from the sphere to the plane, fitted on all modalities together.
 
     Args:
-        method: `"pca"` (linear, so that distances along it can be read) or `"umap"` (neighbourhoods only).
+        method: `"gap"` (of two modalities; x: along the vector from the mean of the second to that of the first; y: the
+            first principal component of what is orthogonal to it), `"pca"` (both linear, so that distances can be read)
+            or `"umap"` (neighbourhoods only).
         places: `[n, 2]` for each modality, where its items lie.
-        share: of PCA, the share of the variance that the plane shows; NaN for UMAP.
-        fitted: scikit-learn's or umap-learn's own object.
+        share: of a linear map, the share of the variance that the plane shows; NaN for UMAP.
+        fitted: has `transform`: a `Projection`, or scikit-learn's or umap-learn's own object.
     """
 
     method: str
@@ -44,13 +51,40 @@ class PlaneMap:
     def place(self, features: Features) -> np.ndarray:
         """Where other vectors of the same sphere lie: `[n, 2]`."""
         vectors = features.vectors.cpu().numpy()
-        if self.method == "pca":
+        if self.linear:
             return self.fitted.transform(vectors)
         parts = []
         for start in range(0, len(vectors), PLACED):
             report("placing on the UMAP", start, len(vectors))
-            parts.append(self.fitted.transform(vectors[start : start + PLACED]))
+            part = vectors[start : start + PLACED]
+            parts.append(while_reporting("placing on the UMAP", partial(self._transformed, part)))
         return np.concatenate(parts)
+
+    @property
+    def linear(self) -> bool:
+        """Whether it is a projection, so that a move of the features is a move on the plane."""
+        return self.method != "umap"
+
+    def _transformed(self, vectors: np.ndarray) -> np.ndarray:
+        with _ONE_UMAP:
+            return np.asarray(self.fitted.transform(vectors))
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """Coordinates along two directions.
+
+    Args:
+        origin: `[d]`, the point at (0, 0).
+        axes: `[2, d]`, orthonormal.
+    """
+
+    origin: np.ndarray
+    axes: np.ndarray
+
+    def transform(self, vectors: np.ndarray) -> np.ndarray:
+        """`[n, d]` to `[n, 2]`."""
+        return (vectors - self.origin) @ self.axes.T
 
 
 def plane_map(*modalities: Features, method: str = "pca") -> PlaneMap:
@@ -58,10 +92,10 @@ def plane_map(*modalities: Features, method: str = "pca") -> PlaneMap:
 
     Args:
         modalities: `[n, d]` each, of two modalities or more.
-        method: `"pca"`, or `"umap"` (cosine, 15 neighbours, a fixed seed).
+        method: `"gap"`, `"pca"`, or `"umap"` (cosine, 15 neighbours, a fixed seed); see `PlaneMap`.
 
     Raises:
-        XgapError: an unknown method, different dimensions, or fewer than three vectors.
+        XgapError: an unknown method, different dimensions, fewer than three vectors, or no gap to lay an axis along.
     """
     if method not in METHODS:
         raise unknown_name("map", method, METHODS)
@@ -71,18 +105,33 @@ def plane_map(*modalities: Features, method: str = "pca") -> PlaneMap:
     if sum(map(len, modalities)) < 3:
         raise XgapError("a map needs at least three vectors")
     key = (method, *map(_digest, modalities))
-    if key not in _KEPT:
-        _KEPT[key] = _fit(modalities, method)
-        while len(_KEPT) > _MOST_KEPT:
-            _KEPT.popitem(last=False)
-    _KEPT.move_to_end(key)
-    return _KEPT[key]
+    if method == "umap" and key not in _KEPT:
+        what = f"fitting the UMAP of {sum(map(len, modalities))} items"
+        return while_reporting(what, lambda: _umap_alone(key, modalities))
+    return _kept(key, modalities)
+
+
+def _umap_alone(key: tuple[str, ...], modalities: Sequence[Features]) -> PlaneMap:
+    """Waits for a fit that runs already: it may be of this map, and nobody waited for its end."""
+    with _ONE_UMAP:
+        return _kept(key, modalities)
+
+
+def _kept(key: tuple[str, ...], modalities: Sequence[Features]) -> PlaneMap:
+    made = _KEPT.pop(key, None) or _fit(modalities, key[0])
+    _KEPT[key] = made  # at the end
+    while len(_KEPT) > _MOST_KEPT:
+        _KEPT.popitem(last=False)
+    return made
 
 
 def _fit(modalities: Sequence[Features], method: str) -> PlaneMap:
     both = torch.cat([features.vectors.cpu() for features in modalities]).numpy()
-    report(f"fitting the {method.upper()} of {len(both)} items", 0, 1)
-    if method == "pca":
+    report(f"fitting the map of {len(both)} items", 0, 1)
+    if method == "gap":
+        fitted, share = _along_the_gap(modalities)
+        points = fitted.transform(both)
+    elif method == "pca":
         from sklearn.decomposition import PCA
 
         fitted = PCA(n_components=2, random_state=0).fit(both)
@@ -96,6 +145,26 @@ def _fit(modalities: Sequence[Features], method: str) -> PlaneMap:
         points, share = fitted.fit_transform(both), math.nan
     ends = np.cumsum([len(features) for features in modalities])[:-1]
     return PlaneMap(method, tuple(np.split(points, ends)), share, fitted)
+
+
+def _along_the_gap(modalities: Sequence[Features]) -> tuple[Projection, float]:
+    """The plane of the gap, with its origin between the two means, and the share of the variance that it shows."""
+    if len(modalities) != 2:
+        raise XgapError(f"a gap lies between two modalities, not {len(modalities)}; choose pca or umap")
+    both = np.concatenate([features.vectors.cpu().double().numpy() for features in modalities])
+    means = [features.vectors.cpu().double().numpy().mean(axis=0) for features in modalities]
+    gap = means[0] - means[1]
+    if np.linalg.norm(gap) < NO_GAP:
+        raise XgapError("the two modalities have the same mean, so there is no gap to lay an axis along; choose pca")
+    along = gap / np.linalg.norm(gap)
+    centred = both - both.mean(axis=0)
+    rest = centred - np.outer(centred @ along, along)
+    across = np.linalg.eigh(rest.T @ rest)[1][:, -1]
+    across = across - (across @ along) * along  # where nothing is left, any direction across the gap
+    across /= np.linalg.norm(across) * (np.sign(across[np.abs(across).argmax()]) or 1)  # the same way at each fit
+    axes = np.stack([along, across])
+    share = float(np.square(centred @ axes.T).sum() / np.square(centred).sum())
+    return Projection((means[0] + means[1]) / 2, axes), share
 
 
 def _digest(features: Features) -> str:

@@ -1,16 +1,22 @@
 """The rankings of one query, as images or captions, also after corrections that change similarities."""
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.datasets.items import Images
 from xgap_analysis.plots.style import GREEN, plain
+
+LABEL, CELL, SQUARE, HEAD, PAD = 1.7, (1.15, 1.5), 1.05, 0.3, 0.05  # inches: a row's title, an item, its square
+PIXELS = 256  # of the longer edge of an image
 
 
 def ranked(
@@ -40,37 +46,54 @@ def ranked(
     """
     if not rankings or not all(len(frame) for frame in rankings.values()):
         raise XgapError("there is no ranking to draw")
-    words, columns = words or {}, max(len(frame) for frame in rankings.values())
-    fig, axes = plt.subplots(
-        len(rankings), columns + 1, figsize=(1.15 * (columns + 1) + 1, 1.5 * len(rankings)), squeeze=False
-    )
-    fig.set_layout_engine("constrained")
-    for line, (title, frame) in zip(axes, rankings.items(), strict=True):
-        _item(line[0], query, query_space, images, words)
-        line[0].set_ylabel(plain(title), rotation=0, ha="right", va="center", fontsize=10)
-        line[0].set_title("query", fontsize=8)
-        line[0].spines[:].set_visible(False)
-        for ax in line[len(frame) + 1 :]:
-            ax.set_axis_off()
-        for ax, row in zip(line[1:], frame.to_dict("records"), strict=False):
-            _item(ax, row["item"], row.get("space", "image"), images, words)
-            colour, width = (GREEN, 3) if row["hit"] else ("#CCCCCC", 1)
-            ax.set_title(
-                f"{row['rank']} {'✓' if row['hit'] else ''}  {row['score']:.2f}",
-                fontsize=8,
-                color=GREEN if row["hit"] else "black",
-            )
-            for spine in ax.spines.values():
-                spine.set(color=colour, linewidth=width)
+    columns = 1 + max(len(frame) for frame in rankings.values())
+    width, height = LABEL + CELL[0] * columns, CELL[1] * len(rankings)
+    # One Axes in inches for all: an Axes for each item would take seconds to make, to lay out and to draw.
+    fig = plt.figure(figsize=(width, height))
+    fig.suppressComposite = True  # an SVG keeps each image as it is
+    ax = fig.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), autoscale_on=False)
+    ax.set_axis_off()
+    draw = partial(_item, ax, images=cache(partial(_small, images)), words=words or {})
+    for line, (title, frame) in enumerate(rankings.items()):
+        top = CELL[1] * line + HEAD
+        name = "\n".join(textwrap.wrap(title, 20))
+        ax.text(LABEL - PAD, top + SQUARE / 2, plain(name), ha="right", va="center", fontsize=10)
+        draw((LABEL, top), query, query_space)
+        ax.text(LABEL + SQUARE / 2, top - PAD, "query", ha="center", va="bottom", fontsize=8)
+        for place, row in enumerate(frame.to_dict("records"), start=1):
+            left = LABEL + CELL[0] * place
+            draw((left, top), row["item"], row.get("space", "image"))
+            colour, line_width = (GREEN, 3) if row["hit"] else ("#CCCCCC", 1)
+            about = f"{row['rank']} {'✓' if row['hit'] else ''}  {row['score']:.2f}"
+            written = GREEN if row["hit"] else "black"
+            ax.text(left + SQUARE / 2, top - PAD, about, ha="center", va="bottom", fontsize=8, color=written)
+            ax.add_patch(Rectangle((left, top), SQUARE, SQUARE, fill=False, edgecolor=colour, linewidth=line_width))
     return fig
 
 
-def _item(ax: Axes, item: str, space: str, images: Images, words: Mapping[str, str]) -> None:
-    ax.set_xticks([])
-    ax.set_yticks([])
+def _small(images: Images, item: str) -> np.ndarray:
+    """An image in the size that is printed."""
+    picture = images.opener(item).convert("RGB")
+    picture.thumbnail((PIXELS, PIXELS))
+    return np.asarray(picture)
+
+
+def _item(
+    ax: Axes,
+    corner: tuple[float, float],
+    item: str,
+    space: str,
+    images: Callable[[str], np.ndarray],
+    words: Mapping[str, str],
+) -> None:
+    """An image, or the words of a text, in the square below and right of a corner."""
+    left, top = corner
     if space == "image":
-        ax.imshow(images.opener(item))
+        picture = images(item)
+        high, wide = (SQUARE * n / max(picture.shape[:2]) for n in picture.shape[:2])
+        left, top = left + (SQUARE - wide) / 2, top + (SQUARE - high) / 2
+        ax.imshow(picture, extent=(left, left + wide, top + high, top), aspect="auto")
         return
     text = textwrap.fill(textwrap.shorten(words.get(item, item), 70, placeholder="…"), 14)
     # Dollar signs of a caption are no formula.
-    ax.text(0.5, 0.5, text, ha="center", va="center", fontsize=7, transform=ax.transAxes, parse_math=False)
+    ax.text(left + SQUARE / 2, top + SQUARE / 2, text, ha="center", va="center", fontsize=7, parse_math=False)

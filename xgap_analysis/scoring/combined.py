@@ -13,9 +13,11 @@ from xgap_analysis.core.tokens import TokenFeatures
 from xgap_analysis.scoring.blocks import score_blocks
 from xgap_analysis.scoring.reductions import top
 from xgap_analysis.scoring.rows import score_chosen, score_rows
-from xgap_analysis.scoring.scorer import ScoreFunction, Scorer, register_scorer, scorer
+from xgap_analysis.scoring.scorer import ScoreFunction, Scorer, is_scorer, register_scorer, scorer
 
 Part = str | Call | Scorer | ScoreFunction
+
+OF_ALL = ("votes", "rerank")  # the score of an item depends on which others are in the gallery
 
 
 @register_scorer("sum", takes="features")
@@ -59,7 +61,10 @@ def exchanged(query: TokenFeatures, gallery: TokenFeatures, part: Part) -> Float
 
     Args:
         query, gallery: what the part is given, exchanged.
-        part: the scorer.
+        part: a scorer of one query and one item, whatever else there is.
+
+    Raises:
+        XgapError: `votes` or `rerank`, alone or in a sum: queries come in blocks, and the score would hang on them.
 
     Example:
         >>> import numpy as np
@@ -67,7 +72,18 @@ def exchanged(query: TokenFeatures, gallery: TokenFeatures, part: Part) -> Float
         >>> xg.score(np.eye(2)[:1], np.eye(2), scorer="exchanged(cosine)").tolist()
         [[1.0, 0.0]]
     """
+    of_all = _of_all(scorer(part))
+    if of_all is not None:
+        what = f"{of_all} compares the items of a whole gallery, and exchanged gives it a part of the queries as one"
+        raise XgapError(f"{what}; give query and gallery the other way round")
     return torch.cat([block.clone() for *_, block in score_blocks(gallery, query, scorer(part))]).T
+
+
+def _of_all(of: Scorer) -> Scorer | None:
+    """The scorer, or the first that it is made of, whose scores depend on the whole gallery."""
+    if of.name in OF_ALL:
+        return of
+    return next((found for part in of.arguments if is_scorer(part) and (found := _of_all(scorer(part)))), None)
 
 
 @register_scorer("rerank", takes="features")

@@ -84,6 +84,14 @@ class Encoder:
             features, words = features_and_words(self._text, ids, self.module.encode_text)
             return self._unit("text", features), self._unit("text", words)
 
+    def next_words(self, pixels: Tensor, ids: Tensor) -> Tensor:
+        """How badly the language model of an adapter predicts captions from images; see its `Reader.next_words`."""
+        assert self.attached is not None
+        reader: Any = self.attached.modules["image"]
+        with autocast(self.device, self.precision):
+            made: Tensor = reader.next_words(self.module, pixels, ids)
+        return made
+
     def _images(self, pixels: Tensor) -> Encoded:
         """Of pixels `[v, m, 3, h, w]`."""
         if not any(needs.image_tokens for needs in self.needs):
@@ -146,10 +154,27 @@ def check_tokens(module: Any, attached: Attached, terms: Sequence[Term]) -> None
     """
     for modality, names in (("image", ("image_tokens", "towers")), ("text", ("text_tokens", "ids", "towers"))):
         if attached.adapter.inside and modality in attached.modules and attached.is_whole(module, modality):
-            for term in terms:
-                if any(getattr(term.needed, name) for name in names):
+            part: Any = attached.modules[modality]
+            for term in (term for term in terms if not term.needed.reader):
+                # A tower that is not replaced reads the base's ids, whatever it makes of them.
+                if any(getattr(term.needed, name) for name in names if name != "ids" or part.replaces):
                     what = f"objective {str(term)!r} reads tokens of the {modality} tower"
                     raise XgapError(f"{what}, which gives one vector per item with adapter {attached.adapter}")
+
+
+def check_reader(attached: Attached | None, terms: Sequence[Term]) -> None:
+    """Refuse terms that have a language model predict words where no adapter reads images with one.
+
+    Raises:
+        XgapError: such a term.
+    """
+    reads = attached is not None and "image" in attached.modules and hasattr(attached.modules["image"], "next_words")
+    for term in terms:
+        if term.needed.reader and not reads:
+            raise XgapError(
+                f"objective {str(term)!r} has a language model predict words after an image: train the adapter vladva "
+                "or mm-embed with it"
+            )
 
 
 def joined(parts: list[Encoded]) -> Encoded:

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from xgap_analysis.core.calibration import pairs_by_label
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.stacked import stacked
@@ -243,13 +244,13 @@ def fit_joint(
             (their patches) stand for videos as well.
         labels: id to label, of all three; those of one label belong together, by default those of one id. Labels that
             lack one of the three are left out.
-        contrasts: weights of `"audio+video"`, `"audio"` and `"video"` with texts; 0 leaves one out.
+        contrasts: weights of `"audio+video"`, `"audio"` and `"video"` with texts, 0 or more; 0 leaves one out.
         queries, heads, dropout: of `JointEncoder`.
         epochs, batch, learning_rate, weight_decay, seed: of AdamW; the same seed gives the same weights.
 
     Raises:
-        XgapError: no label with all three, other dimensions, an unknown contrast or none, or heads that do not
-            divide d.
+        XgapError: no label with all three, other dimensions, an unknown contrast, a weight below 0 or all 0, or heads
+            that do not divide d.
 
     Source: Yue et al., CoAVT, 2024; the maximum over queries is that of Li et al., BLIP-2, ICML 2023.
 
@@ -266,8 +267,9 @@ def fit_joint(
         what = f"texts have {texts.dim} dimensions, sounds {sound.dim} and videos {clip.dim}"
         raise XgapError(f"{what}; they must be the same")
     unknown = [name for name in contrasts if name not in CONTRASTS]
-    if unknown or not any(contrasts.values()):
-        raise XgapError(f"contrasts give weights to {', '.join(CONTRASTS)}, one of them above 0, not {dict(contrasts)}")
+    if unknown or min(contrasts.values(), default=0) < 0 or not any(contrasts.values()):
+        what = f"contrasts give weights to {', '.join(CONTRASTS)}, 0 or more and one of them above 0"
+        raise XgapError(f"{what}, not {dict(contrasts)}")
     of = [_by_label(own.ids, labels) for own in (texts, sound, clip)]
     shared = [label for label in of[0] if label in of[1] and label in of[2]]
     if not shared:
@@ -300,9 +302,10 @@ def _partners(first: TokenFeatures, other: TokenFeatures, labels: Mapping[str, s
     """For each item of the first, the position of the first item of the other that shares its label; -1 for none."""
     if other is first:
         return torch.arange(len(first))
-    of = _by_label(other.ids, labels)
-    names = [item if labels is None else labels.get(item, "") for item in first.ids]
-    return torch.tensor([of[name][0] if name in of else -1 for name in names])
+    rows = torch.full((len(first),), -1)
+    for row, own in pairs_by_label(first, other, labels or {}):
+        rows[row] = own
+    return rows
 
 
 def _block_or_nothing(tokens: TokenFeatures, rows: Int[Tensor, " b"], device: torch.device) -> TokenBlock:

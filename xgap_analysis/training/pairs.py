@@ -30,6 +30,7 @@ class Batch:
         extra: inputs of the towers of further modalities `[n, ...]`, by name.
         pair_scores: `[n, n]` of images with first captions; None where no term needs them.
         is_caption: `[n, k]`, where an item may have fewer than k captions.
+        empty: ids `[length]` of an empty caption, none of which is a word; None where no term needs words.
     """
 
     pixels: Tensor
@@ -39,6 +40,7 @@ class Batch:
     extra: Mapping[str, Tensor] = field(default_factory=dict)
     pair_scores: Tensor | None = None
     is_caption: Tensor | None = None
+    empty: Tensor | None = None
 
 
 class Drawn(NamedTuple):
@@ -199,6 +201,7 @@ class Pairs(torch.utils.data.Dataset):
             {name: own.inputs_of([item.extra[name] for item in items]) for name, own in self._further.items()},
             None if scores is None else scores.of([i.image for i in items], [i.texts[0] for i in items]),
             self._are_captions(items) if self._policy.ragged() and texts else None,
+            self._empty,
         )
 
     def _are_captions(self, items: Sequence[Drawn]) -> Tensor:

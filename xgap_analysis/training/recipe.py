@@ -158,14 +158,12 @@ class Recipe:
             raise XgapError(f"{what}, and objective {unable[0]!r} needs some for each: it goes with mc-arc-margin")
 
     def _check_dropout(self) -> None:
-        if not dropout_of(self.dropout).modality:
-            return
-        unable = [str(term) for term, _ in self.terms if not term.needed.dropped]
+        name = dropout_of(self.dropout).modality
+        unable = [str(term) for term, _ in self.terms if name and name not in term.needed.dropped]
         if unable:
-            what = f"dropout={self.dropout!r} leaves a modality of an item out, and objective {unable[0]!r} needs it"
-            raise XgapError(
-                f"{what}: it goes with fused-query, and terms that are registered with needs=Needs(dropped=True)"
-            )
+            what = f"dropout={self.dropout!r} leaves {name!r} out, and objective {unable[0]!r} needs it"
+            fix = f"it goes with fused-query (image or text), and terms of needs=Needs(dropped=({name!r},))"
+            raise XgapError(f"{what}: {fix}")
 
     @property
     def in_turn(self) -> "list[Recipe]":

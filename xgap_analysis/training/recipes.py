@@ -167,6 +167,26 @@ def _long_clip(*, rank: int = 32) -> Recipe:
     return Recipe(objective={f"long-and-short(rank={rank})": 1.0}, captions="first_sentence")
 
 
+@register_recipe("vdr")
+def _vdr(*, top: int = 768) -> Recipe:
+    """Contrasts of codes over a vocabulary: the strongest words, and those that a caption has itself (VDR).
+
+    It trains the adapter of that name. The mean is of three parts, and not of four: an image has no words itself.
+    """
+    return Recipe(objective={f"vdr(top={top})": 2 / 3, "own-words": 1 / 3}, adapter="vdr", learning_rate=2e-5)
+
+
+@register_recipe("vladva")
+def _vladva(*, language: str = "", k: int = 1) -> Recipe:
+    """One language model for both modalities: contrast, and prediction of the longest of k captions (VladVA).
+
+    `language` is the folder of the model, as the adapter of that name takes it. Both directions of the contrast are
+    added, which is twice their mean.
+    """
+    objective = {"clip": 2.0, f"next-words(k={k})": 1.0}
+    return Recipe(objective=objective, adapter=f"vladva(language={language!r})", learning_rate=1e-4)
+
+
 @register_recipe("modgap")
 def _modgap(*, alignment: float = 1.0, uniformity: float = 1.0) -> Recipe:
     """Pairs drawn together while their centroids are spread, at a constant temperature (ModGap)."""

@@ -20,6 +20,7 @@ from xgap_analysis.training.encoding import (
     NOTHING,
     Encoded,
     Encoder,
+    check_reader,
     check_tokens,
     entered,
     joined,
@@ -103,6 +104,7 @@ class TrainStep:
                 parameter.requires_grad_(logits or (name == "logit_bias" and self._scaled))
             else:
                 parameter.requires_grad_(images if name.startswith("visual.") else texts)
+        check_reader(self.attached, [term for term, _ in self.terms])
         if self.attached is not None:
             for modality, module in self.attached.modules.items():
                 module.requires_grad_(images if modality == "image" else texts)
@@ -220,6 +222,7 @@ class TrainStep:
             pixels=here(batch.pixels[0]) if self._any("pixels") else None,
             ids=here(batch.tokens) if self._any("ids") else None,
             is_word=here(batch.is_word) if self._any("ids") else None,
+            empty=here(batch.empty) if self._any("ids") else None,
             towers=encoder if self._any("towers") else None,
             seed=seed_of(self.recipe.seed, step),
         )

@@ -61,7 +61,8 @@ def fit_two_views(
     Formula: `simclr_loss` of `u(tower(augment(x)))`, twice drawn, the rows of all modalities one behind another.
 
     Args:
-        towers: modules from inputs `[b, ...]` to features `[b, d]`, by modality; they are trained as they are given.
+        towers: modules from inputs `[b, ...]` to features `[b, d]`, by modality. What is frozen in them stays so, and
+            each part is left in the mode that it had; meanwhile all are in training mode.
         inputs: `[N, ...]` by modality; row i of each is the same item.
         augment: by modality, a function from inputs `[b, ...]` to a view of each, drawn with torch's own generator,
             which is seeded.
@@ -95,24 +96,25 @@ def fit_two_views(
         raise XgapError(f"row i of each modality is the same item, and there are {what}; call it once for each")
     if temperature <= 0:
         raise XgapError(f"a temperature is above 0, not {temperature}")
-    module = nn.ModuleDict(dict(towers))
+    module = nn.ModuleList(towers.values())  # by place: a modality may have a name that a module has of its own
     trained = [weight for weight in module.parameters() if weight.requires_grad]
     if not trained:
         raise XgapError("these towers have nothing to train: all of their weights are frozen")
-    before = {name: tower.training for name, tower in towers.items()}
+    before = [(part, part.training) for part in module.modules()]
 
     def loss(first: Views, second: Views) -> Tensor:
         made = [
-            torch.cat([normalize(module[name](of), dim=-1) for name, of in view.items()]) for view in (first, second)
+            torch.cat([normalize(towers[name](of), dim=-1) for name, of in view.items()]) for view in (first, second)
         ]
         return simclr_loss(made[0], made[1], temperature)
 
-    with seeded(seed) as generator:
-        pairs = TwoViews(inputs, augment, trained[0].device)
-        how = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate, "weight_decay": weight_decay}
-        losses = descend(module, loss, pairs, generator, **how)  # type: ignore[arg-type]
-    for weight in trained:  # `descend` freezes what it has fitted, and these go on to be aligned
-        weight.requires_grad_(True)
-    for name, tower in towers.items():
-        tower.train(before[name])
-    return losses
+    pairs = TwoViews(inputs, augment, trained[0].device)
+    how = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate, "weight_decay": weight_decay}
+    try:
+        with seeded(seed) as generator:
+            return descend(module, loss, pairs, generator, **how)  # type: ignore[arg-type]
+    finally:  # `descend` freezes what it has fitted, and these go on to be aligned
+        for weight in trained:
+            weight.requires_grad_(True)
+        for part, mode in before:
+            part.training = mode

@@ -186,13 +186,13 @@ def _fused(vectors: Tensor, section: Tensor, said: Tensor, count: int, weight: f
         total.index_add_(0, section[rows].to(vectors.device), vectors[rows.to(vectors.device)])
         means.append(total / number.clamp(min=1).to(vectors.device)[:, None])
         there.append(number > 0)
-    share = torch.where(there[0] & there[1], weight, there[0].double()).to(vectors.device, vectors.dtype)[:, None]
+    share = torch.where(there[0] & there[1], weight, there[0].to(vectors.dtype)).to(vectors.device)[:, None]
     return share * means[0] + (1 - share) * means[1]
 
 
 def _shares(ids: Any, places: Any, section: Tensor, modalities: list[str]) -> dict[str, dict[str, float]]:
     """By modality and document, its share: sections count alike, and so do the rows of a section."""
-    rows = torch.bincount(section)[section].double()  # of each row's section
+    rows = exact(torch.bincount(section)[section])  # of each row's section
     number = torch.zeros(len(ids), dtype=torch.float64).index_add_(0, torch.from_numpy(places), 1 / rows)
     made: dict[str, dict[str, float]] = {}
     for place, modality, of in zip(places.tolist(), modalities, rows.tolist(), strict=True):

@@ -96,7 +96,8 @@ def fuse_modalities(
         raise XgapError(f'without is "refuse" or "drop", not {without!r}')
     first, *others = (where_doubles_are(of) for of in as_modalities(sets))
     total = weights[next(iter(sets))] * exact(first.vectors)
-    for (name, weight), other in zip(list(weights.items())[1:], others, strict=True):
+    for name, other in zip(list(sets)[1:], others, strict=True):
+        weight = weights[name]
         if other.dim != first.dim:
             raise XgapError(
                 f"{next(iter(sets))} has {first.dim} dimensions and {name} {other.dim}; they must be the same"

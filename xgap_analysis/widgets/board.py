@@ -11,10 +11,11 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.experiments import Evaluation, Study
 from xgap_analysis.widgets.choices import Choices, Chosen, one_at_a_time, shown_rows, with_rows
 from xgap_analysis.widgets.debounce import Debounced
-from xgap_analysis.widgets.heat import HeatTable
+from xgap_analysis.widgets.heat import HeatTable, varying
 from xgap_analysis.widgets.neighbours import NeighbourExplorer
 from xgap_analysis.widgets.panel import Panel
 from xgap_analysis.widgets.pictures import picture_html
+from xgap_analysis.widgets.style import WRAP
 from xgap_analysis.widgets.view_code import board_code
 
 if TYPE_CHECKING:
@@ -61,17 +62,16 @@ class VariantBoard(Panel):
         super().__init__(
             "Variant board",
             [
-                ipywidgets.HBox(list(self._pick.values()), layout={"flex_flow": "row wrap"}),
-                ipywidgets.HBox([self._run, self._plot]),
-                self._heat,
-                self._picture,
+                ipywidgets.HBox(list(self._pick.values()), layout=WRAP),
+                ipywidgets.HBox([self._run, self._plot], layout=WRAP),
             ],
+            [self._heat, self._picture],
             [self._below],
         )
         show = Debounced(lambda _: self.guarded(self._show), 0.15)
         for picker in self._pick.values():
             picker.observe(show, "value")
-        self._plot.observe(lambda _: self.guarded(self._draw), "value")
+        self._plot.observe(lambda _: self.guarded(self._draw_another), "value")
         self.guarded(self._show)
 
     def _picker(self, part: str) -> ipywidgets.SelectMultiple:
@@ -140,10 +140,14 @@ class VariantBoard(Panel):
         self._heat.show(self._shown())
         self._draw()
 
+    def _draw_another(self) -> None:
+        self._say("")
+        self._draw()
+
     def _draw(self) -> None:
+        self._picture.value = ""  # the figure of other rows would stay where this one cannot be drawn
         rows = self._shown()
         if not len(rows) or not rows["difference"].notna().any():
-            self._picture.value = ""
             return
         self._picture.value = picture_html(self.figure(), "the figure of the rows above")
 
@@ -167,7 +171,7 @@ class VariantBoard(Panel):
     def code(self) -> str:
         """Python that gives the table and the figure on screen."""
         drawn = self._plot.value not in self._plots and bool(self._picture.value)
-        return board_code(self.choices, self.chosen, self._plot.value if drawn else None)
+        return board_code(self.choices, self.chosen, self._plot.value if drawn else None, self._by)
 
     def table(self) -> pd.DataFrame:
         """The main rows on screen."""
@@ -180,9 +184,16 @@ class VariantBoard(Panel):
         """The chosen figure of the rows on screen."""
         from xgap_analysis import plots as ours
 
-        draw = self._plots.get(self._plot.value) or getattr(ours, self._plot.value)
-        made = draw(self.table())
+        name, rows = self._plot.value, self.table()
+        own = self._plots.get(name)
+        made = own(rows) if own else getattr(ours, name)(rows, **({"by": self._by} if name == "grid" else {}))
         return made.get_figure(root=True) if hasattr(made, "get_figure") else made
+
+    @property
+    def _by(self) -> list[str]:
+        """What the lines of a grid are: the columns that vary among the rows on screen, or the correction."""
+        rows = self._shown()
+        return varying(rows) or ["correction"]
 
     def name(self) -> str:
         """board, models, datasets."""

@@ -1,12 +1,14 @@
 """Items as buttons: an image or a caption each, so that a neighbour can be clicked or reached by keyboard."""
 
 import secrets
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import ipywidgets
 
 from xgap_analysis.widgets.items import Items, shortened
+from xgap_analysis.widgets.style import SHOWN
 
 SHORT = 60  # characters of a caption on a card; the whole is its tooltip
 SIZES = {  # (small, an image) -> width and height in pixels
@@ -15,6 +17,8 @@ SIZES = {  # (small, an image) -> width and height in pixels
     (True, True): (76, 76),
     (True, False): (124, 76),
 }
+LINE, FRAME = 15, 8  # pixels of a line of words, and of borders and padding
+LETTER = 6.5  # pixels of a letter, with room to spare
 HINT = "<div class='xgap-hint'>✓ relevant to the query · B2 on a card: rank 2 in row B</div>"
 
 
@@ -65,11 +69,11 @@ class CardRow(ipywidgets.HBox):
         self.cards = tuple(cards)
         for place in range(len(self._buttons), len(cards)):
             self._buttons.append(self._button(place))
+        self._fit()
         rules = []
         for place, (button, card) in enumerate(zip(self._buttons, cards, strict=False)):
             pictured = self._items.is_pictured(card.item, card.space)
-            words = self._items.words(card.item, card.space)
-            below = card.words if pictured else "\n".join(filter(None, [card.words, shortened(words, SHORT)]))
+            words, below = self._items.words(card.item, card.space), self._below(card)
             classes = {"xgap-hit": card.hit, "xgap-chosen": card.chosen, "xgap-words": not pictured}
             with button.hold_sync():  # one message a card
                 button.description = "" if self._small and pictured else below
@@ -82,6 +86,29 @@ class CardRow(ipywidgets.HBox):
         self._pictures.value = f"<style>{' '.join(rules)}</style>"
         self.children = [self._pictures, *self._buttons[: len(cards)]]
 
+    def _below(self, card: Card) -> str:
+        """What is written on a card."""
+        said = (
+            ""
+            if self._items.is_pictured(card.item, card.space)
+            else shortened(self._items.words(card.item, card.space), SHORT)
+        )
+        return "\n".join(filter(None, [card.words, said]))
+
+    def _fit(self) -> None:
+        """Makes the cards as high as the longest words need: many rows give many ranks."""
+        if self._small:
+            return
+        for pictured, layout in self._layouts.items():
+            width, least = SIZES[False, pictured]
+            letters = int((width - FRAME) / LETTER)
+            shown = [
+                self._below(card) for card in self.cards if self._items.is_pictured(card.item, card.space) is pictured
+            ]
+            lines = max((sum(_lines(part, letters) for part in words.split("\n")) for words in shown), default=0)
+            top = SHOWN + 8 if pictured else 4
+            layout.height = f"{max(least, top + LINE * lines + FRAME)}px"
+
     def _classes(self, place: int) -> tuple[str, ...]:
         return ("xgap-card", f"{self._name}-{place}", *(["xgap-small"] if self._small else []))
 
@@ -89,3 +116,8 @@ class CardRow(ipywidgets.HBox):
         button = ipywidgets.Button()
         button.on_click(lambda _: self._on_click(self.cards[place]))
         return button
+
+
+def _lines(words: str, letters: int) -> int:
+    """Into how many lines of so many letters words are broken."""
+    return len(textwrap.wrap(words, letters)) or 1

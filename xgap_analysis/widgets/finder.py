@@ -8,6 +8,7 @@ import ipywidgets
 from xgap_analysis.widgets.cards import Card, CardRow
 from xgap_analysis.widgets.debounce import Debounced
 from xgap_analysis.widgets.items import Items
+from xgap_analysis.widgets.style import WRAP
 
 STRIP = 9  # queries offered at a time
 Guarded = Callable[[Callable[[], Any]], None]  # calls a function and shows what it raises, as `Panel.guarded` does
@@ -71,7 +72,7 @@ class QueryStrip(ipywidgets.VBox):
         self.after = ipywidgets.Button(icon="chevron-right", tooltip="later queries", layout={"width": "36px"})
         self.count = ipywidgets.Label()
         self.row = CardRow(items, lambda card: on_choose(card.item), small=True)
-        super().__init__([ipywidgets.HBox([self.field, self.before, self.after, self.count]), self.row])
+        super().__init__([ipywidgets.HBox([self.field, self.before, self.after, self.count], layout=WRAP), self.row])
         self.field.observe(Debounced(lambda change: guarded(lambda: self._find(change["new"]))), "value")
         self.before.on_click(lambda _: self.turn(-1))
         self.after.on_click(lambda _: self.turn(1))

@@ -1,35 +1,27 @@
 """Gap map: images and texts on one plane, moved along the gap, with the numbers that follow."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import ipywidgets
-import numpy as np
 import pandas as pd
 
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.experiments import Evaluation
 from xgap_analysis.widgets.debounce import Debounced
 from xgap_analysis.widgets.finder import Finder
-from xgap_analysis.widgets.items import Items, shortened
+from xgap_analysis.widgets.items import Items
 from xgap_analysis.widgets.panel import Panel
+from xgap_analysis.widgets.points import axes_words, found_points, numbers_html, points_html, scene_figure
 from xgap_analysis.widgets.scatter import EmbeddingMap
-from xgap_analysis.widgets.scene import FAR, Scene, make_scene
-from xgap_analysis.widgets.style import BLUE, ORANGE
+from xgap_analysis.widgets.scene import FAR, OTHERS, Scene, make_scene
+from xgap_analysis.widgets.style import BESIDE, BLUE, MAP, ORANGE, WRAP
 from xgap_analysis.widgets.view_code import map_code
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-OFFERED = 30  # search results of a modality in the list
 COLOURS = {"image": BLUE, "text": ORANGE}
-TITLES = {
-    "modality_gap": "modality gap",
-    "zero_shot_top1": "zero-shot top-1",
-    "ap_image_to_text": "I-T mean AP",
-    "ap_text_to_image": "T-I mean AP",
-}
 
 
 class MapControls(ipywidgets.HBox):
@@ -57,24 +49,25 @@ class MapControls(ipywidgets.HBox):
         )
         self.shift.layout.width = "330px"
         self.method.style.description_width = "40px"
-        super().__init__([self.method, self.colour, self.shift])
+        super().__init__([self.method, self.colour, self.shift], layout=WRAP)
 
 
 class GapMap(Panel):
-    """Images and texts on one plane, PCA or UMAP, fitted once.
+    """Images and texts on one plane, fitted once: along the gap, or by PCA or UMAP.
 
     Clicking a point (or choosing it in the list) joins it to the items of the other modality that are relevant to it;
-    the panel beside the map shows what the pointer is on. The slider moves images and texts along the vector between
-    their means, as the correction `gap-shift` does, fitted on what is shown.
+    the lasso (the second button beside the map) selects several. The panel beside the map shows what the
+    pointer is on, or what is selected; the saved table marks it. The slider moves images and texts along the vector
+    between their means, as the correction `gap-shift` does, fitted on what is shown.
 
     Args:
         evaluation: a model on a dataset, from `Study.evaluations()`.
-        method: `"pca"` or `"umap"`.
+        method: `"gap"` (x along the gap, y the first principal component of the rest), `"pca"` or `"umap"`.
         colour: `"modality"`, `"similarity"` (to the selected item), or the name of a label set.
         lambda_: where the slider starts; 0 moves nothing.
 
     Attributes:
-        selected: (modality, id) of the selected item, or None.
+        selected: (modality, id) of each selected item.
         numbers: the metrics at the slider's place.
 
     Example:
@@ -82,30 +75,32 @@ class GapMap(Panel):
         >>> (evaluation,) = xg.Study(["tiny"], ["emoji"], ["I-I"], limit=3, progress=False).evaluations()
         >>> from xgap_analysis import widgets
         >>> widgets.GapMap(evaluation).name()
-        'gapmap-tiny-emoji-pca-lambda=0'
+        'gapmap-tiny-emoji-gap-lambda=0'
     """
 
     def __init__(
-        self, evaluation: Evaluation, method: str = "pca", colour: str = "modality", lambda_: float = 0.0
+        self, evaluation: Evaluation, method: str = "gap", colour: str = "modality", lambda_: float = 0.0
     ) -> None:
         self.evaluation, self.items = evaluation, Items(evaluation)
         colours = ["modality", "similarity", *evaluation.data.labels]
         self._controls = MapControls(colours, method, colour, lambda_)
         self._scene: Scene | None = None
         self._map: EmbeddingMap | None = None
-        self._index: int | None = None
+        self._chosen: list[int] = []  # points
         self._first_numbers: Mapping[str, float] = {}
 
         self._finder = Finder(
-            "find an item: words or id", "(none selected)", self._find, self._choose, self.guarded, rows=6
+            "find an item: words or id", "(none selected)", self._find, self._listed, self.guarded, rows=6
         )
         self._about = ipywidgets.HTML(layout={"width": "240px"})
         self._table = ipywidgets.HTML()
-        self._plot = ipywidgets.VBox(layout={"width": "570px"})
-        beside = ipywidgets.VBox([self._table, self._finder, self._about], layout={"padding": "0 0 0 12px"})
+        self._plot = ipywidgets.VBox(layout=MAP)
+        self._axes = ipywidgets.HTML()
+        beside = ipywidgets.VBox([self._table, self._finder, self._about], layout=BESIDE)
         super().__init__(
             f"Gap map · {evaluation.model.name} on {evaluation.data.name} ({evaluation.data.split_name})",
-            [self._controls, ipywidgets.HBox([self._plot, beside])],
+            [self._controls],
+            [ipywidgets.HBox([self._plot, beside], layout=WRAP), self._axes],
         )
         move = Debounced(lambda _: self.refresh(), 0.1)
         for control in (self._controls.method, self._controls.shift):
@@ -115,9 +110,9 @@ class GapMap(Panel):
         self.refresh()
 
     @property
-    def selected(self) -> tuple[str, str] | None:
-        """Modality and id of the selected item."""
-        return None if self._index is None else self._made().item(self._index)
+    def selected(self) -> list[tuple[str, str]]:
+        """Modality and id of each selected item."""
+        return [self._made().item(index) for index in self._chosen]
 
     @property
     def numbers(self) -> Mapping[str, float]:
@@ -127,6 +122,8 @@ class GapMap(Panel):
     def refresh(self) -> None:
         """Places images and texts anew: after another map or another shift."""
         method, lambda_ = self._controls.method.value, float(self._controls.shift.value)
+        if not self._jobs.running and self._on_screen == (method, lambda_):
+            return
 
         def work() -> tuple[Scene, Scene]:
             import jscatter  # noqa: F401  its import takes seconds, which the progress bar covers
@@ -142,13 +139,24 @@ class GapMap(Panel):
 
         self.work(work, done)
 
+    @property
+    def _on_screen(self) -> tuple[str, float] | None:
+        """Method and move of the map on screen."""
+        return None if self._scene is None else (self._scene.plane.method, self._scene.lambda_)
+
+    def show_error(self, error: Exception) -> None:
+        """Shows an error; the controls say again what is on screen, as the map that was wanted has not been made."""
+        super().show_error(error)
+        if self._on_screen is not None and not self._jobs.running:
+            self._controls.method.value, self._controls.shift.value = self._on_screen
+
     def select(self, modality: str, item: str) -> None:
         """Selects an item, as a click on its point does.
 
         Raises:
             XgapError: an item that is not on the map.
         """
-        self._choose(self._made().index(modality, item))
+        self._choose([self._made().index(modality, item)])
 
     def _made(self) -> Scene:
         if self._scene is None:
@@ -160,75 +168,65 @@ class GapMap(Panel):
         self._scene = scene
         if self._map is None or fresh:
             self._map = EmbeddingMap(scene.points, scene.modalities, scene.extent(), self._clicked, self._hover)
-        else:
-            self._map.move(scene.points)
+        with self._map.together():
+            if not fresh:
+                self._map.move(scene.points)
+            self._paint()
+            self._join()
         if not self._finder.entries.options:
             self._finder.show()
-        self._paint()
-        self._join()
         if fresh:  # a plot that is on screen already would miss the colours of its first moment
-            self._map.select(self._index)
+            self._map.select(self._chosen)
             self._plot.children = [self._map]
-        self._table.value = _numbers_table(self._first_numbers, scene.numbers, scene.lambda_)
+        self._table.value = numbers_html(self._first_numbers, scene.numbers, scene.lambda_)
         self._describe(None)
+        self._axes.value = f"<div class='xgap-about'>{axes_words(scene)}</div>"
 
-    def _clicked(self, index: int | None) -> None:
-        if index != self._index:
-            self.guarded(lambda: self._choose(index))
+    def _clicked(self, indices: Sequence[int]) -> None:
+        if list(indices) != self._chosen:
+            self.guarded(lambda: self._choose(indices))
 
-    def _choose(self, index: int | None) -> None:
-        if index == self._index or self._map is None:
+    def _listed(self, index: int | None) -> None:
+        self._choose([] if index is None else [index])
+
+    def _choose(self, indices: Sequence[int]) -> None:
+        if list(indices) == self._chosen or self._map is None:
             return
-        self._index = index
-        self._map.select(index)
+        self._chosen = list(indices)
+        self._map.select(indices)
         if self._controls.colour.value == "similarity":
             self._paint()
         self._join()
-        self._describe(index)
+        self._describe(None)
 
     def _join(self) -> None:
         if self._map is not None and self._scene is not None:
-            self._map.draw([(line, "#000000") for line in self._scene.lines(self._index)])
+            self._map.draw([(line, "#000000") for line in self._scene.lines(self._chosen)])
 
     def _paint(self) -> None:
         if self._scene is None or self._map is None:
             return
         by, scene = self._controls.colour.value, self._scene
         if by == "similarity":
-            if self._index is None:
-                self._index = 0
-                self._map.select(0)
-            self._map.colour_by_value(scene.similarity(self._index), f"cosine to {scene.item(self._index)[1]}")
+            if not self._chosen:
+                self._chosen = [0]
+                self._map.select(self._chosen)
+            first = self._chosen[0]
+            self._map.colour_by_value(scene.similarity(first), f"cosine to {scene.item(first)[1]}")
         elif by == "modality":
             self._map.colour_by_name(scene.modalities, COLOURS)
         else:
-            self._map.colour_by_name(*scene.classes(by))
+            self._map.colour_by_name(*scene.classes(by), faint=[OTHERS])
 
     def _describe(self, index: int | None) -> None:
-        """Says what a point is: the one under the pointer, or else the selected one."""
-        index = self._index if index is None else index
-        if index is None or self._scene is None:
-            self._about.value = "<div class='xgap-about'>Point at a dot, or click it to join it to its pairs.</div>"
-            return
-        modality, item = self._scene.item(index)
-        image = f"<img src='{self.items.thumbnail(item)}' alt=''><br>" if modality == "image" else ""
-        joined = ""
-        if index == self._index:
-            others = "texts" if modality == "image" else "images"
-            joined = f"<br>joined to {len(self._scene.partners(index))} {others}"
-        words = escape(self.items.words(item, modality))
-        self._about.value = f"<div class='xgap-about'>{image}<b>{modality}</b> {words}{joined}</div>"
+        """Says what a point is: the one under the pointer, or else what is selected."""
+        if self._scene is not None:
+            shown = self._chosen if index is None else [index]
+            words = points_html(self._scene, self.items, shown, joined=shown == self._chosen)
+            self._about.value = f"<div class='xgap-about'>{words}</div>"
 
     def _find(self, words: str) -> list[tuple[str, int]]:
-        """Label and point of the texts and images that words find."""
-        if self._scene is None:
-            return []
-        images, texts = self._scene.native
-        return [
-            (f"{modality}: {shortened(self.items.words(item, modality), 60)}", self._scene.index(modality, item))
-            for modality, ids in (("text", texts.ids), ("image", images.ids))
-            for item in self.items.search(words, ids, modality)[:OFFERED]
-        ]
+        return [] if self._scene is None else found_points(self._scene, self.items, words)
 
     def code(self) -> str:
         """Python that gives the map and the numbers on screen."""
@@ -243,35 +241,16 @@ class GapMap(Panel):
         )
 
     def table(self) -> pd.DataFrame:
-        """One row per point: item, modality, place on the plane, and the slider's place."""
-        return self._made().table()
+        """One row per point: item, modality, place on the plane, the slider's place, and whether it is selected."""
+        table = self._made().table()
+        return table.assign(selected=table.index.isin(self._chosen))
 
     def figure(self) -> "Figure":
         """The map on screen as a figure; points are coloured by modality, or by similarity where that is shown."""
-        from xgap_analysis.plots import plane
-        from xgap_analysis.plots.style import plain
-
-        scene = self._made()
-        n, points = len(scene.native[0]), scene.points
-        colours: dict[str, Any] = {}
-        if self._controls.colour.value == "similarity" and self._index is not None:
-            values = scene.similarity(self._index)
-            colours = {"images_colour": values[:n], "texts_colour": values[n:]}
-        axes = plane(points[:n], points[n:], scene.lines(self._index), **colours)
-        axes.set_title(f"{plain(self.evaluation.model.name)}, λ = {scene.lambda_:g}", fontsize=10)
-        return axes.get_figure(root=True)  # type: ignore[return-value]
+        return scene_figure(self._made(), self._chosen, by_similarity=self._controls.colour.value == "similarity")
 
     def name(self) -> str:
         """gapmap, model, dataset, map, shift."""
         scene = self._made()
         model, data = self.evaluation.model.name, self.evaluation.data.name
         return f"gapmap-{model}-{data}-{scene.plane.method}-lambda={scene.lambda_:g}"
-
-
-def _numbers_table(first: Mapping[str, float], now: Mapping[str, float], lambda_: float) -> str:
-    rows = "".join(
-        f"<tr><td>{TITLES[name]}</td><td>{first.get(name, np.nan):.3f}</td><td><b>{value:.3f}</b></td></tr>"
-        for name, value in now.items()
-    )
-    head = f"<tr><td></td><td>λ = 0</td><td><b>λ = {lambda_:g}</b></td></tr>"
-    return f"<table class='xgap-numbers'>{head}{rows}</table>"

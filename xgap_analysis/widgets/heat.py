@@ -67,13 +67,9 @@ class HeatTable(ipywidgets.VBox):
         self._page = 0
         self._draw()
 
-    def _about(self) -> list[str]:
-        """The columns that name a line: those of every study, and options on an axis, such as `oti.steps`."""
-        return [*ABOUT, *(name for name in self._rows if "." in name)]
-
     def _lines(self) -> list[tuple[tuple[str, ...], dict[str, dict[str, Any]]]]:
         lines: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
-        about = self._about()
+        about = columns_of(self._rows)
         for row in self._rows.to_dict("records"):
             key = tuple("" if pd.isna(row[name]) else str(row[name]) for name in about)
             lines.setdefault(key, {})[str(row["comparison"])] = row
@@ -97,8 +93,8 @@ class HeatTable(ipywidgets.VBox):
         bound = float(self._rows["difference"].abs().max()) if self._rows["difference"].notna().any() else 1.0
         lines = self._lines()
         first = self._page * ROWS
-        about = self._about()
-        several = [name for name in about if self._rows[name].nunique(dropna=False) > 1] or ["model"]
+        about = columns_of(self._rows)
+        several = varying(self._rows) or ["model"]
         header = [self._heading("" if self._sorted_by else "order of the table", "", LABEL)]
         header[0].description = " · ".join(several)
         header += [self._heading(self._marked(name), name, WIDTH) for name in comparisons]
@@ -148,6 +144,16 @@ class HeatTable(ipywidgets.VBox):
     def _turn(self, by: int) -> None:
         self._page += by
         self._draw()
+
+
+def columns_of(rows: pd.DataFrame) -> list[str]:
+    """The columns that name a line: those of every study, and options on an axis, such as `oti.steps`."""
+    return [*ABOUT, *(name for name in rows if "." in name)]
+
+
+def varying(rows: pd.DataFrame) -> list[str]:
+    """The columns that name a line and have several values."""
+    return [name for name in columns_of(rows) if name in rows and rows[name].nunique(dropna=False) > 1]
 
 
 def cell_words(row: Mapping[str, Any]) -> str:

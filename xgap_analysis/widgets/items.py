@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 
@@ -13,6 +14,7 @@ from xgap_analysis.views.encode import UNREADABLE
 from xgap_analysis.widgets.style import SHOWN
 
 KEPT = 4096  # thumbnails in memory, a few kilobytes each
+KINDS = (r"(?<!\w){}(?!\w)", r"(?<!\w){}")  # a whole word, the beginning of one
 CAPTIONS = 3  # captions that an image is described with
 NOTHING = "data:image/gif;base64,R0lGODlhAQABAIAAAMzMzAAAACH5BAAAAAAALAAAAAABAAEAAAICRAEAOw=="  # one grey pixel
 
@@ -82,11 +84,23 @@ class Items:
         return data_uri(square)
 
     def search(self, words: str, among: Sequence[str], space: str) -> list[str]:
-        """The items whose words contain each of the given ones, in order; all of them where nothing is given."""
+        """The items whose words contain each of the given ones; all of them where nothing is given.
+
+        Items with the given words as whole words come first, then those where words begin so, then those that contain
+        them anywhere ("cat", "catalogue", "complicated"); equals keep their order.
+        """
         wanted = words.lower().split()
         if not wanted:
             return list(among)
-        return [item for item in among if all(word in self.words(item, space).lower() for word in wanted)]
+        texts = {item: self.words(item, space).lower() for item in among}
+        found = [item for item, text in texts.items() if all(word in text for word in wanted)]
+        kinds = [[re.compile(pattern.format(re.escape(word))) for pattern in KINDS] for word in wanted]
+
+        def rank(item: str) -> int:
+            """How badly the words fit: each 0 as a whole word, 1 as the beginning of one, 2 inside."""
+            return sum(next((k for k, kind in enumerate(of) if kind.search(texts[item])), len(KINDS)) for of in kinds)
+
+        return sorted(found, key=rank)
 
 
 def data_uri(picture: Image.Image) -> str:

@@ -1,5 +1,6 @@
 """Modality explorer: one concept as an image, a text, a sound, on one map with the gap between every two modalities."""
 
+from collections.abc import Sequence
 from html import escape
 from itertools import cycle
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from xgap_analysis.widgets.items import Items
 from xgap_analysis.widgets.panel import Panel
 from xgap_analysis.widgets.rankings import Ranking, RankingRows
 from xgap_analysis.widgets.scatter import EmbeddingMap
-from xgap_analysis.widgets.style import CLASSES
+from xgap_analysis.widgets.style import BESIDE, CLASSES, MAP, WRAP
 from xgap_analysis.widgets.view_code import modalities_code
 
 if TYPE_CHECKING:
@@ -57,17 +58,17 @@ class ModalityExplorer(Panel):
     """
 
     def __init__(self, evaluation: Evaluation, label: str | None = None, method: str = "pca", k: int = 5) -> None:
-        from xgap_analysis.plots.maps import METHODS
+        from xgap_analysis.plots.maps import OF_SEVERAL
 
-        if method not in METHODS:
-            raise unknown_name("map", method, METHODS)
+        if method not in OF_SEVERAL:
+            raise unknown_name("map", method, OF_SEVERAL)
         self.evaluation, self.items, self.label, self.k = evaluation, Items(evaluation), label, k
         self.rankings: dict[str, pd.DataFrame] = {}
         self._concepts: Concepts | None = None
         self._map: EmbeddingMap | None = None
         self._names: dict[str, str] = {}
         self._method = ipywidgets.Dropdown(
-            options=METHODS,
+            options=OF_SEVERAL,
             value=method,
             description="map",
             layout={"width": "160px"},
@@ -75,13 +76,14 @@ class ModalityExplorer(Panel):
         )
         self._finder = Finder("find a label: words", "(none chosen)", self._find, self._chosen, self.guarded, rows=8)
         self._gaps = ipywidgets.HTML()
-        self._about = ipywidgets.HTML(layout={"width": "400px"})
-        self._plot = ipywidgets.VBox(layout={"width": "500px"})
+        self._about = ipywidgets.HTML(layout={"max_width": "400px"})
+        self._plot = ipywidgets.VBox(layout=MAP)
         self._rows = RankingRows(self.items, self._clicked_card)
-        beside = ipywidgets.VBox([self._gaps, self._finder, self._about], layout={"padding": "0 0 0 12px"})
+        beside = ipywidgets.VBox([self._gaps, self._finder, self._about], layout=BESIDE)
         super().__init__(
             f"Modalities · {evaluation.model.name} on {evaluation.data.name} ({evaluation.data.split_name})",
-            [self._method, ipywidgets.HBox([self._plot, beside]), self._rows, ipywidgets.HTML(HINT)],
+            [self._method],
+            [ipywidgets.HBox([self._plot, beside], layout=WRAP), self._rows, ipywidgets.HTML(HINT)],
         )
         self._hover = Debounced(lambda index: self.guarded(lambda: self._describe(index)), 0.05)
         self._method.observe(Debounced(lambda _: self.refresh(), 0.1), "value")
@@ -132,13 +134,13 @@ class ModalityExplorer(Panel):
         self.rankings = {ranking.title: ranking.head(self.k) for ranking in rankings}
         self._rows.show(rankings, self.k)
         if self._map is not None:
-            self._map.select(*concepts.indices(label))
+            self._map.select(concepts.indices(label))
             self._map.draw([(line, "#000000") for line in concepts.lines(label)])
         self._describe(None)
 
-    def _clicked_point(self, index: int | None) -> None:
-        if index is not None and self._concepts is not None:
-            self._chosen(self._label_of(self._concepts.ids[index]))
+    def _clicked_point(self, indices: Sequence[int]) -> None:
+        if indices and self._concepts is not None:
+            self._chosen(self._label_of(self._concepts.ids[indices[0]]))
 
     def _clicked_card(self, card: Card) -> None:
         self._chosen(self._label_of(card.item))

@@ -22,6 +22,7 @@ from xgap_analysis.widgets.finder import QueryStrip
 from xgap_analysis.widgets.items import Items
 from xgap_analysis.widgets.panel import Panel
 from xgap_analysis.widgets.rankings import LINKED, Ranking, RankingRows
+from xgap_analysis.widgets.style import WRAP
 from xgap_analysis.widgets.view_code import rankings_code
 
 if TYPE_CHECKING:
@@ -115,7 +116,8 @@ class NeighbourExplorer(Panel):
         controls = self._controls([c.name for c in chosen], k)
         super().__init__(
             f"Neighbours · {evaluation.model.name} on {evaluation.data.name} ({evaluation.data.split_name})",
-            [self._strip, controls, self._about, self._rows, ipywidgets.HTML(HINT)],
+            [self._strip, controls],
+            [self._about, self._rows, ipywidgets.HTML(HINT)],
         )
         self._strip.turn_to(self.query)
         self.refresh()
@@ -142,7 +144,7 @@ class NeighbourExplorer(Panel):
         refresh = Debounced(lambda _: self.refresh(), 0.15)
         for control in controls:
             control.observe(refresh, "value")
-        return ipywidgets.HBox(controls)
+        return ipywidgets.HBox(controls, layout=WRAP)
 
     def choose(self, query: str) -> None:
         """Makes an item the query."""

@@ -19,7 +19,7 @@ from xgap_analysis.widgets.panel import Panel
 from xgap_analysis.widgets.pictures import picture_html
 from xgap_analysis.widgets.rankings import Ranking, RankingRows
 from xgap_analysis.widgets.scatter import EmbeddingMap
-from xgap_analysis.widgets.style import BLUE, ORANGE
+from xgap_analysis.widgets.style import BESIDE, BLUE, MAP, ORANGE, WRAP
 from xgap_analysis.widgets.view_code import step_code
 
 if TYPE_CHECKING:
@@ -87,15 +87,16 @@ class InversionPlayer(Panel):
             rows=5,
         )
         self._about = ipywidgets.HTML(layout={"width": "240px"})
-        self._plot = ipywidgets.VBox(layout={"width": "570px"})
+        self._plot = ipywidgets.VBox(layout=MAP)
         self._chart = ipywidgets.HTML()
         self._rows = RankingRows(self.items, self._clicked)
-        beside = ipywidgets.VBox([self._finder, self._about], layout={"padding": "0 0 0 12px"})
+        beside = ipywidgets.VBox([self._finder, self._about], layout=BESIDE)
         named = f"{evaluation.data.name} ({evaluation.data.split_name})"
-        map_and_query = ipywidgets.HBox([self._plot, beside])
+        map_and_query = ipywidgets.HBox([self._plot, beside], layout=WRAP)
         super().__init__(
             f"Inversion player ({METHODS[modality]}) · {evaluation.model.name} on {named}",
-            [self._controls(), map_and_query, self._chart, self._rows, ipywidgets.HTML(HINT)],
+            [self._controls()],
+            [map_and_query, self._chart, self._rows, ipywidgets.HTML(HINT)],
         )
         self._finder.show()
         self.refresh()
@@ -110,7 +111,7 @@ class InversionPlayer(Panel):
         self._step.layout.width = "420px"
         ipywidgets.jslink((self._step, "index"), (self._play, "value"))
         self._step.observe(Debounced(lambda _: self.refresh(), 0.1), "value")
-        return ipywidgets.HBox([self._play, self._step])
+        return ipywidgets.HBox([self._play, self._step], layout=WRAP)
 
     @property
     def step(self) -> int:
@@ -147,7 +148,7 @@ class InversionPlayer(Panel):
             self._map = EmbeddingMap(journey.points, modalities, journey.extent(), self._pointed, height=300)
             self._map.colour_by_name(modalities, {"image": BLUE, "text": ORANGE})
         self._map.draw(journey.lines(query, step))
-        self._map.select(journey.index(query))
+        self._map.select([journey.index(query)])
         if fresh:  # a plot that is on screen already would miss the lines of its first moment
             self._plot.children = [self._map]
         image = f"<img src='{self.items.thumbnail(query)}' alt=''><br>" if self.modality == "image" else ""
@@ -160,8 +161,8 @@ class InversionPlayer(Panel):
         self._chart.value = picture_html(self.figure(), alt)
         self._rows.show(list(rankings.values()), self._k)
 
-    def _pointed(self, index: int | None) -> None:
-        item = None if index is None or self._journey is None else self._journey.item(index)
+    def _pointed(self, indices: Sequence[int]) -> None:
+        item = self._journey.item(indices[0]) if indices and self._journey is not None else None
         if item is not None and item != self.query and item in self._ids:
             self.choose(item)
 

@@ -1,7 +1,7 @@
 """What the gap map shows: images and texts on one plane after a move along the gap, and the numbers that follow."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from xgap_analysis.plots.maps import PlaneMap
 
 FAR = (-0.5, 1.5)  # how far the modalities are moved at most
+MOST_LINES = 200
 NO_LABEL, OTHERS = "no label", "others"
 Known = TypeVar("Known")
 
@@ -88,9 +89,10 @@ class Scene:
         others, offset = (texts, len(images)) if modality == "image" else (images, 0)
         return [offset + row for row in partners(item, others, relevance)]
 
-    def lines(self, index: int | None) -> list[np.ndarray]:
-        """Lines `[2, 2]` from a point to its partners."""
-        return [] if index is None else [self.points[[index, other]] for other in self.partners(index)]
+    def lines(self, indices: Sequence[int]) -> list[np.ndarray]:
+        """Lines `[2, 2]` from points to their partners, each once and not more than a reader can follow."""
+        pairs = {(min(a, b), max(a, b)) for a in indices for b in self.partners(a)}
+        return [self.points[list(pair)] for pair in sorted(pairs)[:MOST_LINES]]
 
     def similarity(self, index: int) -> np.ndarray:
         """Cosine of a point to all points, after the move."""
@@ -105,7 +107,7 @@ class Scene:
         from xgap_analysis.plots.maps import move_modalities
 
         places = list(self.plane.places)
-        if self.plane.method == "pca":
+        if self.plane.linear:
             places += [self.plane.place(moved) for at in FAR for moved in move_modalities(at, *self.native)]
         return np.concatenate(places)
 

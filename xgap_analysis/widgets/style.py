@@ -4,9 +4,14 @@ BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#8
 CLASSES = (BLUE, ORANGE, GREEN, RED, "#56B4E9", "#CC79A7")  # as many classes as readers can distinguish
 SHOWN = 64  # pixels of a thumbnail on screen
 LABEL_WIDTH = "112px"
+WRAP = {"flex_flow": "row wrap"}  # of a box in a row: what does not fit goes to the next line
+MAP = {"flex": "1 1 380px", "min_width": "280px", "max_width": "570px"}  # a map shrinks before what is beside it wraps
+BESIDE = {"flex": "0 0 auto", "padding": "0 0 0 12px"}
 
 STYLE = f"""<style>
 .xgap {{ max-width: 1000px; }}
+.xgap img {{ max-width: 100%; }}
+.xgap .xgap-numbers {{ max-width: 240px; }}
 .xgap .xgap-title {{ font-weight: 600; font-size: 15px; line-height: 22px; }}
 .xgap button:focus-visible, .xgap input:focus-visible, .xgap select:focus-visible, .xgap textarea:focus-visible
   {{ outline: 3px solid {BLUE}; outline-offset: 1px; }}
@@ -26,6 +31,7 @@ STYLE = f"""<style>
 .xgap .xgap-card.xgap-chosen {{ border: 3px dashed {BLUE}; }}
 .xgap .xgap-about {{ font-size: 12px; line-height: 17px; white-space: normal; overflow-wrap: anywhere; }}
 .xgap .xgap-about img {{ width: 80px; height: 80px; object-fit: contain; background: #FFF; border: 1px solid #BBB; }}
+.xgap .xgap-about img.xgap-icon {{ width: 28px; height: 28px; vertical-align: middle; margin: 1px 0; }}
 .xgap .xgap-hint {{ font-size: 12px; line-height: 17px; }}
 .xgap .xgap-beside {{ display: flex; align-items: center; gap: 10px; }}
 .xgap .xgap-numbers {{ font-size: 12px; line-height: 18px; border-collapse: collapse; }}

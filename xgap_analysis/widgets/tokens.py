@@ -17,6 +17,7 @@ from xgap_analysis.widgets.items import Items
 from xgap_analysis.widgets.panel import Panel
 from xgap_analysis.widgets.pictures import picture_html
 from xgap_analysis.widgets.rankings import Ranking, RankingRows
+from xgap_analysis.widgets.style import WRAP
 from xgap_analysis.widgets.view_code import tokens_code
 
 if TYPE_CHECKING:
@@ -72,10 +73,11 @@ class TokenExplorer(Panel):
         self._queries, self._picture = ipywidgets.VBox(), ipywidgets.HTML()
         self._rows = RankingRows(self.items, lambda card: self.show_item(card.item))
         where = f"{evaluation.model.name} on {evaluation.data.name} ({evaluation.data.split_name})"
-        controls = ipywidgets.HBox([self._pick, self._by])
+        controls = ipywidgets.HBox([self._pick, self._by], layout=WRAP)
         super().__init__(
             f"Tokens · {where}",
-            [controls, self._queries, self._picture, self._rows, ipywidgets.HTML(HINT)],
+            [controls, self._queries],
+            [self._picture, self._rows, ipywidgets.HTML(HINT)],
         )
         self._pick.observe(lambda _: self.guarded(lambda: self._compare()), "value")
         self._by.observe(lambda _: self.refresh(), "value")

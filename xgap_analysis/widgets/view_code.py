@@ -139,9 +139,10 @@ def tokens_code(evaluation: Evaluation, comparison: Comparison, scorer: Scorer, 
     )
 
 
-def board_code(choices: Choices, chosen: Chosen, figure: str | None) -> str:
-    """The table of what is chosen, and a figure of it, if one is on screen."""
+def board_code(choices: Choices, chosen: Chosen, figure: str | None, by: Sequence[str]) -> str:
+    """The table of what is chosen, and a figure of it, if one is on screen; `by` names the lines of a grid."""
     named = _split_and_limit(choices, chosen)
+    lines = f", by={list(by)!r}" if figure == "grid" else ""
     parts = [choices.parts(part, chosen[part]) for part in ("comparisons", "corrections", "scorers")]
     return "\n".join(
         [
@@ -151,7 +152,7 @@ def board_code(choices: Choices, chosen: Chosen, figure: str | None) -> str:
             "",
             *without_a_name(*parts),
             f"table = {_chosen_code(choices, chosen, named)}.run()",
-            *([f"plots.{figure}(xg.main_rows(table))"] if figure else []),
+            *([f"plots.{figure}(xg.main_rows(table){lines})"] if figure else []),
             "xg.main_rows(table)",
         ]
     )

@@ -67,6 +67,12 @@ def test_a_damaged_folder_is_one_sentence(tmp_path: Path, damage, message: str) 
         load_regions(tmp_path)
 
 
+def test_no_captions_an_image_are_refused(tmp_path: Path) -> None:
+    written(tmp_path)
+    with pytest.raises(xg.XgapError, match="there are 0 captions an image"):
+        load_regions(tmp_path, captions=0)
+
+
 def test_repeated_rows_that_differ_are_refused(tmp_path: Path) -> None:
     written(tmp_path, repeated=True, boxes=False)
     rows = np.load(tmp_path / "test_ims.npy")

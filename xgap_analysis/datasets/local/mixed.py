@@ -8,6 +8,7 @@ from typing import Any
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.relevance import Relevance
 from xgap_analysis.core.table_values import clean_text, id_text, image_path, is_missing, plain
+from xgap_analysis.datasets.assemble import assemble
 from xgap_analysis.datasets.dataset import Dataset, in_splits
 from xgap_analysis.datasets.items import Images, Items, Texts
 from xgap_analysis.datasets.joined import SECTION
@@ -98,7 +99,7 @@ def load_mixed(
     else:
         ids, query_ids = (*ids, *asking), {"document": asking}
         parts |= {f"query {name}": own for name, own in _parts("query", queries, root, images).items()}
-    made = Dataset(
+    made = assemble(
         root.resolve().name,
         "test",
         items={**alone, "document": Items(ids, _closed, "", "document", parts)},

@@ -67,7 +67,7 @@ def load_regions(folder: Path | str, split: str = "test", *, captions: int = 5) 
     boxes = _array(base / f"{split}_boxes.npy") if (base / f"{split}_boxes.npy").exists() else None
     if boxes is not None and boxes.shape != (*rows.shape[:2], 4):
         raise XgapError(f"{base / f'{split}_boxes.npy'} must be {[*rows.shape[:2], 4]}, not {list(boxes.shape)}")
-    n = len(lines) // captions
+    n = len(lines) // captions if captions > 0 else 0
     if captions < 1 or len(lines) != n * captions or len(rows) not in (n, len(lines)):
         what = f"{path} has {len(rows)} rows and {split}_caps.txt {len(lines)} captions"
         raise XgapError(f"{what}; there are {captions} captions an image, and one row for each image or each caption")

@@ -145,7 +145,8 @@ def saved_adapter(
     an image model that was trained with the head of a text tower beside) are left out.
 
     Raises:
-        XgapError: a file that is damaged or missing, an adapter that is not known here, or weights of another one.
+        XgapError: a file that is damaged or missing, an adapter or its language model that is not known here, or
+            weights of another one.
     """
     about, weights = folder / ABOUT, folder / WEIGHTS
     if not about.is_file():
@@ -161,6 +162,7 @@ def saved_adapter(
     if not weights.is_file():
         raise XgapError(f"{weights} is missing: the weights of adapter {what} were saved beside {ABOUT}")
     refuse_pointer(weights)
+    what = _with_language(what, folder)
     try:
         with safe_open(weights, framework="pt") as file:
             there = {key: list(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
@@ -184,6 +186,23 @@ def saved_adapter(
     for modality in further & made.modules.keys():
         del made.modules[modality]
     return made
+
+
+def _with_language(what: Adapter, folder: Path) -> Adapter:
+    """A saved adapter with its language model where that is now: as named, or in a folder of its name by the weights.
+
+    The weights hold a digest of it, so another model of that name is refused.
+    """
+    named = what.options.get("language")
+    if not named or (Path(str(named)).expanduser() / "config.json").is_file():
+        return what
+    place = folder / Path(str(named)).name
+    if not (place / "config.json").is_file():
+        raise XgapError(
+            f"the adapter {what.name} in {folder} reads a language model that was in {str(named)!r} when it was saved "
+            f"and is not there now: copy its folder (config.json, weights, tokenizer) to {place}"
+        )
+    return replace(what, options={**what.options, "language": str(place)})
 
 
 def check_images_alone(own: Attached, base: Backbone) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xgap_analysis.core.errors import XgapError
@@ -81,6 +82,33 @@ class Reader(OfLanguage):
         counted[:, : len(self.before)] = False  # it stands in front, where nothing is absent
         return mean_of(states, counted)
 
+    def next_words(self, module: Any, pixels: Tensor, ids: Tensor) -> Tensor:
+        """How badly the model predicts captions, word by word, from an image and what of the caption came before.
+
+        Formula: the mean of `-log softmax(E h)[id]` over the tokens of all captions, h the state before a token (of the
+        image's last patch before the first), E the token table, which is the model's language head too.
+
+        Args:
+            module: open_clip's model.
+            pixels: `[n, 3, h, w]`.
+            ids: `[n, length]`, a caption each, with tokens of the language model.
+
+        Raises:
+            XgapError: a language model whose head is another than its token table.
+
+        Source: Ouali et al., VladVA: discriminative fine-tuning of LVLMs, CVPR 2025.
+        """
+        model = self._language.on(pixels.device)
+        if not getattr(model.config, "tie_word_embeddings", True):
+            raise XgapError(
+                "words are predicted by a language head that is the token table, and this model has another"
+            )
+        images, there = self._items(module, pixels), ids != ABSENT
+        inputs, mask = together(images, (self._language.embedded(ids), there))
+        states = self.tuned.states(self._language, inputs, mask)[:, images[0].shape[1] - 1 : -1]
+        logits = states[there] @ model.get_input_embeddings().weight.T
+        return F.cross_entropy(logits, ids[there])
+
 
 @register_adapter("vladva", place="tower", starts_as_base=())
 def vladva(
@@ -109,8 +137,8 @@ def vladva(
     Raises:
         XgapError: no language model in that folder, or an empty prompt.
 
-    Source: Ouali et al., VladVA: discriminative fine-tuning of LVLMs, CVPR 2025. Its next-word loss is not part of
-    this.
+    Source: Ouali et al., VladVA: discriminative fine-tuning of LVLMs, CVPR 2025. The recipe `vladva` trains it
+    with its next-word loss too.
     """
     made = Language(language, length)
     phrase = made.phrase(prompt)

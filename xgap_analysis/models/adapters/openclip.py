@@ -111,7 +111,8 @@ class ImageTower:
     @property
     def blocks(self) -> int:
         """See `Tower`."""
-        return len(self._blocks)
+        with lock_of(self._model):  # within another thread's pass there are fewer
+            return len(self._blocks)
 
     @property
     def width(self) -> int:
@@ -238,7 +239,8 @@ class TextTower:
     @property
     def blocks(self) -> int:
         """See `Tower`."""
-        return len(self._blocks)
+        with lock_of(self._model):  # within another thread's pass there are fewer
+            return len(self._blocks)
 
     @property
     def precision(self) -> str:

@@ -22,11 +22,13 @@ from xgap_analysis.training.objectives.latent_space import adaptive_contrast as 
 from xgap_analysis.training.objectives.latent_space import reconstruction_loss as reconstruction_loss
 from xgap_analysis.training.objectives.latent_space import separability_loss as separability_loss
 from xgap_analysis.training.objectives.lexical import overuse as overuse
+from xgap_analysis.training.objectives.lexical import own_words as own_words
 from xgap_analysis.training.objectives.lexical import sparse_contrast as sparse_contrast
 from xgap_analysis.training.objectives.masked_words import masked_words_loss as masked_words_loss
 from xgap_analysis.training.objectives.matching import angular as angular
 from xgap_analysis.training.objectives.matching import match as match
 from xgap_analysis.training.objectives.multi_event import multi_event_loss as multi_event_loss
+from xgap_analysis.training.objectives.next_words import longest as longest
 from xgap_analysis.training.objectives.pair_scores import pair as pair
 from xgap_analysis.training.objectives.pair_scores import pair_scores_loss as pair_scores_loss
 from xgap_analysis.training.objectives.principal import long_and_short_loss as long_and_short_loss

@@ -53,6 +53,7 @@ class BatchFeatures:
         pixels: `[n, 3, h, w]` of the first augmentation, as the image tower takes them.
         ids: `[n, k, length]`, the token ids of the captions.
         is_word: `[n, k, length]`, which of the ids are words.
+        empty: `[length]`, the ids of an empty caption, none of which is a word.
         towers: encode what a term makes of `pixels` and `ids`.
         seed: of what terms draw in this step; see `generator`.
 
@@ -79,6 +80,7 @@ class BatchFeatures:
     pixels: Tensor | None = None
     ids: Tensor | None = None
     is_word: Tensor | None = None
+    empty: Tensor | None = None
     towers: Towers | None = None
     seed: int = 0
 

@@ -46,7 +46,7 @@ def fused_query_loss(
     return clip_loss(normalize((1 - weight) * images + weight * texts, dim=-1), gallery, scale)
 
 
-@register_objective("fused-query", needs=Needs(scaled=True, extra=1, dropped=True))
+@register_objective("fused-query", needs=Needs(scaled=True, extra=1, dropped=("image", "text")))
 def _fused_query(batch: BatchFeatures, *, weight: float = 0.5) -> Tensor:
     """Symmetric InfoNCE between image and caption as one query and each further modality (music for video).
 

@@ -33,9 +33,10 @@ class Needs:
         pair_scores: it reads the scores that are given for pairs of items.
         is_caption: it reads `is_caption`, so that an item may have fewer captions than others, or none.
         pixels, ids: it reads the pixels of images, the token ids of captions.
-        dropped: it can do without the modality that a recipe leaves out of some items (`Recipe.dropout`), whose rows
-            are zero then.
+        dropped: modalities that a recipe may leave out of some items (`Recipe.dropout`), whose rows are zero then:
+            `("image", "text")`, or further ones.
         towers: it encodes something of its own, so that the batch cannot be taken in parts (`micro_batch`).
+        reader: it has the language model of an adapter that reads both modalities predict words (`towers.next_words`).
 
     Raises:
         XgapError: neither images nor captions, a number below 0, or tokens, pixels, ids or scores of what it
@@ -60,8 +61,9 @@ class Needs:
     is_caption: bool = False
     pixels: bool = False
     ids: bool = False
-    dropped: bool = False
+    dropped: tuple[str, ...] = ()
     towers: bool = False
+    reader: bool = False
 
     def __post_init__(self) -> None:
         counts = (self.images, self.captions)
