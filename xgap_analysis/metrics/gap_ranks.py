@@ -53,8 +53,8 @@ def gap_ranks(table: pd.DataFrame, *, by: str = "ap", resamples: int = 9999, see
         >>> noise = {"a": 0, "b": 1, "c": 3}
         >>> sets = {name: shared + random.normal(size=(40, 16)) * of for name, of in noise.items()}
         >>> found = xg.metrics.gap_ranks(xg.gap_table(sets)).set_index("measure")
-        >>> float(found.loc["rmg", "spearman"]), round(float(found.loc["rmg", "p_value"]), 2)  # three pairs, in order
-        (-1.0, 0.33)
+        >>> found.loc["rmg", ["spearman", "p_value"]].astype(float).round(2).tolist()  # three pairs, in order
+        [-1.0, 0.33]
     """
     if "measure" not in table or by not in set(table["measure"]):
         raise unknown_name("measure", by, sorted(set(table["measure"])) if "measure" in table else ())
