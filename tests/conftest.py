@@ -62,6 +62,14 @@ def nothing_stays_registered() -> Iterator[None]:
                 registry.remove(name)
 
 
+@pytest.fixture(autouse=True)
+def no_figure_stays() -> Iterator[None]:
+    """Figures of a test are closed after it; matplotlib warns of more than twenty."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+
+
 def tokenize(captions: list[str]) -> Tensor:
     """Token ids `[n, 16]`, one a word; the end has the highest id, as CLIP's pooling wants it."""
     ids = torch.zeros(len(captions), CONTEXT, dtype=torch.long)

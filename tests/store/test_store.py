@@ -519,8 +519,9 @@ def test_the_root_is_the_argument_then_the_variable_then_the_cache(
 
 
 def test_the_bar_counts_items_and_is_silent_when_nothing_is_left(
-    store: Store, capsys: pytest.CaptureFixture[str]
+    store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     for worker in (numbers, Counting(fails_at="item-0")):
         run(store, worker, description="counting", progress=True)
         said = capsys.readouterr().err

@@ -81,7 +81,7 @@ def gap_ranks(table: pd.DataFrame, *, by: str = "ap", resamples: int = 9999, see
 def _squares(table: pd.DataFrame, modalities: Sequence[str]) -> dict[str, NDArray[np.float64]]:
     """Each measure of one table as a symmetric matrix `[k, k]` of its modalities."""
     names = {name: row for row, name in enumerate(modalities)}
-    found = {}
+    found: dict[str, NDArray[np.float64]] = {}
     for measure, rows in table.groupby("measure", sort=False):
         square = np.full((len(names), len(names)), np.nan)
         for x, y, value in zip(rows["x"], rows["y"], rows["value"], strict=True):

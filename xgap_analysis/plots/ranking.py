@@ -34,8 +34,8 @@ def neighbours(
         >>> query = evaluation.scores("I-I").index[0]
         >>> data, pairs = evaluation.data, {"I-I": evaluation.pair("I-I")}
         >>> figure = xg.plots.neighbours(query, pairs, data.images, data, k=3)
-        >>> len(figure.axes)  # the query and three neighbours
-        4
+        >>> len(figure.axes)  # the rows of images stand in one
+        1
     """
     frames = {}
     for title, pair in rankings.items():

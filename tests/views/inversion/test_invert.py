@@ -192,7 +192,10 @@ def test_batches_of_one_size_share_a_descent(make_model: Make, monkeypatch: pyte
     assert made == [8, 6]
 
 
-def test_one_bar_counts_the_steps_to_its_end(make_model: Make, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_bar_counts_the_steps_to_its_end(
+    make_model: Make, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     model = make_model("native")
     invert(model, given_features(model, "image", 6), steps=10, batch_size=4, store=None)
     shown = capsys.readouterr().err
