@@ -283,8 +283,9 @@ def test_the_explorers_answer_in_jupyterlab(page: Page, lab: tuple[str, str, Pat
     expect(gapmap.locator(".xgap-numbers")).to_contain_text("λ = 0.1")
     gapmap.locator("select").nth(1).select_option("similarity")
     gapmap.locator("select[size]").select_option(index=2)
-    expect(gapmap.locator(".xgap-about").last).to_contain_text("joined to")
+    expect(gapmap.locator(".xgap-about").filter(has_text="joined to")).to_be_visible()
     expect(gapmap.locator(".xgap-about").first).to_contain_text("cosine to")
+    expect(gapmap.locator(".xgap-about").last).to_contain_text("along the gap")
 
     # The pointer on a dot shows what it is: a sweep over the map meets an image.
     box = gapmap.locator("canvas").first.bounding_box()
