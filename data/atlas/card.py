@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from xgap_analysis.core.writing import fill_places
 from xgap_analysis.experiments.acting import TRAINED
 from xgap_analysis.experiments.atlas import atlas_words, findings, is_there, left_out, rows_of_trained
 from xgap_analysis.experiments.tables import as_markdown
@@ -25,12 +26,7 @@ def main() -> None:
         "TABLE": as_markdown(atlas_words(table)),
         "LEFT": "\n".join(f"- {name}: {reason}" for name, reason in left_out(table).items()),
     }
-    page = card.read_text("utf-8")
-    for place, text in places.items():
-        start, end = f"<!-- {place} -->\n", f"\n<!-- /{place} -->"
-        before, _, rest = page.partition(start)
-        page = before + start + text + end + rest.partition(end)[2]
-    card.write_text(page, "utf-8")
+    fill_places(card, places)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ import pandas as pd
 import torch
 
 import xgap_analysis as xg
+from xgap_analysis.core.writing import fill_places
 from xgap_analysis.experiments.ablations import ablate, at_equal_quality
 from xgap_analysis.experiments.contrasts import contrast_words
 from xgap_analysis.experiments.recipes import ablation, quick
@@ -92,12 +93,7 @@ PLACES: dict[str, dict[str, Callable[[pd.DataFrame], str]]] = {  # of the cards,
 
 def write_card(card: Path, table: pd.DataFrame, record: dict[str, Any], name: str) -> None:
     """Fill the places of a data card that follow from the table."""
-    page = card.read_text("utf-8")
-    for place, text in {"MADE": made(record), **{own: write(table) for own, write in PLACES[name].items()}}.items():
-        start, end = f"<!-- {place} -->\n", f"\n<!-- /{place} -->"
-        before, _, rest = page.partition(start)
-        page = before + start + text + end + rest.partition(end)[2]
-    card.write_text(page, "utf-8")
+    fill_places(card, {"MADE": made(record), **{place: write(table) for place, write in PLACES[name].items()}})
 
 
 def main() -> None:

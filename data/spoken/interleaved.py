@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 
 import xgap_analysis as xg
+from xgap_analysis.core.writing import fill_places
 from xgap_analysis.metrics.boundaries import boundaries, spans, temporal_map
 from xgap_analysis.scoring.interleaving import interleave
 
@@ -24,7 +25,6 @@ HERE = Path(__file__).parent
 MODEL, SPLITS, CLIPS, FRAMES = "tiny-audio", ("seen", "test"), 200, 12
 RATES = (0.0, 0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 1.0)
 COLUMNS = ["model", "split", "measure", "by", "value", "low", "high", "n"]
-START, END = "<!-- INTERLEAVED -->\n", "<!-- /INTERLEAVED -->"
 Row = dict[str, Any]
 
 
@@ -102,10 +102,7 @@ def main() -> None:
     made = pd.DataFrame(rows).reindex(columns=COLUMNS).round(4)
     made = made.sort_values("measure", key=lambda s: s.map({m: k for k, m in enumerate(s.unique())}), kind="stable")
     made.to_csv(HERE / "interleaved.csv", index=False)
-    card = HERE / "README.md"
-    before, _, rest = card.read_text(encoding="utf-8").partition(START)
-    after = rest.partition(END)[2]
-    card.write_text(f"{before}{START}{card_table(made)}{END}{after}", encoding="utf-8")
+    fill_places(HERE / "README.md", {"INTERLEAVED": card_table(made).rstrip("\n")})
 
 
 if __name__ == "__main__":

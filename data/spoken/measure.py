@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 
 import xgap_analysis as xg
+from xgap_analysis.core.writing import fill_places
 from xgap_analysis.datasets import Dataset
 from xgap_analysis.metrics import bootstrap_interval, gap_report
 from xgap_analysis.models.adapters.audio import AudioTower, SheetEncoder
@@ -148,12 +149,7 @@ def main() -> None:
     both = [results.assign(tower="trained"), control.assign(tower="untrained")]
     xg.save_table(pd.concat(both, ignore_index=True), TABLE)
     xg.save_table(between, GAPS)
-    page = CARD.read_text("utf-8")
-    for place, table in tables.items():
-        start, end = f"<!-- {place} -->\n", f"\n<!-- /{place} -->"
-        before, _, rest = page.partition(start)
-        page = before + start + table + end + rest.partition(end)[2]
-    CARD.write_text(page, "utf-8")
+    fill_places(CARD, tables)
 
 
 if __name__ == "__main__":

@@ -61,9 +61,9 @@ def test_every_run_is_judged_at_every_checkpoint(data: Dataset, tmp_path: Path) 
         "1": {"objective": {"clip": 1.0, "image-image": 1.0}},
         "same as 0": {"objective": {"clip": 1.0}},
     }
-    asked: dict[str, Any] = {"model": "tiny-untrained", "dataset": data, "recipe": SMALL, "checkpoints": (0, 2)}
-    asked |= {"seeds": (3,), "last_limit": 0, "folder": tmp_path, "progress": False}
-    table = ablate(settings, **asked)
+    chosen: dict[str, Any] = {"model": "tiny-untrained", "dataset": data, "recipe": SMALL, "checkpoints": (0, 2)}
+    chosen |= {"seeds": (3,), "last_limit": 0, "folder": tmp_path, "progress": False}
+    table = ablate(settings, **chosen)
     assert not table.duplicated(["setting", "seed", "step", "quantity"]).any()
     assert table.groupby(["setting", "seed", "step"]).size().nunique() == 1
     assert set(table["seed"]) == {3}
@@ -78,23 +78,23 @@ def test_every_run_is_judged_at_every_checkpoint(data: Dataset, tmp_path: Path) 
         assert np.average(row["by_group"], weights=row["group_sizes"]) == pytest.approx(row["value"], abs=1e-5)
         assert len(row["by_group"]) == 6  # labels
     assert len(list(tmp_path.iterdir())) == 2
-    pd.testing.assert_frame_equal(ablate(settings, **asked), table)  # from what is there
+    pd.testing.assert_frame_equal(ablate(settings, **chosen), table)  # from what is there
 
 
 def test_other_data_and_other_checkpoints_are_other_runs_and_other_numbers(data: Dataset, tmp_path: Path) -> None:
     settings = {"0": {"objective": {"clip": 1.0}}}
-    asked: dict[str, Any] = {"model": "tiny-untrained", "dataset": data, "recipe": SMALL, "checkpoints": (0, 2)}
-    asked |= {
+    chosen: dict[str, Any] = {"model": "tiny-untrained", "dataset": data, "recipe": SMALL, "checkpoints": (0, 2)}
+    chosen |= {
         "seeds": (0,),
         "last_limit": 0,
         "folder": tmp_path,
         "progress": False,
         "device": "cpu",
     }  # the same to the bit
-    ablate(settings, **asked)
+    ablate(settings, **chosen)
 
     def measured(**changed: Any) -> "pd.Series[float]":
-        return ablate(settings, **{**asked, **changed}).set_index(["step", "quantity"])["value"].sort_index()
+        return ablate(settings, **{**chosen, **changed}).set_index(["step", "quantity"])["value"].sort_index()
 
     afresh = {"folder": tmp_path / "afresh"}
     pd.testing.assert_series_equal(measured(limit=3), measured(limit=3, **afresh))

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from xgap_analysis.core.errors import XgapError
@@ -34,3 +34,18 @@ def written_whole(path: Path, what: str) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def fill_places(page: Path, texts: Mapping[str, str]) -> None:
+    """Write texts between the marks `<!-- NAME -->` and `<!-- /NAME -->` of a page, such as a data card.
+
+    Args:
+        page: a text file.
+        texts: by the name of their place.
+    """
+    written = page.read_text("utf-8")
+    for name, text in texts.items():
+        start, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
+        before, _, rest = written.partition(start)
+        written = before + start + text + end + rest.partition(end)[2]
+    page.write_text(written, "utf-8")

@@ -63,9 +63,9 @@ def nearest_items(
     if bound.query_labels is not None and not isinstance(bound.query_labels, Mapping):  # of rows, which are selected
         bound.bind(query.ids, gallery.ids)
         bound = replace(bound, query_labels=dict(zip(query.ids, bound.query_labels, strict=True)))
-    asked = query.select([query_id])
+    one = query.select([query_id])
     how: dict[str, Any] = {"exclude_self": True, "block": 1, "normalise": normalise, "scorer": scorer}
-    scores, grades, ignored = next(graded_blocks(asked, gallery, bound, **how))
+    scores, grades, ignored = next(graded_blocks(one, gallery, bound, **how))
     scores = scores.masked_fill(ignored, -math.inf)
     order = [int(i) for i in descending(scores)[0, :k] if not ignored[0, i]]
     return pd.DataFrame(

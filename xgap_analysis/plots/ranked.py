@@ -73,9 +73,9 @@ def ranked(
 
 def _small(images: Images, item: str) -> np.ndarray:
     """An image in the size that is printed."""
-    picture = images.opener(item).convert("RGB")
-    picture.thumbnail((PIXELS, PIXELS))
-    return np.asarray(picture)
+    small = images.opener(item).convert("RGB")
+    small.thumbnail((PIXELS, PIXELS))
+    return np.asarray(small)
 
 
 def _item(
@@ -89,10 +89,10 @@ def _item(
     """An image, or the words of a text, in the square below and right of a corner."""
     left, top = corner
     if space == "image":
-        picture = images(item)
-        high, wide = (SQUARE * n / max(picture.shape[:2]) for n in picture.shape[:2])
+        pixels = images(item)
+        high, wide = (SQUARE * n / max(pixels.shape[:2]) for n in pixels.shape[:2])
         left, top = left + (SQUARE - wide) / 2, top + (SQUARE - high) / 2
-        ax.imshow(picture, extent=(left, left + wide, top + high, top), aspect="auto")
+        ax.imshow(pixels, extent=(left, left + wide, top + high, top), aspect="auto")
         return
     text = textwrap.fill(textwrap.shorten(words.get(item, item), 70, placeholder="…"), 14)
     # Dollar signs of a caption are no formula.

@@ -27,7 +27,7 @@ def measure() -> ModuleType:
 def test_the_card_has_the_table_of_the_results(measure: ModuleType) -> None:
     assert list(RESULTS.columns) == measure.COLUMNS
     assert not RESULTS.duplicated(["split", "measure", "by"]).any()
-    assert f"{measure.START}{measure.card_table(RESULTS)}{measure.END}" in CARD
+    assert f"<!-- INTERLEAVED -->\n{measure.card_table(RESULTS)}<!-- /INTERLEAVED -->" in CARD
 
 
 def test_what_the_card_says_is_in_the_table(measure: ModuleType) -> None:

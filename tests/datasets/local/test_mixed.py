@@ -20,13 +20,13 @@ from xgap_analysis.models import Model
 KINDS = ("text", "image", "image+text")  # dealt in turn, as MixBench deals them
 
 
-def picture(k: int) -> Image.Image:
+def shade(k: int) -> Image.Image:
     return Image.fromarray(np.full((8, 8, 3), 10 * k + 5, np.uint8))
 
 
 def png(k: int) -> bytes:
     buffer = io.BytesIO()
-    picture(k).save(buffer, "PNG")
+    shade(k).save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -41,7 +41,7 @@ def mixbench(root: Path, images_in: str = "MSCOCO/images", asked_with: str = "")
     prefix = images_in.removeprefix("MSCOCO/")
     (root / images_in).mkdir(parents=True)
     for k in range(9):
-        picture(k).save(root / images_in / f"{k}.png")
+        shade(k).save(root / images_in / f"{k}.png")
 
     def row(key: str, i: str, k: int, kind: str) -> dict[str, Any]:
         text = f"a thing {k}" if "text" in kind else None
@@ -89,7 +89,7 @@ def check(data: xg.Dataset) -> None:
     assert sorted(texts.owners) == [f"document/{k}" for k in range(9) if "text" in KINDS[k % 3]]
     assert sorted(images.owners) == [f"document/{k}" for k in range(9) if "image" in KINDS[k % 3]]
     for owner, item in zip(images.owners, images.items.ids, strict=True):
-        assert images.items.opener(item).getpixel((0, 0)) == picture(int(owner[-1])).getpixel((0, 0))  # type: ignore[union-attr]
+        assert images.items.opener(item).getpixel((0, 0)) == shade(int(owner[-1])).getpixel((0, 0))  # type: ignore[union-attr]
         assert images.items.digest_of(item)  # type: ignore[union-attr]
     expected = {f"query/{k}": {f"document/{(3 * k + 1) % 9}": 1.0 + k % 2} for k in range(4)}
     expected["query/0"]["document/8"] = 1.0
@@ -152,7 +152,7 @@ def test_a_study_of_fused_documents_raw_and_centred(tmp_path: Path, model: Model
                 for name, of in rows.items()
             }
             moved = {name: {i: v / v.norm() for i, v in of.items()} for name, of in moved.items()}
-            asked = query - query.mean(0) * (correction != "none")
+            moved_query = query - query.mean(0) * (correction != "none")
             made = []
             for item in data.items["document"].ids:
                 said, shown = (moved[name].get(item) for name in ("texts", "images"))
@@ -161,7 +161,7 @@ def test_a_study_of_fused_documents_raw_and_centred(tmp_path: Path, model: Model
                 else:
                     made.append(weight * said + (1 - weight) * shown)
             gallery = xg.Features(np.stack(made), data.items["document"].ids, "x", "document")
-            found = xg.retrieval(xg.Features(asked, data.texts.ids, "text", "text"), gallery, data)
+            found = xg.retrieval(xg.Features(moved_query, data.texts.ids, "text", "text"), gallery, data)
             assert values[comparison, correction, "ndcg_at_10"] == pytest.approx(found["ndcg_at_10"].mean(), abs=1e-6)
     gallery = xg.view("document")(model, data.items["document"], progress=False)
     assert sorted(kinds_of(gallery).values()) == sorted(["image", "image+text", "text"] * 3)
