@@ -215,7 +215,8 @@ def test_the_best_of_many_layers_is_no_finding():
 
 
 def test_it_equals_the_published_package():
-    theirs = pytest.importorskip("calibrated_similarity")
+    import calibrated_similarity as theirs
+
     x, y = rows(30, 8, 1), rows(30, 8, 1) + 1.5 * rows(30, 8, 2)
     first, second = features(x), features(y)
 
