@@ -127,6 +127,23 @@ class Features:
         return self.vectors.shape[1]
 
     @property
+    def device(self) -> torch.device:
+        """Where the vectors lie."""
+        return self.vectors.device
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the vectors are in memory, and not on disk (see `open_features`)."""
+        return True
+
+    def block(self, start: int, stop: int) -> Tensor:
+        """The vectors `[stop - start, d]` of some rows: what a computation reads that goes through all of them.
+
+        Of features that stay on disk (`open_features`) only these rows are read.
+        """
+        return self.vectors[start:stop]
+
+    @property
     def numbered(self) -> bool:
         """Whether rows are known by their number in this set of items alone, and ids are no names."""
         return bool(self.items) and self.ids == tuple(map(str, range(len(self))))

@@ -78,25 +78,53 @@ def check_pair(query: AnyFeatures, gallery: AnyFeatures, block: int | None) -> N
         raise XgapError(f"block must be at least 1, not {block}")
 
 
-def block_of(columns: int, cell: int = CELL, most: int = MOST_QUERIES) -> int:
-    """The rows of a block that its `cell` bytes a number keep within half a GiB, and a gallery chunk of a block beside.
+def block_of(columns: int, cell: int = CELL, most: int = MOST_QUERIES, budget: int | None = None) -> int:
+    """The rows of a block that its `cell` bytes a number keep within a budget, by default half a GiB.
 
     A gallery of 1,280,000 leaves 6 rows a block; a gallery of more than 8 million, one row, which then takes more.
     """
-    return max(1, min(most, BUDGET // (cell * max(1, columns))))
+    return max(1, min(most, (budget or BUDGET) // (cell * max(1, columns))))
+
+
+def budget_of(device: torch.device) -> int:
+    """Bytes of a block on a device: half a GiB, or a quarter of what is free on a GPU where that is more."""
+    if device.type != "cuda":
+        return BUDGET
+    return max(BUDGET, torch.cuda.mem_get_info(device)[0] // 4)
+
+
+def first_of(scores: Float[Tensor, "b m"], k: int) -> Int[Tensor, "b k"]:
+    """The first k columns (all, if there are fewer) of `descending`, without sorting the rest."""
+    m = scores.shape[1]
+    if k >= m:
+        return descending(scores)
+    if scores.device.type != "cpu":
+        bits = (0.0 - scores).view(torch.int32).long()  # no two keys are equal, so that any selection is the stable one
+        keys = torch.where(bits < 0, -(bits & 0x7FFFFFFF), bits) * 2**32 + torch.arange(m, device=scores.device)
+        return keys.topk(k, dim=1, largest=False, sorted=True).values % 2**32
+    keys = np.partition(_keys(scores), k - 1, axis=1)[:, :k] if k else _keys(scores)[:, :0]
+    keys.sort(axis=1)
+    keys &= 0xFFFFFFFF
+    return torch.from_numpy(keys)
 
 
 def descending(scores: Float[Tensor, "b m"]) -> Int[Tensor, "b m"]:
     """The columns of each row by descending score; equal scores keep the columns' order. No score may be NaN."""
     if scores.device.type != "cpu":
         return scores.sort(dim=1, descending=True, stable=True).indices
-    # One 64-bit key a cell, the score's bits (made to sort as integers) above its column: no two keys are equal, so
-    # numpy's vectorised sort, which is not stable, gives the stable order in a fifth of the time of torch's.
+    # No two keys are equal, so numpy's vectorised sort, which is not stable, gives the stable order in a fifth of the
+    # time of torch's.
+    keys = _keys(scores)
+    keys.sort(axis=1)
+    keys &= 0xFFFFFFFF
+    return torch.from_numpy(keys)
+
+
+def _keys(scores: Float[Tensor, "b m"]) -> Int[np.ndarray, "b m"]:
+    """One 64-bit key a cell: the score's bits, made to sort as integers from the highest on, above its column."""
     bits = (np.float32(0) - scores.numpy()).view(np.int32)
     bits ^= (bits >> 31) & 0x7FFFFFFF
     keys = bits.astype(np.int64)
     keys <<= 32
     keys |= np.arange(scores.shape[1])
-    keys.sort(axis=1)
-    keys &= 0xFFFFFFFF
-    return torch.from_numpy(keys)
+    return keys
