@@ -21,6 +21,7 @@ from xgap_analysis.scoring.cosine import products
 from xgap_analysis.scoring.single_precision import UNIT_ROUNDOFF, single_error, single_products
 
 PROBES = 16  # items of a query beside the relevant ones, whose true scores are computed as well
+SAMPLE = 64  # queries of a block whose probes say how its similarities are computed
 PARTS = 8  # of a block, for each thread: an even share, though queries differ
 WORTH = 20  # similarities of one product in double precision take as long as computing one of them apart
 ROUNDING = 2 * UNIT_ROUNDOFF  # of a cosine, and of a difference from it
@@ -112,32 +113,34 @@ class BlockRanks:
         work = partial(cosines, self.query.numpy(), gallery.numpy(), first, row, column, order[a:b], true)
         share(pool, int(b - a), work)
 
-    def choose(self) -> None:
-        """How the other similarities will be computed: what the sample says is the cheapest, repetitions and all."""
+    def choose(self) -> int | None:
+        """The width of the slices of single precision, or None for double: what the sample says is the cheapest."""
         dim = self.query.shape[1]
         ways = [(WHOLE, dim), *((cost, width) for width, cost in COSTS.items() if width < dim)]
         costs = [(cost + WORTH * self._close(single_error(dim, width) + ROUNDING), width) for cost, width in ways]
         cheapest, width = min(costs)
-        self.width = width if cheapest < 1 else None
+        return width if cheapest < 1 else None
 
     def _close(self, margin: float) -> float:
-        """The share of the probes that lie within the margin of a relevant item of their query."""
+        """The share of the probes of some queries that lie within the margin of a relevant item."""
         row, column, _, true = self._samples
-        r = len(self.row)
-        own = np.sort(self.row * 4 + true[:r].astype(np.float64))  # rows behind one another: scores lie in [-1, 1]
-        if not r:
+        r = int(np.searchsorted(self.row, SAMPLE))
+        places = row * 4 + true.astype(np.float64)  # rows behind one another, since scores lie in [-1, 1]
+        cells, own = self.row[:r] * self.columns + self.column[:r], np.sort(places[:r])
+        some = len(self.row) + np.flatnonzero(row[len(self.row) :] < SAMPLE)
+        some = some[~np.isin(row[some] * self.columns + column[some], cells)]
+        if not r or not len(some):
             return 0.0
-        others = ~np.isin(row[r:] * self.columns + column[r:], self.row * self.columns + self.column)
-        at = row[r:][others] * 4 + true[r:][others].astype(np.float64)
-        place = np.searchsorted(own, at)
-        distances = [np.abs(own[np.clip(place + step, 0, r - 1)] - at) for step in (-1, 0)]
-        return float((np.minimum(*distances) <= margin).mean()) if len(at) else 0.0
+        after = np.searchsorted(own, places[some])
+        distances = [np.abs(own[np.clip(after + step, 0, r - 1)] - places[some]) for step in (-1, 0)]
+        return float((np.minimum(*distances) <= margin).mean())
 
     def add(self, gallery: Tensor, first: int, space: Tensor, pool: ThreadPoolExecutor) -> None:
         """Counts a chunk `[c, d]` of the gallery, whose similarities are written to `space`, which has b c places."""
         scores = space[: len(self.query) * len(gallery)].view(len(self.query), len(gallery))
-        true, dim = self._samples[3], self.query.shape[1]
+        dim = self.query.shape[1]
         if self.width is not None:
+            true = self._samples[3]
             single_products(self.query, gallery, scores, width=self.width)
             error = single_error(dim, self.width)
             if self._error(scores, first) <= error and self._count(scores, first, true, error, gallery, pool):
@@ -145,8 +148,8 @@ class BlockRanks:
         products(self.query, gallery, out=scores)
         if len(gallery) == self.columns:
             self.add_true(scores, pool)
-        elif not self._count(scores, first, true, 0.0, gallery, pool):  # true but for the order of their sums
-            self._count(scores, first, true, None, gallery, pool)
+        elif not self._count(scores, first, self._samples[3], 0.0, gallery, pool):  # true but for the order of sums
+            self._count(scores, first, self._samples[3], None, gallery, pool)
 
     def _error(self, scores: Tensor, first: int) -> float:
         """The largest that is seen. Where it is above the bound, the product is none of single precision."""

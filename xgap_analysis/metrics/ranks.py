@@ -105,6 +105,7 @@ def _counted(
     space = torch.empty(max(stop - start for start, stop in bounds) * columns, dtype=torch.float32)
     chunks = [(first, min(first + columns, m)) for first in range(0, m, columns)]
     rows, of = torch.empty(0), (0, 0)
+    width: int | None = None
 
     def read(first: int, stop: int) -> Tensor:
         nonlocal rows, of
@@ -116,11 +117,14 @@ def _counted(
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for group in _groups(bounds, bound.n_relevant.numpy(), len(chunks) > 1):
             blocks = [BlockRanks.of(query.block(*at), m, bound, at[0], exclude_self, ties) for at in group]
-            for chunk in chunks:
-                for own in blocks:
-                    own.collect(read(*chunk), chunk[0], pool)
+            if group[0] == bounds[0] or width is not None or len(chunks) > 1:
+                for chunk in chunks:
+                    for own in blocks:
+                        own.collect(read(*chunk), chunk[0], pool)
+            if group[0] == bounds[0]:
+                width = blocks[0].choose()
             for own in blocks:
-                own.choose()
+                own.width = width
             for chunk in chunks[::-1]:  # the last one is here already
                 for own in blocks:
                     own.add(read(*chunk), chunk[0], space, pool)
