@@ -72,8 +72,10 @@ from xgap_analysis.metrics.significance import Interval as Interval
 from xgap_analysis.metrics.significance import PairedTest as PairedTest
 from xgap_analysis.metrics.significance import SeedSpread as SeedSpread
 from xgap_analysis.metrics.significance import bootstrap_interval as bootstrap_interval
+from xgap_analysis.metrics.significance import bootstrap_intervals as bootstrap_intervals
 from xgap_analysis.metrics.significance import holm as holm
 from xgap_analysis.metrics.significance import paired_test as paired_test
+from xgap_analysis.metrics.significance import paired_tests as paired_tests
 from xgap_analysis.metrics.significance import ratio_interval as ratio_interval
 from xgap_analysis.metrics.significance import seed_spread as seed_spread
 from xgap_analysis.metrics.stratified import Stratified as Stratified
