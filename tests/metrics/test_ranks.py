@@ -172,12 +172,15 @@ def test_a_device_repeats_close_calls_only(monkeypatch):
     query, gallery, bound, expected = searched("random", 400)
     seen = []
     cosines = device_ranks._cosines
-    monkeypatch.setattr(device_ranks, "_cosines", lambda q, g, row, column: seen.append(len(row)) or cosines(q, g, row, column))
+    monkeypatch.setattr(
+        device_ranks, "_cosines", lambda q, g, row, column: seen.append(len(row)) or cosines(q, g, row, column)
+    )
     monkeypatch.setattr(device_ranks, "products", None)  # no block is computed in double precision
     (part,) = device_ranks.cosine_ranks(query, gallery, bound, True, None, False)
     assert torch.equal(part.rank, expected[:, 1])
     relevant, close = seen
-    assert relevant == len(expected) and 0 < close < 0.01 * len(query) * len(gallery)
+    assert relevant == len(expected)
+    assert 0 < close < 0.01 * len(query) * len(gallery)
 
 
 def adversarial(seed, n, m, d):
@@ -197,7 +200,9 @@ def adversarial(seed, n, m, d):
         query = np.zeros((n, d))
         query[:, 0] = 1  # every cosine is about 0, and many are equal
         return unit(query), unit(vectors)
-    return unit(vectors[rng.integers(0, m, n)] + (kind == 2) * rng.integers(-1, 2, (n, d)) * (np.arange(d) > 0)), unit(vectors)
+    return unit(vectors[rng.integers(0, m, n)] + (kind == 2) * rng.integers(-1, 2, (n, d)) * (np.arange(d) > 0)), unit(
+        vectors
+    )
 
 
 @settings(max_examples=60, deadline=None)

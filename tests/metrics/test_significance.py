@@ -269,7 +269,8 @@ def test_columns_share_draws_and_each_has_the_numbers_that_it_had_alone(cells, m
     other = table + rng.normal(0.05, 0.2, table.shape)
     found = bootstrap_intervals(table, groups=groups, resamples=300, seed=7)
     tests = paired_tests(table, other.drop(columns="b"), groups=groups, resamples=300, seed=7)
-    assert list(found) == list("abcd") and list(tests) == list("acd")
+    assert list(found) == list("abcd")
+    assert list(tests) == list("acd")
     for name in table:
         low, high, *_ = looped(table[name].to_numpy(), groups, 300, 7)
         assert (found[name].low, found[name].high) == pytest.approx((low, high), rel=1e-12)

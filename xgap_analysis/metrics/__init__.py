@@ -23,15 +23,12 @@ from xgap_analysis.metrics.first_rank import best_ranks as best_ranks
 from xgap_analysis.metrics.first_rank import reciprocal_rank as reciprocal_rank
 from xgap_analysis.metrics.flips import flips as flips
 from xgap_analysis.metrics.gap import alignment as alignment
-from xgap_analysis.metrics.gap import cone as cone
 from xgap_analysis.metrics.gap import cross_cosine as cross_cosine
-from xgap_analysis.metrics.gap import effective_rank as effective_rank
 from xgap_analysis.metrics.gap import gap_report as gap_report
 from xgap_analysis.metrics.gap import gap_vector as gap_vector
 from xgap_analysis.metrics.gap import modality_gap as modality_gap
 from xgap_analysis.metrics.gap import relative_modality_gap as relative_modality_gap
 from xgap_analysis.metrics.gap import separability as separability
-from xgap_analysis.metrics.gap import uniformity as uniformity
 from xgap_analysis.metrics.gap_ranks import gap_ranks as gap_ranks
 from xgap_analysis.metrics.identification import identified as identified
 from xgap_analysis.metrics.languages import rank_variance as rank_variance
@@ -66,6 +63,8 @@ from xgap_analysis.metrics.retrieval import revisited as revisited
 from xgap_analysis.metrics.runs import run_scores as run_scores
 from xgap_analysis.metrics.sameness import VectorComparison as VectorComparison
 from xgap_analysis.metrics.sameness import compare_vectors as compare_vectors
+from xgap_analysis.metrics.sampled import sampled_misalignment as sampled_misalignment
+from xgap_analysis.metrics.sampled import sampled_uniformity as sampled_uniformity
 from xgap_analysis.metrics.several_labels import class_means as class_means
 from xgap_analysis.metrics.several_labels import several_labels as several_labels
 from xgap_analysis.metrics.significance import Interval as Interval
@@ -78,6 +77,9 @@ from xgap_analysis.metrics.significance import paired_test as paired_test
 from xgap_analysis.metrics.significance import paired_tests as paired_tests
 from xgap_analysis.metrics.significance import ratio_interval as ratio_interval
 from xgap_analysis.metrics.significance import seed_spread as seed_spread
+from xgap_analysis.metrics.spread import cone as cone
+from xgap_analysis.metrics.spread import effective_rank as effective_rank
+from xgap_analysis.metrics.spread import uniformity as uniformity
 from xgap_analysis.metrics.stratified import Stratified as Stratified
 from xgap_analysis.metrics.stratified import four_groups as four_groups
 from xgap_analysis.metrics.stratified import stratified as stratified

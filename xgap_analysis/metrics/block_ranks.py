@@ -165,7 +165,13 @@ class BlockRanks:
         self._count(scores, 0, true, None, scores[:, :0], pool)
 
     def _count(
-        self, scores: Tensor, first: int, true: np.ndarray, error: float | None, gallery: Tensor, pool: ThreadPoolExecutor
+        self,
+        scores: Tensor,
+        first: int,
+        true: np.ndarray,
+        error: float | None,
+        gallery: Tensor,
+        pool: ThreadPoolExecutor,
     ) -> bool:
         """Adds what a chunk holds; False where too many scores are too close, and nothing was added."""
         from xgap_analysis.metrics.counting import count

@@ -169,3 +169,40 @@ def _place(s, j, score, column, first, last):
         else:
             last = middle
     return first
+
+
+@_compiled()
+@no_type_check
+def spread_out(keys, found):
+    """Adds to `found[65536]` how many keys there are of each value of the upper 16 bits."""
+    for key in keys:
+        found[key >> np.uint32(16)] += 1
+
+
+@_compiled()
+@no_type_check
+def tally(keys, place, table):
+    """Adds to `table` how many keys there are of each value, where the upper 16 bits have a place there (from 0)."""
+    for key in keys:
+        p = place[key >> np.uint32(16)]
+        if p >= 0:
+            table[(np.int64(p) << 16) + np.int64(key & np.uint32(0xFFFF))] += np.uint32(1)
+
+
+@_compiled()
+@no_type_check
+def half_wins_over(keys, place, upto, first, last):
+    """Twice the counted keys below each of `keys[first:last]` that has a place, and once those equal to it; and of how many.
+
+    `upto` is the running sum of the table of `tally`.
+    """
+    halves, n = 0, 0
+    for key in keys[first:last]:
+        p = place[key >> np.uint32(16)]
+        if p >= 0:
+            at = (np.int64(p) << 16) + np.int64(key & np.uint32(0xFFFF))
+            halves += np.int64(upto[at])
+            if at > 0:
+                halves += np.int64(upto[at - 1])
+            n += 1
+    return halves, n

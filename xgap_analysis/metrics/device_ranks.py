@@ -122,9 +122,7 @@ def _looked_up(
     return Ranks(b, row, rank[turned], grade[turned], found[0][turned], found[1][turned], others)
 
 
-def _places(
-    wanted: Tensor, column: Tensor, begin: Tensor, near: Tensor, row: Tensor, own: Tensor, rule: str
-) -> Tensor:
+def _places(wanted: Tensor, column: Tensor, begin: Tensor, near: Tensor, row: Tensor, own: Tensor, rule: str) -> Tensor:
     """How many relevant items of its row stand below each close item, equal scores by the rule."""
     places = [torch.empty(0, dtype=torch.long, device=wanted.device)]
     for score, r, j in zip(near.split(PAIRS), row.split(PAIRS), own.split(PAIRS), strict=True):

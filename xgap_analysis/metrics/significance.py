@@ -419,9 +419,7 @@ def _of_one_width(
         yield names, *(np.stack([sums[name][part] for name in names]) for part in (0, 1))
 
 
-def _intervals(
-    totals: np.ndarray, counts: np.ndarray, level: float, resamples: int, rng: Generator
-) -> np.ndarray:
+def _intervals(totals: np.ndarray, counts: np.ndarray, level: float, resamples: int, rng: Generator) -> np.ndarray:
     """Low and high `[k, 2]` of the ratios of totals to counts, both `[k, g]`, of groups drawn with replacement."""
     means, width = [], totals.shape[1]
     for size in chunks(resamples, width):

@@ -11,7 +11,7 @@ from xgap_analysis.core.calls import Call
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.tokens import AnyFeatures, TokenFeatures, as_tokens
-from xgap_analysis.scoring.cosine import COSINE
+from xgap_analysis.scoring.cosine import COSINE, cosine, products
 from xgap_analysis.scoring.rows import score_rows
 from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
 from xgap_analysis.scoring.scorer import scorer as as_scorer
@@ -20,6 +20,7 @@ MOST_QUERIES = 256  # of a block: more gain no speed
 CELL = 64  # bytes of the budget that a similarity takes while it is read: masks, grades, copies
 COMPUTED = 16  # the same while it waits to be read: more are computed at a time, since each time reads the gallery
 BUDGET = 2**29  # bytes of a block
+CHUNK = 2**14  # rows of a gallery on disk that are read at a time
 
 ScoreNormaliser = Callable[[Tensor], Tensor]
 
@@ -45,7 +46,7 @@ def score_blocks(
     computed = block_of(len(gallery), cell=COMPUTED) if block is None else block
     given = block_of(len(gallery)) if block is None else block
     if isinstance(query, Features) and isinstance(gallery, Features) and scoring.takes in ("vectors", None):
-        parts = _vector_blocks(query.vectors, gallery.vectors.to(query.vectors.device), scoring, computed)
+        parts = _vector_blocks(query, gallery, scoring, computed)
     else:
         parts = _token_blocks(as_tokens(query), as_tokens(gallery), scoring, computed)
     first = 0
@@ -56,9 +57,19 @@ def score_blocks(
         del scores, part  # before the next are computed
 
 
-def _vector_blocks(query: Tensor, gallery: Tensor, scoring: Scorer, rows: int) -> Iterator[Tensor]:
-    for part in query.split(rows):
-        yield scoring(part, gallery)
+def _vector_blocks(query: Features, gallery: Features, scoring: Scorer, rows: int) -> Iterator[Tensor]:
+    by_chunks = scoring.function is cosine and not gallery.in_memory  # other scorers are given the whole gallery
+    vectors = None if by_chunks else gallery.vectors.to(query.device)
+    for start in range(0, len(query), rows):
+        part = query.block(start, min(start + rows, len(query)))
+        if vectors is not None:
+            yield scoring(part, vectors)
+            continue
+        scores = torch.empty(len(part), len(gallery), device=part.device)
+        for first in range(0, len(gallery), CHUNK):
+            chunk = gallery.block(first, min(first + CHUNK, len(gallery)))
+            products(part, chunk, out=scores[:, first : first + len(chunk)])
+        yield scores
 
 
 def _token_blocks(query: TokenFeatures, gallery: TokenFeatures, scoring: Scorer, rows: int) -> Iterator[Tensor]:
