@@ -82,8 +82,8 @@ def never_whole(monkeypatch):
     monkeypatch.setattr(metrics.spread, "COLUMNS", 300)
 
 
-@pytest.mark.parametrize("labels", [2, 130])
-@pytest.mark.parametrize("itself", [True, False])
+@pytest.mark.parametrize("source", ["half", "safetensors"], indirect=True)
+@pytest.mark.parametrize(("labels", "itself"), [(2, True), (130, False)])
 def test_metrics_read_blocks_and_give_the_same_numbers(source, labels, itself, never_whole):
     path, rows = source
     features, held = xg.open_features(path, space="image"), as_features(rows, space="image")
@@ -97,6 +97,7 @@ def test_metrics_read_blocks_and_give_the_same_numbers(source, labels, itself, n
     assert torch.equal(metrics.k_occurrence(query, features, 5), metrics.k_occurrence(query, held, 5))
 
 
+@pytest.mark.parametrize("source", ["half", "shards"], indirect=True)
 def test_the_gap_reads_blocks_and_gives_the_same_numbers(source, never_whole):
     path, rows = source
     features, held = xg.open_features(path, space="image"), as_features(rows, space="image")
@@ -104,7 +105,8 @@ def test_the_gap_reads_blocks_and_gives_the_same_numbers(source, never_whole):
     both = xg.open_features(np.ascontiguousarray(rows[:, ::-1]), space="text")
     for measure in (metrics.modality_gap, metrics.relative_modality_gap, metrics.alignment, metrics.cross_cosine):
         assert measure(features, both) == pytest.approx(measure(held, other), rel=1e-12)
-    for measure in (metrics.cone, metrics.uniformity, metrics.effective_rank):
+    assert metrics.uniformity(features, block=99) == pytest.approx(metrics.uniformity(held), rel=1e-9)
+    for measure in (metrics.cone, metrics.effective_rank):
         assert measure(features) == pytest.approx(measure(held), rel=1e-9)
 
 

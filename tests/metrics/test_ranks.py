@@ -106,7 +106,7 @@ def coarse(query, gallery, out=None):
 
 
 def searched(cloud, labels):
-    """Queries among a gallery, what is relevant, and the cells `[n, m]` of the stable order without the query itself."""
+    """Queries among a gallery, what is relevant, and row and rank of that by double precision, without the query."""
     n, m, d = 60, 3000, 200
     gallery = Features(unit(CLOUDS[cloud](m, d)), [f"g{i}" for i in range(m)], "image", "image")
     query = gallery.select(gallery.ids[::47][:n])

@@ -2,7 +2,7 @@
 
 Each similarity is looked up among the scores of its query's relevant items, which stand in order: in single precision
 with the bound of `single_error` on both sides, and again in double precision where that is not the same place. The
-numbers are those of the processor (`block_ranks`). Peak memory is `CELL` bytes a similarity of a block, and the gallery.
+numbers are those of the processor (`block_ranks`). Peak memory is the gallery, and `CELL` bytes a similarity of a block.
 """
 
 import math
@@ -32,7 +32,7 @@ def cosine_ranks(
 ) -> Iterator[Ranks]:
     """The ranks of all relevant items by cosine similarity, a block of queries at a time; see `relevant_ranks`."""
     device = query.device
-    vectors = torch.empty(len(gallery), gallery.dim, device=device)
+    vectors = torch.empty(len(gallery), gallery.dim, dtype=torch.float32, device=device)
     for first in range(0, len(gallery), ROWS):
         vectors[first : first + ROWS] = gallery.block(first, min(first + ROWS, len(gallery)))
     step = block or block_of(len(gallery), cell=CELL, most=QUERIES, budget=budget_of(device))
@@ -53,7 +53,7 @@ def ranks_of_scores(own: BlockRanks, scores: Float[Tensor, "b m"]) -> Ranks:
 def _ranks(own: BlockRanks, gallery: Tensor) -> Ranks:
     """Those of a block: by single precision, or by double precision where too much of it would be repeated."""
     row, column = (torch.from_numpy(part).to(gallery.device) for part in (own.row, own.column))
-    scores = torch.empty(len(own.query), len(gallery), device=gallery.device)
+    scores = gallery.new_empty(len(own.query), len(gallery))
     single_products(own.query, gallery, scores, width=WIDTH)
     error = single_error(gallery.shape[1], WIDTH)
     true = _cosines(own.query, gallery, row, column)
@@ -88,7 +88,7 @@ def _looked_up(
     order = _key(true, column).argsort()
     order = order[row[order].argsort(stable=True)]
     nth = torch.arange(len(row), device=device) - begin[row]
-    wanted = torch.full((b, max(1, int(size.max()))), math.inf, device=device)
+    wanted = scores.new_full((b, max(1, int(size.max()))), math.inf)
     wanted[row, nth] = true[order]
     margin = 0.0 if error is None else (error + ROUNDING) * (1 + ROUNDING)
     below = torch.searchsorted(wanted, scores - margin, out_int32=True)

@@ -1,7 +1,7 @@
 """How often one kind of scores is below another, over all pairs of the two, exactly and in bounded memory.
 
-Scores of single precision are whole numbers in order (`_keys`). Where one kind fits in memory it is sorted, and the others
-are looked up in it. Otherwise it is counted, value by value, in a table that holds the values that occur, 65,536
+Scores of single precision are whole numbers in order (`_keys`). Where one kind fits in memory it is sorted, and the
+others are looked up in it. Otherwise it is counted, value by value, in a table that holds the values that occur, 65,536
 beside each other at a time; where they do not all fit, part after part, and the scores are computed anew for each.
 """
 

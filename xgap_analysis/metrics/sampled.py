@@ -1,12 +1,12 @@
 """What is quadratic in the number of items, estimated from pairs drawn at random, with an interval.
 
-The exact functions (`pooled_misalignment`, `uniformity`) go through all pairs in bounded memory, and nothing here stands in
-for them unasked. Above about 100,000 items the time of all pairs counts (10^12 cosines of a million items), and a
-sample of 100,000 pairs says the second decimal, at least, in a second.
+The exact functions (`pooled_misalignment`, `uniformity`) go through all pairs in bounded memory, and nothing here
+stands in for them unasked, whatever the number of items. Above about 100,000 items the time of all pairs counts (10^12
+cosines of a million items), and a sample of 100,000 pairs gives at least the second decimal in seconds.
 
-How the interval is made: pairs are drawn independently, with replacement, in equal batches; the estimate is the mean over
-the batches, and the interval that of `bootstrap_interval` over them. It says how far the value over all pairs of these
-items may be, and nothing about other items.
+How the interval is made: pairs are drawn independently, with replacement, in equal batches; the estimate is the mean
+over the batches, and the interval that of `bootstrap_interval` over them. It says how far the value over all pairs of
+these items may be, and nothing about other items.
 """
 
 import math
@@ -87,8 +87,8 @@ def sampled_misalignment(
 def sampled_uniformity(x: FeaturesLike, *, pairs: int = 100_000, seed: int = 0, level: float = 0.95) -> Interval:
     """Estimate of `uniformity` from pairs of distinct vectors, with an interval.
 
-    Formula: `log E exp(-2 ||u - v||^2)` over the pairs of all batches; low and high are the logarithms of the interval's
-    ends. In [-8, 0], as the exact value.
+    Formula: `log E exp(-2 ||u - v||^2)` over the pairs of all batches; low and high are the logarithms of the ends of
+    the interval. In [-8, 0], as the exact value.
 
     Args:
         x: `[n, d]`.

@@ -65,7 +65,7 @@ def _vector_blocks(query: Features, gallery: Features, scoring: Scorer, rows: in
         if vectors is not None:
             yield scoring(part, vectors)
             continue
-        scores = torch.empty(len(part), len(gallery), device=part.device)
+        scores = part.new_empty(len(part), len(gallery))
         for first in range(0, len(gallery), CHUNK):
             chunk = gallery.block(first, min(first + CHUNK, len(gallery)))
             products(part, chunk, out=scores[:, first : first + len(chunk)])

@@ -1,10 +1,10 @@
-"""Cosines in single precision, and how far from the exact ones they may lie: a bound known before anything is computed.
+"""Cosines in single precision, and a bound, known beforehand, of how far from the exact ones they may lie.
 
-Bound: a float32 sum of k products of two vectors, in whatever order and with or without fused operations, errs by at most
-`gamma_k * sum |x_i y_i|`, where `gamma_k = k u / (1 - k u)` and `u = 2^-24` (Higham, Accuracy and Stability of Numerical
-Algorithms, 2002, section 3.1), and `sum |x_i y_i| <= ||x|| ||y||`, 1 for unit rows. A product that is made of c slices
-of k dimensions, each computed by itself and then added, errs by at most `gamma_(k + c - 1)`: narrow slices give a
-narrow bound, and cost time.
+Bound: a float32 sum of k products of two vectors, in whatever order and with or without fused operations, errs by at
+most `gamma_k * sum |x_i y_i|`, where `gamma_k = k u / (1 - k u)` and `u = 2^-24` (Higham, Accuracy and Stability of
+Numerical Algorithms, 2002, section 3.1), and `sum |x_i y_i| <= ||x|| ||y||`, 1 for unit rows. A product that is made of
+c slices of k dimensions, each computed by itself and then added, errs by at most `gamma_(k + c - 1)`: narrow slices
+give a narrow bound, and cost time.
 """
 
 import math
