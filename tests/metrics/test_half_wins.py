@@ -24,7 +24,8 @@ def test_the_table_counts_what_sorting_counts(places, seed):
 
     def blocks():
         for rows in (slice(0, 5), slice(5, 12)):
-            yield PairBlock.of(values[rows].float(), same[rows].nonzero().T, out[rows].nonzero().T)
+            cells = (kind[rows].nonzero(as_tuple=True) for kind in (same, out))
+            yield PairBlock.of(values[rows].float(), *cells)
 
     low, high = values[same & ~out].float(), values[~same & ~out].float()
     expected = sum(2 * int(a < b) + int(a == b) for a in low for b in high)

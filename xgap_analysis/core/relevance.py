@@ -286,15 +286,20 @@ class BoundRelevance:
 
     def kinds(self, query: Tensor, column: Tensor, exclude_self: bool = True) -> tuple[Tensor, Tensor]:
         """Which of `[p]` pairs of a query and a gallery item are relevant, and which are left out of the ranking."""
+        if self._query_codes is not None and self._gallery_codes is not None:
+            same = self._query_codes[query] == self._gallery_codes[column]
+            return same, self._itself[query] == column if exclude_self else torch.zeros_like(same)
+        assert self._qrels is not None
         rows = zip(query.tolist(), column.tolist(), strict=True)
         pairs = [(self.query_ids[i], self.gallery_ids[j]) for i, j in rows]
-        out = torch.tensor(
-            [(exclude_self and q == i) or i in self._junk.get(q, ()) for q, i in pairs], dtype=torch.bool
-        )
-        if self._query_codes is not None and self._gallery_codes is not None:
-            return self._query_codes[query] == self._gallery_codes[column], out
-        assert self._qrels is not None
-        return torch.tensor([self._qrels.get(q, {}).get(i, 0) > 0 for q, i in pairs], dtype=torch.bool), out
+        same = torch.tensor([self._qrels.get(q, {}).get(i, 0) > 0 for q, i in pairs], dtype=torch.bool)
+        gone = [(exclude_self and q == i) or i in self._junk.get(q, ()) for q, i in pairs]
+        return same, torch.tensor(gone, dtype=torch.bool)
+
+    @cached_property
+    def _itself(self) -> Tensor:
+        """The column of each query's own id `[n]`; -1 where the gallery has none."""
+        return torch.tensor([self._column.get(query, -1) for query in self.query_ids])
 
     @cached_property
     def n_relevant(self) -> Tensor:

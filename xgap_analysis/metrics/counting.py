@@ -192,7 +192,7 @@ def tally(keys, place, table):
 @_compiled()
 @no_type_check
 def half_wins_over(keys, place, upto, first, last):
-    """Twice the counted keys below each of `keys[first:last]` that has a place, and once those equal to it; and how many.
+    """Twice the counted keys below each of `keys[first:last]` that has a place, once the equal ones; how many have.
 
     `upto` is the running sum of the table of `tally`.
     """

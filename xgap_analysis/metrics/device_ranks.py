@@ -2,7 +2,7 @@
 
 Each similarity is looked up among the scores of its query's relevant items, which stand in order: in single precision
 with the bound of `single_error` on both sides, and again in double precision where that is not the same place. The
-numbers are those of the processor (`block_ranks`). Peak memory is the gallery, and `CELL` bytes a similarity of a block.
+numbers are those of the processor (`block_ranks`). Peak memory: the gallery, and `CELL` bytes a similarity of a block.
 """
 
 import math

@@ -148,8 +148,10 @@ def _drawn(draw: Draw, bound: BoundRelevance, apart: bool, wanted: bool, n: int)
         found += int(kept.sum())
         if found >= n:
             return np.concatenate(rows)[:n], np.concatenate(columns)[:n]
+        if not found:
+            break
     kind = "same" if wanted else "different"
-    raise XgapError(f"pairs of {kind} classes are too rare to be drawn ({found} of {n * TRIES}); compute all pairs")
+    raise XgapError(f"pairs of {kind} classes are too rare to be drawn ({found} were found); compute all pairs")
 
 
 def _cosines(query: Features, gallery: Features, row: np.ndarray, column: np.ndarray) -> Tensor:
