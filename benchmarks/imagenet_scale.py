@@ -1,7 +1,7 @@
 """Retrieval, misalignment and gap of a gallery that stays on disk, with the peak of memory: ImageNet by simulation.
 
     python -m benchmarks.imagenet_scale                                      # 1,000 x 20,000, d = 512: seconds
-    python -m benchmarks.imagenet_scale --queries 50000 --gallery 1281167    # ImageNet: the validation set against train
+    python -m benchmarks.imagenet_scale --queries 50000 --gallery 1281167    # ImageNet: validation against train
 
 Random vectors about a centre for each class are written as float16 shards to `--folder` (1.3 GB of them for ImageNet),
 once; then each metric runs in turn, and one line of JSON each says its value, its seconds, and by how much the resident

@@ -22,6 +22,7 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features, FeaturesLike, as_pair, side_by_side
 from xgap_analysis.core.precision import exact
 from xgap_analysis.core.table_values import id_text
+from xgap_analysis.metrics.sampled import sampled_uniformity
 from xgap_analysis.metrics.spread import blocks_of, cone, effective_rank, mean_of, uniformity
 
 
@@ -188,7 +189,7 @@ def cross_cosine(x: FeaturesLike, y: FeaturesLike) -> float:
     return sum(float((exact(a) * exact(b)).sum()) for a, b in blocks) / len(x)
 
 
-def gap_report(x: FeaturesLike, y: FeaturesLike) -> pd.DataFrame:
+def gap_report(x: FeaturesLike, y: FeaturesLike, *, sample: int | None = None, seed: int = 0) -> pd.DataFrame:
     """Every gap metric of two modalities; one row.
 
     Columns: `modality_gap`, `rmg`, `separability`, `alignment`, `uniformity_x`, `uniformity_y`, `cone_x`, `cone_y`,
@@ -203,9 +204,14 @@ def gap_report(x: FeaturesLike, y: FeaturesLike) -> pd.DataFrame:
     Args:
         x, y: `[n, d]` and `[m, d]`, at least two vectors each; a pair has the same id in both, or, in two
             arrays of as many rows, the same position.
+        sample: what takes long for many items is estimated: uniformity from so many pairs of vectors
+            (`sampled_uniformity`, with its interval in the columns `..._low` and `..._high`), separability from so many
+            vectors of each modality. By default all is exact, however many items there are: uniformity then takes
+            `n^2 d` operations, about a day of a processor for a million items of 512 dimensions.
+        seed: of the sample.
 
     Returns:
-        One row; `attrs` holds `paired`, `n_x` and `n_y`.
+        One row; `attrs` holds `paired`, `n_x`, `n_y` and `sample`.
 
     Raises:
         XgapError: different dimensions, or fewer than two vectors.
@@ -235,10 +241,9 @@ def gap_report(x: FeaturesLike, y: FeaturesLike) -> pd.DataFrame:
     row = {
         "modality_gap": modality_gap(x, y),
         "rmg": relative_modality_gap(x, y) if both else math.nan,
-        "separability": separability(x, y),
+        "separability": separability(*(_some(of, sample, seed) for of in (x, y))),
         "alignment": alignment(x, y) if both else math.nan,
-        "uniformity_x": uniformity(x),
-        "uniformity_y": uniformity(y),
+        **_uniformities(x, y, sample, seed),
         "cone_x": cone(x),
         "cone_y": cone(y),
         "cross_cosine": cross_cosine(x, y) if both else math.nan,
@@ -247,8 +252,25 @@ def gap_report(x: FeaturesLike, y: FeaturesLike) -> pd.DataFrame:
         "n": len(both),
     }
     report = pd.DataFrame([row])
-    report.attrs = {"paired": bool(both), "n_x": n_x, "n_y": n_y}
+    report.attrs = {"paired": bool(both), "n_x": n_x, "n_y": n_y, "sample": sample}
     return report
+
+
+def _some(x: Features, sample: int | None, seed: int) -> Features:
+    """So many rows, drawn without replacement, or all."""
+    if sample is None or len(x) <= sample:
+        return x
+    return x.select(x.ids[i] for i in np.sort(np.random.default_rng(seed).permutation(len(x))[:sample]).tolist())
+
+
+def _uniformities(x: Features, y: Features, sample: int | None, seed: int) -> dict[str, float]:
+    if sample is None:
+        return {"uniformity_x": uniformity(x), "uniformity_y": uniformity(y)}
+    row = {}
+    for name, of in (("uniformity_x", x), ("uniformity_y", y)):
+        found = sampled_uniformity(of, pairs=sample, seed=seed)
+        row |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
+    return row
 
 
 def paired(x: FeaturesLike, y: FeaturesLike) -> tuple[Features, Features]:

@@ -416,7 +416,7 @@ def _of_one_width(
     """Names, totals `[k, g]` and numbers `[k, g]` of the columns that have as many groups."""
     for width in dict.fromkeys(len(total) for total, _ in sums.values()):
         names = [name for name, (total, _) in sums.items() if len(total) == width]
-        yield names, *(np.stack([sums[name][part] for name in names]) for part in (0, 1))
+        yield names, np.stack([sums[name][0] for name in names]), np.stack([sums[name][1] for name in names])
 
 
 def _intervals(totals: np.ndarray, counts: np.ndarray, level: float, resamples: int, rng: Generator) -> np.ndarray:
