@@ -19,7 +19,7 @@ def test_a_quick_run_writes_its_record(tmp_path: Path, monkeypatch: pytest.Monke
     main(["--quick", "--models", "ViT-S-32", "--batches", "2", "--out", str(out), "--record", str(tmp_path)])
     rows = json.loads(out.read_text())["rows"]
     whole = {"encoding of images", "OTI of 1000 queries", "OVI of 1000 queries"}
-    sets = {"late interaction", "rerank"}
+    sets = {"late interaction", "rerank", "pooled misalignment", "resampling in a study"}
     assert {"OTI step", "OVI step", "retrieval", "encoding", "fewer steps"} | sets | whole == {
         row["figure"] for row in rows
     }
@@ -28,6 +28,8 @@ def test_a_quick_run_writes_its_record(tmp_path: Path, monkeypatch: pytest.Monke
     assert by_figure["OVI step"]["feature_difference"] < 1e-5
     assert by_figure["OTI step"]["flops"] > 15  # operations, which no load changes
     assert by_figure["retrieval"]["metric_difference"] < 1e-6
+    assert by_figure["pooled misalignment"]["difference_of_a_sample"] < 0.02
+    assert 0 < by_figure["resampling in a study"]["share_of_processor_time"] < 1
     assert by_figure["encoding"]["feature_difference"] < 1e-5
     assert by_figure["OVI of 1000 queries"]["cosine_of_features_to_fp32"] > 0.99
     text = record.read_text()
