@@ -32,14 +32,21 @@ def cosine_ranks(
 ) -> Iterator[Ranks]:
     """The ranks of all relevant items by cosine similarity, a block of queries at a time; see `relevant_ranks`."""
     device = query.device
-    vectors = torch.empty(len(gallery), gallery.dim, dtype=torch.float32, device=device)
-    for first in range(0, len(gallery), ROWS):
-        vectors[first : first + ROWS] = gallery.block(first, min(first + ROWS, len(gallery)))
+    vectors = gallery.vectors if gallery.in_memory else _moved(gallery, device)
+    vectors = vectors.to(device)
     step = block or block_of(len(gallery), cell=CELL, most=QUERIES, budget=budget_of(device))
     for start in range(0, len(query), step):
         rows = query.block(start, min(start + step, len(query)))
         own = BlockRanks.of(rows, len(gallery), bound, start, exclude_self, ties)
         yield _ranks(own, vectors)
+
+
+def _moved(gallery: Features, device: torch.device) -> Tensor:
+    """The vectors of a gallery on disk, on a device."""
+    made = torch.empty(len(gallery), gallery.dim, dtype=torch.float32, device=device)
+    for first in range(0, len(gallery), ROWS):
+        made[first : first + ROWS] = gallery.block(first, min(first + ROWS, len(gallery)))
+    return made
 
 
 def ranks_of_scores(own: BlockRanks, scores: Float[Tensor, "b m"]) -> Ranks:
