@@ -55,6 +55,7 @@ from xgap_analysis.metrics.power import dependence as dependence
 from xgap_analysis.metrics.power import detectable_difference as detectable_difference
 from xgap_analysis.metrics.power import detectable_effect as detectable_effect
 from xgap_analysis.metrics.power import seed_interval as seed_interval
+from xgap_analysis.metrics.power import seed_spread as seed_spread
 from xgap_analysis.metrics.recovery import recovered as recovered
 from xgap_analysis.metrics.recovery import recovered_without_anchors as recovered_without_anchors
 from xgap_analysis.metrics.residuals import residuals as residuals
@@ -76,7 +77,6 @@ from xgap_analysis.metrics.significance import holm as holm
 from xgap_analysis.metrics.significance import paired_test as paired_test
 from xgap_analysis.metrics.significance import paired_tests as paired_tests
 from xgap_analysis.metrics.significance import ratio_interval as ratio_interval
-from xgap_analysis.metrics.significance import seed_spread as seed_spread
 from xgap_analysis.metrics.spread import cone as cone
 from xgap_analysis.metrics.spread import effective_rank as effective_rank
 from xgap_analysis.metrics.spread import uniformity as uniformity

@@ -64,21 +64,6 @@ class PairedTest:
     n_groups: int
 
 
-@dataclass(frozen=True)
-class SeedSpread:
-    """Mean over seeds of a metric's mean, and the standard deviation between seeds (NaN for a single seed).
-
-    Example:
-        >>> import xgap_analysis as xg
-        >>> xg.metrics.seed_spread([[0.5, 0.5], [0.7, 0.7]]).seeds
-        2
-    """
-
-    mean: float
-    std: float
-    seeds: int
-
-
 def bootstrap_interval(
     values: Values, *, groups: Groups | None = None, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Interval:
@@ -136,7 +121,7 @@ def bootstrap_intervals(
     _check(level, resamples)
     sums = {}
     for name in columns:
-        array = _array(columns[name])
+        array = as_values(columns[name])
         sums[name] = _sums(array, _codes(groups, columns[name]), ~np.isnan(array))
     found = {}
     for names, totals, counts in _of_one_width(sums):
@@ -181,7 +166,7 @@ def ratio_interval(
         0.333
     """
     _check(level, resamples)
-    first, second = _array(part), _array(whole)
+    first, second = as_values(part), as_values(whole)
     if len(first) != len(second):
         raise XgapError(f"part has {len(first)} values and whole {len(second)}; they must be of the same items")
     keep, codes = ~np.isnan(first + second), _codes(groups, part)
@@ -308,7 +293,7 @@ def holm(p_values: Values) -> np.ndarray:
         >>> xg.metrics.holm([0.01, 0.04, 0.03]).round(3).tolist()
         [0.03, 0.06, 0.06]
     """
-    p = _array(p_values)
+    p = as_values(p_values)
     known = np.flatnonzero(~np.isnan(p))
     if ((p[known] < 0) | (p[known] > 1)).any():
         raise XgapError("p-values must lie in [0, 1]")
@@ -318,33 +303,12 @@ def holm(p_values: Values) -> np.ndarray:
     return adjusted
 
 
-def seed_spread(values_by_seed: Sequence[Values] | np.ndarray | Tensor) -> SeedSpread:
-    """How much a metric of inverted features moves with the seed of the inversion.
-
-    Formula: the mean over queries for each seed, then mean and standard deviation (over seeds - 1) of those.
-
-    Args:
-        values_by_seed: `[seeds, n]`, the same queries for each seed; NaN is left out.
+def as_values(values: Values) -> np.ndarray:
+    """A vector of values in double precision.
 
     Raises:
-        XgapError: not a matrix, or a seed without values.
-
-    Example:
-        >>> import xgap_analysis as xg
-        >>> spread = xg.metrics.seed_spread([[0.5, 0.7], [0.6, 0.8]])  # two seeds of two queries
-        >>> round(spread.mean, 3), round(spread.std, 3)  # means 0.6 and 0.7
-        (0.65, 0.071)
+        XgapError: something else than a vector.
     """
-    rows = [_array(row) for row in values_by_seed]
-    if not rows or len({len(row) for row in rows}) != 1:
-        raise XgapError("values_by_seed must be a matrix [seeds, n]")
-    if any(np.isnan(row).all() for row in rows):
-        raise XgapError("a seed has no values")
-    means = np.array([np.nanmean(row) for row in rows])
-    return SeedSpread(float(means.mean()), float(means.std(ddof=1)) if len(means) > 1 else math.nan, len(means))
-
-
-def _array(values: Values) -> np.ndarray:
     array = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=np.float64)
     if array.ndim != 1:
         raise XgapError(f"values must be a vector [n], not of shape {array.shape}")
@@ -387,7 +351,7 @@ def grouped_sums(values: Values, groups: Groups | None = None) -> tuple[np.ndarr
     Raises:
         XgapError: no values, or groups that do not fit.
     """
-    array, codes = _array(values), _codes(groups, values)
+    array, codes = as_values(values), _codes(groups, values)
     keep = ~np.isnan(array)
     total, count = _sums(array, codes, keep)
     return total, count, _sums(array**2, codes, keep)[0]
@@ -403,7 +367,7 @@ def _difference(a: Values, b: Values, groups: Groups | None) -> tuple[np.ndarray
     """Total and number of `b - a` in each group."""
     if isinstance(a, pd.Series) and isinstance(b, pd.Series):
         b = _aligned(b, a, "b")
-    first, second = _array(a), _array(b)
+    first, second = as_values(a), as_values(b)
     if len(first) != len(second):
         raise XgapError(f"a has {len(first)} values and b {len(second)}; they must be of the same queries")
     d = second - first
