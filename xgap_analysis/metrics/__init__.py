@@ -51,6 +51,7 @@ from xgap_analysis.metrics.neighbourhoods import k_occurrence as k_occurrence
 from xgap_analysis.metrics.neighbourhoods import nearest_items as nearest_items
 from xgap_analysis.metrics.perturbation import perturbation as perturbation
 from xgap_analysis.metrics.power import Dependence as Dependence
+from xgap_analysis.metrics.power import SeedSpread as SeedSpread
 from xgap_analysis.metrics.power import dependence as dependence
 from xgap_analysis.metrics.power import detectable_difference as detectable_difference
 from xgap_analysis.metrics.power import detectable_effect as detectable_effect
@@ -70,7 +71,6 @@ from xgap_analysis.metrics.several_labels import class_means as class_means
 from xgap_analysis.metrics.several_labels import several_labels as several_labels
 from xgap_analysis.metrics.significance import Interval as Interval
 from xgap_analysis.metrics.significance import PairedTest as PairedTest
-from xgap_analysis.metrics.significance import SeedSpread as SeedSpread
 from xgap_analysis.metrics.significance import bootstrap_interval as bootstrap_interval
 from xgap_analysis.metrics.significance import bootstrap_intervals as bootstrap_intervals
 from xgap_analysis.metrics.significance import holm as holm

@@ -111,8 +111,8 @@ def first_of(scores: Float[Tensor, "b m"], k: int) -> Int[Tensor, "b k"]:
         return descending(scores)
     if scores.device.type != "cpu":
         bits = (0.0 - scores).view(torch.int32).long()  # no two keys are equal, so that any selection is the stable one
-        keys = torch.where(bits < 0, -(bits & 0x7FFFFFFF), bits) * 2**32 + torch.arange(m, device=scores.device)
-        return keys.topk(k, dim=1, largest=False, sorted=True).values % 2**32
+        places = torch.where(bits < 0, -(bits & 0x7FFFFFFF), bits) * 2**32 + torch.arange(m, device=scores.device)
+        return places.topk(k, dim=1, largest=False, sorted=True).values % 2**32
     keys = np.partition(_keys(scores), k - 1, axis=1)[:, :k] if k else _keys(scores)[:, :0]
     keys.sort(axis=1)
     keys &= 0xFFFFFFFF
