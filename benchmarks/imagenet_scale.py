@@ -5,7 +5,7 @@
 
 Random vectors about a centre for each class are written as float16 shards to `--folder` (1.3 GB of them for ImageNet),
 once; then each metric runs in turn, and one line of JSON each says its value, its seconds, and by how much the resident
-memory of the process rose at its peak (Linux alone tells that).
+memory of the process rose at its peak (on Linux).
 
 Memory: `2^29` bytes for the similarities and the rows of a chunk (`BUDGET`), up to a quarter of that for the relevant
 items in work and up to a quarter for the reading of one block of them, `4 n d` bytes for the n queries, and about 300

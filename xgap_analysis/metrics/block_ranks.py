@@ -186,10 +186,10 @@ class BlockRanks:
         column, found = self.column[order], np.empty_like(self._above)
         ruled = [np.full_like(column, -1), np.full_like(column, self.columns)] if self.ties else [column]
         for by, above_each in zip(ruled, found, strict=True):
-            told = (cells, first, begin, by, true[order], margin, self.query.numpy(), gallery.numpy())
+            ranked = (cells, first, begin, by, true[order], margin, self.query.numpy(), gallery.numpy())
 
-            def part(a: int, b: int, told: Any = told, above_each: np.ndarray = above_each) -> tuple[int, float]:
-                return count(*told, (b - a) * m // WORTH, above_each, a, b)
+            def part(a: int, b: int, ranked: Any = ranked, above_each: np.ndarray = above_each) -> tuple[int, float]:
+                return count(*ranked, (b - a) * m // WORTH, above_each, a, b)
 
             if min(anew for anew, _ in share(pool, len(cells), part)) < 0:
                 return False

@@ -1,7 +1,7 @@
 """The ranks of a block of queries, counted by tensor operations on a device such as a GPU.
 
 Each similarity is looked up among the scores of its query's relevant items, which stand in order: in single precision
-with the bound of `single_error` on both sides, and again in double precision where that is not the same place. The
+with the bound of `single_error` above and below, and again in double precision where that is not the same place. The
 numbers are those of the processor (`block_ranks`). Peak memory: the gallery, and `CELL` bytes a similarity of a block.
 """
 

@@ -52,7 +52,7 @@ def relevant_ranks(
     """The ranks of all relevant items, a block of queries at a time; the order is that of `descending`.
 
     What is left out is in no ranking. `normalise` and `block` are those of `retrieval`; with `ties`, the ranks that
-    the others would have on either side of equal scores (see `Ranks`).
+    the relevant items would have before and behind all others of equal score (see `Ranks`).
     """
     check_pair(query, gallery, block)
     scoring = as_scorer(scorer)
