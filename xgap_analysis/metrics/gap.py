@@ -266,7 +266,7 @@ def _some(x: Features, sample: int | None, seed: int) -> Features:
 def _uniformities(x: Features, y: Features, sample: int | None, seed: int) -> dict[str, float]:
     if sample is None:
         return {"uniformity_x": uniformity(x), "uniformity_y": uniformity(y)}
-    row = {}
+    row: dict[str, float] = {}
     for name, of in (("uniformity_x", x), ("uniformity_y", y)):
         found = sampled_uniformity(of, pairs=sample, seed=seed)
         row |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}

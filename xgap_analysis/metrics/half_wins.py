@@ -113,8 +113,8 @@ def _tabled(blocks: Blocks) -> tuple[int, int, int]:
             for block in blocks():
                 for scores, sign in block.parts:
                     parts = share(pool, len(scores), partial(half_wins_over, _keys(scores), place, table))
-                    counted, n = np.sum(parts, axis=0, dtype=np.int64)
-                    halves += sign * int(counted + 2 * below[some[0]] * n)
+                    n = sum(number for _, number in parts)
+                    halves += sign * (sum(counted for counted, _ in parts) + 2 * int(below[some[0]]) * n)
     return halves, int(same.sum()), int(other.sum())
 
 

@@ -56,8 +56,8 @@ def relevant_ranks(
     """
     check_pair(query, gallery, block)
     scoring = as_scorer(scorer)
-    vectors = isinstance(query, Features) and isinstance(gallery, Features)
-    if vectors and normalise is None and scoring.function is cosine:
+    plain = normalise is None and scoring.function is cosine
+    if plain and isinstance(query, Features) and isinstance(gallery, Features):
         if query.device.type == "cpu":
             yield from _counted(query, gallery, bound, exclude_self, block, ties)
             return
