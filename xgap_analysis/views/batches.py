@@ -23,12 +23,13 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.progress import report
 from xgap_analysis.datasets.images import UNREADABLE
 from xgap_analysis.datasets.items import Texts
-from xgap_analysis.datasets.reading.readers import Readers, check_workers, cores
+from xgap_analysis.datasets.reading.readers import Readers, cores
 from xgap_analysis.models.memory import Fitting, batch_that_fits
 from xgap_analysis.models.precision import without_tf32
 from xgap_analysis.models.threads import suited
 from xgap_analysis.models.tower import Model, features_of
 from xgap_analysis.store import Rows
+from xgap_analysis.views.pace import Pace
 from xgap_analysis.views.waiting import Waiting
 
 BATCH = 64  # on a processor; batch boundaries are fixed inside a shard, so that a rerun gives the same bits there
@@ -63,11 +64,7 @@ class Passage:
         on_error: `"raise"` or `"skip"` on an unreadable item.
         project: False for the features before the tower's projection.
         layer: blocks that the items go through; None for all of them.
-        batch_size: items that go through at once; by default what fits the device, `BATCH` on a processor.
-        num_workers: see `Readers`.
-
-    Raises:
-        XgapError: a batch size below 1, or a number of readers below 0.
+        pace: items that go through at once (by default what fits the device, `BATCH` on a processor), and readers.
     """
 
     model: Model
@@ -75,16 +72,9 @@ class Passage:
     on_error: str = "raise"
     project: bool = True
     layer: int | None = None
-    batch_size: int | None = None
-    num_workers: int | None = None
+    pace: Pace = field(default_factory=lambda: Pace().filled())
     waiting: Waiting = field(default_factory=Waiting, init=False)
     _fitting: Fitting = field(default_factory=Fitting, init=False)
-
-    def __post_init__(self) -> None:
-        size = self.batch_size
-        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-            raise XgapError(f"batch_size is a number of items, at least 1, not {size!r}")
-        check_workers(self.num_workers)
 
     def __enter__(self) -> "Passage":
         return self
@@ -102,12 +92,12 @@ class Passage:
         """What opens the items, and prepares them where the tower says how one is prepared."""
         own = getattr(self.tower, "preprocess", None)
         # What a tower prepares as a whole batch would go to it as Python's objects: slower from processes than threads.
-        return Readers(self.items, own or _as_it_is, 0 if own is None else self.num_workers)
+        return Readers(self.items, own or _as_it_is, 0 if own is None else self.pace.num_workers)
 
     @cached_property
     def size(self) -> int:
         """The number of items in a batch."""
-        return self.batch_size or batch_that_fits(self.tower, self.model.device) or BATCH
+        return self.pace.batch_size or batch_that_fits(self.tower, self.model.device) or BATCH
 
     def features(self, batch: Any, n: int) -> Tensor:
         """Features `[n, d]` in float32 of a batch of n items, on the device."""

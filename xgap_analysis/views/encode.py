@@ -16,6 +16,7 @@ from xgap_analysis.store import Rows, Store, compute, entry_key, key_of
 from xgap_analysis.views.batches import Passage, Source, source_of
 from xgap_analysis.views.keeping import kept_in
 from xgap_analysis.views.listing import Listed, as_items, digest_of_list
+from xgap_analysis.views.pace import Pace
 
 SHARD = 1024  # items; a killed run loses at most this much work
 SHARDS = {"cuda": 8192}  # a few seconds of work as well; readers come to rest at the end of each
@@ -81,7 +82,7 @@ def encode(
     if twice is not None:
         raise XgapError(f"id {twice!r} stands for more than one item; ids must be distinct")
     layer = _layer(model, given.modality, layer)
-    with Passage(model, given, on_error, project, layer, batch_size, num_workers) as way:
+    with Passage(model, given, on_error, project, layer, Pace(batch_size, num_workers).filled()) as way:
         space = way.tower.space
         source = source_of(way)
         made_by: dict[str, Any] = {  # what determines the numbers, besides an item

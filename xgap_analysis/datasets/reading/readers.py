@@ -70,13 +70,9 @@ class Readers:
         items: list-like.
         prepare: what a tower makes of one item.
         workers: the number of processes; 0 for threads; None for `processes_for`.
-
-    Raises:
-        XgapError: a number below 0.
     """
 
     def __init__(self, items: Any, prepare: Callable[[Any], Any], workers: int | None = None) -> None:
-        check_workers(workers)
         self._items, self._prepare, self._workers = items, prepare, workers
         self._pool: ThreadPoolExecutor | None = None
         self._own = threading.local()

@@ -74,7 +74,7 @@ def invert(
     stop: str | float = "fixed",
     start: str = "normal",
     batch_size: int = 64,
-    precision: str = "fp32",
+    precision: str | None = None,
     store: Store | str | None = "default",
     progress: bool = True,
 ) -> Inversion:
@@ -101,7 +101,8 @@ def invert(
         start: `"normal"`, the paper's, drawn from (seed, id); or `"closed-form"`, computed from the target by a linear
             model of the tower (see `ClosedForm`), for fewer steps. Lower loss is not better retrieval.
         batch_size: items optimised together, at most 256; a batch that does not fit the device's memory goes in halves.
-        precision: `"bf16"` or `"fp16"` for autocast in the loop; the features are computed without it.
+        precision: of the loop: `"fp32"`, or `"bf16"` / `"fp16"` for autocast. By default the model's own, in which the
+            features are computed, too; a model in half precision is never inverted in float32.
         store: where results are kept and found again; None keeps nothing. By default the user's store.
         progress: show a bar when something has to be computed.
 
@@ -135,7 +136,7 @@ def invert(
         stop=stop,
         start=start,
         batch_size=batch_size,
-        precision=precision,
+        precision=precision or model.precision,
     )
     tower = model.invertible(settings.space)
     prompt = textual.make_prompt(model.tokenize, template, settings.tokens) if settings.space == "text" else None
