@@ -19,12 +19,13 @@ from xgap_analysis.models.threads import suited
 from xgap_analysis.models.tower import Invertible, Model
 from xgap_analysis.store import Store, compute, entry_key, key_of
 from xgap_analysis.views.inversion import textual, visual
+from xgap_analysis.views.inversion.capacity import most_rows
 from xgap_analysis.views.inversion.loop import unit_features
 from xgap_analysis.views.inversion.settings import NAMES, STEPS, Settings
 from xgap_analysis.views.inversion.work import Work
 from xgap_analysis.views.keeping import kept_in
 
-SHARD = 256  # items; a killed run loses at most this much work
+SHARD = 256  # items, or one batch where that is larger; a killed run loses at most this much work
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,7 @@ def invert(
     snapshots: Iterable[int] = (),
     stop: str | float = "fixed",
     start: str = "normal",
-    batch_size: int = 64,
+    batch_size: int | None = None,
     precision: str = "fp32",
     store: Store | str | None = "default",
     progress: bool = True,
@@ -100,7 +101,8 @@ def invert(
             which an item stops. Each item stops on its own.
         start: `"normal"`, the paper's, drawn from (seed, id); or `"closed-form"`, computed from the target by a linear
             model of the tower (see `ClosedForm`), for fewer steps. Lower loss is not better retrieval.
-        batch_size: items optimised together, at most 256; a batch that does not fit the device's memory goes in halves.
+        batch_size: items optimised together. By default 64 on a processor, and on CUDA what the free memory holds (two
+            small steps are measured), up to 2,048. A batch that does not fit goes in halves, with a warning.
         precision: `"bf16"` or `"fp16"` for autocast in the loop; the features are computed without it.
         store: where results are kept and found again; None keeps nothing. By default the user's store.
         progress: show a bar when something has to be computed.
@@ -151,7 +153,7 @@ def invert(
         entries,
         items,
         work.rows,
-        shard_size=SHARD,
+        shard_size=max(SHARD, batch_size or most_rows(model.device, tower.length)),
         store=kept_in(store) if is_known(model) else None,
         description=settings.name.upper(),
         progress=False,  # the bar of the work counts steps: a shard of a thousand steps is too long to wait for

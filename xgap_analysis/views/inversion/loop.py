@@ -198,6 +198,11 @@ class InversionLoop:
         ordered = {step: kept[step] for step in sorted(kept)}
         return Optimised(self._tokens.detach().clone(), features, self._losses.clone(), ordered)
 
+    def probe(self) -> None:
+        """One plain step of whatever is loaded, to see what a batch takes of the device's memory."""
+        with torch.inference_mode(False), torch.enable_grad():
+            self._step()
+
     @torch.no_grad()
     def _load(self, start: Tensor, targets: Tensor) -> None:
         self._tokens.copy_(start)
@@ -228,8 +233,8 @@ class InversionLoop:
 
         A step of a small tower is many short kernels, and launching them from Python takes longer than running them. A
         CUDA graph records them once and launches them with one call. It records addresses, not values: tokens, targets,
-        losses, the optimiser's state and the stop's are therefore buffers that `_load` overwrites in place, and the number
-        of the step is a tensor on the device. Whether all items have stopped is looked at every few replays.
+        losses, and the optimiser's and the stop's state are therefore buffers that `_load` overwrites in place, and the
+        number of the step is a tensor on the device. Whether all items have stopped is looked at every few replays.
 
         None where a tower does something that cannot be captured, such as waiting for the device.
         """
