@@ -13,7 +13,6 @@ from xgap_analysis.store import key_of
 from xgap_analysis.views.inversion.loop import check_stop
 from xgap_analysis.views.inversion.textual import Prompt
 
-MOST = 256  # items in a batch
 INTO = {"image": "text", "text": "image"}  # by the space of the features: the space they are inverted into
 STEPS = {"text": 150, "image": 1000}  # by the space inverted into: OTI, OVI (the paper's configurations)
 NAMES = {"text": "oti", "image": "ovi"}
@@ -51,7 +50,7 @@ class Settings:
     snapshots: tuple[int, ...]
     stop: str | float
     start: str
-    batch_size: int
+    batch_size: int | None
     precision: str
 
     @classmethod
@@ -130,8 +129,8 @@ class Settings:
             raise XgapError(f"inversion takes at least one step, not {steps}")
         if snapshots and not (snapshots[0] >= 0 and snapshots[-1] <= steps):
             raise XgapError(f"snapshots are steps from 0 to {steps}, not {snapshots}")
-        if not 1 <= self.batch_size <= MOST:
-            raise XgapError(f"batch_size is between 1 and {MOST}, not {self.batch_size}")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise XgapError(f"batch_size is at least 1, or None for what the device holds, not {self.batch_size}")
         if self.precision not in AUTOCAST:
             raise XgapError(f"precision is one of {', '.join(AUTOCAST)}, not {self.precision!r}")
         if self.start not in ("normal", "closed-form"):
