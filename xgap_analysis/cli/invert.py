@@ -60,8 +60,9 @@ class Invert:
         check_out(self.out)
         data = split_of(self.dataset, self.split, self.limit)
         model, native = encoded(self, data)
-        how = {"steps": self.steps, "tokens": self.tokens, "batch_size": self.batch_size}
-        inversion = invert(model, native, seed=self.seed, **how)
+        inversion = invert(
+            model, native, steps=self.steps, tokens=self.tokens, seed=self.seed, batch_size=self.batch_size
+        )
         view = "OTI" if self.space == "image" else "OVI"
         shape = list(inversion.features.vectors.shape)
         say(f"{view} features {shape} of the {self.space}s of {data.name} ({data.split_name}) by {self.model}")
