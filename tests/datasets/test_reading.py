@@ -85,8 +85,8 @@ def test_functions_of_a_script_and_models_are_read_by_threads(files: Images) -> 
 def test_what_a_notebook_defines_is_read_by_threads(files: Images, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(as_is, "__module__", "__main__")
     monkeypatch.setattr("__main__.as_is", as_is, raising=False)
-    assert readers._task(files, as_is) is None
-    assert readers._task(files, np.asarray) is not None
+    assert readers._task(files, as_is, 0) is None
+    assert readers._task(files, np.asarray, 0) is not None
 
 
 def test_until_its_process_has_started_a_thread_reads(files: Images, monkeypatch: pytest.MonkeyPatch) -> None:

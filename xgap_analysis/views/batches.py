@@ -64,6 +64,7 @@ class Passage:
         on_error: `"raise"` or `"skip"` on an unreadable item.
         project: False for the features before the tower's projection.
         layer: blocks that the items go through; None for all of them.
+        decoder: see `encode`.
         pace: items that go through at once (by default what fits the device, `BATCH` on a processor), and readers.
     """
 
@@ -72,6 +73,7 @@ class Passage:
     on_error: str = "raise"
     project: bool = True
     layer: int | None = None
+    decoder: str = "full"
     pace: Pace = field(default_factory=lambda: Pace().filled())
     waiting: Waiting = field(default_factory=Waiting, init=False)
     _fitting: Fitting = field(default_factory=Fitting, init=False)
@@ -92,7 +94,12 @@ class Passage:
         """What opens the items, and prepares them where the tower says how one is prepared."""
         own = getattr(self.tower, "preprocess", None)
         # What a tower prepares as a whole batch would go to it as Python's objects: slower from processes than threads.
-        return Readers(self.items, own or _as_it_is, 0 if own is None else self.pace.num_workers)
+        return Readers(self.items, own or _as_it_is, 0 if own is None else self.pace.num_workers, self._side)
+
+    @property
+    def _side(self) -> int:
+        """The side down to which JPEGs are decoded at a smaller size: twice the model's, as in Pillow's thumbnails."""
+        return 0 if self.decoder == "full" else 2 * int(_blank(self.model).shape[-1])
 
     @cached_property
     def size(self) -> int:

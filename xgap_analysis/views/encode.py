@@ -19,6 +19,7 @@ from xgap_analysis.views.listing import Listed, as_items, digest_of_list
 from xgap_analysis.views.pace import Pace
 
 SHARD = 1024  # items; a killed run loses at most this much work
+DECODERS = ("full", "draft")
 SHARDS = {"cuda": 8192}  # a few seconds of work as well; readers come to rest at the end of each
 
 
@@ -29,6 +30,7 @@ def encode(
     project: bool = True,
     layer: int | None = None,
     on_error: str = "raise",
+    decoder: str = "full",
     batch_size: int | None = None,
     num_workers: int | None = None,
     store: Store | str | None = "default",
@@ -46,6 +48,10 @@ def encode(
             space, and the gap can be followed through the blocks. For ViTs and text transformers of open_clip, and
             ViTs of timm.
         on_error: `"raise"` on an unreadable image, or `"skip"` it with a warning that counts and names.
+        decoder: `"full"`, or `"draft"`, which decodes JPEGs at a half, a quarter or an eighth of their size where their
+            shorter side keeps at least twice the model's input. It takes 25 ms instead of 47 for 2,000 x 1,500 pixels
+            and an input of 224, and changes the features (a cosine above 0.9999 there; 0.9997 for `tiny` with 64), so
+            they have an entry of their own in the store. Smaller images gain nothing.
         batch_size: items that go through the tower at once; by default 64 on a processor, and what fits the memory of a
             GPU. One that does not fit is halved, with a warning. It changes features by rounding only (less than 1e-5
             in float32), so rows of any batch size are found again in the store.
@@ -75,14 +81,18 @@ def encode(
     """
     if on_error not in ("raise", "skip"):
         raise XgapError(f'on_error is "raise" or "skip", not {on_error!r}')
+    if decoder not in DECODERS:
+        raise XgapError(f'decoder is "full" or "draft", not {decoder!r}')
     given = as_items(items)
+    if decoder != "full" and given.modality != "image":
+        raise XgapError(f"the decoder {decoder!r} is of images, and these items are {given.modality}s: leave it out")
     if not len(given):
         raise XgapError("there is nothing to encode: the split or list is empty")
     twice = next((i for i, n in Counter(given.ids).items() if n > 1), None)
     if twice is not None:
         raise XgapError(f"id {twice!r} stands for more than one item; ids must be distinct")
     layer = _layer(model, given.modality, layer)
-    with Passage(model, given, on_error, project, layer, Pace(batch_size, num_workers).filled()) as way:
+    with Passage(model, given, on_error, project, layer, decoder, Pace(batch_size, num_workers).filled()) as way:
         space = way.tower.space
         source = source_of(way)
         made_by: dict[str, Any] = {  # what determines the numbers, besides an item
@@ -91,6 +101,7 @@ def encode(
             "precision": model.precision,
             "projected": project,
             **({} if way.layer is None else {"layer": way.layer}),
+            **({} if decoder == "full" else {"decoder": decoder}),
             **({"tf32": True} if model.device.type == "cuda" and tf32() else {}),
             **source.made_by,
         }

@@ -70,10 +70,11 @@ class Readers:
         items: list-like.
         prepare: what a tower makes of one item.
         workers: the number of processes; 0 for threads; None for `processes_for`.
+        side: see `drafted`.
     """
 
-    def __init__(self, items: Any, prepare: Callable[[Any], Any], workers: int | None = None) -> None:
-        self._items, self._prepare, self._workers = items, prepare, workers
+    def __init__(self, items: Any, prepare: Callable[[Any], Any], workers: int | None = None, side: int = 0) -> None:
+        self._items, self._prepare, self._workers, self._side = items, prepare, workers, side
         self._pool: ThreadPoolExecutor | None = None
         self._own = threading.local()
         self._processes: list[ReaderProcess] = []
@@ -101,7 +102,7 @@ class Readers:
             return
         wanted = processes_for(n, cores()) if self._workers is None else self._workers
         if wanted and os.name == "posix" and sys.executable:
-            self._task = _task(self._items, self._prepare)
+            self._task = _task(self._items, self._prepare, self._side)
         if self._task is not None:
             self.threads = wanted
             self._processes = [ReaderProcess(self._task, self._warned) for _ in range(wanted)]
@@ -128,7 +129,7 @@ class Readers:
     def _read(self, rows: list[int]) -> list[Any]:
         process: ReaderProcess | None = self._own.process
         if process is None or not process.is_ready():
-            return opened(self._items, self._prepare, rows)
+            return opened(self._items, self._prepare, rows, self._side)
         try:
             return process.read(rows)
         except (EOFError, ConnectionError) as error:
@@ -232,11 +233,11 @@ class _Pickler(pickle.Pickler):
         return NotImplemented
 
 
-def _task(items: Any, prepare: Callable[[Any], Any]) -> int | None:
+def _task(items: Any, prepare: Callable[[Any], Any], side: int) -> int | None:
     """The descriptor of a file with what readers need; None where it cannot be handed to a process."""
     content = io.BytesIO()
     try:
-        _Pickler(content, pickle.HIGHEST_PROTOCOL).dump((items, prepare))
+        _Pickler(content, pickle.HIGHEST_PROTOCOL).dump((items, prepare, side))
     except Exception:  # whatever somebody's own objects raise: threads read them
         return None
     descriptor = _anonymous("task")
