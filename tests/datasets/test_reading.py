@@ -97,6 +97,18 @@ def test_until_its_process_has_started_a_thread_reads(files: Images, monkeypatch
         assert not own._processes[0].is_ready()
 
 
+def test_where_the_system_refuses_processes_threads_read(files: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(readers.subprocess, "Popen", refused)
+    with Readers(files, np.asarray, 2) as own:
+        with pytest.warns(UserWarning, match="0 of 2 processes that read could be started .Resource temporarily"):
+            own.begin(1)
+        assert own.about == "2 reading threads"
+        assert same(own.submit([0]).result()[0], np.asarray(files[0]))
+
+
 def test_a_process_that_cannot_start_leaves_the_thread_to_read(files: Images, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readers, "_SERVE", "raise SystemExit(3)")
     monkeypatch.setattr(readers, "PATIENCE", 60.0)

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from xgap_analysis.experiments.papers.grids import Grid
     from xgap_analysis.experiments.study import Study as StudyOfModels
 
+AS_THEY_ARE = (  # options that are parts of a study of models of the same name
+    *("label_set", "split", "fit_split", "steps", "tokens", "only", "on_error"),
+    *("device", "precision", "batch_size", "num_workers"),
+)
+
 
 @dataclass(frozen=True)
 class Study:
@@ -221,19 +226,9 @@ class Study:
             axes,
             self.metrics,
             self.main,
-            label_set=self.label_set,
-            split=self.split,
-            fit_split=self.fit_split,
             seeds=self.seeds or (42,),
-            steps=self.steps,
-            tokens=self.tokens,
             limit=limit,
-            only=self.only,
-            on_error=self.on_error,
-            device=self.device,
-            precision=self.precision,
-            batch_size=self.batch_size,
-            num_workers=self.num_workers,
+            **{name: getattr(self, name) for name in AS_THEY_ARE},
         )
         return chosen, study
 

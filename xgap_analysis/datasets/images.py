@@ -85,7 +85,7 @@ def open_picture(source: str | Path | bytes, plain: bool = False) -> Image.Image
     with opened as image:
         if _SMALLEST.get() and image.format == "JPEG":
             _check_size(image)  # of the file, as without a draft
-            image.draft(None, (_SMALLEST.get(), _SMALLEST.get()))  # type: ignore[arg-type]  None keeps the mode
+            image.draft(None, (_SMALLEST.get(), _SMALLEST.get()))  # None keeps the mode
         if not plain:
             return as_rgb(image)
         _check_size(image)

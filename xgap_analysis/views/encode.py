@@ -150,7 +150,7 @@ def _computed(way: Passage, source: Source, made_by: Mapping[str, Any], store: S
         store=store,
         description=f"encode {modality}s with {model.name}",
         progress=progress,
-        notes={"model": model.name, "device": str(model.device)},
+        notes={"model": model.name, "device": str(model.device), "batch_size": way.size},
     )
     if progress:
         way.waiting.say(f"{modality}s with {model.name}", way.readers.about)

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.errors import XgapError, notice
 from xgap_analysis.datasets.reading.opened import opened
 from xgap_analysis.datasets.reading.serving import Memory, raised
 
@@ -104,8 +104,7 @@ class Readers:
         if wanted and os.name == "posix" and sys.executable:
             self._task = _task(self._items, self._prepare, self._side)
         if self._task is not None:
-            self.threads = wanted
-            self._processes = [ReaderProcess(self._task, self._warned) for _ in range(wanted)]
+            self._start(self._task, wanted)
         waiting = iter(list(self._processes))
         lock = threading.Lock()
 
@@ -114,6 +113,17 @@ class Readers:
                 self._own.process = next(waiting, None)
 
         self._pool = ThreadPoolExecutor(self.threads, "reader", take)
+
+    def _start(self, task: int, wanted: int) -> None:
+        try:
+            for _ in range(wanted):
+                self._processes.append(ReaderProcess(task, self._warned))
+        except OSError as error:  # the system's limit of processes, files or memory
+            what = (
+                f"{len(self._processes)} of {wanted} processes that read could be started ({error.strerror or error})"
+            )
+            notice(f"{what}; threads read the rest")
+        self.threads = max(wanted, 1)
 
     @property
     def about(self) -> str:
@@ -158,12 +168,16 @@ class ReaderProcess:
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         }
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _SERVE, *map(str, handed)],
-                pass_fds=handed,
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, **quiet},
-            )
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-c", _SERVE, *map(str, handed)],
+                    pass_fds=handed,
+                    stdin=subprocess.DEVNULL,
+                    env={**os.environ, **quiet},
+                )
+            except OSError:
+                os.close(self._descriptor)
+                raise
 
     @property
     def pid(self) -> int:
