@@ -21,6 +21,8 @@ from xgap_analysis.store.entries import Entry as Entry
 from xgap_analysis.store.entries import Store as Store
 from xgap_analysis.store.keys import entry_key as entry_key
 from xgap_analysis.store.keys import key_of as key_of
+from xgap_analysis.store.pruning import Pruned as Pruned
+from xgap_analysis.store.pruning import prune as prune
 from xgap_analysis.store.tasks import Rows as Rows
 from xgap_analysis.store.tasks import Worker as Worker
 from xgap_analysis.store.tasks import compute as compute
