@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from xgap_analysis.experiments.axes import cells_of, settings_of
+from xgap_analysis.experiments.pairing import gallery_part
 from xgap_analysis.views import View
 from xgap_analysis.views.inversion.settings import STEPS
 
@@ -37,16 +38,20 @@ def plan(study: "Study") -> list[dict[str, Any]]:
     return [row for _, one in settings_of(study) for evaluation in one.evaluations() for row in _rows(evaluation)]
 
 
-def _rows(evaluation: "Evaluation") -> Iterator[dict[str, Any]]:
+def needed_views(evaluation: "Evaluation") -> dict[View, set[str]]:
+    """The views that the cells of a study need, each with the parts of the items; a fusion stands as what it joins."""
     needed: dict[View, set[str]] = {}
     for cell in cells_of(evaluation.study):
         for one in filter(None, (cell, cell.baseline)):
             c = one.comparison
-            gallery = "classes" if c.task == "zero-shot" else "gallery"
-            for joined, part in ((c.query, "queries"), (c.gallery, gallery)):
+            for joined, part in ((c.query, "queries"), (c.gallery, gallery_part(c))):
                 for own in _parts_of(joined):
                     needed.setdefault(own, set()).add(evaluation.part_of(own, part))
-    for own, parts in needed.items():
+    return needed
+
+
+def _rows(evaluation: "Evaluation") -> Iterator[dict[str, Any]]:
+    for own, parts in needed_views(evaluation).items():
         n = sum(len(evaluation.items(own.modality, part)) for part in parts)
         seeds = len(evaluation.study.seeds) if own.is_seeded else 1
         yield {

@@ -16,6 +16,9 @@ Which items are computed together depends on which are there already. A row does
 batch. The store knows no model, and nothing in it is a pickle.
 """
 
+from xgap_analysis.store.engines import Engine as Engine
+from xgap_analysis.store.engines import ShareStored as ShareStored
+from xgap_analysis.store.engines import engine as engine
 from xgap_analysis.store.entries import Damage as Damage
 from xgap_analysis.store.entries import Entry as Entry
 from xgap_analysis.store.entries import Store as Store

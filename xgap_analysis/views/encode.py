@@ -16,6 +16,10 @@ from xgap_analysis.views.batches import Passage, Source, source_of
 from xgap_analysis.views.keeping import kept_in
 from xgap_analysis.views.listing import Listed, as_items, digest_of_list
 
+class NothingRead(XgapError):
+    """None of the items could be read, although unreadable ones are skipped."""
+
+
 SHARD = 1024  # items; a killed run loses at most this much work
 
 
@@ -132,7 +136,7 @@ def _say_lost(items: Any, lost: Mapping[str, str], on_error: str) -> None:
     """Refuse items that could not be read, or say that they are left out."""
     what, first = f"{items.modality}s", next(item for item in items.ids if item in lost)
     if len(lost) == len(items):
-        raise XgapError(f"none of the {len(items)} {what} could be read, the first is {first!r} ({lost[first]})")
+        raise NothingRead(f"none of the {len(items)} {what} could be read, the first is {first!r} ({lost[first]})")
     if on_error == "raise":  # an earlier run skipped them
         unread = f"{len(lost)} {what} cannot be read, the first is {first!r} ({lost[first]})"
         raise XgapError(f'{unread}; repair or remove them, or pass on_error="skip"')

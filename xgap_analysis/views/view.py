@@ -26,6 +26,7 @@ class View:
         modality: of the items; `image+text` where it takes those of two modalities.
         space: where the features lie on the sphere: the modality whose encoder gave them.
         arguments, options: given by the user; other options keep the function's defaults.
+        by_item: whether an item's rows depend on that item alone; see `register_view`.
 
     Example:
         >>> import xgap_analysis as xg
@@ -39,6 +40,7 @@ class View:
     space: str
     arguments: tuple[Any, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    by_item: bool = False
 
     def __str__(self) -> str:
         return spelled(self.name, self.arguments, self.options)
@@ -91,13 +93,14 @@ class _Entry:
     function: Callable[..., AnyFeatures]
     modality: str | None
     space: str | None
+    by_item: bool
 
 
 VIEWS: Registry[_Entry] = Registry("view", lambda entry: entry.function)
 
 
 def register_view(
-    name: str, *, modality: str | None, space: str | None = None
+    name: str, *, modality: str | None, space: str | None = None, by_item: bool = False
 ) -> Callable[[Callable[..., AnyFeatures]], Callable[..., AnyFeatures]]:
     """Make a view known by name to studies, the command line, the widgets and the notebooks.
 
@@ -109,6 +112,9 @@ def register_view(
         modality: of the items that it takes; None where it is that of the views among its arguments (`image+text` where
             they are of two).
         space: where its features lie; the modality by default.
+        by_item: whether an item's rows depend on that item alone, and what they cost is kept in the store. Then several
+            processes may compute some of the items each (see `xgap study --engine`). Of any other view, which may fit
+            something to all items, they compute the native features, and one process does the rest.
 
     Raises:
         XgapError: the name is taken by other code.
@@ -127,7 +133,7 @@ def register_view(
     """
 
     def add(function: Callable[..., AnyFeatures]) -> Callable[..., AnyFeatures]:
-        VIEWS.add(name, _Entry(function, modality, space or modality))
+        VIEWS.add(name, _Entry(function, modality, space or modality, by_item))
         return function
 
     return add
@@ -167,7 +173,7 @@ def view(wanted: "str | Call | View | Callable[..., AnyFeatures]", *arguments: A
         space = entry.space or next((v.space for v in views), "")
         if not modality:
             raise XgapError(f"view {wanted.name!r} takes views as arguments: {wanted.name}(image, oti)")
-        return View(wanted.name, entry.function, modality, space, nested, options)
+        return View(wanted.name, entry.function, modality, space, nested, options, entry.by_item)
     if isinstance(wanted, View):
         if not options:
             return wanted
