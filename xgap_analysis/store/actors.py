@@ -21,6 +21,7 @@ from xgap_analysis.store.entries import Store
 from xgap_analysis.store.shards import temporary_name
 
 LIVES = 3  # times that a worker is started again, and that a list of items is given out again
+STARTS = 3  # of a cluster on this machine, whose parts must answer within 15 seconds (ray-project/ray#65983)
 LEAST, ROUNDS = 64, 8  # items of a list; lists of a worker, so that none waits long for the slowest
 MEMORY = 100 * 2**20  # bytes for Ray's own store of objects: nothing large goes through it
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
@@ -138,13 +139,18 @@ def _connect(address: str | None, by: Ray) -> None:
         "object_store_memory": MEMORY,
         "include_dashboard": False,
     }
-    how = {"address": address} if address and address != "local" else here
-    try:
-        with _environment(QUIET):
-            ray.init(logging_level=logging.ERROR, log_to_driver=False, configure_logging=False, **how)
-    except (ConnectionError, RuntimeError, OSError, ValueError, TimeoutError) as error:
-        where = f"a Ray cluster at {address}" if address else "Ray on this machine"
-        raise XgapError(f"{where} cannot be used ({' '.join(str(error).split())})") from error
+    own = not address or address == "local"
+    how: dict[str, Any] = here if own else {"address": address}
+    for left in reversed(range(STARTS if own else 1)):
+        try:
+            with _environment(QUIET):
+                ray.init(logging_level=logging.ERROR, log_to_driver=False, configure_logging=False, **how)
+            return
+        except Exception as error:  # Ray's own kind where a part of it is late, which a busy machine makes likely
+            ray.shutdown()
+            if not left:
+                where = "Ray cannot be started on this machine" if own else f"no Ray cluster can be reached at {address}"
+                raise XgapError(f"{where} ({' '.join(str(error).split())})") from error
 
 
 def _number(by: Ray, there: Mapping[str, float]) -> tuple[int, float]:
