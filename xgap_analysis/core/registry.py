@@ -207,14 +207,14 @@ def importable(function: Any) -> str:
 
     What a notebook, an interactive session or a file of `load_plugin` defines is in no such module.
     """
-    module, name = origin(function)
+    module, _ = origin(function)
     if module in ("", "__main__") or module.startswith("xgap_plugin_"):
         return ""
     try:
         found = importlib.util.find_spec(module)
     except (ImportError, ValueError):
         return ""
-    return module if found is not None and "<locals>" not in name.partition(".")[0] else ""
+    return module if found is not None else ""
 
 
 def origin(function: Any) -> tuple[str, str]:

@@ -21,7 +21,7 @@ from xgap_analysis.datasets import DATASETS
 from xgap_analysis.datasets.items import AnyItems
 from xgap_analysis.experiments.axes import cells_of, settings_of
 from xgap_analysis.experiments.evaluation import Evaluation
-from xgap_analysis.experiments.plan import needed_views
+from xgap_analysis.experiments.plan import needed_views, parts_of
 from xgap_analysis.models.registered import MODELS
 from xgap_analysis.store import Store
 from xgap_analysis.store.engines import Local, Ranks, Ray, ShareStored, engine
@@ -87,12 +87,14 @@ def gap_work(evaluation: Evaluation) -> list[Work]:
 def _by_item(evaluation: Evaluation, needed: Mapping[View, set[str]]) -> list[Work]:
     """Views whose rows depend on one item each; of another view, which may fit something, the native features."""
     work, towers = [], getattr(evaluation.model, "towers", {})
-    for own, parts in needed.items():
-        one = own if own.by_item else native_view(own.modality)
-        if one.function is native and one.modality not in towers:
-            continue
-        seeds = evaluation.study.seeds if one.is_seeded else (None,)
-        work += [Work(one, part, seed) for part in sorted(parts) for seed in seeds]
+    for joined, parts in needed.items():
+        leaves = parts_of(joined)
+        for own in [joined] if joined.by_item and all(leaf.by_item for leaf in leaves) else leaves:
+            one = own if own.by_item else native_view(own.modality)
+            if one.function is native and one.modality not in towers:
+                continue
+            seeds = evaluation.study.seeds if one.is_seeded else (None,)
+            work += [Work(one, evaluation.part_of(one, part), seed) for part in sorted(parts) for seed in seeds]
     return work
 
 

@@ -136,7 +136,8 @@ def _say_lost(items: Any, lost: Mapping[str, str], on_error: str) -> None:
     """Refuse items that could not be read, or say that they are left out."""
     what, first = f"{items.modality}s", next(item for item in items.ids if item in lost)
     if len(lost) == len(items):
-        raise NothingRead(f"none of the {len(items)} {what} could be read, the first is {first!r} ({lost[first]})")
+        kind = XgapError if on_error == "raise" else NothingRead
+        raise kind(f"none of the {len(items)} {what} could be read, the first is {first!r} ({lost[first]})")
     if on_error == "raise":  # an earlier run skipped them
         unread = f"{len(lost)} {what} cannot be read, the first is {first!r} ({lost[first]})"
         raise XgapError(f'{unread}; repair or remove them, or pass on_error="skip"')
