@@ -2,6 +2,8 @@
 
 import importlib
 import os
+import re
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -18,15 +20,15 @@ from pandas.testing import assert_frame_equal
 
 from tests.experiments.test_study import animals
 from xgap_analysis.cli import main
+from xgap_analysis.cli.command import _parse
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.datasets.items import Images, Texts
-from xgap_analysis.experiments.evaluation import Evaluation
 from xgap_analysis.experiments.shared_work import shared, table_work
 from xgap_analysis.experiments.study import Study
 from xgap_analysis.models import MODELS, Model
-from xgap_analysis.store import ShareStored, Store, actors
-from xgap_analysis.store.engines import Ranks, Ray
+from xgap_analysis.store import ShareStored, Store, actors, engine
+from xgap_analysis.store.engines import PATIENCE, Ranks, Ray, ranks_of
 from xgap_analysis.views import register_view, view
 from xgap_analysis.views.encode import encode
 from xgap_analysis.views.sharing import share_of
@@ -224,6 +226,29 @@ def _owner(counting: ModuleType, item: int) -> int:
     return next(rank for rank in (0, 1) if Ranks(rank, 2).owns(images.digest_of(str(item))))
 
 
+def test_views_of_ranks_from_python(model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images, store = animals().images, Store(tmp_path)
+    own = view("oti", steps=2)
+    with pytest.raises(ShareStored, match="rank 1 of 2: its share"):
+        own(model, images, store=store, engine=Ranks(1, 2), progress=False)
+    waiting: dict[str, Any] = {"store": store, "engine": Ranks(0, 2, waits=True, patience=0.1), "progress": False}
+    expected = own(model, images, store=None, progress=False)
+    made = own(model, images, **waiting)
+    torch.testing.assert_close(made.vectors, expected.vectors, atol=1e-5, rtol=0)
+    native = encode(model, images, **waiting)
+    assert list(native.ids) == list(made.ids) == list(images.ids)
+    with pytest.raises(XgapError, match="load models and datasets by their names"):
+        encode(model, images, store=store, engine="ray")
+    unknown = Images(images.ids, images.opener)
+    with pytest.raises(XgapError, match="never kept, since nothing says what they are"):
+        encode(model, unknown, store=store, engine=Ranks(0, 2))
+    with pytest.raises(XgapError, match="store is None"):
+        encode(model, images, store=None, engine=Ranks(0, 2))
+    with pytest.raises(XgapError, match="may depend on all items"):
+        view(lambda model, items: encode(model, items))(model, images, engine=Ranks(0, 2))
+    capsys.readouterr()
+
+
 # The command line
 
 
@@ -289,13 +314,39 @@ def test_prune_says_what_it_did(capsys: pytest.CaptureFixture[str], xgap_home: P
     assert "0 removed" in capsys.readouterr().err
     assert main(["store", "prune", "--max-size", "0MB", "--dry-run"]) == 0
     said = capsys.readouterr()
-    assert "last used" in said.out and "1 would be removed" in said.err
+    assert "last used" in said.out
+    assert "1 would be removed" in said.err
     assert len(Store(xgap_home).entries()) == 1
     assert main(["store", "prune", "--max-size", "0MB", "--json"]) == 0
     assert '"n_bytes"' in capsys.readouterr().out
     assert Store(xgap_home).entries() == []
     for wrong in (["prune", "--max-size", "much"], ["list", "--dry-run"], ["prune", "3f9a"]):
         assert main(["store", *wrong]) == 2
+
+
+def test_the_page_on_clusters_says_what_the_code_does() -> None:
+    page = (ROOT / "docs" / "how-to" / "cluster.md").read_text()
+    shell = "\n".join(re.findall(r"```sh\n(.*?)```", page, re.DOTALL)).replace("\\\n", " ")
+    commands = [shlex.split(line, comments=True) for line in shell.splitlines() if "xgap " in line]
+    engines = set()
+    for words in commands:
+        words = shlex.split(words[words.index("--wrap") + 1]) if "--wrap" in words else words
+        if "install" not in words:
+            parsed = _parse(words[words.index("xgap") + 1 :])
+            engines.add((words[0], getattr(parsed, "engine", "local")))
+    rays = {("xgap", "ray"), ("xgap", "ray(workers=8, gpus=0.5)")}
+    assert engines == {("xgap", "local"), ("torchrun", "ranks"), ("srun", "ranks"), ("xgap", "ranks"), *rays}
+    assert {str(engine(name)) for _, name in rays} == {"ray", "ray(workers=8, gpus=0.5)"}
+    modules = [sys.modules[f"xgap_analysis.views.{name}"] for name in ("encode", "inversion.invert")]
+    encoded, inverted = (module.SHARD for module in modules)
+    assert f"at most {encoded:,} encoded or {inverted} inverted items" in page
+    assert PATIENCE == 600
+    assert "ten minutes" in page
+    assert actors.LIVES == 3
+    assert "up to three times" in page
+    product = {"RANK": "3", "WORLD_SIZE": "8", "SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_TASK_COUNT": "4"}
+    assert str(ranks_of(product)) == "rank 19 of 32"
+    assert "process 3 of task 2 is rank 19 of 32" in page
 
 
 # Ray
@@ -329,7 +380,7 @@ def test_what_no_fresh_process_could_find_is_refused(counting: ModuleType, model
 
     load_plugin(plugin)
     study = Study(**names)
-    with pytest.raises(XgapError, match="model 'from-a-file' was registered by code .* file of --plugin"):
+    with pytest.raises(XgapError, match=r"model 'from-a-file' was registered by code .* file of --plugin"):
         Study(**{**names, "models": ["from-a-file"]}, engine=Ray(2)).run()
     for own, message in ((view("by-hand"), "view 'by-hand' was registered"), (view(by_hand), "has none; register it")):
         with pytest.raises(XgapError, match=message):
@@ -371,9 +422,7 @@ def test_a_killed_worker_loses_only_the_list_in_work(
 
 
 @pytest.mark.slow
-def test_workers_and_one_process_give_one_table(
-    cluster: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_workers_and_one_process_give_one_table(cluster: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(actors, "LEAST", 6)
     given: dict[str, Any] = {"limit": 2, "axes": {"oti.steps": [1, 2]}, "corrections": ["none", "center"]}
     study = Study(["tiny"], ["emoji"], ["OTI-I"], fit_split="val", progress=False, **given)

@@ -4,12 +4,10 @@ What depends on all items (corrections, learned scorers, filters, views that fit
 computed on a share. It is computed once, by the process that goes on, from the union of the rows in the store.
 """
 
-import contextlib
 import functools
 import importlib
 import itertools
 import json
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,13 +22,12 @@ from xgap_analysis.experiments.evaluation import Evaluation
 from xgap_analysis.experiments.plan import needed_views, parts_of
 from xgap_analysis.models.registered import MODELS
 from xgap_analysis.store import Store
-from xgap_analysis.store.engines import Local, Ranks, Ray, ShareStored, engine
+from xgap_analysis.store.engines import Local, Ranks, Ray, engine
 from xgap_analysis.store.entries import Lacking
 from xgap_analysis.store.tasks import Unwritable
 from xgap_analysis.views import VIEWS, Precomputed, View, view
-from xgap_analysis.views.encode import NothingRead
 from xgap_analysis.views.native import native, native_view
-from xgap_analysis.views.sharing import share_of
+from xgap_analysis.views.sharing import NothingRead, end_of_share, share_of
 
 if TYPE_CHECKING:
     from xgap_analysis.experiments.study import Study
@@ -152,35 +149,37 @@ def _done(evaluation: Evaluation, work: Work) -> int:
 def _by_ranks(by: Ranks, study: "Study", work_of: Callable[[Evaluation], Sequence[Work]]) -> None:
     """Computes the share of a rank, and waits for those of the others, or ends."""
     store = study.store or Store()
-    mine = works = 0
+    mine, shared_works = 0, list[list[Work]]()
     refused: list[XgapError] = []
     for _, _, made in _evaluations(study):
         shares = {of_fit: _share_of_rank(by, _part(made, of_fit)) for of_fit in (False, True)}
+        shared_works.append([])
         for work in work_of(made):
-            works += 1
-            with contextlib.suppress(NothingRead):  # of this share: there may be others
-                try:
-                    mine += _done(shares[work.of_fit], work)
-                except (Unwritable, NothingRead):
-                    raise
-                except XgapError as error:  # a row of the table will say it
-                    refused.append(error)
-    if works and len(refused) == works:
+            try:
+                mine += _done(shares[work.of_fit], work)
+            except Unwritable:
+                raise
+            except NothingRead:  # of this share: there may be others
+                pass
+            except XgapError as error:  # a row of the table will say it
+                refused.append(error)
+                continue
+            shared_works[-1].append(work)
+    if refused and not any(shared_works):
         raise refused[0]
     for reason in dict.fromkeys(map(str, refused)):
         warnings.warn(f"{by} left features out: {reason}", stacklevel=2)
-    total, owed = _counted(replace(study, store=store.waiting(by.patience) if by.waits else store.reading()), work_of)
+    there = store.waiting(by.patience) if by.waits else store.reading()
+    total, owed = _counted(replace(study, store=there), shared_works)
     if not by.waits:
-        sentence = _sentence(by, mine, total, owed)
-        sys.stderr.write(f"xgap: {sentence}\n")
-        raise ShareStored(sentence)
+        raise end_of_share(by, mine, total, owed)
 
 
-def _counted(study: "Study", work_of: Callable[[Evaluation], Sequence[Work]]) -> tuple[int, int]:
-    """Rows that a study needs item by item, and those that its store lacks."""
+def _counted(study: "Study", works: Sequence[Sequence[Work]]) -> tuple[int, int]:
+    """Rows of works of each evaluation, and those that the study's store lacks."""
     total = owed = 0
-    for _, _, made in _evaluations(study):
-        for work in work_of(made):
+    for own, (_, _, made) in zip(works, _evaluations(study), strict=True):
+        for work in own:
             try:
                 total += _done(_part(made, work.of_fit), work)
             except Lacking as lacking:
@@ -202,13 +201,6 @@ def _share_of_rank(by: Ranks, evaluation: Evaluation) -> Share:
         return kept[key]
 
     return Share(evaluation.study, evaluation.model, evaluation.data, evaluation.fit_data, chosen=chosen)
-
-
-def _sentence(by: Ranks, mine: int, total: int, owed: int) -> str:
-    if not owed:
-        return f"{by}: all {total} rows are in the store; the same command without --engine goes on from there"
-    there = f"{by}: its share ({mine} rows) is stored; of {total} rows, {total - owed} are in the store"
-    return f"{there}, and {owed} are owed by other ranks; then the same command without --engine goes on from there"
 
 
 def _by_workers(by: Ray, study: "Study", work_of: Callable[[Evaluation], Sequence[Work]]) -> None:

@@ -47,7 +47,9 @@ class Worker:
         """Compute items; an empty string, or why that cannot be done."""
         if not Path(mark).exists():
             where = Path(mark).parent
-            return f"the feature store {where} is not the same folder on a worker's machine; set XGAP_HOME to one that is"
+            return (
+                f"the feature store {where} is not the same folder on a worker's machine; set XGAP_HOME to one that is"
+            )
         module, _, name = function.partition(":")
         try:
             getattr(importlib.import_module(module), name)(json.loads(options), list(ids))
@@ -149,7 +151,9 @@ def _connect(address: str | None, by: Ray) -> None:
         except Exception as error:  # Ray's own kind where a part of it is late, which a busy machine makes likely
             ray.shutdown()
             if not left:
-                where = "Ray cannot be started on this machine" if own else f"no Ray cluster can be reached at {address}"
+                where = (
+                    "Ray cannot be started on this machine" if own else f"no Ray cluster can be reached at {address}"
+                )
                 raise XgapError(f"{where} ({' '.join(str(error).split())})") from error
 
 

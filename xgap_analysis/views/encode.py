@@ -11,14 +11,13 @@ from xgap_analysis.core.tokens import AnyFeatures
 from xgap_analysis.datasets.images import UNREADABLE as UNREADABLE
 from xgap_analysis.models.fingerprint import is_known
 from xgap_analysis.models.tower import Model
-from xgap_analysis.store import Rows, Store, compute, entry_key, key_of
+from xgap_analysis.store import Engine, Rows, Store, compute, entry_key, key_of
+from xgap_analysis.store import engine as named_engine
+from xgap_analysis.store.engines import Local
 from xgap_analysis.views.batches import Passage, Source, source_of
 from xgap_analysis.views.keeping import kept_in
 from xgap_analysis.views.listing import Listed, as_items, digest_of_list
-
-class NothingRead(XgapError):
-    """None of the items could be read, although unreadable ones are skipped."""
-
+from xgap_analysis.views.sharing import NothingRead, stored_by
 
 SHARD = 1024  # items; a killed run loses at most this much work
 
@@ -31,6 +30,7 @@ def encode(
     layer: int | None = None,
     on_error: str = "raise",
     store: Store | str | None = "default",
+    engine: str | Engine = "local",
     progress: bool = True,
 ) -> Features:
     """The model's features of items, by the tower of their modality.
@@ -47,6 +47,9 @@ def encode(
         on_error: `"raise"` on an unreadable image, or `"skip"` it with a warning that counts and names.
         store: where features are kept and found again, item by item and by content; by default the user's store, None
             keeps nothing. Items of which nothing says what they are (`Images` without `content`) are never kept.
+        engine: `"local"`, or `"ranks"` where a launcher has started several processes (see `store.engines`): each
+            computes its share, waits for the others', and gets all features. A task of a Slurm array does not wait, but
+            ends (`ShareStored`). For inversions, `xg.view("oti")(model, items, engine="ranks")`.
         progress: show a bar over the items when something has to be computed.
 
     Returns:
@@ -66,6 +69,14 @@ def encode(
     """
     if on_error not in ("raise", "skip"):
         raise XgapError(f'on_error is "raise" or "skip", not {on_error!r}')
+    by = named_engine(engine)
+    if not isinstance(by, Local):
+        how: dict[str, Any] = {"project": project, "layer": layer, "on_error": on_error, "progress": progress}
+
+        def made(some: Any, there: Store) -> Features:
+            return encode(model, some, store=there, **how)
+
+        store = stored_by(by, model, items, made, store=store, on_error=on_error)
     given = as_items(items)
     if not len(given):
         raise XgapError("there is nothing to encode: the split or list is empty")

@@ -10,6 +10,9 @@ from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.mixed import joined
 from xgap_analysis.core.registry import Registry, check_options, name_of
 from xgap_analysis.core.tokens import AnyFeatures
+from xgap_analysis.store import Engine, engine
+from xgap_analysis.store.engines import Local
+from xgap_analysis.views.sharing import stored_by
 
 LEADING = 2  # a view's function begins with (model, items)
 
@@ -52,8 +55,12 @@ class View:
             model: whose towers encode.
             items: of the view's modality.
             context: what an evaluation offers (seed, store, progress, ...); the function gets what it has a parameter
-                for, and the view's own options come first.
+                for, and the view's own options come first. An `engine` other than local (see `store.engines`) shares
+                the work of a view by item.
         """
+        by = engine(context.pop("engine", "local"))
+        if not isinstance(by, Local):
+            context = {**context, "store": self._stored_by(by, model, items, context)}
         offered = {name: value for name, value in context.items() if self.takes(name)}
         made = self.function(model, items, *self.arguments, **{**offered, **self.options})
         if not isinstance(made, AnyFeatures):
@@ -64,6 +71,18 @@ class View:
             what = f"view {self} gave a row of id {strange!r}, which is not an item's"
             raise XgapError(f"{what}; keep the items' ids, as in dataclasses.replace(native, vectors=...)")
         return made
+
+    def _stored_by(self, by: Engine, model: Any, items: Any, context: Mapping[str, Any]) -> Any:
+        """The store in which the rows of all items are found, after an engine has computed them."""
+        if not self.by_item or not all(a.by_item for a in self.arguments if isinstance(a, View)):
+            what = f"view {self} may depend on all items at once, and ranks compute items one by one"
+            raise XgapError(f"{what}; register it with by_item=True if it does not, or use engine local")
+        how = {"store": context.get("store", "default"), "on_error": context.get("on_error", "raise")}
+
+        def made(some: Any, store: Any) -> AnyFeatures:
+            return self(model, some, **{**context, "store": store})
+
+        return stored_by(by, model, items, made, **how)
 
     def takes(self, option: str) -> bool:
         """Whether the function has a parameter of this name, or passes every option on."""
