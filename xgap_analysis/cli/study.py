@@ -102,6 +102,11 @@ class Study:
     """zero-shot-correct: evaluate only images that zero-shot classification classifies correctly."""
     on_error: str = "raise"
     """What to do with an image that cannot be read: raise an error, or skip it with a warning."""
+    engine: str = "local"
+    """Who computes: local, this process; ranks, one of the processes that torchrun, srun or a Slurm array has started
+    on one store; ray, the workers of a Ray cluster. With options: "ranks(patience=60)", "ray(workers=4, gpus=0.5)"."""
+    retry_failed: bool = False
+    """Compute items again whose failure is kept (an image that could not be read)."""
     device: Name = None
     """Device of the models, such as cuda:1; by default a GPU if there is one."""
     precision: Precision = "fp32"
@@ -180,6 +185,8 @@ class Study:
 
         if self.table or self.models or self.datasets:
             raise XgapError("--features replaces models and datasets: leave --table, --models, --datasets out")
+        if self.engine != "local" or self.retry_failed:
+            raise XgapError("--features are computed already: leave --engine and --retry-failed out")
         study = study_of_files(
             self.features, self.labels, self.spaces, self.comparisons or None, self.corrections or ("none",), self.keys
         )
@@ -202,10 +209,11 @@ class Study:
 
     def _grid(self) -> "tuple[Grid, StudyOfModels]":
         """The named grid, or all comparisons; and the study that it and the options make."""
-        from xgap_analysis.cli.features import split_of
+        from xgap_analysis.cli.features import leading, split_of
         from xgap_analysis.experiments.papers.grids import Grid, expanded, grid
         from xgap_analysis.experiments.study import COMPARISONS
         from xgap_analysis.experiments.study import Study as StudyOfModels
+        from xgap_analysis.store import Store
 
         if self.labels or self.spaces or self.keys:
             raise XgapError("--labels, --spaces and --keys belong to --features")
@@ -229,6 +237,8 @@ class Study:
             seeds=self.seeds or (42,),
             limit=limit,
             **{name: getattr(self, name) for name in AS_THEY_ARE},
+            store=Store(retry_failed=self.retry_failed),
+            engine=leading(self.engine),
         )
         return chosen, study
 

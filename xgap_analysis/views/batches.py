@@ -203,13 +203,11 @@ def _of_opened(way: Passage, rows: Sequence[int]) -> Rows:
             kept += batch.kept
             seen += batch.size
             report(f"encode {way.items.modality}s with {way.model.name}", seen, len(rows))
-        found = [torch.cat(done).cpu()] if done else []  # one wait for the device in a shard
-    if not found:
-        raise XgapError(f"none of {len(rows)} {way.items.modality}s could be read ({errors[0]})")
-    vectors = found[0][torch.tensor(kept)]
+        # One wait for the device in a shard. Where no item could be read, nothing says how a row would look.
+        tensors = {"vectors": torch.cat(done).cpu()[torch.tensor(kept)]} if done else {}
     # An error with a number is the system's (a share that is away, too many open files): the bytes may be sound.
     passing = [place for place, error in errors.items() if getattr(error, "errno", None) is not None]
-    return Rows({"vectors": vectors}, {place: str(error) for place, error in errors.items()}, passing)
+    return Rows(tensors, {place: str(error) for place, error in errors.items()}, passing)
 
 
 @dataclass(frozen=True, eq=False)

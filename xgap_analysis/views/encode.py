@@ -12,11 +12,14 @@ from xgap_analysis.datasets.images import UNREADABLE as UNREADABLE
 from xgap_analysis.models.fingerprint import is_known
 from xgap_analysis.models.precision import tf32
 from xgap_analysis.models.tower import Model
-from xgap_analysis.store import Rows, Store, compute, entry_key, key_of
+from xgap_analysis.store import Engine, Rows, Store, compute, entry_key, key_of
+from xgap_analysis.store import engine as named_engine
+from xgap_analysis.store.engines import Local
 from xgap_analysis.views.batches import Passage, Source, source_of
 from xgap_analysis.views.keeping import kept_in
 from xgap_analysis.views.listing import Listed, as_items, digest_of_list
 from xgap_analysis.views.pace import Pace
+from xgap_analysis.views.sharing import NothingRead, stored_by
 
 SHARD = 1024  # items; a killed run loses at most this much work
 DECODERS = ("full", "draft")
@@ -34,6 +37,7 @@ def encode(
     batch_size: int | None = None,
     num_workers: int | None = None,
     store: Store | str | None = "default",
+    engine: str | Engine = "local",
     progress: bool = True,
 ) -> Features:
     """The model's features of items, by the tower of their modality.
@@ -60,6 +64,9 @@ def encode(
             cannot be handed to a process, such as functions of a notebook, are read in threads.
         store: where features are kept and found again, item by item and by content; by default the user's store, None
             keeps nothing. Items of which nothing says what they are (`Images` without `content`) are never kept.
+        engine: `"local"`, or `"ranks"` where a launcher has started several processes (see `store.engines`): each
+            computes its share, waits for the others', and gets all features. A task of a Slurm array does not wait, but
+            ends (`ShareStored`). For inversions, `xg.view("oti")(model, items, engine="ranks")`.
         progress: show a bar over the items when something has to be computed, and where that took a while, one sentence
             on how long the model waited for images.
 
@@ -83,6 +90,15 @@ def encode(
         raise XgapError(f'on_error is "raise" or "skip", not {on_error!r}')
     if decoder not in DECODERS:
         raise XgapError(f'decoder is "full" or "draft", not {decoder!r}')
+    by = named_engine(engine)
+    if not isinstance(by, Local):
+        how: dict[str, Any] = {"project": project, "layer": layer, "on_error": on_error, "progress": progress}
+        how |= {"decoder": decoder, "batch_size": batch_size, "num_workers": num_workers}
+
+        def made(some: Any, there: Store) -> Features:
+            return encode(model, some, store=there, **how)
+
+        store = stored_by(by, model, items, made, store=store, on_error=on_error)
     given = as_items(items)
     if decoder != "full" and given.modality != "image":
         raise XgapError(f"the decoder {decoder!r} is of images, and these items are {given.modality}s: leave it out")
@@ -161,7 +177,8 @@ def _say_lost(items: Any, lost: Mapping[str, str], on_error: str) -> None:
     """Refuse items that could not be read, or say that they are left out."""
     what, first = f"{items.modality}s", next(item for item in items.ids if item in lost)
     if len(lost) == len(items):
-        raise XgapError(f"none of the {len(items)} {what} could be read, the first is {first!r} ({lost[first]})")
+        kind = XgapError if on_error == "raise" else NothingRead
+        raise kind(f"none of the {len(items)} {what} could be read, the first is {first!r} ({lost[first]})")
     if on_error == "raise":  # an earlier run skipped them
         unread = f"{len(lost)} {what} cannot be read, the first is {first!r} ({lost[first]})"
         raise XgapError(f'{unread}; repair or remove them, or pass on_error="skip"')

@@ -10,8 +10,8 @@ from xgap_analysis.views.encode import encode
 from xgap_analysis.views.view import View, register_view
 
 
-@register_view("image", modality="image")
-@register_view("text", modality="text")
+@register_view("image", modality="image", by_item=True)
+@register_view("text", modality="text", by_item=True)
 def native(
     model: Any,
     items: Any,
@@ -42,4 +42,4 @@ def native(
 
 def native_view(modality: str, space: str | None = None) -> View:
     """The native view of a modality of any name, such as a file's; in a space of another name where one is given."""
-    return View(modality, native, modality, space or modality)
+    return View(modality, native, modality, space or modality, by_item=True)
