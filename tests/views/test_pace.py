@@ -204,8 +204,8 @@ def test_a_draft_of_large_jpegs_changes_features_little_and_is_part_of_the_key(
     assert len(Store(xgap_home).entries()) == 2
     again = xg.view("image(decoder=draft)")(model, images, store=None, progress=False)
     assert torch.equal(again.vectors, draft.vectors)
-    small, full_small = (opened(images, np.shape, [0], side) for side in (64, 0))
-    assert (small, full_small) == ([(75, 100, 3)], [(300, 400, 3)])  # the shorter side keeps 64 pixels or more
+    small, full_small = (opened(images, np.shape, [0], edge) for edge in (64, 0))
+    assert (small, full_small) == ([(75, 100, 3)], [(300, 400, 3)])  # the shorter edge keeps 64 pixels or more
     assert opened(images, np.shape, [0], 151) == [(300, 400, 3)]
     with pytest.raises(XgapError, match='decoder is "full" or "draft", not \'fast\''):
         encode(model, images, decoder="fast")

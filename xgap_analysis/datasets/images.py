@@ -40,20 +40,20 @@ HEIF = tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"hevc", b"hevx", b
 # What decoders of damaged files raise (an UnidentifiedImageError is an OSError).
 UNREADABLE = (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 
-_SMALLEST = ContextVar("the side down to which JPEGs are decoded at a smaller size; 0 for full size", default=0)
+_SMALLEST = ContextVar("the edge down to which JPEGs are decoded at a smaller size; 0 for full size", default=0)
 
 
 @contextlib.contextmanager
-def drafted(side: int) -> Iterator[None]:
+def drafted(edge: int) -> Iterator[None]:
     """Within, in this thread, JPEGs are decoded at a half, a quarter or an eighth of their size.
 
     The decoder then computes fewer frequencies of each block (Pillow's `draft`). Pixels differ from those of a full
     image that is resized; see `encode`.
 
     Args:
-        side: pixels that the shorter side keeps at least; 0 decodes in full.
+        edge: pixels that the shorter edge keeps at least; 0 decodes in full.
     """
-    before = _SMALLEST.set(side)
+    before = _SMALLEST.set(edge)
     try:
         yield
     finally:

@@ -94,11 +94,11 @@ class Passage:
         """What opens the items, and prepares them where the tower says how one is prepared."""
         own = getattr(self.tower, "preprocess", None)
         # What a tower prepares as a whole batch would go to it as Python's objects: slower from processes than threads.
-        return Readers(self.items, own or _as_it_is, 0 if own is None else self.pace.num_workers, self._side)
+        return Readers(self.items, own or _as_it_is, 0 if own is None else self.pace.num_workers, self._edge)
 
     @property
-    def _side(self) -> int:
-        """The side down to which JPEGs are decoded at a smaller size: twice the model's, as in Pillow's thumbnails."""
+    def _edge(self) -> int:
+        """The edge down to which JPEGs are decoded at a smaller size: twice the model's, as in Pillow's thumbnails."""
         return 0 if self.decoder == "full" else 2 * int(_blank(self.model).shape[-1])
 
     @cached_property

@@ -53,7 +53,7 @@ def encode(
             ViTs of timm.
         on_error: `"raise"` on an unreadable image, or `"skip"` it with a warning that counts and names.
         decoder: `"full"`, or `"draft"`, which decodes JPEGs at a half, a quarter or an eighth of their size where their
-            shorter side keeps at least twice the model's input. It takes 25 ms instead of 47 for 2,000 x 1,500 pixels
+            shorter edge keeps at least twice the model's input. It takes 25 ms instead of 47 for 2,000 x 1,500 pixels
             and an input of 224, and changes the features (a cosine above 0.9999 there; 0.9997 for `tiny` with 64), so
             they have an entry of their own in the store. Smaller images gain nothing.
         batch_size: items that go through the tower at once; by default 64 on a processor, and what fits the memory of a

@@ -6,11 +6,11 @@ from typing import Any
 from xgap_analysis.datasets.images import UNREADABLE, drafted
 
 
-def opened(items: Any, prepare: Callable[[Any], Any], rows: Sequence[int], side: int = 0) -> list[Any]:
+def opened(items: Any, prepare: Callable[[Any], Any], rows: Sequence[int], edge: int = 0) -> list[Any]:
     """Each of the items in these rows as `prepare` makes it, or, in its place, the error that says why not.
 
     An error that damaged input does not raise (see `UNREADABLE`) is a mistake in an opener, and is raised. For
-    `side` see `drafted`.
+    `edge` see `drafted`.
     """
 
     def one(row: int) -> Any:
@@ -19,5 +19,5 @@ def opened(items: Any, prepare: Callable[[Any], Any], rows: Sequence[int], side:
         except UNREADABLE as error:
             return error
 
-    with drafted(side):
+    with drafted(edge):
         return [one(row) for row in rows]

@@ -70,11 +70,11 @@ class Readers:
         items: list-like.
         prepare: what a tower makes of one item.
         workers: the number of processes; 0 for threads; None for `processes_for`.
-        side: see `drafted`.
+        edge: see `drafted`.
     """
 
-    def __init__(self, items: Any, prepare: Callable[[Any], Any], workers: int | None = None, side: int = 0) -> None:
-        self._items, self._prepare, self._workers, self._side = items, prepare, workers, side
+    def __init__(self, items: Any, prepare: Callable[[Any], Any], workers: int | None = None, edge: int = 0) -> None:
+        self._items, self._prepare, self._workers, self._edge = items, prepare, workers, edge
         self._pool: ThreadPoolExecutor | None = None
         self._own = threading.local()
         self._processes: list[ReaderProcess] = []
@@ -102,7 +102,7 @@ class Readers:
             return
         wanted = processes_for(n, cores()) if self._workers is None else self._workers
         if wanted and os.name == "posix" and sys.executable:
-            self._task = _task(self._items, self._prepare, self._side)
+            self._task = _task(self._items, self._prepare, self._edge)
         if self._task is not None:
             self._start(self._task, wanted)
         waiting = iter(list(self._processes))
@@ -139,7 +139,7 @@ class Readers:
     def _read(self, rows: list[int]) -> list[Any]:
         process: ReaderProcess | None = self._own.process
         if process is None or not process.is_ready():
-            return opened(self._items, self._prepare, rows, self._side)
+            return opened(self._items, self._prepare, rows, self._edge)
         try:
             return process.read(rows)
         except (EOFError, ConnectionError) as error:
@@ -247,11 +247,11 @@ class _Pickler(pickle.Pickler):
         return NotImplemented
 
 
-def _task(items: Any, prepare: Callable[[Any], Any], side: int) -> int | None:
+def _task(items: Any, prepare: Callable[[Any], Any], edge: int) -> int | None:
     """The descriptor of a file with what readers need; None where it cannot be handed to a process."""
     content = io.BytesIO()
     try:
-        _Pickler(content, pickle.HIGHEST_PROTOCOL).dump((items, prepare, side))
+        _Pickler(content, pickle.HIGHEST_PROTOCOL).dump((items, prepare, edge))
     except Exception:  # whatever somebody's own objects raise: threads read them
         return None
     descriptor = _anonymous("task")
