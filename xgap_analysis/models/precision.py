@@ -1,4 +1,4 @@
-"""The precision in which towers compute: float32, or half precision by autocast; TF32 only where torch's settings say so."""
+"""The precision in which towers compute: float32, or half by autocast; TF32 only where torch's settings say so."""
 
 import contextlib
 import threading
