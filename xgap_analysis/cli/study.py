@@ -145,7 +145,7 @@ class Study:
             print_plan(self._grid()[1], self.json)
             return 0
         out = table_file(self.out, self.overwrite)
-        table = printing() if printing else self._of_features() if self.features else self._of_models()
+        table = printing() if printing else features_table(self) if self.features else self._of_models()
         save_table(table, Path.cwd() / out)  # a bare name is meant as it stands
         if self.json:
             say(table.to_json(orient="records", double_precision=15))
@@ -169,25 +169,6 @@ class Study:
         if not self.json:
             say(printed(table, str(self.table)))
         return table
-
-    def _of_features(self) -> "pd.DataFrame":
-        from xgap_analysis.experiments.tables import as_text, summary
-        from xgap_analysis.experiments.vectors import study_of_files
-
-        if self.table or self.models or self.datasets:
-            raise XgapError("--features replaces models and datasets: leave --table, --models, --datasets out")
-        if self.engine != "local" or self.retry_failed:
-            raise XgapError("--features are computed already: leave --engine and --retry-failed out")
-        study = study_of_files(
-            self.features, self.labels, self.spaces, self.comparisons or None, self.corrections or ("none",), self.keys
-        )
-        study = replace(study, scorers=self.scorers, axes=parsed_axes(self.axes), metrics=self.metrics, main=self.main)
-        if not self.json and len(self.features) > 2:
-            say(as_text(summary(study.gap_table()).reset_index().to_dict("records")) + "\n")
-        elif not self.json:
-            gaps = study.gaps().iloc[0].drop(["model", "dataset", "split", "label_set"])
-            say(as_text([{"measure": name, "value": f"{value:.4g}"} for name, value in gaps.items()]) + "\n")
-        return study.run()
 
     def _of_models(self) -> "pd.DataFrame":
         from xgap_analysis.experiments.papers.reproduction import run_grid
@@ -240,6 +221,36 @@ class Study:
             engine=leading(self.engine),
         )
         return chosen, study
+
+
+def features_table(given: Study) -> "pd.DataFrame":
+    """Print how far apart the files of `--features` are, and give the table of their comparisons.
+
+    Raises:
+        XgapError: an option that is about models.
+    """
+    from xgap_analysis.experiments.tables import as_text, summary
+    from xgap_analysis.experiments.vectors import study_of_files
+
+    if given.table or given.models or given.datasets:
+        raise XgapError("--features replaces models and datasets: leave --table, --models, --datasets out")
+    if given.engine != "local" or given.retry_failed:
+        raise XgapError("--features are computed already: leave --engine and --retry-failed out")
+    study = study_of_files(
+        given.features,
+        given.labels,
+        given.spaces,
+        given.comparisons or None,
+        given.corrections or ("none",),
+        given.keys,
+    )
+    study = replace(study, scorers=given.scorers, axes=parsed_axes(given.axes), metrics=given.metrics, main=given.main)
+    if not given.json and len(given.features) > 2:
+        say(as_text(summary(study.gap_table()).reset_index().to_dict("records")) + "\n")
+    elif not given.json:
+        gaps = study.gaps().iloc[0].drop(["model", "dataset", "split", "label_set"])
+        say(as_text([{"measure": name, "value": f"{value:.4g}"} for name, value in gaps.items()]) + "\n")
+    return study.run()
 
 
 def parsed_axes(given: Sequence[str]) -> dict[str, list[Any]]:
