@@ -32,7 +32,10 @@ def encoded(command: Encode | Invert, data: Dataset) -> tuple[Model, Features]:
     if not len(items):
         raise XgapError(f"dataset {data.name!r} ({data.split_name}) has no {command.space}s")
     model = load_model(command.model, device=command.device, precision=command.precision, activation=command.activation)
-    return model, encode(model, items, on_error=command.on_error)
+    features = encode(
+        model, items, on_error=command.on_error, batch_size=command.batch_size, num_workers=command.num_workers
+    )
+    return model, features
 
 
 def print_where(features: Features, out: Path | None) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from xgap_analysis.cli.arguments import File, Name, Number
+from xgap_analysis.cli.arguments import File, Name, Number, Precision
 from xgap_analysis.cli.output import note, say
 from xgap_analysis.cli.plugins import Plugins
 from xgap_analysis.core.calls import listed
@@ -99,8 +99,12 @@ class Study:
     """What to do with an image that cannot be read: raise an error, or skip it with a warning."""
     device: Name = None
     """Device of the models, such as cuda:1; by default a GPU if there is one."""
-    precision: str = "fp32"
-    """fp32, or bf16 or fp16 for autocast."""
+    precision: Precision = "fp32"
+    """Precision of the model and of the inversion: fp32, or bf16 or fp16 (autocast, weights in half precision)."""
+    batch_size: Number = None
+    """Items that are encoded, and inverted, at once; by default what suits the device."""
+    num_workers: Number = None
+    """Processes that read images, 0 for threads; by default what suits the number of images and cores."""
     plugin: Plugins = ()
     """A Python file with your own views, scorers, corrections, metrics, models or datasets, which is run first."""
     quick: bool = False
@@ -228,6 +232,8 @@ class Study:
             on_error=self.on_error,
             device=self.device,
             precision=self.precision,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
         )
         return chosen, study
 

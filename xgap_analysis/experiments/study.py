@@ -20,6 +20,7 @@ from xgap_analysis.models import Model, load_model
 from xgap_analysis.scoring import ScoreFunction, Scorer, scorer
 from xgap_analysis.store import Store
 from xgap_analysis.views import VIEWS, Precomputed
+from xgap_analysis.views.pace import Pace, paced
 
 LISTS = ("models", "datasets", "comparisons", "corrections", "scorers", "seeds")
 
@@ -54,7 +55,10 @@ class Study:
         control: whether all of it is a control, so that no row carries a verdict. Shuffled labels
             (`Dataset.shuffled`), models with their first weights and the corrections that are registered as controls
             are known as such without it.
-        device, precision: of models given by name; see `load_model`.
+        device, precision: of models given by name; see `load_model`. It is the precision of the inversion, too.
+        batch_size: items that go through a model at once, of encoding and of inversion; None for what suits the device.
+            As `num_workers`, it changes numbers by rounding only.
+        num_workers: processes that read images, 0 for threads; None for what suits their number (see `encode`).
         store: where features are kept; None is the user's store.
 
     Raises:
@@ -89,6 +93,8 @@ class Study:
     control: bool = False
     device: str | None = None
     precision: str = "fp32"
+    batch_size: int | None = None
+    num_workers: int | None = None
     store: Store | None = None
     progress: bool = True
 
@@ -102,6 +108,7 @@ class Study:
         if self.only is not None and self.only not in FILTERS:
             raise unknown_name("filter", self.only, FILTERS)
         check_axes(self.axes)
+        assert self.pace  # refuses numbers that there are not
         if "checkpoint" in self.axes and len(self.models) > 1:
             raise XgapError(
                 "checkpoints stand in the place of the model; give one model beside an axis over checkpoints"
@@ -126,6 +133,11 @@ class Study:
                 words = (one.name if isinstance(one, Comparison) else str(one) for one in value) if several else ()
                 shown[own.name] = list(words) if several else value
         return f"Study({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+    @property
+    def pace(self) -> Pace:
+        """At which everything is encoded and inverted."""
+        return Pace(self.batch_size, self.num_workers)
 
     def comparison(self, wanted: AnyComparison) -> Comparison:
         """A comparison of this study, or a known one, by name; or one of any two views.
@@ -189,7 +201,8 @@ class Study:
         tables = []
         for at, study in settings_of(self):
             for evaluation in study.evaluations():
-                table = made(evaluation)
+                with paced(study.pace):
+                    table = made(evaluation)
                 tables.append(table.assign(**{name: value for name, value in at.items() if name not in table}))
         return pd.concat(tables, ignore_index=True)
 

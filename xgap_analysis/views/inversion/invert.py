@@ -24,6 +24,7 @@ from xgap_analysis.views.inversion.loop import unit_features
 from xgap_analysis.views.inversion.settings import NAMES, STEPS, Settings
 from xgap_analysis.views.inversion.work import Work
 from xgap_analysis.views.keeping import kept_in
+from xgap_analysis.views.pace import Pace
 
 SHARD = 256  # items, or one batch where that is larger; a killed run loses at most this much work
 
@@ -75,7 +76,7 @@ def invert(
     stop: str | float = "fixed",
     start: str = "normal",
     batch_size: int | None = None,
-    precision: str = "fp32",
+    precision: str | None = None,
     store: Store | str | None = "default",
     progress: bool = True,
 ) -> Inversion:
@@ -103,7 +104,8 @@ def invert(
             model of the tower (see `ClosedForm`), for fewer steps. Lower loss is not better retrieval.
         batch_size: items optimised together. By default 64 on a processor, and on CUDA what the free memory holds (two
             small steps are measured), up to 2,048. A batch that does not fit goes in halves, with a warning.
-        precision: `"bf16"` or `"fp16"` for autocast in the loop; the features are computed without it.
+        precision: of the loop: `"fp32"`, or `"bf16"` / `"fp16"` for autocast. By default the model's own, in which the
+            features are computed, too; a model in half precision is not inverted in float32.
         store: where results are kept and found again; None keeps nothing. By default the user's store.
         progress: show a bar when something has to be computed.
 
@@ -123,6 +125,7 @@ def invert(
         >>> bool(oti.loss[-1].mean() < oti.loss[0].mean())  # the loss is 1 - cosine to the native feature
         True
     """
+    batch_size = Pace(batch_size).filled().batch_size
     settings = Settings.of(
         model,
         features,
@@ -137,7 +140,7 @@ def invert(
         stop=stop,
         start=start,
         batch_size=batch_size,
-        precision=precision,
+        precision=_precision(model, precision),
     )
     tower = model.invertible(settings.space)
     prompt = textual.make_prompt(model.tokenize, template, settings.tokens) if settings.space == "text" else None
@@ -238,6 +241,14 @@ def pseudo_forward(model: Model, space: str, template: str, count: int) -> Calla
 
 def _forward(tower: Invertible, count: int, prompt: textual.Prompt | None) -> Callable[[Tensor], Tensor]:
     return visual.pseudo_forward(tower, count) if prompt is None else textual.pseudo_forward(tower, prompt)
+
+
+def _precision(model: Model, given: str | None) -> str:
+    """That of the loop: the model's where it is not given."""
+    if given not in (None, model.precision) and model.precision != "fp32":
+        what = f"model {model.name!r} computes in {model.precision}, and the passes of its inversion with it"
+        raise XgapError(f'{what}: leave precision={given!r} out, or load the model with precision="fp32"')
+    return given or model.precision
 
 
 def _check_dimensions(
