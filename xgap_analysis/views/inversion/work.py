@@ -58,6 +58,7 @@ class Work:
                 lr=settings.lr,
                 weight_decay=settings.weight_decay,
                 stop=settings.stop,
+                optimiser=settings.optimiser,
                 precision=settings.precision,
             )
 
