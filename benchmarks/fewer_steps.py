@@ -3,8 +3,8 @@
     python -m benchmarks.fewer_steps      # about ten minutes on one core; writes data/inversion/fewer_steps.csv
 
 The loss to reach is that of the paper's AdamW: 150 steps of OTI, 1,000 of OVI. A step is one pass forward and back of
-every item, whichever the way. Only L-BFGS is an option of inversions (`invert(optimiser="l-bfgs")`); a rate that falls by
-a cosine and Anderson's acceleration are here alone, to be compared.
+every item, whichever the way. Only L-BFGS is an option of inversions (`invert(optimiser="l-bfgs")`); a rate that falls
+by a cosine and Anderson's acceleration are here alone, to be compared.
 """
 
 import argparse
