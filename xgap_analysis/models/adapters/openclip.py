@@ -208,8 +208,9 @@ class ImageTower:
 
     @cached_property
     def _emitted_shape(self) -> tuple[int, ...]:
-        with lock_of(self._model), torch.no_grad():
-            return tuple(self._patching(torch.zeros(1, 3, *self._size, device=_device(self._model))).shape[1:])
+        device = _device(self._model)
+        with lock_of(self._model), torch.no_grad(), autocast(device, self._precision):
+            return tuple(self._patching(torch.zeros(1, 3, *self._size, device=device)).shape[1:])
 
     @property
     def _channels_first(self) -> bool:
