@@ -130,7 +130,8 @@ def _inversion(
 def stops(device: torch.device, quick: bool) -> Iterator[dict[str, Any]]:
     """The plateau stop against the fixed one on the embedded model."""
     model, data = xg.load_model("tiny", device=str(device)), xg.load_dataset("emoji").split("test")
-    images = xg.encode(model, data.limit(6 if quick else 60).images, store=None, progress=False)
+    concepts = 6 if quick else (60 if device.type == "cuda" else 10)
+    images = xg.encode(model, data.limit(concepts).images, store=None, progress=False)
     kept: dict[str, Any] = {}
 
     def run(stop: str) -> None:

@@ -37,7 +37,8 @@ class Inversion:
         features: `[n, d]`, with the inputs' ids and origin, in the other space.
         pseudo_tokens: `[n, r, width]`; `encode_pseudo_tokens` gives the features again.
         loss: `[steps, n]`, in [0, 2]; row s is `1 - cos(feature, target)` before update s, so row 0 is the start's.
-            After an item has stopped (`stop`), its loss stays as it was.
+            After an item has stopped (`stop`), its loss stays as it was. With L-BFGS, of the best of the first s + 1
+            points that were tried, the start among them.
         snapshots: number of updates to features after them; 0 is the start.
         provenance: parameters, model and inputs.
 
