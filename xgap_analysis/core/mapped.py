@@ -204,8 +204,10 @@ def open_features(
         >>> gallery = xg.open_features("gallery.npy", space="image")
         >>> gallery
         MappedFeatures([1000, 8], space='image', origin='image', on disk)
-        >>> xg.retrieval(gallery.select(["0", "1"]), gallery, [i % 10 for i in range(1000)], ks=[1]).shape
-        (2, 7)
+        >>> labels = [i % 10 for i in range(1000)]
+        >>> table = xg.retrieval(gallery.select(["0", "1"]), gallery, (labels[:2], labels))
+        >>> table["n_relevant"].tolist()
+        [99, 99]
     """
     given = source if isinstance(source, list | tuple) else [source]
     parts = [part for one in given for part in _parts(one)]

@@ -211,7 +211,7 @@ def gap_report(x: FeaturesLike, y: FeaturesLike, *, sample: int | None = None, s
         seed: of the sample.
 
     Returns:
-        One row; `attrs` holds `paired`, `n_x`, `n_y` and `sample`.
+        One row; `attrs` holds `paired`, `n_x`, `n_y` and, if it is given, `sample`.
 
     Raises:
         XgapError: different dimensions, or fewer than two vectors.
@@ -252,7 +252,7 @@ def gap_report(x: FeaturesLike, y: FeaturesLike, *, sample: int | None = None, s
         "n": len(both),
     }
     report = pd.DataFrame([row])
-    report.attrs = {"paired": bool(both), "n_x": n_x, "n_y": n_y, "sample": sample}
+    report.attrs = {"paired": bool(both), "n_x": n_x, "n_y": n_y} | ({} if sample is None else {"sample": sample})
     return report
 
 
