@@ -52,9 +52,10 @@ def uniformity(x: FeaturesLike, *, block: int | None = None) -> float:
         norms = columns.square().sum(dim=1)
         for start in range(0, first + len(columns), block):
             rows = exact(x.block(start, min(start + block, first + len(columns))))
-            distances = rows.square().sum(dim=1)[:, None] + norms - 2 * rows @ columns.T
-            wins = distances.clamp_(min=0).mul_(-2).exp_()
-            total += float(wins.triu_(diagonal=start - first + 1).sum())
+            distances = (rows @ columns.T).mul_(-2).add_(norms).add_(rows.square().sum(dim=1)[:, None])
+            near = distances.clamp_(min=0).mul_(-2).exp_()
+            total += float(near.triu_(diagonal=start - first + 1).sum())
+            del distances, near  # before the next
     return math.log(2 * total / (len(x) * (len(x) - 1)))
 
 
