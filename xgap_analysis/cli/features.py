@@ -26,13 +26,13 @@ def split_of(name: str, split: str, limit: int | None) -> Dataset:
     return data.limit(limit) if limit else data
 
 
-def encoded(command: Encode | Invert, data: Dataset) -> tuple[Model, Features]:
-    """The model that a command names, and its features of the modality that the command names."""
+def encoded(command: Encode | Invert, data: Dataset, layer: int | None = None) -> tuple[Model, Features]:
+    """The model that a command names, and its features of the modality that the command names, or those of a layer."""
     items = data.items_of(command.space)
     if not len(items):
         raise XgapError(f"dataset {data.name!r} ({data.split_name}) has no {command.space}s")
     model = load_model(command.model, device=command.device, precision=command.precision, activation=command.activation)
-    return model, encode(model, items, on_error=command.on_error)
+    return model, encode(model, items, layer=layer, on_error=command.on_error)
 
 
 def print_where(features: Features, out: Path | None) -> None:

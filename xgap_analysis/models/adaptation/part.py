@@ -4,15 +4,15 @@ The base is never changed: for the length of a pass its modules show something e
 is left behind. So a base and its adapted model share their weights, and a saved base holds nothing of the adapter.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
+from xgap_analysis.models.adapters.depth import is_skipped
 from xgap_analysis.models.captions import counting
+from xgap_analysis.models.shadows import Shadow
 
-Shadow = tuple[Any, str, Any]  # a module of the base, the name of an attribute, and what it shows in its place
 ENCODERS = ("encode_image", "encode_text")  # names of the base's whole passes
 
 
@@ -69,29 +69,10 @@ class PartTokenizer:
         return self._tokenize(self._part.captions(captions))
 
 
-@contextlib.contextmanager
-def shadowed(shadows: Sequence[Shadow]) -> Iterator[None]:
-    """Within, attributes of modules show other values; then all is as before.
-
-    An entry of an instance's own dictionary is found before the parameters, buffers and parts that torch keeps, which
-    stay where they are: names, state and gradients of the base do not change.
-    """
-    absent = object()
-    before = [(owner.__dict__, name, owner.__dict__.get(name, absent)) for owner, name, _ in shadows]
-    for owner, name, value in shadows:
-        owner.__dict__[name] = value
-    try:
-        yield
-    finally:
-        for own, name, value in reversed(before):
-            if value is absent:
-                own.pop(name, None)
-            else:
-                own[name] = value
-
-
 class Passing:
     """A block of a transformer with something before or behind it; all else is the block's own.
+
+    Where a pass skips the block, nothing is put before it; what is taken away behind the last block still is.
 
     Args:
         block: of the base.
@@ -111,7 +92,8 @@ class Passing:
 
     def __call__(self, x: Tensor, *more: Any, **how: Any) -> Tensor:
         """The block's output."""
-        made: Tensor = self._block(x if self._before is None else self._before(x), *more, **how)
+        given = x if self._before is None or is_skipped(self._block) else self._before(x)
+        made: Tensor = self._block(given, *more, **how)
         return made if self._behind is None else self._behind(made)
 
 
