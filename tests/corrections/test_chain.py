@@ -51,7 +51,7 @@ def test_a_chain_of_two_is_written_out_in_numpy() -> None:
     own, given = calibration(), features(5, 6, "image", 7)
     images, texts = (of.vectors.double().numpy() for of in (own.images, own.texts))
     texts_after = unit(texts - texts.mean(0))
-    kept = np.linalg.svd(texts_after.T @ texts_after)[0][:, :3]
+    kept = np.linalg.svd(np.cov(texts_after.T))[0][:, :3]
     expected = unit(unit(given.vectors.double().numpy() - images.mean(0)) @ kept)
     made = correction("chain(center, pca-text(rank=3, words=captions))").fit(own)(given).vectors.double().numpy()
     np.testing.assert_allclose(made @ made.T, expected @ expected.T, atol=1e-5)
@@ -76,7 +76,7 @@ def test_texts_that_a_correction_encodes_go_through_those_before() -> None:
     anchors = unit(Tower().encode(list(own.class_words)).double().numpy())
     anchors = unit(anchors - own.texts.vectors.double().numpy().mean(0))
     given = features(5, 6, "text", 8)
-    kept = np.linalg.svd(anchors.T @ anchors)[0][:, :2]
+    kept = np.linalg.svd(np.cov(anchors.T))[0][:, :2]
     moved = unit(given.vectors.double().numpy() - own.texts.vectors.double().numpy().mean(0))
     expected = unit(moved @ kept)
     made = chained(given).vectors.double().numpy()

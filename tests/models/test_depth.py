@@ -102,7 +102,7 @@ INSIDE = [
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", [*INSIDE, "head(width=4)", "head(width=None)"])
-@pytest.mark.parametrize("kind_", ["native", "average-pool", "timm-linear"])
+@pytest.mark.parametrize("kind_", ["native", "timm-linear"])
 def test_a_layer_of_an_adapted_tower_is_its_own_pass_without_the_later_blocks(
     name: str, kind_: str, make_model: Make, pixels: Tensor, captions: list[str]
 ) -> None:
@@ -122,10 +122,7 @@ def test_a_layer_of_an_adapted_tower_is_its_own_pass_without_the_later_blocks(
         for hook in hooks:
             hook.remove()
         found = tower.encode(own, layer=1)
-        if (name, space) == ("maple(depth=2)", "text") and kind_ == "average-pool":
-            assert not torch.allclose(found, expected, atol=1e-3)  # what is put before a later block is not in its mean
-        else:
-            torch.testing.assert_close(found, expected, **TOLERANCE)
+        torch.testing.assert_close(found, expected, **TOLERANCE)
         assert (found - whole).abs().max() > 1e-3
         torch.testing.assert_close(tower.encode(own, layer=len(blocks)), whole, **TOLERANCE)
         assert torch.equal(tower.encode(own), whole)  # all is back

@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from xgap_analysis.models.adapters.depth import is_skipped
 from xgap_analysis.models.captions import counting
 from xgap_analysis.models.shadows import Shadow
 
@@ -72,8 +71,6 @@ class PartTokenizer:
 class Passing:
     """A block of a transformer with something before or behind it; all else is the block's own.
 
-    Where a pass skips the block, nothing is put before it; what is taken away behind the last block still is.
-
     Args:
         block: of the base.
         before, behind: maps of tokens `[n, length, width]`; None for none.
@@ -92,8 +89,7 @@ class Passing:
 
     def __call__(self, x: Tensor, *more: Any, **how: Any) -> Tensor:
         """The block's output."""
-        given = x if self._before is None or is_skipped(self._block) else self._before(x)
-        made: Tensor = self._block(given, *more, **how)
+        made: Tensor = self._block(x if self._before is None else self._before(x), *more, **how)
         return made if self._behind is None else self._behind(made)
 
 
