@@ -245,6 +245,16 @@ class BoundRelevance:
         self._qrels, self._junk = qrels, junk
         self._column = {item: i for i, item in enumerate(gallery_ids)}
 
+    @property
+    def codes(self) -> tuple[Tensor, Tensor] | None:
+        """A number for the label of each query `[n]` and of each gallery item `[m]`; None of graded relevance.
+
+        Each item without a label has a number of its own.
+        """
+        if self._query_codes is None or self._gallery_codes is None:
+            return None
+        return self._query_codes, self._gallery_codes
+
     def grades(self, start: int, stop: int) -> Tensor:
         """Grades of the queries `start` to `stop`: float32 `[stop - start, n_gallery]`, 0 where not relevant."""
         if self._query_codes is not None and self._gallery_codes is not None:
