@@ -5,10 +5,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
+from xgap_analysis.core.contrast import both_ways
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.scoring.learned.attention import attention, check_heads, widened
 from xgap_analysis.scoring.learned.fit import Learned, register_learned
-from xgap_analysis.scoring.learned.loop import Scale, contrastive, descend, seeded
+from xgap_analysis.scoring.learned.loop import Scale, descend, seeded
 from xgap_analysis.scoring.learned.pairs import Paired
 from xgap_analysis.scoring.scorer import Scorer
 from xgap_analysis.scoring.tokens import TokenBlock
@@ -98,7 +99,7 @@ def x_pool(
         module = XPool(pairs.dim, heads, dropout)
         losses = descend(
             module,
-            lambda query, gallery: contrastive(module(query, gallery), module.scale()),
+            lambda query, gallery: both_ways(module(query, gallery), module.scale()),
             pairs,
             generator,
             epochs=epochs,
