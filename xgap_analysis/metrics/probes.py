@@ -70,7 +70,7 @@ def probe(
         >>> loud = rng.normal(size=40)  # what is not the label, and most of the cosine
         >>> images = np.stack([loud, 0.3 * kinds, np.full(40, 2.0)], axis=1)
         >>> right = xg.metrics.probe(images, images, list(kinds), c=1.0).mean()
-        >>> float(right), round(xg.retrieval(images, images, list(kinds))["ap"].mean(), 1)
+        >>> float(right), round(float(xg.retrieval(images, images, list(kinds))["ap"].mean()), 1)
         (1.0, 0.6)
     """
     if not c > 0 or isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
@@ -155,12 +155,9 @@ def probes(
         >>> import numpy as np
         >>> points = np.repeat(np.eye(4)[:2], 3, axis=0)  # two kinds of three items
         >>> far = points + 5 * np.eye(4)[3]  # the same, across a gap
-        >>> probes([points, far], list("aaabbb"), folds=3)[["n", "probe", "knn", "chance"]]
-                  n  probe  knn  chance
-        modality
-        a         6    1.0  1.0     0.5
-        b         6    1.0  1.0     0.5
-        all      12    1.0  1.0     0.5
+        >>> made = probes([points, far], list("aaabbb"), folds=3)
+        >>> list(made.index), made["probe"].tolist(), made["knn"].tolist(), made["chance"].tolist()
+        (['a', 'b', 'all'], [1.0, 1.0, 1.0], [1.0, 1.0, 1.0], [0.5, 0.5, 0.5])
     """
     _check_neighbours(k, temperature)
     parts, named = labelled_together(features, labels, "probes")

@@ -50,7 +50,7 @@ def weight_at(weight: Weight, step: int, steps: int) -> float:
     Source: ModGap, ICLR 2026 (arXiv 2601.18525), whose weights go this way.
 
     Example:
-        >>> [weight_at(((0.2, 1.0), (0.7, 0.0)), step, 100) for step in (0, 20, 45, 70, 99)]
+        >>> [round(weight_at(((0.2, 1.0), (0.7, 0.0)), step, 100), 3) for step in (0, 20, 45, 70, 99)]
         [1.0, 1.0, 0.5, 0.0, 0.0]
     """
     if not isinstance(weight, tuple):
