@@ -36,8 +36,8 @@ class XPool(nn.Module):
     def pooled(self, query: Float[Tensor, "n d"], gallery: TokenBlock) -> Float[Tensor, "m n d"]:
         """The vector that each item becomes for each query vector."""
         tokens = self.norms[0](widened(gallery.vectors))
-        asked = self.query(self.norms[0](widened(query))).expand(len(gallery), -1, -1)
-        read = attention(asked, self.key(tokens), self.value(tokens), gallery.mask, heads=self.heads)
+        sought = self.query(self.norms[0](widened(query))).expand(len(gallery), -1, -1)
+        read = attention(sought, self.key(tokens), self.value(tokens), gallery.mask, heads=self.heads)
         read = self.norms[1](self.out(read))
         return self.norms[2](read + self.dropout(self.mix(read)))
 
