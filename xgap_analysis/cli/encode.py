@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from xgap_analysis.cli.arguments import Activation, File, Name, Number
+from xgap_analysis.cli.arguments import Activation, File, Name, Number, Precision
 from xgap_analysis.cli.output import say
 from xgap_analysis.cli.plugins import Plugins
 
@@ -36,8 +36,12 @@ class Encode:
     """Compute items again whose failure is kept (an image that could not be read)."""
     device: Name = None
     """Device, such as cuda:1; by default a GPU if there is one."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """fp32, or bf16 or fp16 for autocast."""
+    precision: Precision = "fp32"
+    """Precision of the model: fp32, or bf16 or fp16 (autocast, weights in half precision)."""
+    batch_size: Number = None
+    """Items that go through the model at once; by default what suits the device."""
+    num_workers: Number = None
+    """Processes that read images, 0 for threads; by default what suits the number of images and cores."""
     activation: Activation = None
     """Activation of a checkpoint file that does not store it (or name the model ViT-B-32-gelu//FILE)."""
     plugin: Plugins = ()

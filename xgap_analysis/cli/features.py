@@ -67,11 +67,21 @@ def encoded(command: Encode | Invert, data: Dataset, own: View) -> tuple[Model, 
             on_error=command.on_error,
             device=device,
             precision=command.precision,
+            batch_size=command.batch_size,
+            num_workers=command.num_workers,
             store=store,
             engine=by,
         )
         store = shared(study, lambda _: [Work(own, "all")]).store or store
-    return model, encode(model, items, on_error=command.on_error, store=store), store
+    features = encode(
+        model,
+        items,
+        on_error=command.on_error,
+        batch_size=command.batch_size,
+        num_workers=command.num_workers,
+        store=store,
+    )
+    return model, features, store
 
 
 def print_where(features: Features, out: Path | None) -> None:

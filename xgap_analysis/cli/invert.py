@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from xgap_analysis.cli.arguments import Activation, File, Name, Number, Space
+from xgap_analysis.cli.arguments import Activation, File, Name, Number, Precision, Space
 from xgap_analysis.cli.output import say
 from xgap_analysis.cli.plugins import Plugins
 
@@ -42,8 +42,12 @@ class Invert:
     """Compute items again whose failure is kept (an image that could not be read)."""
     device: Name = None
     """Device, such as cuda:1; by default a GPU if there is one."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """fp32, or bf16 or fp16 for autocast."""
+    precision: Precision = "fp32"
+    """Precision of the model and of the inversion: fp32, or bf16 or fp16 (autocast, weights in half precision)."""
+    batch_size: Number = None
+    """Items that are encoded, and inverted, at once; by default what suits the device."""
+    num_workers: Number = None
+    """Processes that read images, 0 for threads; by default what suits the number of images and cores."""
     activation: Activation = None
     """Activation of a checkpoint file that does not store it (or name the model ViT-B-32-gelu//FILE)."""
     plugin: Plugins = ()
@@ -65,7 +69,15 @@ class Invert:
         options = {"steps": self.steps, "tokens": self.tokens, "seed": self.seed}
         own = view(name, **{option: value for option, value in options.items() if value is not None})
         model, native, store = encoded(self, data, own)
-        inversion = invert(model, native, steps=self.steps, tokens=self.tokens, seed=self.seed, store=store)
+        inversion = invert(
+            model,
+            native,
+            steps=self.steps,
+            tokens=self.tokens,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            store=store,
+        )
         shape = list(inversion.features.vectors.shape)
         say(f"{name.upper()} features {shape} of the {self.space}s of {data.name} ({data.split_name}) by {self.model}")
         reached = (inversion.features.vectors * native.vectors).sum(1).mean()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from xgap_analysis.cli.arguments import File, Name, Number
+from xgap_analysis.cli.arguments import File, Name, Number, Precision
 from xgap_analysis.cli.output import note, say
 from xgap_analysis.cli.plugins import Plugins
 from xgap_analysis.core.calls import listed
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
     from xgap_analysis.experiments.papers.grids import Grid
     from xgap_analysis.experiments.study import Study as StudyOfModels
+
+AS_THEY_ARE = (  # options that are parts of a study of models of the same name
+    *("label_set", "split", "fit_split", "steps", "tokens", "only", "on_error"),
+    *("device", "precision", "batch_size", "num_workers"),
+)
 
 
 @dataclass(frozen=True)
@@ -104,8 +109,12 @@ class Study:
     """Compute items again whose failure is kept (an image that could not be read)."""
     device: Name = None
     """Device of the models, such as cuda:1; by default a GPU if there is one."""
-    precision: str = "fp32"
-    """fp32, or bf16 or fp16 for autocast."""
+    precision: Precision = "fp32"
+    """Precision of the model and of the inversion: fp32, or bf16 or fp16 (autocast, weights in half precision)."""
+    batch_size: Number = None
+    """Items that are encoded, and inverted, at once; by default what suits the device."""
+    num_workers: Number = None
+    """Processes that read images, 0 for threads; by default what suits the number of images and cores."""
     plugin: Plugins = ()
     """A Python file with your own views, scorers, corrections, metrics, models or datasets, which is run first."""
     quick: bool = False
@@ -145,7 +154,7 @@ class Study:
             print_plan(self._grid()[1], self.json)
             return 0
         out = table_file(self.out, self.overwrite)
-        table = printing() if printing else features_table(self) if self.features else self._of_models()
+        table = printing() if printing else _of_features(self) if self.features else self._of_models()
         save_table(table, Path.cwd() / out)  # a bare name is meant as it stands
         if self.json:
             say(table.to_json(orient="records", double_precision=15))
@@ -206,29 +215,17 @@ class Study:
             axes,
             self.metrics,
             self.main,
-            label_set=self.label_set,
-            split=self.split,
-            fit_split=self.fit_split,
             seeds=self.seeds or (42,),
-            steps=self.steps,
-            tokens=self.tokens,
             limit=limit,
-            only=self.only,
-            on_error=self.on_error,
-            device=self.device,
-            precision=self.precision,
+            **{name: getattr(self, name) for name in AS_THEY_ARE},
             store=Store(retry_failed=self.retry_failed),
             engine=leading(self.engine),
         )
         return chosen, study
 
 
-def features_table(given: Study) -> "pd.DataFrame":
-    """Print how far apart the files of `--features` are, and give the table of their comparisons.
-
-    Raises:
-        XgapError: an option that is about models.
-    """
+def _of_features(given: Study) -> "pd.DataFrame":
+    """The table of files of vectors; their gaps are printed."""
     from xgap_analysis.experiments.tables import as_text, summary
     from xgap_analysis.experiments.vectors import study_of_files
 

@@ -32,7 +32,19 @@ from xgap_analysis.views.sharing import NothingRead, end_of_share, share_of
 if TYPE_CHECKING:
     from xgap_analysis.experiments.study import Study
 
-SENT = ("device", "label_set", "split", "fit_split", "seeds", "steps", "tokens", "limit", "on_error", "precision")
+SENT = (
+    "device",
+    "label_set",
+    "split",
+    "fit_split",
+    "seeds",
+    "steps",
+    "tokens",
+    "limit",
+    "on_error",
+    "precision",
+    "batch_size",
+)
 FUNCTION = f"{__name__}:fill"
 
 
@@ -236,6 +248,7 @@ def _options(study: "Study", model: str, dataset: str, work: Work, store: Store)
             "axes": {axis: list(study.axes[axis]) for axis in ("oti.steps", "ovi.steps") if axis in study.axes},
             "progress": False,
             **{name: getattr(study, name) for name in SENT},
+            "num_workers": study.num_workers or 0,  # workers are processes already, and each list of items is short
         },
         "imports": _modules(model, dataset, _names(work.view)),
         "store": {"root": str(store.root.absolute()), "retry_failed": store.retry_failed},

@@ -17,13 +17,15 @@ def native(
     items: Any,
     *,
     layer: int | None = None,
+    decoder: str = "full",
     on_error: str = "raise",
     store: Store | str | None = "default",
     progress: bool = True,
 ) -> Features:
     """The features of the model's own encoder; see `encode`. Items that are vectors already are their own features.
 
-    With `layer` they are the features after so many blocks: `"image(layer=3)-image(layer=3)"`.
+    With `decoder="draft"` large JPEGs are decoded at a smaller size. With `layer` they are the features after so many
+    blocks: `"image(layer=3)-image(layer=3)"`.
 
     Example:
         >>> import xgap_analysis as xg
@@ -35,7 +37,7 @@ def native(
         if layer is not None:
             raise XgapError("these items are vectors already, and have no layers; encode the items themselves")
         return items.features
-    return encode(model, items, layer=layer, on_error=on_error, store=store, progress=progress)
+    return encode(model, items, layer=layer, decoder=decoder, on_error=on_error, store=store, progress=progress)
 
 
 def native_view(modality: str, space: str | None = None) -> View:
