@@ -401,6 +401,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             actors._connect(None, Ray(2))
         except XgapError as error:
             pytest.skip(str(error))
+        patch.delenv("COUNTED_KILL")  # workers have it, and this process is not to be ended
         yield log
         ray.shutdown()
 
