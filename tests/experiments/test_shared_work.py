@@ -327,11 +327,11 @@ def test_prune_says_what_it_did(capsys: pytest.CaptureFixture[str], xgap_home: P
 def test_the_page_on_clusters_says_what_the_code_does() -> None:
     page = (ROOT / "docs" / "how-to" / "cluster.md").read_text()
     shell = "\n".join(re.findall(r"```sh\n(.*?)```", page, re.DOTALL)).replace("\\\n", " ")
-    commands = [shlex.split(line, comments=True) for line in shell.splitlines() if "xgap " in line]
     engines = set()
-    for words in commands:
+    for line in shell.splitlines():
+        words = shlex.split(line, comments=True)
         words = shlex.split(words[words.index("--wrap") + 1]) if "--wrap" in words else words
-        if "install" not in words:
+        if "xgap" in words:
             parsed = _parse(words[words.index("xgap") + 1 :])
             engines.add((words[0], getattr(parsed, "engine", "local")))
     rays = {("xgap", "ray"), ("xgap", "ray(workers=8, gpus=0.5)")}

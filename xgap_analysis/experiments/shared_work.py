@@ -280,7 +280,7 @@ def _modules(model: Any, dataset: Any, views: Sequence[str]) -> list[str]:
     """The modules that a fresh process imports, so that it knows a model, a dataset and views by their names.
 
     Raises:
-        XgapError: an object in the place of a name, or a name that was registered in a notebook or by hand.
+        XgapError: an object in the place of a name, or a name that a notebook or a file of `--plugin` registered.
     """
     for kind, given in (("model", model), ("dataset", dataset)):
         if not isinstance(given, str):

@@ -12,6 +12,9 @@ the same time without a lock, and what they wrote is read as a union. Only heade
 served from a shard whose bytes have the digest of its name; any other shard is reported and removed, and its items are
 computed again.
 
+Who computes an item is an engine's business (`store.engines`). Each run that reads an entry sets the time of its
+`entry.json`, by which `prune` knows the least recently used ones.
+
 Which items are computed together depends on which are there already. A row does not, beyond the rounding of another
 batch. The store knows no model, and nothing in it is a pickle.
 """

@@ -21,7 +21,7 @@ from xgap_analysis.store.entries import Store
 from xgap_analysis.store.shards import temporary_name
 
 LIVES = 3  # times that a worker is started again, and that a list of items is given out again
-STARTS = 3  # of a cluster on this machine, whose parts must answer within 15 seconds (ray-project/ray#65983)
+STARTS = 3  # of a cluster on this machine, whose parts must be there within 15 seconds (ray-project/ray#65983)
 LEAST, ROUNDS = 64, 8  # items of a list; lists of a worker, so that none waits long for the slowest
 MEMORY = 100 * 2**20  # bytes for Ray's own store of objects: nothing large goes through it
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
@@ -103,7 +103,7 @@ def started(by: Ray, store: Store) -> Iterator[Workers]:
     """Workers on a cluster, which is started on this machine where there is none, and ended after the work.
 
     Raises:
-        XgapError: Ray is not installed or cannot start, or the cluster has less than is asked for.
+        XgapError: Ray is not installed or cannot start, or the cluster has less than is wanted.
     """
     try:
         with _environment(QUIET):
@@ -165,7 +165,7 @@ def _number(by: Ray, there: Mapping[str, float]) -> tuple[int, float]:
     wanted = by.workers or most
     if not 0 < wanted <= most:
         what = f"the Ray cluster has {cores} cores and {gpus:g} GPUs"
-        raise XgapError(f"{what}: too few for {max(wanted, 1)} workers with {share:g} GPUs each; ask for less")
+        raise XgapError(f"{what}: too few for {max(wanted, 1)} workers with {share:g} GPUs each; lower workers or gpus")
     return wanted, share
 
 

@@ -182,7 +182,8 @@ def _damages(folder: Path) -> Iterator[Damage]:
 def folder_bytes(folder: Path) -> int:
     """Bytes in the files of a folder."""
     total = 0
-    for file in folder.iterdir():
-        with contextlib.suppress(OSError):  # a file that another process has just renamed
-            total += file.stat().st_size
+    with contextlib.suppress(FileNotFoundError):  # a folder that another process has just removed
+        for file in folder.iterdir():
+            with contextlib.suppress(OSError):  # a file that another process has just renamed
+                total += file.stat().st_size
     return total

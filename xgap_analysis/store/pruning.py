@@ -64,7 +64,8 @@ def prune(store: Store, max_bytes: int | None = None, *, dry_run: bool = False) 
         pruned.append(Pruned(file.name, _size(file), "left by a process that is gone"))
         if not dry_run:
             _delete(file)
-    old, kept = [], []
+    old: list[Path] = []
+    kept: list[Path] = []
     for folder in store.folders():
         about = read_about(folder)
         (kept if about is None or about["format"] == FORMAT else old).append(folder)
@@ -100,6 +101,7 @@ def parse_size(text: str) -> int:
 
 
 def _temporaries(store: Store) -> Iterator[Path]:
+    yield from stale_temporaries(store.root)
     for folder in sorted((store.root / "store").glob("??")):
         yield from stale_temporaries(folder)  # entries on their way out
         for entry in sorted(folder.iterdir()):

@@ -142,9 +142,13 @@ def record_use(folder: Path) -> None:
 
 
 def last_use(folder: Path) -> float:
-    """When an entry was last used, in seconds since 1970; that of its last shard where `entry.json` is missing."""
-    about = folder / "entry.json"
-    return (about if about.exists() else folder).stat().st_mtime
+    """When an entry was last used, in seconds since 1970; that of its last shard where `entry.json` is missing, and 0
+    where another process has just removed it.
+    """
+    for path in (folder / "entry.json", folder):
+        with contextlib.suppress(OSError):
+            return path.stat().st_mtime
+    return 0.0
 
 
 def _is_running(pid: int) -> bool:
