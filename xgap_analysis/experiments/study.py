@@ -187,12 +187,16 @@ class Study:
         """
         return self._along(Evaluation.table, table_work)
 
-    def gaps(self) -> pd.DataFrame:
+    def gaps(self, sample: int | None = None) -> pd.DataFrame:
         """The gap metrics of each model on each dataset: one row each (see `gap_report`), with intra-modal
         misalignment (1 - AUC) of images and of texts, and hubness of image retrieval. Axes over settings have a column
         each.
+
+        Args:
+            sample: pooled misalignment and uniformity are estimated from so many pairs, and have columns `..._low` and
+                `..._high`; separability is that of so many items. By default all is exact.
         """
-        return self._along(Evaluation.gaps, gap_work)
+        return self._along(lambda evaluation: evaluation.gaps(sample), gap_work)
 
     def gap_table(self) -> pd.DataFrame:
         """The gap between every pair of modalities that a model encodes, with intervals over labels: see `gap_table`.

@@ -21,6 +21,7 @@ def inverted(
     seed: int = 42,
     stop: str | float = "fixed",
     start: str = "normal",
+    optimiser: str = "adamw",
     on_error: str = "raise",
     store: Store | str | None = "default",
     progress: bool = True,
@@ -43,6 +44,7 @@ def inverted(
         seed=seed,
         stop=stop,
         start=start,
+        optimiser=optimiser,
         store=store,
         progress=progress,
     )

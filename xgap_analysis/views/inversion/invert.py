@@ -37,7 +37,8 @@ class Inversion:
         features: `[n, d]`, with the inputs' ids and origin, in the other space.
         pseudo_tokens: `[n, r, width]`; `encode_pseudo_tokens` gives the features again.
         loss: `[steps, n]`, in [0, 2]; row s is `1 - cos(feature, target)` before update s, so row 0 is the start's.
-            After an item has stopped (`stop`), its loss stays as it was.
+            After an item has stopped (`stop`), its loss stays as it was. With L-BFGS, of the best of the first s + 1
+            points that were tried, the start among them.
         snapshots: number of updates to features after them; 0 is the start.
         provenance: parameters, model and inputs.
 
@@ -75,6 +76,7 @@ def invert(
     snapshots: Iterable[int] = (),
     stop: str | float = "fixed",
     start: str = "normal",
+    optimiser: str = "adamw",
     batch_size: int | None = None,
     precision: str | None = None,
     store: Store | str | None = "default",
@@ -102,6 +104,8 @@ def invert(
             which an item stops. Each item stops on its own.
         start: `"normal"`, the paper's, drawn from (seed, id); or `"closed-form"`, computed from the target by a linear
             model of the tower (see `ClosedForm`), for fewer steps. Lower loss is not better retrieval.
+        optimiser: `"adamw"`, the paper's; or `"l-bfgs"`, for fewer steps: it has no learning rate and no weight decay,
+            and a step is one pass, whose point is kept only if the loss falls (see `LBFGS`).
         batch_size: items optimised together. By default 64 on a processor, and on CUDA what the free memory holds (two
             small steps are measured), up to 2,048. A batch that does not fit goes in halves, with a warning.
         precision: of the loop: `"fp32"`, or `"bf16"` / `"fp16"` for autocast. By default the model's own, in which the
@@ -139,6 +143,7 @@ def invert(
         snapshots=snapshots,
         stop=stop,
         start=start,
+        optimiser=optimiser,
         batch_size=batch_size,
         precision=_precision(model, precision),
     )

@@ -17,6 +17,7 @@ from torch import Tensor
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.precision import held, home
 from xgap_analysis.models.adapters.openclip import autocast
+from xgap_analysis.views.inversion.quasi_newton import LBFGS
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # AdamW's defaults, which the paper keeps
 PLATEAU_STEPS, PLATEAU_GAIN = 25, 1e-3  # an item stops when its cosine has not gained this much in so many steps
@@ -30,7 +31,8 @@ class Optimised:
     Args:
         tokens: `[n, r, width]`, after the last step.
         features: `[n, d]`, unit rows, of these tokens.
-        loss: `[steps, n]`; row s is `1 - cos` before update s, so that row 0 is the start's.
+        loss: `[steps, n]`; row s is `1 - cos` before update s, so that row 0 is the start's. With L-BFGS it is that of
+            the best point among the start and the s that were tried after it.
         snapshots: step to features `[n, d]` after so many updates (0: the start).
     """
 
@@ -48,6 +50,15 @@ class AdamW:
         self._mean, self._square = torch.zeros_like(tensor), torch.zeros_like(tensor)
         # On the tensor's device, so that a graph can count.
         self._step = torch.zeros((), dtype=torch.float64, device=home(tensor.device))
+
+    @property
+    def tokens(self) -> Tensor:
+        """The tensor."""
+        return self._tensor
+
+    def see(self, loss: Tensor, gradient: Tensor) -> Tensor:
+        """The losses as they are: no point is refused."""
+        return loss
 
     def restart(self) -> None:
         """Forgets what was seen so far; the tensor may hold other values now."""
@@ -133,6 +144,7 @@ class InversionLoop:
         device: where to compute.
         steps, lr, weight_decay: of AdamW.
         stop: see `Stop`.
+        optimiser: `"adamw"`, or `"l-bfgs"`, which has no use for `lr` and `weight_decay` (see `LBFGS`).
         precision: autocast of the loop's passes (`"bf16"`, `"fp16"`); features are always computed without it.
     """
 
@@ -147,6 +159,7 @@ class InversionLoop:
         lr: float,
         weight_decay: float,
         stop: str | float = "fixed",
+        optimiser: str = "adamw",
         precision: str = "fp32",
     ) -> None:
         self._forward, self._precision = forward, precision
@@ -155,7 +168,8 @@ class InversionLoop:
             self._targets = torch.zeros(shape[0], dim, device=device)
             self._losses = torch.zeros(steps, shape[0], device=device)
             self._row = torch.zeros(1, dtype=torch.long, device=device)  # there, so that a graph can count
-            self._optimiser = AdamW(self._tokens.detach(), lr, weight_decay)  # shares memory with the tokens
+            shared = self._tokens.detach()  # the same memory
+            self._optimiser = LBFGS(shared) if optimiser == "l-bfgs" else AdamW(shared, lr, weight_decay)
             self._stop = None if stop == "fixed" else Stop(stop, shape[0], device)
         self._replay: Callable[[], None] | None = None
         self._to_capture = device.type == "cuda"
@@ -184,19 +198,19 @@ class InversionLoop:
             take = self._replay or self._step
             for step in range(steps):
                 if step in keep:
-                    kept[step] = unit_features(self._forward, self._tokens)
+                    kept[step] = unit_features(self._forward, self._optimiser.tokens)
                 take()
                 if on_step is not None:
                     on_step(step + 1)
                 if self._stop is not None and step % LOOK_EVERY == 0 and not bool(self._stop.active.any()):
                     self._losses[step + 1 :] = self._losses[step]
                     break
-            features = unit_features(self._forward, self._tokens)
+            features = unit_features(self._forward, self._optimiser.tokens)
         kept |= {step: features for step in keep if step not in kept}  # the last step, and those after all stopped
         if on_step is not None:
             on_step(steps)
         ordered = {step: kept[step] for step in sorted(kept)}
-        return Optimised(self._tokens.detach().clone(), features, self._losses.clone(), ordered)
+        return Optimised(self._optimiser.tokens.clone(), features, self._losses.clone(), ordered)
 
     def probe(self) -> None:
         """One plain step of whatever is loaded, to see what a batch takes of the device's memory."""
@@ -222,6 +236,7 @@ class InversionLoop:
     def _step(self) -> None:
         """One step of all items, without a look from the host; those that have stopped keep their tokens."""
         loss, gradient = self._descend()
+        loss = self._optimiser.see(loss, gradient)
         self._losses.index_copy_(0, self._row, loss[None])
         self._row.add_(1)
         if self._stop is not None:

@@ -15,6 +15,7 @@ from xgap_analysis.views.inversion.textual import Prompt
 
 INTO = {"image": "text", "text": "image"}  # by the space of the features: the space they are inverted into
 STEPS = {"text": 150, "image": 1000}  # by the space inverted into: OTI, OVI (the paper's configurations)
+OPTIMISERS = ("adamw", "l-bfgs")
 NAMES = {"text": "oti", "image": "ovi"}
 
 
@@ -35,7 +36,8 @@ class Settings:
 
     Args:
         space: inverted into.
-        steps, tokens, template, lr, weight_decay, init_std, seed, stop, start, batch_size, precision: see `invert`.
+        steps, tokens, template, lr, weight_decay, init_std, seed, stop, start, optimiser, batch_size, precision: see
+            `invert`.
         snapshots: sorted, each once.
     """
 
@@ -50,6 +52,7 @@ class Settings:
     snapshots: tuple[int, ...]
     stop: str | float
     start: str
+    optimiser: str
     batch_size: int | None
     precision: str
 
@@ -96,14 +99,14 @@ class Settings:
 
     def made_by(self, model: Model, prompt: Prompt | None) -> dict[str, Any]:
         """What determines the numbers, besides an item."""
+        adamw = {"lr": self.lr, "weight_decay": self.weight_decay}
         return {
             "view": self.name,
             "fingerprint": model.fingerprint,
             "precision": model.precision,
             "steps": self.steps,
             "tokens": self.tokens,
-            "lr": self.lr,
-            "weight_decay": self.weight_decay,
+            **(adamw if self.optimiser == "adamw" else {"optimiser": self.optimiser}),
             "stop": self.stop,
             "loop_precision": self.precision,
             **({"init_std": self.init_std, "seed": self.seed} if self.drawn else {"start": self.start}),
@@ -133,6 +136,8 @@ class Settings:
             raise XgapError(f"batch_size is at least 1, or None for what the device holds, not {self.batch_size}")
         if self.precision not in AUTOCAST:
             raise XgapError(f"precision is one of {', '.join(AUTOCAST)}, not {self.precision!r}")
+        if self.optimiser not in OPTIMISERS:
+            raise XgapError(f"optimiser is {' or '.join(map(repr, OPTIMISERS))}, not {self.optimiser!r}")
         if self.start not in ("normal", "closed-form"):
             raise XgapError(f'start is "normal" or "closed-form", not {self.start!r}')
 

@@ -2,13 +2,13 @@
 
 import functools
 import math
-import warnings
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from xgap_analysis.core.errors import notice
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.progress import Bar
 from xgap_analysis.models.threads import suited
@@ -58,6 +58,7 @@ class Work:
                 lr=settings.lr,
                 weight_decay=settings.weight_decay,
                 stop=settings.stop,
+                optimiser=settings.optimiser,
                 precision=settings.precision,
             )
 
@@ -135,10 +136,9 @@ class WithinMemory:
                 if n == 1:
                     raise
                 self._fits = n - 1
-            warnings.warn(
+            notice(
                 f"{n} items at once do not fit the memory of {start.device}: they are optimised in halves, with the "
-                f"same result; batch_size={n // 2} saves the attempt",
-                stacklevel=2,
+                f"same result; batch_size={n // 2} saves the attempt"
             )
             self._make.cache_clear()
             if start.is_cuda:  # outside the handler, whose traceback would hold the tensors of the attempt
