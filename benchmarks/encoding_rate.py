@@ -94,8 +94,8 @@ def _pair(model: Any, items: Any, dataset: Any, what: str, rounds: int) -> dict[
     def ours() -> None:
         kept["ours"] = xg.encode(model, items, store=None, progress=False).vectors.cpu()
 
-    first = items if rounds > 1 else (items[:2] if isinstance(items, list) else items.select(items.ids[:2]))
-    xg.encode(model, first, store=None, progress=False)  # what is opened and cached once
+    first = items[:2] if isinstance(items, list) else items.select(items.ids[:2])
+    xg.encode(model, first, store=None, progress=False)  # what is opened and cached once is no part of a rate
     pair = in_turns(theirs, ours, rounds)
     with torch.inference_mode():
         moved = on_device(pixels, model.device)

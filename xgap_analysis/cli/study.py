@@ -154,7 +154,7 @@ class Study:
             print_plan(self._grid()[1], self.json)
             return 0
         out = table_file(self.out, self.overwrite)
-        table = printing() if printing else _of_features(self) if self.features else self._of_models()
+        table = printing() if printing else features_table(self) if self.features else self._of_models()
         save_table(table, Path.cwd() / out)  # a bare name is meant as it stands
         if self.json:
             say(table.to_json(orient="records", double_precision=15))
@@ -224,8 +224,12 @@ class Study:
         return chosen, study
 
 
-def _of_features(given: Study) -> "pd.DataFrame":
-    """The table of files of vectors; their gaps are printed."""
+def features_table(given: Study) -> "pd.DataFrame":
+    """Print how far apart the files of `--features` are, and give the table of their comparisons.
+
+    Raises:
+        XgapError: an option that is about models.
+    """
     from xgap_analysis.experiments.tables import as_text, summary
     from xgap_analysis.experiments.vectors import study_of_files
 
