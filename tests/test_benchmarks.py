@@ -1,6 +1,8 @@
 """The benchmarks run and write what they say; no time is judged here."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,7 @@ def test_a_dry_run_of_every_part_writes_its_record(tmp_path: Path, monkeypatch: 
     whole = {f"{name} of 1000 queries, {precision}" for name in ("OTI", "OVI") for precision in ("fp32", "bf16")}
     halves = {f"{name}, {precision} in the loop" for name in ("OTI", "OVI") for precision in ("bf16", "fp16")}
     others = {"model alone", "retrieval", "encoding", "plateau stop", "late interaction", "rerank", "fewer steps"}
+    others |= {"pooled misalignment", "resampling in a study"}
     assert steps | whole | halves | others <= {row["figure"] for row in rows}
     by_figure = {row["figure"]: row for row in rows}
     assert by_figure["OTI step"]["feature_difference"] < 1e-5
@@ -32,6 +35,8 @@ def test_a_dry_run_of_every_part_writes_its_record(tmp_path: Path, monkeypatch: 
     assert by_figure["OTI step"]["flops"] > 15  # operations, which no load changes
     assert by_figure["retrieval"]["metric_difference"] < 1e-6
     assert by_figure["retrieval"]["bare_product_seconds"] > 0
+    assert by_figure["pooled misalignment"]["difference_of_a_sample"] < 0.02
+    assert 0 < by_figure["resampling in a study"]["share_of_processor_time"] < 1
     assert by_figure["encoding"]["feature_difference"] < 1e-5
     assert by_figure["model alone"]["cosine_of_features"] > 0.999
     assert by_figure["OVI of 1000 queries, fp32"]["cosine_of_features_to_fp32"] > 0.9999
@@ -78,3 +83,33 @@ NUMBERS = ("steps", "seconds", "cosine", "ap")
 MACHINE = (
     "date", "device", "processor", "cores", "threads", "load", "torch", "float32_matrix_rate", "bfloat16_matrix_rate"
 )  # fmt: skip
+
+SMALL = """
+import sys
+from benchmarks import imagenet_scale
+from xgap_analysis.metrics import half_wins, ranks
+from xgap_analysis.scoring import blocks
+
+for module in (imagenet_scale, ranks, blocks):
+    module.BUDGET = 2**23
+few = ["--queries", "40", "--dim", "256", "--classes", "50"]
+imagenet_scale.main([*few, "--gallery", "500"])  # what is imported and compiled is no working memory
+print("from here")
+imagenet_scale.main([*few, "--gallery", "120000"])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak cannot be counted from a moment on")
+def test_a_gallery_on_disk_is_never_held_whole() -> None:
+    root = Path(__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", SMALL], capture_output=True, text=True, check=True, cwd=root)
+    rows = [json.loads(line) for line in done.stdout.partition("from here")[2].splitlines() if line]
+    peaks = {row["metric"]: row["peak"] for row in rows}
+    # In single precision the gallery takes 123 MB, and its files 61 MB, whose pages may count as resident.
+    for metric in ("retrieval: mean AP", "misalignment: mean", "modality gap"):
+        assert peaks[metric] < 110e6
+    assert {row["bound"] for row in rows} == {2**23 * 3 // 2 + 4 * 40 * 256 + 300 * 120_000 + 2 * 120_000 * 256}
+    values = {row["metric"]: row["value"] for row in rows}
+    assert 0 < values["retrieval: mean AP"] < 1
+    assert 0 < values["misalignment: mean"] < 0.5
+    assert values["pooled misalignment, sampled"] < 0.5

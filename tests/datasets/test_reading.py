@@ -85,8 +85,8 @@ def test_functions_of_a_script_and_models_are_read_by_threads(files: Images) -> 
 def test_what_a_notebook_defines_is_read_by_threads(files: Images, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(as_is, "__module__", "__main__")
     monkeypatch.setattr("__main__.as_is", as_is, raising=False)
-    assert readers._task(files, as_is) is None
-    assert readers._task(files, np.asarray) is not None
+    assert readers._task(files, as_is, 0) is None
+    assert readers._task(files, np.asarray, 0) is not None
 
 
 def test_until_its_process_has_started_a_thread_reads(files: Images, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,6 +95,18 @@ def test_until_its_process_has_started_a_thread_reads(files: Images, monkeypatch
         own.begin(1)
         assert same(own.submit([0]).result()[0], np.asarray(files[0]))
         assert not own._processes[0].is_ready()
+
+
+def test_where_the_system_refuses_processes_threads_read(files: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(readers.subprocess, "Popen", refused)
+    with Readers(files, np.asarray, 2) as own:
+        with pytest.warns(UserWarning, match="0 of 2 processes that read could be started .Resource temporarily"):
+            own.begin(1)
+        assert own.about == "2 reading threads"
+        assert same(own.submit([0]).result()[0], np.asarray(files[0]))
 
 
 def test_a_process_that_cannot_start_leaves_the_thread_to_read(files: Images, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Half-precision weights: near the features in float32, the model's own as they were; TF32 only if asked for."""
+"""Half-precision weights: near the features in float32, the model's own as they were; TF32 only if it is set."""
 
 from collections.abc import Callable, Iterator
 
@@ -126,7 +126,7 @@ def torch_settings() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("torch_settings")
-def test_tf32_is_off_unless_it_was_asked_for() -> None:
+def test_tf32_is_off_unless_it_is_set() -> None:
     torch.backends.cudnn.allow_tf32 = True  # torch's own default
     gpu = torch.device("cuda")
     assert not tf32()

@@ -19,6 +19,7 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.progress import watched
 from xgap_analysis.datasets.items import Images
 from xgap_analysis.datasets.reading import readers
+from xgap_analysis.datasets.reading.opened import opened
 from xgap_analysis.datasets.stored import image_files
 from xgap_analysis.models import Model
 from xgap_analysis.models.memory import MOST, Fitting, batch_that_fits
@@ -173,6 +174,43 @@ def test_one_word_of_precision_is_for_model_and_inversion(model: Model) -> None:
     assert (made.provenance["precision"], made.provenance["loop_precision"]) == ("bf16", "bf16")
     with pytest.raises(XgapError, match="computes in bf16, and the passes of its inversion with it: leave precision"):
         invert(rough, native, steps=1, precision="fp32", store=None, progress=False)
+
+
+# A fast decoder
+
+
+def photographs(folder: Path, n: int) -> Images:
+    """Noise whose spectrum falls like that of photographs, as JPEGs of 400 x 300."""
+    rng = np.random.default_rng(0)
+    falls = np.sqrt(np.fft.fftfreq(300)[:, None] ** 2 + np.fft.rfftfreq(400) ** 2)
+    falls[0, 0] = 1
+    for i in range(n):
+        noise = rng.standard_normal((3, *falls.shape)) + 1j * rng.standard_normal((3, *falls.shape))
+        waves = np.fft.irfft2(noise / falls, s=(300, 400))
+        pixels = (waves / waves.std() * 50 + 128).clip(0, 255).astype(np.uint8)
+        Image.fromarray(pixels.transpose(1, 2, 0)).save(folder / f"{i}.jpg", quality=90)
+    return image_files(folder, {f"photograph-{i}": f"{i}.jpg" for i in range(n)})
+
+
+def test_a_draft_of_large_jpegs_changes_features_little_and_is_part_of_the_key(
+    model: Model, tmp_path: Path, xgap_home: Path
+) -> None:
+    images = photographs(tmp_path, 6)
+    full, draft = (encode(model, images, decoder=decoder, progress=False) for decoder in ("full", "draft"))
+    cosine = (full.vectors * draft.vectors).sum(1)
+    assert float(cosine.min()) > 0.999
+    assert not torch.allclose(full.vectors, draft.vectors, atol=1e-6)
+    assert (draft.provenance["decoder"], "decoder" in full.provenance) == ("draft", False)
+    assert len(Store(xgap_home).entries()) == 2
+    again = xg.view("image(decoder=draft)")(model, images, store=None, progress=False)
+    assert torch.equal(again.vectors, draft.vectors)
+    small, full_small = (opened(images, np.shape, [0], edge) for edge in (64, 0))
+    assert (small, full_small) == ([(75, 100, 3)], [(300, 400, 3)])  # the shorter edge keeps 64 pixels or more
+    assert opened(images, np.shape, [0], 151) == [(300, 400, 3)]
+    with pytest.raises(XgapError, match='decoder is "full" or "draft", not \'fast\''):
+        encode(model, images, decoder="fast")
+    with pytest.raises(XgapError, match="the decoder 'draft' is of images, and these items are texts"):
+        encode(model, ["a cat"], decoder="draft")
 
 
 # How long the model waits

@@ -29,6 +29,11 @@ class Encode:
     """Encode only the items of this many labels."""
     on_error: Literal["raise", "skip"] = "raise"
     """What to do with an image that cannot be read."""
+    engine: str = "local"
+    """Who computes: local, this process; ranks, one of the processes that torchrun, srun or a Slurm array has started
+    on one store; ray, the workers of a Ray cluster. With options: "ranks(patience=60)", "ray(workers=4, gpus=0.5)"."""
+    retry_failed: bool = False
+    """Compute items again whose failure is kept (an image that could not be read)."""
     device: Name = None
     """Device, such as cuda:1; by default a GPU if there is one."""
     precision: Precision = "fp32"
@@ -49,10 +54,11 @@ class Encode:
     def run(self) -> int:
         """Encode and say where the features are."""
         from xgap_analysis.cli.features import check_out, encoded, print_where, split_of
+        from xgap_analysis.views.native import native_view
 
         check_out(self.out)
         data = split_of(self.dataset, self.split, self.limit)
-        _, features = encoded(self, data)
+        _, features, _ = encoded(self, data, native_view(self.space))
         shape = list(features.vectors.shape)
         say(f"{self.space} features {shape} of {data.name} ({data.split_name}) by {self.model}")
         print_where(features, self.out)

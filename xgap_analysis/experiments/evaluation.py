@@ -226,9 +226,9 @@ class Evaluation:
         """The rows of this model and dataset; see `Study.run`."""
         return table_of(self)
 
-    def gaps(self) -> pd.DataFrame:
+    def gaps(self, sample: int | None = None) -> pd.DataFrame:
         """One row of gap metrics; see `Study.gaps`."""
-        return gaps_of(self)
+        return gaps_of(self, sample)
 
     def gap_table(self) -> pd.DataFrame:
         """The gap between every pair of modalities; see `Study.gap_table`."""

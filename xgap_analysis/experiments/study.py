@@ -15,10 +15,11 @@ from xgap_analysis.experiments.comparison import COMPARISONS, AnyComparison, Com
 from xgap_analysis.experiments.comparison import comparison as named_comparison
 from xgap_analysis.experiments.evaluation import Evaluation
 from xgap_analysis.experiments.filters import FILTERS
+from xgap_analysis.experiments.shared_work import Work, gap_work, shared, table_work
 from xgap_analysis.metrics import Metric, MetricFunction, metric
 from xgap_analysis.models import Model, load_model
 from xgap_analysis.scoring import ScoreFunction, Scorer, scorer
-from xgap_analysis.store import Store
+from xgap_analysis.store import Engine, Store, engine
 from xgap_analysis.views import VIEWS, Precomputed
 from xgap_analysis.views.pace import Pace, paced
 
@@ -60,6 +61,9 @@ class Study:
             As `num_workers`, it changes numbers by rounding only.
         num_workers: processes that read images, 0 for threads; None for what suits their number (see `encode`).
         store: where features are kept; None is the user's store.
+        engine: who computes the features (see `store.engines`): `"local"`, this process; `"ranks"`, one of several
+            processes that a launcher has started on one store; `"ray"`, workers of a Ray cluster, for models and
+            datasets by name. One process scores them in the end.
 
     Raises:
         XgapError: nothing to run, or an unknown comparison, baseline, correction, scorer or axis.
@@ -97,6 +101,7 @@ class Study:
     num_workers: int | None = None
     store: Store | None = None
     progress: bool = True
+    engine: str | Engine = "local"
 
     def __post_init__(self) -> None:
         for part in LISTS:
@@ -109,6 +114,7 @@ class Study:
             raise unknown_name("filter", self.only, FILTERS)
         check_axes(self.axes)
         assert self.pace  # refuses numbers that there are not
+        engine(self.engine)  # refuses an unknown one
         if "checkpoint" in self.axes and len(self.models) > 1:
             raise XgapError(
                 "checkpoints stand in the place of the model; give one model beside an axis over checkpoints"
@@ -179,14 +185,18 @@ class Study:
 
         Features are kept in the store, so a run that was killed resumes where it stopped.
         """
-        return self._along(Evaluation.table)
+        return self._along(Evaluation.table, table_work)
 
-    def gaps(self) -> pd.DataFrame:
+    def gaps(self, sample: int | None = None) -> pd.DataFrame:
         """The gap metrics of each model on each dataset: one row each (see `gap_report`), with intra-modal
         misalignment (1 - AUC) of images and of texts, and hubness of image retrieval. Axes over settings have a column
         each.
+
+        Args:
+            sample: pooled misalignment and uniformity are estimated from so many pairs, and have columns `..._low` and
+                `..._high`; separability is that of so many items. By default all is exact.
         """
-        return self._along(Evaluation.gaps)
+        return self._along(lambda evaluation: evaluation.gaps(sample), gap_work)
 
     def gap_table(self) -> pd.DataFrame:
         """The gap between every pair of modalities that a model encodes, with intervals over labels: see `gap_table`.
@@ -194,12 +204,14 @@ class Study:
         Items of one label are pairs (of the label set `pair`, where the data says what is one), and labels are drawn
         whole. Columns for model, dataset, split and label set come first; `metrics.gap_ranks` reads such a table.
         """
-        return self._along(Evaluation.gap_table)
+        return self._along(Evaluation.gap_table, gap_work)
 
-    def _along(self, made: Callable[[Evaluation], pd.DataFrame]) -> pd.DataFrame:
+    def _along(
+        self, made: Callable[[Evaluation], pd.DataFrame], work_of: Callable[[Evaluation], list[Work]]
+    ) -> pd.DataFrame:
         """The tables of all evaluations, with a column for each axis over settings that the tables do not say."""
         tables = []
-        for at, study in settings_of(self):
+        for at, study in settings_of(shared(self, work_of)):
             for evaluation in study.evaluations():
                 with paced(study.pace):
                     table = made(evaluation)

@@ -1,4 +1,4 @@
-"""The precision in which towers compute: float32, or half precision by autocast; TF32 only where it was asked for."""
+"""The precision in which towers compute: float32, or half by autocast; TF32 only where torch's settings say so."""
 
 import contextlib
 import threading
@@ -43,7 +43,7 @@ def is_full() -> bool:
 
 
 def tf32() -> bool:
-    """Whether TF32 was asked for, in `torch.set_float32_matmul_precision` or `allow_tf32` of torch's matrix products.
+    """Whether TF32 is on: by `torch.set_float32_matmul_precision`, or by `allow_tf32` of torch's matrix products.
 
     It rounds the factors of float32 products to 11 bits on NVIDIA's GPUs. Torch does without in matrix products, and
     with it in convolutions; here both are as matrix products are.
@@ -53,7 +53,7 @@ def tf32() -> bool:
 
 @contextlib.contextmanager
 def without_tf32(device: torch.device) -> Iterator[None]:
-    """Within, convolutions on a CUDA device compute in float32, unless TF32 was asked for; after, as before.
+    """Within, convolutions on a CUDA device compute in float32, unless TF32 is on; after, as before.
 
     The setting is the process's: what counts as before is what was set before the first of the blocks that are open.
     """

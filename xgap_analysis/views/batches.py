@@ -64,6 +64,7 @@ class Passage:
         on_error: `"raise"` or `"skip"` on an unreadable item.
         project: False for the features before the tower's projection.
         layer: blocks that the items go through; None for all of them.
+        decoder: see `encode`.
         pace: items that go through at once (by default what fits the device, `BATCH` on a processor), and readers.
     """
 
@@ -72,6 +73,7 @@ class Passage:
     on_error: str = "raise"
     project: bool = True
     layer: int | None = None
+    decoder: str = "full"
     pace: Pace = field(default_factory=lambda: Pace().filled())
     waiting: Waiting = field(default_factory=Waiting, init=False)
     _fitting: Fitting = field(default_factory=Fitting, init=False)
@@ -92,7 +94,12 @@ class Passage:
         """What opens the items, and prepares them where the tower says how one is prepared."""
         own = getattr(self.tower, "preprocess", None)
         # What a tower prepares as a whole batch would go to it as Python's objects: slower from processes than threads.
-        return Readers(self.items, own or _as_it_is, 0 if own is None else self.pace.num_workers)
+        return Readers(self.items, own or _as_it_is, 0 if own is None else self.pace.num_workers, self._edge)
+
+    @property
+    def _edge(self) -> int:
+        """The edge down to which JPEGs are decoded at a smaller size: twice the model's, as in Pillow's thumbnails."""
+        return 0 if self.decoder == "full" else 2 * int(_blank(self.model).shape[-1])
 
     @cached_property
     def size(self) -> int:
@@ -196,13 +203,11 @@ def _of_opened(way: Passage, rows: Sequence[int]) -> Rows:
             kept += batch.kept
             seen += batch.size
             report(f"encode {way.items.modality}s with {way.model.name}", seen, len(rows))
-        found = [torch.cat(done).cpu()] if done else []  # one wait for the device in a shard
-    if not found:
-        raise XgapError(f"none of {len(rows)} {way.items.modality}s could be read ({errors[0]})")
-    vectors = found[0][torch.tensor(kept)]
+        # One wait for the device in a shard. Where no item could be read, nothing says how a row would look.
+        tensors = {"vectors": torch.cat(done).cpu()[torch.tensor(kept)]} if done else {}
     # An error with a number is the system's (a share that is away, too many open files): the bytes may be sound.
     passing = [place for place, error in errors.items() if getattr(error, "errno", None) is not None]
-    return Rows({"vectors": vectors}, {place: str(error) for place, error in errors.items()}, passing)
+    return Rows(tensors, {place: str(error) for place, error in errors.items()}, passing)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,8 @@ from xgap_analysis.views.inversion.invert import invert
 from xgap_analysis.views.view import register_view
 
 
-@register_view("oti", modality="image", space="text")
-@register_view("ovi", modality="text", space="image")
+@register_view("oti", modality="image", space="text", by_item=True)
+@register_view("ovi", modality="text", space="image", by_item=True)
 def inverted(
     model: Any,
     items: Any,

@@ -123,7 +123,7 @@ def register_parts(name: str, *, modality: str, space: str | None = None) -> Non
         'scene-parts'
         >>> VIEWS.remove("scene-parts")  # for this example only
     """
-    register_view(name, modality=modality, space=space)(_view_of(name))
+    register_view(name, modality=modality, space=space, by_item=True)(_view_of(name))
 
 
 register_view("patches", modality="image")(_view_of(None))

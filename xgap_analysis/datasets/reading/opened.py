@@ -3,13 +3,14 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from xgap_analysis.datasets.images import UNREADABLE
+from xgap_analysis.datasets.images import UNREADABLE, drafted
 
 
-def opened(items: Any, prepare: Callable[[Any], Any], rows: Sequence[int]) -> list[Any]:
+def opened(items: Any, prepare: Callable[[Any], Any], rows: Sequence[int], edge: int = 0) -> list[Any]:
     """Each of the items in these rows as `prepare` makes it, or, in its place, the error that says why not.
 
-    An error that damaged input does not raise (see `UNREADABLE`) is a mistake in an opener, and is raised.
+    An error that damaged input does not raise (see `UNREADABLE`) is a mistake in an opener, and is raised. For
+    `edge` see `drafted`.
     """
 
     def one(row: int) -> Any:
@@ -18,4 +19,5 @@ def opened(items: Any, prepare: Callable[[Any], Any], rows: Sequence[int]) -> li
         except UNREADABLE as error:
             return error
 
-    return [one(row) for row in rows]
+    with drafted(edge):
+        return [one(row) for row in rows]

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.errors import XgapError, notice
 from xgap_analysis.datasets.reading.opened import opened
 from xgap_analysis.datasets.reading.serving import Memory, raised
 
@@ -70,10 +70,11 @@ class Readers:
         items: list-like.
         prepare: what a tower makes of one item.
         workers: the number of processes; 0 for threads; None for `processes_for`.
+        edge: see `drafted`.
     """
 
-    def __init__(self, items: Any, prepare: Callable[[Any], Any], workers: int | None = None) -> None:
-        self._items, self._prepare, self._workers = items, prepare, workers
+    def __init__(self, items: Any, prepare: Callable[[Any], Any], workers: int | None = None, edge: int = 0) -> None:
+        self._items, self._prepare, self._workers, self._edge = items, prepare, workers, edge
         self._pool: ThreadPoolExecutor | None = None
         self._own = threading.local()
         self._processes: list[ReaderProcess] = []
@@ -101,10 +102,9 @@ class Readers:
             return
         wanted = processes_for(n, cores()) if self._workers is None else self._workers
         if wanted and os.name == "posix" and sys.executable:
-            self._task = _task(self._items, self._prepare)
+            self._task = _task(self._items, self._prepare, self._edge)
         if self._task is not None:
-            self.threads = wanted
-            self._processes = [ReaderProcess(self._task, self._warned) for _ in range(wanted)]
+            self._start(self._task, wanted)
         waiting = iter(list(self._processes))
         lock = threading.Lock()
 
@@ -113,6 +113,17 @@ class Readers:
                 self._own.process = next(waiting, None)
 
         self._pool = ThreadPoolExecutor(self.threads, "reader", take)
+
+    def _start(self, task: int, wanted: int) -> None:
+        try:
+            for _ in range(wanted):
+                self._processes.append(ReaderProcess(task, self._warned))
+        except OSError as error:  # the system's limit of processes, files or memory
+            what = (
+                f"{len(self._processes)} of {wanted} processes that read could be started ({error.strerror or error})"
+            )
+            notice(f"{what}; threads read the rest")
+        self.threads = max(wanted, 1)
 
     @property
     def about(self) -> str:
@@ -128,7 +139,7 @@ class Readers:
     def _read(self, rows: list[int]) -> list[Any]:
         process: ReaderProcess | None = self._own.process
         if process is None or not process.is_ready():
-            return opened(self._items, self._prepare, rows)
+            return opened(self._items, self._prepare, rows, self._edge)
         try:
             return process.read(rows)
         except (EOFError, ConnectionError) as error:
@@ -157,12 +168,16 @@ class ReaderProcess:
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         }
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _SERVE, *map(str, handed)],
-                pass_fds=handed,
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, **quiet},
-            )
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-c", _SERVE, *map(str, handed)],
+                    pass_fds=handed,
+                    stdin=subprocess.DEVNULL,
+                    env={**os.environ, **quiet},
+                )
+            except OSError:
+                os.close(self._descriptor)
+                raise
 
     @property
     def pid(self) -> int:
@@ -232,11 +247,11 @@ class _Pickler(pickle.Pickler):
         return NotImplemented
 
 
-def _task(items: Any, prepare: Callable[[Any], Any]) -> int | None:
+def _task(items: Any, prepare: Callable[[Any], Any], edge: int) -> int | None:
     """The descriptor of a file with what readers need; None where it cannot be handed to a process."""
     content = io.BytesIO()
     try:
-        _Pickler(content, pickle.HIGHEST_PROTOCOL).dump((items, prepare))
+        _Pickler(content, pickle.HIGHEST_PROTOCOL).dump((items, prepare, edge))
     except Exception:  # whatever somebody's own objects raise: threads read them
         return None
     descriptor = _anonymous("task")

@@ -90,7 +90,8 @@ def serve(connection: int, memory: int, task: int) -> None:
     list of rows goes out what `opened` gives, or the error that it raised, and the warnings that were given.
 
     Args:
-        connection, memory, task: descriptors: of a socket, of a `Memory`, and of a file with items and `prepare`.
+        connection, memory, task: descriptors: of a socket, of a `Memory`, and of a file with items, `prepare`
+            and the edge (see `opened`).
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one ends it
     with Connection(connection) as talk:
@@ -98,7 +99,7 @@ def serve(connection: int, memory: int, task: int) -> None:
             from xgap_analysis.datasets.reading.opened import opened
 
             with mmap.mmap(task, 0, access=mmap.ACCESS_READ) as whole:
-                items, prepare = pickle.loads(whole)
+                items, prepare, edge = pickle.loads(whole)
             import torch
 
             torch.set_num_threads(1)
@@ -113,7 +114,7 @@ def serve(connection: int, memory: int, task: int) -> None:
                 with warnings.catch_warnings(record=True) as given:
                     warnings.simplefilter("always")
                     try:
-                        reply: Any = shared.write([_portable(one) for one in opened(items, prepare, rows)])
+                        reply: Any = shared.write([_portable(one) for one in opened(items, prepare, rows, edge)])
                     except Exception as error:
                         reply = _Raised(error)
                 talk.send((reply, [(str(w.message), w.category, w.filename, w.lineno) for w in given]))

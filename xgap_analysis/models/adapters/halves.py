@@ -36,8 +36,8 @@ _MAKING = threading.Lock()
 def with_half_weights(module: Module, precision: str) -> Module:
     """The copy of a model for a precision, kept as long as the model is; the model itself for `"fp32"`.
 
-    It costs half of the memory of the model's weights. A model whose weights change afterwards must not be asked for
-    one: see `Tower`, which is frozen.
+    It costs half of the memory of the model's weights. The copy does not follow
+    weights that change afterwards; those of a `Tower` are frozen.
     """
     dtype = AUTOCAST[precision]
     if dtype is None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.models.adapters.depth import image_blocks, text_blocks
 from xgap_analysis.models.adapters.halves import with_half_weights
+from xgap_analysis.models.adapters.heads import image_head, text_head
 from xgap_analysis.models.adapters.hidden import are_words, features_and_patches, features_and_words
 from xgap_analysis.models.adapters.shortcut import causal_prompt, class_token_features
 from xgap_analysis.models.captions import Tokenizer
@@ -99,7 +100,7 @@ class ImageTower:
     ) -> None:
         self.preprocess, self._halves = preprocess, halves
         self._model, self._visual = model, model.visual
-        self._head, self._blocks = _image_head(model.visual), image_blocks(model.visual)
+        self._head, self._blocks = image_head(model.visual), image_blocks(model.visual)
         self._precision, self._shortcuts = precision, shortcuts
         size = model.visual.image_size
         self._size: tuple[int, int] = (size, size) if isinstance(size, int) else tuple(size)
@@ -255,7 +256,7 @@ class TextTower:
         self._text = model.text if hasattr(model, "text") else model  # CLIP holds the parts of its text tower itself
         table = getattr(self._text, "token_embedding", None)
         self._table: nn.Embedding = self._text.transformer.get_input_embeddings() if table is None else table
-        self._head, self._blocks = _text_head(self._text), text_blocks(self._text)
+        self._head, self._blocks = text_head(self._text), text_blocks(self._text)
         self._precision, self._shortcuts = precision, shortcuts
         self.width = self._table.embedding_dim
         self.words = self._table.num_embeddings
@@ -356,75 +357,6 @@ class TextTower:
                 return quick(pseudo.to(device)).float()
 
         return features
-
-
-class _Head:
-    """The last map of a tower: read, or taken away for the length of a `with` block.
-
-    Args:
-        owner, attribute: where it stands; owner None where the tower ends in something else than one linear map.
-        absent: what the library accepts in its place.
-        end: how the tower ends, where that is no linear map.
-    """
-
-    def __init__(
-        self,
-        owner: Module,
-        attribute: str = "",
-        absent: nn.Module | None = None,
-        *,
-        end: str = "without",
-    ) -> None:
-        self._owner, self._attribute, self._absent, self._end = owner, attribute, absent, end
-
-    def weight(self) -> Tensor:
-        """The matrix `[p, d]`.
-
-        Raises:
-            XgapError: it is not one linear map without bias.
-        """
-        head = getattr(self._owner, self._attribute, None)
-        if isinstance(head, Tensor):
-            return head
-        if not isinstance(head, nn.Linear):
-            raise XgapError(f"this tower ends {self._end} a linear projection, so there are no features before it")
-        bias = dict(head.named_parameters()).get("bias")
-        if bias is not None and bias.any():  # timm gives PE's head one, which its weights set to zero
-            raise XgapError("this tower's projection has a bias, so it is not a linear map that can be split off")
-        return head.weight.T
-
-    @contextlib.contextmanager
-    def removed(self) -> Iterator[None]:
-        self.weight()
-        head = getattr(self._owner, self._attribute)
-        setattr(self._owner, self._attribute, self._absent)
-        try:
-            yield
-        finally:
-            setattr(self._owner, self._attribute, head)
-
-
-def _image_head(visual: Module) -> _Head:
-    if hasattr(visual, "class_embedding"):
-        return _Head(visual, "proj")
-    if not hasattr(visual, "trunk"):  # a ResNet, whose projection is inside its attention pool
-        return _Head(None)
-    if len(visual.head):
-        return _Head(visual.head, "proj", nn.Identity()) if hasattr(visual.head, "proj") else _Head(None)
-    classifier = visual.trunk.get_classifier()
-    pooled = getattr(visual.trunk, "attn_pool", None) is not None
-    end = "in an attention pool, whose last map adds an MLP to its input, and not in" if pooled else "without"
-    for name, module in visual.trunk.named_modules():
-        if module is classifier and name:
-            parent, _, attribute = name.rpartition(".")
-            return _Head(visual.trunk.get_submodule(parent), attribute, nn.Identity(), end=end)
-    return _Head(None, end=end)
-
-
-def _text_head(text: Module) -> _Head:
-    if hasattr(text, "text_projection"):
-        return _Head(text, "text_projection")
-    return _Head(text, "proj", nn.Identity())
 
 
 @contextlib.contextmanager
