@@ -108,7 +108,10 @@ def _pooled(device: torch.device, quick: bool) -> dict[str, Any]:
     vectors[::2, 0] += 3
     images = Features(vectors.to(device), map(str, range(n)), "image", "image")
     relevance = Relevance.from_labels([i % 2 for i in range(n)], [i % 2 for i in range(n)])
-    pooled_misalignment(images.select(images.ids[:50]), images, relevance)  # compiles the loops
+    few = images.select(images.ids[:50])
+    pooled_misalignment(
+        few, few, Relevance.from_labels([i % 2 for i in range(50)], [i % 2 for i in range(50)])
+    )  # compiles
     found: list[float] = []
     extra = peak_of(lambda: found.append(pooled_misalignment(images, images, relevance)))
     sampled = sampled_misalignment(images, images, relevance)
