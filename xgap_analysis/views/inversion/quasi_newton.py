@@ -15,7 +15,7 @@ class LBFGS:
 
     The tensor holds the points that are tried: each pass gives loss and gradient of one point for each row, which is
     accepted if the loss falls enough (Armijo) and else refused and the step shortened, by the parabola through what is
-    known. A refused point still tells the curvature. A step is one pass, accepted or not, and no row waits for others.
+    known. A refused point still shows the curvature. A step is one pass, accepted or not, and no row waits for others.
 
     Args:
         tensor: `[n, r, width]`; it is changed in place.
