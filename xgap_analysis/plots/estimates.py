@@ -12,6 +12,7 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.plots.style import in_legend, line_styles
 
 Ends = tuple[str, str]  # the columns of an interval
+MARKS: dict[str, Any] = {"markersize": 6, "markeredgewidth": 0, "err_kws": {"linewidth": 2}}
 
 
 def curves(
@@ -75,7 +76,7 @@ def points(
         look |= {"hue_order": names, "dodge": 0.7 * (len(names) - 1) / len(names) if len(names) > 1 else False}
     sns.pointplot(
         _with_ends(rows, value, ends), x=x, y=y, hue=by, order=order, native_scale=order is None, orient=orient,
-        legend=False, linestyle="none", **{"markersize": 6, "markeredgewidth": 0, "err_kws": {"linewidth": 2}, **look}, **_given(ends), ax=ax,
+        legend=False, linestyle="none", **{**MARKS, **look}, **_given(ends), ax=ax,
     )  # fmt: skip
     marks = [line for line in ax.lines[drawn:] if line.get_marker() not in ("None", "")]
     for line, name in zip(marks, names, strict=False):
