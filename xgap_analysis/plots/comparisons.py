@@ -47,8 +47,10 @@ def differences(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     placed, ends = rows.assign(height=range(len(rows))), ("difference_low", "difference_high")
     for colour, marker, fill in dict.fromkeys(looks):
         alike = placed[[look == (colour, marker, fill) for look in looks]]
-        look = {"color": colour, "marker": marker, "markerfacecolor": fill, "markersize": 8, "markeredgewidth": 1}
-        points(ax, alike, "difference", "height", ends, **look)
+        points(
+            ax, alike, "difference", "height", ends, color=colour, marker=marker, markerfacecolor=fill, markersize=8,
+            markeredgewidth=1,
+        )  # fmt: skip
     ax.axvline(0, color="black", lw=1)
     many_models, many_corrections = rows["model"].nunique() > 1, rows["correction"].nunique() > 1
     names = [
@@ -147,14 +149,14 @@ def grid(table: pd.DataFrame, by: str | Sequence[str] = "correction", ax: Axes |
         cbar=False, linewidths=1, xticklabels=[plain(name) for name in comparisons],
         yticklabels=[plain(f"{name} †" if name in seen else name) for name in lines], ax=ax,
     )  # fmt: skip
-    written = {(text.get_position()[0] - 0.5, text.get_position()[1] - 0.5): text for text in ax.texts}
+    written = {text.get_position(): text for text in ax.texts}
     for row in rows.to_dict("records"):
-        column, line = comparisons.index(row["comparison"]), lines.index(row["line"])
+        x, y = comparisons.index(row["comparison"]) + 0.5, lines.index(row["line"]) + 0.5
         if row["difference"] != row["difference"]:  # seaborn leaves such a cell empty
             words = "n/a" if row["note"] else "base"
-            ax.text(column + 0.5, line + 0.5, words, ha="center", va="center", fontsize=8)
+            ax.text(x, y, words, ha="center", va="center", fontsize=8)
         elif row["p_adjusted"] < 0.05:
-            written[column, line].set_fontweight("bold")
+            written[x, y].set_fontweight("bold")
     plt.setp(ax.get_xticklabels(), rotation=30, ha="right", rotation_mode="anchor", fontsize=9)
     plt.setp(ax.get_yticklabels(), rotation=0, fontsize=8)
     ax.set(xlabel="", ylabel="")

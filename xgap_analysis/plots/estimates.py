@@ -83,7 +83,7 @@ def points(
         line.set_label(in_legend(name))
 
 
-def density(ax: Axes, heights: pd.Series, colour: str, line: str, alpha: float, label: str) -> None:
+def density(ax: Axes, heights: pd.Series, colour: str, line: Any, alpha: float, label: str) -> None:
     """The outline of a histogram of integral 1, indexed by the centres of equal bins."""
     centres = heights.index.to_numpy(float)
     edges = np.append(centres, 2 * centres[-1] - centres[-2]) - (centres[1] - centres[0]) / 2

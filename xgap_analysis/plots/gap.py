@@ -1,12 +1,14 @@
 """Two modalities on the sphere and the gap between them, as figures."""
 
 from collections.abc import Mapping
+from typing import cast
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
 from xgap_analysis.core.errors import XgapError
@@ -84,7 +86,8 @@ def gap_share(pairs: Mapping[str, tuple[Features, Features]], ax: Axes | None = 
     ax = own_axes(ax, 5, 0.4 * len(pairs) + 1)
     shares = [variance_along_gap(x, y) for x, y in pairs.values()]
     sns.barplot(x=shares, y=[plain(name) for name in pairs], orient="y", color=BLUE, saturation=1, errorbar=None, ax=ax)
-    ax.bar_label(ax.containers[-1], [f"{share:.2f}" for share in shares], padding=3)
+    for bars in ax.containers:
+        ax.bar_label(cast(BarContainer, bars), fmt="%.2f", padding=3)
     ax.set(xlabel="share of variance along the gap", xlim=(0, 1.1 * max(shares)))
     open_axes([ax])
     return ax

@@ -86,8 +86,14 @@ def cosines(histograms: Mapping[str, pd.DataFrame], pairs: str = "all", ax: Axes
         else:
             heights = frame[pairs]
         mean = float((heights.index * heights).sum() / heights.sum())
-        line = (0, dashes) if dashes else "-"
-        density(ax, heights, colour, line, alpha=0.15, label=in_legend(f"{title}: mean {mean:.2f}"))
+        density(
+            ax,
+            heights,
+            colour,
+            (0, dashes) if dashes else "-",
+            alpha=0.15,
+            label=in_legend(f"{title}: mean {mean:.2f}"),
+        )
         used = heights.index[heights > 0]
         low, high, top = min(low, used[0]), max(high, used[-1]), max(top, heights.max())
     room = 1.1 + 0.13 * len(histograms)  # above the curves, for the legend
