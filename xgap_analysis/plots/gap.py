@@ -86,7 +86,7 @@ def gap_share(pairs: Mapping[str, tuple[Features, Features]], ax: Axes | None = 
     ax = own_axes(ax, 5, 0.4 * len(pairs) + 1)
     shares = [variance_along_gap(x, y) for x, y in pairs.values()]
     sns.barplot(x=shares, y=[plain(name) for name in pairs], orient="y", color=BLUE, saturation=1, errorbar=None, ax=ax)
-    for bars in ax.containers:
+    for bars in ax.containers[-1:]:
         ax.bar_label(cast(BarContainer, bars), fmt="%.2f", padding=3)
     ax.set(xlabel="share of variance along the gap", xlim=(0, 1.1 * max(shares)))
     open_axes([ax])
