@@ -87,16 +87,15 @@ def _pair(model: Any, items: Any, dataset: Any, what: str, rounds: int) -> dict[
     def theirs() -> None:
         gpu = model.device.type == "cuda"
         loader = DataLoader(dataset, batch_size=size, num_workers=workers, pin_memory=gpu)
-        with suited(
-            model.image, size, model.device
-        ):  # as ours: on a busy processor threads of small products only wait
+        with suited(model.image, size, model.device):  # as ours: threads of small products only wait
             parts = [model.image.encode(on_device(pixels, model.device)) for pixels in loader]
         kept["theirs"] = torch.nn.functional.normalize(torch.cat(parts).cpu(), dim=1)
 
     def ours() -> None:
         kept["ours"] = xg.encode(model, items, store=None, progress=False).vectors.cpu()
 
-    ours() if rounds > 1 else xg.encode(model, items[:2], store=None, progress=False)  # what is opened and cached once
+    first = items if rounds > 1 else (items[:2] if isinstance(items, list) else items.select(items.ids[:2]))
+    xg.encode(model, first, store=None, progress=False)  # what is opened and cached once
     pair = in_turns(theirs, ours, rounds)
     with torch.inference_mode():
         moved = on_device(pixels, model.device)

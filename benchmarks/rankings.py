@@ -107,8 +107,10 @@ def _pooled(device: torch.device, quick: bool) -> dict[str, Any]:
     vectors = torch.randn(n, dim, generator=generator) + 1
     vectors[::2, 0] += 3
     images = Features(vectors.to(device), map(str, range(n)), "image", "image")
-    relevance = Relevance.from_labels([i % 2 for i in range(n)], [i % 2 for i in range(n)])
-    pooled_misalignment(images.select(images.ids[:50]), images, relevance)  # compiles the loops
+    labels = [i % 2 for i in range(n)]
+    relevance = Relevance.from_labels(labels, labels)
+    few = Relevance.from_labels(labels[:50], labels)
+    pooled_misalignment(images.select(images.ids[:50]), images, few)  # compiles the loops
     found: list[float] = []
     extra = peak_of(lambda: found.append(pooled_misalignment(images, images, relevance)))
     sampled = sampled_misalignment(images, images, relevance)

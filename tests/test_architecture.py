@@ -126,8 +126,8 @@ def reachable(arrows: set[tuple[str, str]], room: str) -> set[str]:
 
 
 def test_the_picture_of_imports_is_true() -> None:
-    (picture,) = re.findall(r"```mermaid\n(.*?)```", PAGE, re.DOTALL)
-    drawn = set(re.findall(r"(\w+) --> (\w+)", picture))
+    (diagram,) = re.findall(r"```mermaid\n(.*?)```", PAGE, re.DOTALL)
+    drawn = set(re.findall(r"(\w+) --> (\w+)", diagram))
     imports = {
         (room_of(source), other)
         for source in SOURCES

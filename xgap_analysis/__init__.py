@@ -95,10 +95,12 @@ if TYPE_CHECKING:
     from xgap_analysis.training import Term as Term
     from xgap_analysis.training import fit_frames as fit_frames
     from xgap_analysis.training import fit_joint as fit_joint
+    from xgap_analysis.training import load_joint as load_joint
     from xgap_analysis.training import objective as objective
     from xgap_analysis.training import recipe as recipe
     from xgap_analysis.training import register_objective as register_objective
     from xgap_analysis.training import register_recipe as register_recipe
+    from xgap_analysis.training import save_joint as save_joint
     from xgap_analysis.training import train as train
     from xgap_analysis.views import View as View
     from xgap_analysis.views import encode as encode
@@ -174,6 +176,7 @@ _HOME = {
     "open_features": "core.mapped",
     "load_model": "models",
     "load_predictions": "core.predictions",
+    "load_joint": "training",
     "load_scorer": "scoring",
     "load_tokens": "core.tokens_io",
     "main_rows": "experiments.tables",
@@ -198,6 +201,7 @@ _HOME = {
     "reproduce": "experiments.papers.reproduction",
     "retrieval": "metrics",
     "save_features": "core.features_io",
+    "save_joint": "training",
     "save_scorer": "scoring",
     "save_table": "experiments.table_files",
     "save_tokens": "core.tokens_io",

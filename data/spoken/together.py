@@ -14,6 +14,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from copy import deepcopy
 from dataclasses import asdict, dataclass
@@ -32,6 +33,7 @@ from train import Recipe as OfSheets
 from train import augmented
 
 import xgap_analysis as xg
+from xgap_analysis.core.writing import fill_places
 from xgap_analysis.experiments.ablations import by_group
 from xgap_analysis.experiments.contrasts import contrast_words
 from xgap_analysis.experiments.tables import as_markdown
@@ -46,7 +48,6 @@ HERE = Path(__file__).parent
 BASE, START = "tiny", "tiny-audio"
 MODALITIES = ("image", "text", "audio")
 OBJECTIVES = ("pairwise", "symile")
-START_OF_TABLE, END_OF_TABLE = "<!-- TOGETHER -->\n", "<!-- /TOGETHER -->"
 
 
 @dataclass(frozen=True)
@@ -229,22 +230,24 @@ def main() -> None:
         "torch": torch.__version__,
     }
     given.out.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-    every = list(dict.fromkeys(table["quantity"]))
-    shown = [name for name in every if "recall_at_1" in name or name.startswith("modality_gap")]
-    over = "seeds" if len(given.seeds) > 1 else "queries"
-    words = contrast_words(table, "pairwise", shown, over=over).T.rename_axis("quantity")
+    words = compared(table, given.seeds)
     print(words.to_string(), f"{record['minutes']} minutes", sep="\n")
     if given.out == HERE / "together.parquet":
-        write_card(words, record)
+        fill_places(CARD, {"TOGETHER": card_table(words, record)})
 
 
-def write_card(words: pd.DataFrame, record: dict[str, Any]) -> None:
-    """Fill the place of the data card that follows from the table."""
-    said = f"Seeds {record['seeds']}, {record['recipe']['steps']} steps, {record['minutes']} minutes in "
-    said += f"{record['processes']} process{'es' * (record['processes'] > 1)}:\n\n{as_markdown(words)}\n"
-    before, _, rest = CARD.read_text("utf-8").partition(START_OF_TABLE)
-    after = rest.partition(END_OF_TABLE)[2]
-    CARD.write_text(before + START_OF_TABLE + said + END_OF_TABLE + after, "utf-8")
+def compared(table: pd.DataFrame, seeds: Sequence[int]) -> pd.DataFrame:
+    """What the card shows: each setting beside the pairwise contrast, a row for each quantity."""
+    every = list(dict.fromkeys(table["quantity"]))
+    shown = [name for name in every if "recall_at_1" in name or name.startswith("modality_gap")]
+    over = "seeds" if len(seeds) > 1 else "queries"
+    return contrast_words(table, "pairwise", shown, over=over).T.rename_axis("quantity")
+
+
+def card_table(words: pd.DataFrame, record: Mapping[str, Any]) -> str:
+    """The place of the data card that follows from the table."""
+    made = f"Seeds {record['seeds']}, {record['recipe']['steps']} steps, {record['minutes']} minutes in "
+    return f"{made}{record['processes']} process{'es' * (record['processes'] > 1)}:\n\n{as_markdown(words)}"
 
 
 if __name__ == "__main__":

@@ -190,6 +190,9 @@ def test_layers_are_calibrated_by_the_best_of_each_permutation():
         return np.array([[linear_cka(a, features(b.vectors[order])) for b in y.values()] for a in x.values()])
 
     sums = {"max": np.max, "mean": np.mean, "best": lambda s: np.mean([max(row) for row in s])}
+    sums["top(k=3)"] = lambda s: np.mean(sorted(s.ravel())[-3:])
+    sums["top"] = lambda s: np.mean(sorted(s.ravel())[-5:])
+    sums["top(k=99)"] = np.mean
     sums["matched"] = lambda s: max(
         np.mean([s[i, j] for i, j in enumerate(own)]) for own in itertools.permutations(range(4), 3)
     )
@@ -237,6 +240,87 @@ def test_it_equals_the_published_package():
     layers = [{str(i): features(own) for i, own in enumerate(of)} for of in sets]
     found = calibrated_layers(*layers, permutations=30, seed=7)
     assert [found.score, found.p_value, found.threshold] == pytest.approx([float(v) for v in made], abs=1e-5)
+
+
+def spectrum_matched(y, draw, right):
+    """Rows with the mean and the singular values of y, and given bases."""
+    centred = y - y.mean(axis=0)
+    return draw @ np.diag(np.linalg.svd(centred)[1][: draw.shape[1]]) @ right.T + y.mean(axis=0)
+
+
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("d", [5, 40])
+def test_a_spectrum_matched_null_is_drawn_as_in_a_loop(name, d):
+    x, y = features(rows(seed=1)), features(rows(d=d, seed=2) + 1)
+    found = calibrated(x, y, name, null="spectrum", permutations=19, seed=3)
+    rng, own = np.random.default_rng(3), y.vectors.double().numpy()
+    null = []
+    for draw in range(19):
+        made = rng.normal(size=(24, min(d, 23)))
+        q, r = np.linalg.qr(made - made.mean(axis=0))
+        q = q * np.sign(np.diag(r))
+        assert np.abs(q.sum(axis=0)).max() < 1e-12
+        right = np.linalg.qr(np.random.default_rng(draw).normal(size=(d, d)))[0][:, : q.shape[1]]
+        if name.startswith(("linear", "debiased")):  # which no basis of the dimensions changes
+            again = spectrum_matched(own, q, right)
+            assert np.linalg.svd(again - again.mean(0))[1] == pytest.approx(np.linalg.svd(own - own.mean(0))[1])
+            null.append(by_rows(name, x.vectors.double().numpy(), again))
+        else:  # cosines, which depend on where the mean lies in that basis
+            again = spectrum_matched(own, q, np.linalg.svd(own - own.mean(axis=0))[2][: q.shape[1]].T)
+            null.append(METRICS[name](x, features(again)))
+    assert found.value == pytest.approx(METRICS[name](x, y))
+    assert found.chance == pytest.approx(np.mean(null), abs=1e-6)
+    assert found.p_value == (1 + sum(v >= found.value for v in null)) / 20
+    assert (found.n_groups, found.n_fixed) == (24, 0)
+
+
+def by_rows(name, x, y):
+    """CKA of rows as they are, where `Features` would scale them."""
+
+    def relation(rows):
+        centred = rows - rows.mean(axis=0)
+        k, n = centred @ centred.T, len(rows)
+        if name == "debiased_cka":
+            np.fill_diagonal(k, 0)
+            sums = k.sum(axis=0) / (n - 2)
+            k = k - sums - sums[:, None] + sums.sum() / (n - 1)
+            np.fill_diagonal(k, 0)
+        return k / np.linalg.norm(k)
+
+    return (relation(x) * relation(y)).sum()
+
+
+def test_layers_share_the_basis_of_a_draw():
+    seen = []
+
+    def noted(a, b):
+        seen.append((a.vectors.double().numpy(), b.vectors.double().numpy()))
+        return linear_cka(a, b)
+
+    x = {"x": features(rows(seed=1))}
+    y = {"y0": features(rows(d=3, seed=2)), "y1": features(rows(d=4, seed=3))}
+    found = calibrated_layers(x, y, noted, null="spectrum", permutations=2)
+    assert found.layers in (("x", "y0"), ("x", "y1"))
+    assert len(seen) == 6
+    turned = [b for _, b in seen[2:4]]
+    assert all(np.abs(np.linalg.norm(b, axis=1) - 1).max() < 1e-6 for b in turned)
+    assert not np.allclose(turned[0], y["y0"].vectors.numpy(), atol=0.1)
+    alike = calibrated_layers(x, {"a": y["y0"], "b": y["y0"]}, null="spectrum", over="mean", permutations=20)
+    alone = calibrated(x["x"], y["y0"], null="spectrum", permutations=20)
+    assert alike.value == pytest.approx(alone.value)
+    assert alike.chance == pytest.approx(alone.chance, abs=0.1)
+
+
+def test_clouds_of_one_shape_agree_by_chance_and_a_set_with_itself_does_not():
+    x = rows(40, 4) * [4, 2, 1, 1]
+    found = calibrated(x, x, null="spectrum", permutations=99)
+    assert (found.score, found.p_value) == (pytest.approx(1), 0.01)
+    p = [
+        calibrated(rows(30, 4, i) * [6, 1, 1, 1], rows(30, 4, 500 + i) * [6, 1, 1, 1], null="spectrum", permutations=19)
+        for i in range(40)
+    ]
+    assert np.mean([one.p_value <= 0.05 for one in p]) <= 0.15
+    assert 0.3 < np.mean([one.p_value for one in p]) < 0.75
 
 
 def test_more_items_than_fit_are_sampled_in_whole_groups():
@@ -303,6 +387,13 @@ def test_mistakes_are_one_sentence():
         calibrated_layers({}, {"b": x})
     with pytest.raises(XgapError, match="unknown way to sum up"):
         calibrated_layers({"a": x}, {"b": x}, over="median")
+    for over in ("top(k=0)", "top(n=3)", "max(k=2)", "top(3)"):
+        with pytest.raises(XgapError, match=r"of which top\(k=5\) has k from 1, not"):
+            calibrated_layers({"a": x}, {"b": x}, over=over)
+    with pytest.raises(XgapError, match="unknown null"):
+        calibrated(x, x, null="rotation")
+    with pytest.raises(XgapError, match="permutes nothing; leave them out"):
+        calibrated(x, x, null="spectrum", groups=[0, 1] * 12)
     with pytest.raises(XgapError, match="at least two sets"):
         calibrated_table({"a": x})
     assert set(RELATIONS) == {name.partition("(")[0] for name in METRICS}

@@ -17,7 +17,9 @@ from xgap_analysis.models.locks import lock_of
 def blocks_of(bare: Any, space: str) -> Any:
     """The blocks of a bare model, by the names that its library gives them."""
     part = bare.visual if space == "image" else getattr(bare, "text", bare)
-    return part.trunk.blocks if hasattr(part, "trunk") else part.transformer.resblocks
+    if hasattr(part, "trunk"):
+        return part.trunk.blocks
+    return part.transformer.encoder.layer if hasattr(part, "pooler") else part.transformer.resblocks
 
 
 @torch.no_grad()
@@ -27,13 +29,8 @@ def test_an_early_layer_is_the_own_pass_without_the_later_blocks(
 ) -> None:
     model, bare = make_model(kind), bare_model(kind)
     tower, own = model.tower(space), batch(model, space, pixels, captions)
-    if (kind, space) == ("hugging-face", "text"):
-        assert tower.blocks == 0
-        with pytest.raises(XgapError, match="0 blocks"):
-            tower.encode(own, layer=1)
-        return
     blocks = blocks_of(bare, space)
-    assert tower.blocks == len(blocks) == (3 if space == "text" else 2)
+    assert tower.blocks == len(blocks) == (3 if space == "text" and kind != "hugging-face" else 2)
     seen = []
     for layer in range(1, len(blocks) + 1):
         hooks = [block.register_forward_hook(lambda _, given, __: given[0]) for block in blocks[layer:]]
@@ -74,7 +71,7 @@ def test_blocks_are_counted_between_passes_of_other_threads_and_not_within(space
     whole, inside, counted = tower.blocks, threading.Event(), threading.Event()
 
     def passes() -> None:
-        with lock_of(tower.module), tower._blocks.first(1):
+        with lock_of(tower.module), tower.depth.first(1):
             inside.set()
             counted.wait(0.3)
 
@@ -92,3 +89,48 @@ def test_towers_without_blocks_say_so() -> None:
         xg.encode(own, ["a"], layer=1)
     with pytest.raises(XgapError, match="no blocks"):
         xg.encode(xg.load_model("oracle"), xg.load_dataset("emoji").split("test").texts, layer=1)
+
+
+INSIDE = [
+    "clip-moe(experts=3, k=2)",
+    "maple(depth=2)",
+    "ptunifier(pool=9, image_tokens=3, text_tokens=2)",
+    "image-prompts(length=3)",
+    "vdr",
+]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", [*INSIDE, "head(width=4)", "head(width=None)"])
+@pytest.mark.parametrize("kind_", ["native", "timm-linear"])
+def test_a_layer_of_an_adapted_tower_is_its_own_pass_without_the_later_blocks(
+    name: str, kind_: str, make_model: Make, pixels: Tensor, captions: list[str]
+) -> None:
+    base = make_model(kind_)
+    model = xg.adapted(base, name, seed=3)
+    for space in ("image", "text"):
+        own = getattr(model.tower(space), "weights", None)  # of the base, then of the adapter
+        for parameter in () if own is None else own[-1].parameters():
+            parameter.data += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    for space in ("image", "text"):
+        tower, own = model.tower(space), batch(model, space, pixels, captions)
+        blocks = blocks_of(base.tower(space).module, space)
+        assert tower.blocks == len(blocks)
+        whole = tower.encode(own)
+        hooks = [block.register_forward_hook(lambda _, given, __: given[0]) for block in blocks[1:]]
+        expected = tower.encode(own)
+        for hook in hooks:
+            hook.remove()
+        found = tower.encode(own, layer=1)
+        torch.testing.assert_close(found, expected, **TOLERANCE)
+        assert (found - whole).abs().max() > 1e-3
+        torch.testing.assert_close(tower.encode(own, layer=len(blocks)), whole, **TOLERANCE)
+        assert torch.equal(tower.encode(own), whole)  # all is back
+
+
+def test_adapted_towers_without_blocks_say_so(make_model: Make) -> None:
+    with pytest.raises(XgapError, match=r"the text tower .*\(ReplacedTower\) has no blocks that can be read"):
+        xg.encode(xg.adapted(make_model("native"), "matching"), ["a cat"], layer=1, progress=False)
+    own = xg.as_model(lambda captions: torch.ones(len(captions), 3), ["text"], name="mine")
+    with pytest.raises(XgapError, match=r"\(HeadTower\) has no blocks that can be read"):
+        xg.encode(xg.adapted(own, "head(width=4)"), ["a cat"], layer=1, progress=False)

@@ -173,6 +173,25 @@ def test_siglip_gives_transformers_own_features(
         _ = model.image.projection
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("family", ["clip", "siglip"])
+def test_features_of_a_layer_are_transformers_own(family: str, tmp_path: Path) -> None:
+    bare = clip_directory(tmp_path, 49407) if family == "clip" else siglip_directory(tmp_path)
+    model = load_model(tmp_path, device="cpu")
+    pixels = torch.randn(2, 3, 35, 35, generator=torch.Generator().manual_seed(1))
+    ids = torch.randint(5, 200, (2, 16), generator=torch.Generator().manual_seed(0))
+    ids[:, -1] = 49407 if family == "clip" else ids[:, -1]
+    image, text = bare.vision_model, bare.text_model
+    states = image(pixel_values=pixels, output_hidden_states=True).hidden_states[1]
+    normed = image.post_layernorm(states)
+    own = bare.visual_projection(normed[:, 0]) if family == "clip" else image.head(normed)
+    torch.testing.assert_close(model.image.encode(pixels, layer=1), own, atol=1e-5, rtol=1e-5)
+    words = text.final_layer_norm(text(input_ids=ids, output_hidden_states=True).hidden_states[1])[:, -1]
+    own = bare.text_projection(words) if family == "clip" else text.head(words)
+    torch.testing.assert_close(model.text.encode(ids, layer=1), own, atol=1e-5, rtol=1e-5)
+    assert (model.image.blocks, model.text.blocks) == (2, 2)
+
+
 @pytest.mark.parametrize("family", ["clip", "siglip"])
 def test_pictures_and_texts_are_prepared_as_the_directory_says(family: str, tmp_path: Path) -> None:
     from transformers import AutoImageProcessor, PreTrainedTokenizerFast

@@ -15,11 +15,11 @@ from xgap_analysis.models.adaptation.attached import attached
 from xgap_analysis.models.adaptation.backbone import Backbone, blocks_of, shown
 from xgap_analysis.models.adaptation.entered import backbone_of
 from xgap_analysis.models.adaptation.experts import balance
-from xgap_analysis.models.adaptation.part import shadowed
 from xgap_analysis.models.adaptation.pools import gathered
 from xgap_analysis.models.adaptation.stretched import stretch
 from xgap_analysis.models.fingerprint import architecture, weights_digest
 from xgap_analysis.models.locks import lock_of
+from xgap_analysis.models.shadows import shadowed
 
 PIXELS = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(5))
 DIMS = {"image": 16, "text": 16}

@@ -1,17 +1,22 @@
 """A joint encoder of sound and video: against numpy, the known answers of its contrasts, and a fit to real items."""
 
+import json
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
+from safetensors import safe_open
 
 import xgap_analysis as xg
 from tests.scoring.systems.conftest import attended, decoded, layer_norm, linear, sets_of, some, unit, weights_of
+from xgap_analysis.core.contrast import both_ways
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.tokens import TokenFeatures
-from xgap_analysis.scoring.learned.loop import contrastive
 from xgap_analysis.training.joint import CONTRASTS, FittedJoint, JointEncoder, fit_joint, query_scores, three_contrasts
 
 HEADS, BOTH = 2, "audio+video"
@@ -88,7 +93,7 @@ def test_without_the_other_two_the_contrast_is_plain_infonce() -> None:
     infonce = np.mean([-np.mean(np.diag(z) - np.log(np.exp(z).sum(1))) for z in (logits, logits.T)])
     alone = three_contrasts(texts, made, scale, {BOTH: 1.0, "audio": 0.0, "video": 0.0})
     assert float(alone) == pytest.approx(infonce, rel=1e-5)
-    each = [contrastive(query_scores(texts, made[name]), scale) for name in CONTRASTS]
+    each = [both_ways(query_scores(texts, made[name]), scale) for name in CONTRASTS]
     torch.testing.assert_close(three_contrasts(texts, made, scale), torch.stack(each).sum())
 
 
@@ -155,3 +160,53 @@ def test_mistakes_are_one_sentence(made: FittedJoint, model: Any) -> None:
         fit_joint(texts, some([2], 0), images, concept)
     with pytest.raises(XgapError, match="has no video of its label, so that there is no union"):
         made.gaps(texts, some([2, 1], 0), some([2], 1))
+
+
+def test_it_is_the_same_from_its_file(tmp_path: Path) -> None:
+    x = torch.randn(8, 16, generator=torch.Generator().manual_seed(0))
+    about = {"model": "mine", "weights": "w1"}
+    texts, sounds, clips = (xg.Features(x, "abcdefgh", space, space, about) for space in ("text", "audio", "image"))
+    fitted = fit_joint(texts, sounds, clips, queries=3, heads=2, epochs=2)
+    again = xg.load_joint(xg.save_joint(fitted, tmp_path / "new" / "joint.safetensors"))
+    for sets in ({"audio": sounds}, {"video": clips}, {"audio": sounds, "video": clips}):
+        assert torch.equal(again.encode(**sets).vectors, fitted.encode(**sets).vectors)
+    assert (again.losses, again.models, again.module.sizes) == (fitted.losses, fitted.models, fitted.module.sizes)
+    assert not any(weight.requires_grad for weight in again.module.parameters())
+    other = replace(sounds, provenance={**about, "weights": "w2"})
+    for own in (fitted, again):
+        with pytest.raises(
+            XgapError, match="reads audio of model 'mine', and these tokens are of 'mine' with other weights"
+        ):
+            own.encode(other)
+        assert len(own.encode(replace(sounds, provenance={}))) == 8  # of which nothing is said
+
+
+def test_a_file_that_is_none_is_one_sentence(tmp_path: Path) -> None:
+    x = torch.randn(8, 16, generator=torch.Generator().manual_seed(0))
+    texts, sounds, clips = (xg.Features(x, "abcdefgh", space, space) for space in ("text", "audio", "image"))
+    path = xg.save_joint(fit_joint(texts, sounds, clips, queries=2, epochs=0), tmp_path / "joint.safetensors")
+    whole = safetensors.torch.load_file(path)
+    with safe_open(path, framework="pt") as file:
+        about = json.loads(file.metadata()["joint"])
+    damaged = tmp_path / "damaged.safetensors"
+    for change, weights, message in (
+        ({"heads": 3}, whole, "do not divide|heads"),
+        ({"queries": 3}, whole, "holds other weights than those"),
+        ({"dim": 10**7}, whole, "holds fewer weights than its sizes"),
+        ({"dim": "16"}, whole, "'16' is no size"),
+        ({"losses": None}, whole, "cannot be read as a joint encoder"),
+        ({"models": 3}, whole, "cannot be read as a joint encoder"),
+        ({}, {name: w * torch.nan for name, w in whole.items()}, "holds other weights than those"),
+    ):
+        safetensors.torch.save_file(weights, damaged, metadata={"joint": json.dumps({**about, **change})})
+        with pytest.raises(XgapError, match=message) as caught:
+            xg.load_joint(damaged)
+        assert "\n" not in str(caught.value)
+    safetensors.torch.save_file(whole, damaged)
+    with pytest.raises(XgapError, match="'joint' is missing"):
+        xg.load_joint(damaged)
+    damaged.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(XgapError, match="cannot be read as a joint encoder"):
+        xg.load_joint(damaged)
+    with pytest.raises(XgapError, match=r"kept in a \.safetensors file"):
+        xg.load_joint("joint.pt")

@@ -1,6 +1,7 @@
 """Features of a layer as a view: in the store, in comparisons, and beside the model's own."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 import xgap_analysis as xg
 from tests.conftest import random_model
 from tests.views.test_encode import Counting, count, some_images, some_texts, unit
+from xgap_analysis import cli
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.datasets.items import Vectors
 from xgap_analysis.models import Model
@@ -89,3 +91,16 @@ def test_mistakes_are_one_sentence(model: Model) -> None:
     features = xg.Features(torch.eye(2), ["a", "b"], "image", "image")
     with pytest.raises(XgapError, match="vectors already, and have no layers"):
         xg.view("image(layer=1)")(model, Vectors(features))
+
+
+def test_a_layer_is_encoded_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "second.npz"
+    command = ["encode", "--model", "tiny-untrained", "--limit", "3", "--layer", "2", "--out", str(out)]
+    assert cli.main(command) == 0
+    assert "by tiny-untrained, layer 2" in capsys.readouterr().out
+    model, data = xg.load_model("tiny-untrained"), xg.load_dataset("emoji").split("test").limit(3)
+    expected = encode(model, data.images, layer=2, progress=False)
+    found = xg.load_features(out)
+    assert (found.ids, torch.equal(found.vectors, expected.vectors)) == (expected.ids, True)
+    assert cli.main([*command[:-4], "--layer", "99"]) == 2
+    assert "a layer is from 1 to" in capsys.readouterr().err

@@ -1,6 +1,6 @@
 """`xgap encode`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from xgap_analysis.cli.arguments import Activation, File, Name, Number, Precision
@@ -15,6 +15,7 @@ class Encode:
     Example:
         xgap encode --model tiny --dataset emoji --split test --space image
         xgap encode --model ViT-B-32/openai --space text --out results/names.parquet
+        xgap encode --model tiny --layer 3 --out results/third-block.npz
     """
 
     model: str = "tiny"
@@ -25,6 +26,8 @@ class Encode:
     """The split to encode."""
     space: str = "image"
     """The modality to encode: image, text, or another one that the dataset and the model have."""
+    layer: Number = None
+    """The features after this many blocks, read through what follows the last one; by default the model's own."""
     limit: Number = None
     """Encode only the items of this many labels."""
     on_error: Literal["raise", "skip"] = "raise"
@@ -58,8 +61,11 @@ class Encode:
 
         check_out(self.out)
         data = split_of(self.dataset, self.split, self.limit)
-        _, features, _ = encoded(self, data, native_view(self.space))
+        own = native_view(self.space)
+        own = own if self.layer is None else replace(own, options={"layer": self.layer})
+        _, features, _ = encoded(self, data, own)
         shape = list(features.vectors.shape)
-        say(f"{self.space} features {shape} of {data.name} ({data.split_name}) by {self.model}")
+        where = "" if self.layer is None else f", layer {self.layer}"
+        say(f"{self.space} features {shape} of {data.name} ({data.split_name}) by {self.model}{where}")
         print_where(features, self.out)
         return 0

@@ -76,6 +76,7 @@ def encoded(command: Encode | Invert, data: Dataset, own: View) -> tuple[Model, 
     features = encode(
         model,
         items,
+        layer=own.options.get("layer"),
         on_error=command.on_error,
         batch_size=command.batch_size,
         num_workers=command.num_workers,

@@ -1,6 +1,6 @@
 """What a correction or a scorer may be fitted on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,8 @@ class Calibration:
         labels: id to label, of all spaces. An item of one space and the first of another that shares its label are a
             pair; where there are no labels, items of one id are.
         queries: by space, the ids of the items that are queries, where the others are searched.
+        before: in a chain, what the features have gone through: texts that a correction encodes itself go through it
+            too.
 
     Example:
         >>> import numpy as np
@@ -43,6 +45,7 @@ class Calibration:
     class_words: Sequence[str] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     queries: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    before: Callable[[Features], Features] | None = None
 
     def of(self, space: str) -> Features:
         """The calibration features of one space.

@@ -249,6 +249,16 @@ class BoundRelevance:
         """The column of each gallery item: as large as the gallery, and made when it is first needed."""
         return {item: i for i, item in enumerate(self.gallery_ids)}
 
+    @property
+    def codes(self) -> tuple[Tensor, Tensor] | None:
+        """A number for the label of each query `[n]` and of each gallery item `[m]`; None of graded relevance.
+
+        Each item without a label has a number of its own.
+        """
+        if self._query_codes is None or self._gallery_codes is None:
+            return None
+        return self._query_codes, self._gallery_codes
+
     def grades(self, start: int, stop: int) -> Tensor:
         """Grades of the queries `start` to `stop`: float32 `[stop - start, n_gallery]`, 0 where not relevant."""
         if self._query_codes is not None and self._gallery_codes is not None:

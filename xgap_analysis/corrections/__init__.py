@@ -11,6 +11,7 @@ Where the calibration split is the one that is evaluated (`transductive`), every
 from xgap_analysis.core.calibration import Calibration as Calibration
 from xgap_analysis.corrections import (  # noqa: F401  register theirs
     bridge,
+    chain,
     convolution,
     hubness,
     noise,
@@ -33,5 +34,6 @@ from xgap_analysis.corrections.protocol import FeatureMap as FeatureMap
 from xgap_analysis.corrections.protocol import FittedCorrection as FittedCorrection
 from xgap_analysis.corrections.protocol import QueryGallery as QueryGallery
 from xgap_analysis.corrections.protocol import ScoreCorrection as ScoreCorrection
+from xgap_analysis.corrections.protocol import complete_corrections as complete_corrections
 from xgap_analysis.corrections.protocol import correction as correction
 from xgap_analysis.corrections.protocol import register_correction as register_correction

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from xgap_analysis.core.calibration import Calibration
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.features import Features
 from xgap_analysis.core.precision import exact
 from xgap_analysis.models.tower import features_of
 
@@ -16,6 +17,8 @@ WORDS = ("classes", "imagenet", "imagenet-torch", "captions")
 
 def anchor_texts(calibration: Calibration, words: str, template: str) -> Tensor:
     """Text features `[c, d]` of the anchors, not normalised where the model makes them, in double precision.
+
+    In a chain of corrections they go through those before, as all texts do, and are unit rows then.
 
     Args:
         calibration: what is known of the split and the model.
@@ -47,7 +50,11 @@ def anchor_texts(calibration: Calibration, words: str, template: str) -> Tensor:
         for some in (captions[i : i + BATCH] for i in range(0, len(captions), BATCH)):
             made = features_of(model.text, model.text.prepare(some), len(some), model.device)
             parts.append(made.cpu().double())
-    return torch.cat(parts)
+    vectors = torch.cat(parts)
+    if calibration.before is None:
+        return vectors
+    texts = Features(vectors, [str(place) for place in range(len(vectors))], model.text.space, "text")
+    return exact(calibration.before(texts).vectors)
 
 
 def _names(words: str, calibration: Calibration) -> list[str]:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from xgap_analysis.core.contrast import both_ways
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.precision import exact
 
@@ -132,8 +133,7 @@ def contrastive(
     like = F.normalize(target.detach() if known is None else known, dim=1)
     eye = torch.eye(len(made), dtype=torch.bool, device=made.device)
     logits = logits.masked_fill((like @ like.T > SAME) & ~eye, -torch.inf)
-    own = torch.arange(len(made), device=made.device)
-    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+    return both_ways(logits)
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from inspect import Parameter, signature
 from typing import Any, overload
 
 from xgap_analysis.core.calibration import Calibration
@@ -99,12 +100,14 @@ class Correction:
 
     Args:
         name: as registered.
-        maker: `maker(calibration, **options)` fits it.
+        maker: `maker(calibration, *arguments, **options)` fits it.
         options: given by the user; the others keep the maker's defaults.
         transductive: it always sees what is evaluated.
         claims: comparison to the sign of the difference that its authors claim: 1 better, -1 worse.
         model_alone: the model is all that it is fitted on, whatever its options.
         control: it stands beside another correction, and nothing is claimed of it; tables give it no verdict.
+        arguments: the corrections that it is made of, as those of a `chain`; what is true of one of them (transductive,
+            control) is true of it.
 
     Example:
         >>> import xgap_analysis as xg
@@ -120,14 +123,32 @@ class Correction:
     claims: Mapping[str, int] = field(default_factory=dict)
     model_alone: bool = False
     control: bool = False
+    arguments: "tuple[Correction, ...]" = ()
 
     @property
     def from_model(self) -> bool:
         """Whether the model is all that it is fitted on: no image, text or class name of a dataset is read."""
+        if self.arguments:
+            return all(part.from_model for part in self.arguments)
         return self.model_alone or self.options.get("words") == "imagenet"  # see `anchor_texts`
 
+    @property
+    def names(self) -> set[str]:
+        """Its name and those of the corrections that it is made of."""
+        return {self.name}.union(*(part.names for part in self.arguments))
+
+    @property
+    def makers(self) -> tuple[Fit, ...]:
+        """The functions that fit it, which distinguish it where one's own have the same name."""
+        return (self.maker, *(maker for part in self.arguments for maker in part.makers))
+
+    def with_options(self, options: Mapping[str, Mapping[str, Any]]) -> "Correction":
+        """The same with options by the name of a correction, where it is that one or is made of it."""
+        parts = tuple(part.with_options(options) for part in self.arguments)
+        return replace(self, arguments=parts, options={**self.options, **options.get(self.name, {})})
+
     def __str__(self) -> str:
-        return spelled(self.name, (), self.options)
+        return spelled(self.name, self.arguments, self.options)
 
     def fit(self, calibration: Calibration) -> "FittedCorrection":
         """The correction, fitted.
@@ -136,7 +157,7 @@ class Correction:
             XgapError: a calibration set that lacks what the correction is fitted on, or an option out of range.
         """
         features = {space: where_doubles_are(of) for space, of in calibration.features.items()}
-        made = self.maker(replace(calibration, features=features), **self.options)
+        made = self.maker(replace(calibration, features=features), *self.arguments, **self.options)
         return FittedCorrection(str(self), calibration.split, made)
 
 
@@ -312,10 +333,18 @@ def check_dimensions(features: Features, d: int) -> None:
         raise XgapError(f"the features have {features.dim} dimensions, those it was fitted on {d}")
 
 
-def correction(wanted: "str | Call | Correction | Fit", **options: Any) -> Correction:
+def complete_corrections() -> list[str]:
+    """The names of the corrections that are not made of others, so that the name alone can be chosen."""
+    return [name for name, entry in CORRECTIONS.items() if not _takes_corrections(entry.maker)]
+
+
+def correction(
+    wanted: "str | Call | Correction | Fit", *arguments: "str | Call | Correction | Fit", **options: Any
+) -> Correction:
     """A correction by name, with options: `correction("pca-text", rank=64)` or `correction("pca-text(rank=64)")`.
 
-    A function that is not registered, `fit(calibration, **options)`, is a correction too, under its own name.
+    A function that is not registered, `fit(calibration, **options)`, is a correction too, under its own name. The
+    arguments of `chain` are corrections: `"chain(center, pca-text(rank=64))"`.
 
     Raises:
         XgapError: an unknown name or option (the nearest are given), or something that is not a correction.
@@ -324,14 +353,17 @@ def correction(wanted: "str | Call | Correction | Fit", **options: Any) -> Corre
         >>> import xgap_analysis as xg
         >>> str(xg.correction("pca-text", rank=64))
         'pca-text(rank=64)'
-        >>> str(xg.correction("gap-shift(lambda_=0.5)"))
-        'gap-shift(lambda_=0.5)'
+        >>> str(xg.correction("chain", "center", "pca-text(rank=64)"))
+        'chain(center, pca-text(rank=64))'
     """
     if isinstance(wanted, str):
         wanted = parse(wanted)
     if isinstance(wanted, Call):
-        given = options_alone(wanted, "a correction")
         known = CORRECTIONS[wanted.name]
+        if _takes_corrections(known.maker):
+            arguments, given = (*wanted.arguments, *arguments), dict(wanted.options)
+        else:
+            given = options_alone(wanted, "a correction")
         made = replace(known, options={**known.options, **given})
     elif isinstance(wanted, Correction):
         made = wanted
@@ -340,4 +372,18 @@ def correction(wanted: "str | Call | Correction | Fit", **options: Any) -> Corre
     else:
         raise XgapError(f"a correction is a name, a Correction or a function that fits one, not {wanted!r}")
     check_options("correction", made.name, made.maker, LEADING, {**made.options, **options})
-    return replace(made, options={**made.options, **options}) if options else made
+    made = replace(made, options={**made.options, **options}) if options else made
+    if not arguments:
+        return made
+    if not _takes_corrections(made.maker):
+        raise XgapError(f"a correction takes options by name, and no corrections: {made.name}, not {arguments}")
+    other = next((a for a in arguments if not (isinstance(a, str | Call | Correction) or callable(a))), None)
+    if other is not None:
+        raise XgapError(f"{made.name} is made of corrections, and {other!r} is none")
+    parts = tuple(map(correction, arguments))
+    transductive, control = any(part.transductive for part in parts), any(part.control for part in parts)
+    return replace(made, arguments=parts, transductive=transductive, control=control)
+
+
+def _takes_corrections(maker: Fit) -> bool:
+    return any(p.kind is Parameter.VAR_POSITIONAL for p in signature(maker).parameters.values())

@@ -73,11 +73,11 @@ def text_signature(
         # cosine of p and log q times their lengths, and p's length is a positive factor of the whole row.
         log_q = torch.log_softmax(beta * profile(gallery), dim=1)
         lengths = log_q.norm(dim=1)
-        asked = replace(query, vectors=torch.softmax(beta * profile(query), dim=1))
+        softened = replace(query, vectors=torch.softmax(beta * profile(query), dim=1))
 
         def normalise(scores: Tensor) -> Tensor:
             return (exact(scores) * lengths).float()
 
-        return QueryGallery(asked, replace(gallery, vectors=log_q), normalise)
+        return QueryGallery(softened, replace(gallery, vectors=log_q), normalise)
 
     return ScoreCorrection(apply)

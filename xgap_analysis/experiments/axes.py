@@ -93,9 +93,8 @@ def _cell(
         options.setdefault(owner, {})[option] = value
 
     def own(c: Comparison, b: Correction, s: Scorer) -> tuple[Comparison, Correction, Scorer]:
-        b = correction(b, **options[b.name]) if b.name in options else b
         s = scorer(s, **options[s.name]) if s.name in options else s
-        return c.with_options(options), b, s
+        return c.with_options(options), b.with_options(options), s
 
     none, baseline = correction("none"), study.comparison(comparison.baseline)
     parts, base = own(comparison, by, scoring), own(baseline, none, scoring)
@@ -110,5 +109,5 @@ def _cell(
 
 
 def _names(comparison: Comparison, by: Correction, scoring: Scorer) -> set[str]:
-    """The views, the correction and the scorer of a cell, by name: what an axis may change."""
-    return {by.name, scoring.name}.union(*(v.names for v in comparison.views))
+    """The views, the corrections and the scorer of a cell, by name: what an axis may change."""
+    return (by.names | {scoring.name}).union(*(v.names for v in comparison.views))

@@ -29,4 +29,4 @@ class Cell:
     def key(self) -> tuple[Any, ...]:
         """What determines the scores."""
         by, scorer = self.correction, self.scorer
-        return (self.comparison, str(by), by.maker, str(scorer), scorer.function)
+        return (self.comparison, str(by), by.makers, str(scorer), scorer.function)

@@ -168,7 +168,7 @@ class Evaluation:
     def fitted(self, by: AnyCorrection) -> FittedCorrection:
         """A correction, fitted on the calibration split; refused where there is none, or by the correction itself."""
         wanted = correction(by)
-        key = (str(wanted), wanted.maker)
+        key = (str(wanted), wanted.makers)
         if key not in self.kept.fitted:
             self.kept.fitted[key] = wanted.fit(calibration_for(self, wanted))
         return self.kept.fitted[key]

@@ -75,7 +75,7 @@ def fitted_scorer(
     if not scoring.is_unfitted:
         return scoring
     own = correction(by)
-    key = (str(scoring), scoring.function, comparison, str(own), own.maker, seed if comparison.is_seeded else None)
+    key = (str(scoring), scoring.function, comparison, str(own), own.makers, seed if comparison.is_seeded else None)
     if key not in evaluation.kept.scorers:
         there = fit_split_of(evaluation, scoring)
         maps = None if str(own) == "none" else evaluation.fitted(own).maps

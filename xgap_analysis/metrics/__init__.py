@@ -57,6 +57,9 @@ from xgap_analysis.metrics.power import detectable_difference as detectable_diff
 from xgap_analysis.metrics.power import detectable_effect as detectable_effect
 from xgap_analysis.metrics.power import seed_interval as seed_interval
 from xgap_analysis.metrics.power import seed_spread as seed_spread
+from xgap_analysis.metrics.probes import knn as knn
+from xgap_analysis.metrics.probes import probe as probe
+from xgap_analysis.metrics.probes import probes as probes
 from xgap_analysis.metrics.recovery import recovered as recovered
 from xgap_analysis.metrics.recovery import recovered_without_anchors as recovered_without_anchors
 from xgap_analysis.metrics.residuals import residuals as residuals

@@ -9,24 +9,28 @@ permuted set is its matrix with permuted rows and columns, so that K permutation
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
+from xgap_analysis.core.calls import parse
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.features import FeaturesLike, as_features, where_doubles_are
-from xgap_analysis.metrics.permutations import cells_of, codes_of, drawn, sampled
-from xgap_analysis.metrics.relations import Measure, values_of
+from xgap_analysis.metrics.permutations import cells_of, codes_of, drawn, random_columns, sampled
+from xgap_analysis.metrics.relations import Measure, turned_values_of, values_of
 from xgap_analysis.metrics.significance import Groups
 from xgap_analysis.metrics.structure import check_same_items
 
 SLACK = 1e-9  # a score in another order of summation is the same score
-OVER = {
+NULLS = ("permutation", "spectrum")
+OVER: dict[str, Callable[..., float]] = {
     "max": lambda s: s.max(),
+    "top": lambda s, k=5: np.sort(s, axis=None)[-k:].mean(),
     "mean": lambda s: s.mean(),
     "best": lambda s: s.max(axis=1).mean(),
     "matched": lambda s: s[linear_sum_assignment(s, maximize=True)].mean(),
@@ -76,6 +80,7 @@ def calibrated(
     *,
     groups: Groups | None = None,
     within: Groups | None = None,
+    null: str = "permutation",
     permutations: int = 200,
     level: float = 0.05,
     best: float | None = 1.0,
@@ -99,17 +104,22 @@ def calibrated(
             group make the threshold too low.
         within: n labels; items or whole groups are permuted among those of their own label only (a language, an
             artist), so that what the label explains is no agreement.
-        permutations: K.
+        null: `"permutation"`, or `"spectrum"`: y is not permuted but drawn anew, with its mean, the singular values of
+            its centred rows and a random basis: is the agreement more than that of two clouds of these shapes? A
+            permutation keeps the rows, and so whatever clusters they have; this keeps the spectrum alone. (The rows are
+            scaled to unit length again for measures of cosines, all but CKA.)
+        permutations: K, the draws.
         level: in (0, 1).
         best: the largest value of the metric; None where it has none.
         sample: memory grows with n^2; of more items than this, a random sample is taken, in whole groups.
         seed: of permutations and sample.
 
     Raises:
-        XgapError: items that do not match, an unknown metric, a set that is one point, labels that do not fit, or
-            nothing that could be permuted.
+        XgapError: items that do not match, an unknown metric or null, a set that is one point, labels that do not fit,
+            nothing that could be permuted, or groups where nothing is permuted.
 
-    Source: Groeger, Wen and Brbic, Revisiting the platonic representation hypothesis: an Aristotelian view, ICML 2026;
+    Source: Groeger, Wen and Brbic, Revisiting the platonic representation hypothesis: an Aristotelian view, ICML 2026
+    (whose spectrum is that of rows as they are, so that a cone becomes a direction in which items differ);
     whole groups of one size, Winkler et al., Multi-level block permutation, NeuroImage 2015.
 
     Example:
@@ -126,6 +136,7 @@ def calibrated(
         (1.0, 1)
     """
     how: dict[str, Any] = {"groups": groups, "within": within, "permutations": permutations, "level": level}
+    how["null"] = null
     found = calibrated_layers({"x": x}, {"y": y}, metric, **how, best=best, sample=sample, seed=seed)
     return replace(found, layers=None)
 
@@ -138,6 +149,7 @@ def calibrated_layers(
     over: str = "max",
     groups: Groups | None = None,
     within: Groups | None = None,
+    null: str = "permutation",
     permutations: int = 200,
     level: float = 0.05,
     best: float | None = 1.0,
@@ -146,14 +158,15 @@ def calibrated_layers(
 ) -> Calibrated:
     """The agreement of the best pair of layers of two models, beside the best pair of permuted items.
 
-    The largest of many values is large by chance, so the largest itself is calibrated: each permutation is applied to
-    every layer of y alike, and its own largest value counts.
+    The largest of many values is large by chance, so the largest itself is calibrated: each permutation (or the one
+    random basis of a spectrum's draw) is applied to every layer of y alike, and its own largest value counts.
 
     Args:
         x, y: name of a layer to its features of the same items (`encode(model, items, layer=3)`).
-        over: what is calibrated: `"max"` over all pairs, their `"mean"`, the mean over the layers of x of the
-            `"best"` layer of y, or the mean of the layers `"matched"` one to one so that it is largest.
-        metric, groups, within, permutations, level, best, sample, seed: as in `calibrated`.
+        over: what is calibrated: `"max"` over all pairs, the mean of the largest few, `"top(k=5)"` (of all where there
+            are fewer), their `"mean"`, the mean over the layers of x of the `"best"` layer of y, or the mean of the
+            layers `"matched"` one to one so that it is largest.
+        metric, groups, within, null, permutations, level, best, sample, seed: as in `calibrated`.
 
     Returns:
         The numbers of `calibrated`, and `layers`, the pair with the largest value.
@@ -175,8 +188,11 @@ def calibrated_layers(
         raise XgapError("a model has at least one layer here, by name, and one of the two has none")
     if permutations < 1 or not 0 < level < 1:
         raise XgapError(f"permutations are 1 or more, and a level lies in (0, 1); not {permutations} and {level}")
-    if over not in OVER:
-        raise unknown_name("way to sum up layers", over, OVER)
+    if null not in NULLS:
+        raise unknown_name("null", null, NULLS)
+    if null == "spectrum" and not (groups is None and within is None):
+        raise XgapError('groups and within say what is permuted, and null="spectrum" permutes nothing; leave them out')
+    summed = _summed(over)
     first, second = ([where_doubles_are(as_features(of)) for of in layers.values()] for layers in (x, y))
     for own in (*first, *second):
         check_same_items(first[0], own)
@@ -186,25 +202,29 @@ def calibrated_layers(
     codes, strata = (np.unique(of[chosen], return_inverse=True)[1] for of in (codes, strata))
     cells = cells_of(codes, strata)
     values = values_of(metric, first, second, chosen)
-    draws = (drawn(cells, len(chosen), rng) for _ in range(permutations))
     observed = values(np.arange(len(chosen)))
-    value = float(OVER[over](observed))
+    value = float(summed(observed))
     if not math.isfinite(value):
         raise XgapError(f"{metric} of these features is not a number: all items of a set are the same")
-    null = np.array([float(OVER[over](values(order))) for order in draws])
-    null = np.where(np.abs(null - value) <= SLACK * max(1.0, abs(value)), value, null)
-    threshold = float(np.sort([value, *null])[math.ceil((1 - level) * (permutations + 1) - SLACK) - 1])
+    if null == "spectrum":
+        values, rank = turned_values_of(metric, first, second, chosen)
+        draws = (random_columns(len(chosen), rank, rng) for _ in range(permutations))
+    else:
+        draws = (drawn(cells, len(chosen), rng) for _ in range(permutations))
+    by_chance = np.array([float(summed(values(draw))) for draw in draws])
+    by_chance = np.where(np.abs(by_chance - value) <= SLACK * max(1.0, abs(value)), value, by_chance)
+    threshold = float(np.sort([value, *by_chance])[math.ceil((1 - level) * (permutations + 1) - SLACK) - 1])
     row, column = np.unravel_index(int(observed.argmax()), observed.shape)
     return Calibrated(
         value=value,
-        chance=float(null.mean()),
+        chance=float(by_chance.mean()),
         threshold=threshold,
         score=_share(value, threshold, best, 0.0),
-        above_chance=_share(value, float(null.mean()), best, -1.0),
-        p_value=float(1 + (null >= value).sum()) / (permutations + 1),
+        above_chance=_share(value, float(by_chance.mean()), best, -1.0),
+        p_value=float(1 + (by_chance >= value).sum()) / (permutations + 1),
         n=len(chosen),
         n_groups=int(codes.max()) + 1,
-        n_fixed=sum(cell.size for cell in cells if len(cell) == 1),
+        n_fixed=0 if null == "spectrum" else sum(cell.size for cell in cells if len(cell) == 1),
         layers=(str(list(x)[int(row)]), str(list(y)[int(column)])),
     )
 
@@ -304,6 +324,18 @@ def with_ceiling(table: pd.DataFrame, recipes: Mapping[str, Any], column: str = 
     made["share"] = made[column] / made["ceiling"].where(made["ceiling"] > 0)
     made["n_twins"] = counts
     return made
+
+
+def _summed(over: str) -> Callable[[np.ndarray], float]:
+    """What becomes of the values `[layers of x, layers of y]`."""
+    call = parse(over)
+    if call.name not in OVER:
+        raise unknown_name("way to sum up layers", call.name, OVER)
+    k = call.options.get("k", 1)
+    known = not call.arguments and set(call.options) <= ({"k"} if call.name == "top" else set())
+    if not known or isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        raise XgapError(f"a way to sum up layers is {', '.join(OVER)}, of which top(k=5) has k from 1, not {over!r}")
+    return partial(OVER[call.name], **call.options)
 
 
 def _share(value: float, floor: float, best: float | None, lowest: float) -> float:

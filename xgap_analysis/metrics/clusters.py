@@ -59,30 +59,45 @@ def clusters(
         >>> made.loc["all", ["one_modality", "together"]].tolist()
         [1.0, 0.0]
     """
-    modalities = as_modalities(features)
-    if len(modalities) < 2 or len({f.dim for f in modalities}) > 1:
-        raise XgapError("clusters are of two modalities or more, of one dimension")
     if not len(seeds):
         raise XgapError("k-means needs a seed at least")
-    label_of = {i: label_text(label) for i, label in labels_by_id(labels, modalities).items()}
-    everywhere = set.intersection(*(set(f.ids) for f in modalities))
-    shared = [i for i in modalities[0].ids if i in everywhere and label_of.get(i) is not None]
-    named = np.array([label_of[i] for i in shared], dtype=object)
+    parts, named = labelled_together(features, labels, "clusters")
     codes = pd.factorize(named)[0]
-    if len(set(codes)) < 2:
-        raise XgapError(
-            f"{len(shared)} items have a label and all modalities, of {len(set(codes))} labels; give 2 or more"
-        )
     wanted = len(set(codes)) if k is None else k
-    if not 1 <= wanted <= len(shared):
-        raise XgapError(f"k lies between 1 and the {len(shared)} items, not {wanted}")
-    parts = [f.select(shared) for f in modalities]
-    stacks = [*((_name(f, modalities), [f]) for f in parts), (TOGETHER, parts)]
+    if not 1 <= wanted <= len(codes):
+        raise XgapError(f"k lies between 1 and the {len(codes)} items, not {wanted}")
+    stacks = [*((name_among(f, parts), [f]) for f in parts), (TOGETHER, parts)]
     found = [_row(name, stack, codes, wanted, seeds) for name, stack in stacks]
     return pd.DataFrame(found).set_index("modality")
 
 
-def _name(features: Features, of: Sequence[Features]) -> str:
+def labelled_together(
+    features: Sequence[FeaturesLike] | Mapping[str, FeaturesLike], labels: RelevanceLike, what: str
+) -> tuple[list[Features], Rows]:
+    """The items that have a label and all modalities: each modality's features of them, and their labels.
+
+    Args:
+        features, labels: as in `clusters`.
+        what: for messages.
+
+    Raises:
+        XgapError: one modality, different dimensions, or fewer than two labels.
+    """
+    modalities = as_modalities(features)
+    if len(modalities) < 2 or len({f.dim for f in modalities}) > 1:
+        raise XgapError(f"{what} are of two modalities or more, of one dimension")
+    label_of = {i: label_text(label) for i, label in labels_by_id(labels, modalities).items()}
+    everywhere = set.intersection(*(set(f.ids) for f in modalities))
+    shared = [i for i in modalities[0].ids if i in everywhere and label_of.get(i) is not None]
+    named = np.array([label_of[i] for i in shared], dtype=object)
+    if len(set(named)) < 2:
+        raise XgapError(
+            f"{len(shared)} items have a label and all modalities, of {len(set(named))} labels; give 2 or more"
+        )
+    return [f.select(shared) for f in modalities], named
+
+
+def name_among(features: Features, of: Sequence[Features]) -> str:
     """The space, with the origin where two features lie in one space."""
     alike = sum(f.space == features.space for f in of) > 1
     return f"{features.space} of {features.origin}" if alike else features.space

@@ -30,6 +30,7 @@ from xgap_analysis.metrics.cutoffs import cutoffs
 from xgap_analysis.metrics.first_rank import reciprocal_rank
 from xgap_analysis.metrics.flips import flips
 from xgap_analysis.metrics.misalignment import misalignment
+from xgap_analysis.metrics.probes import knn, probe
 from xgap_analysis.metrics.retrieval import retrieval
 from xgap_analysis.scoring.blocks import ScoreNormaliser
 from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
@@ -314,3 +315,25 @@ def _flips(
     """How often a query's first item changes under noise or rounding; see `flips`. Lower is better."""
     how: dict[str, Any] = {"scorer": scorer, "normalise": normalise, "exclude_self": exclude_self}
     return flips(query, gallery, by=by, sigma=sigma, draws=draws, seed=seed, **how)
+
+
+@register_metric("probe")
+def _probe(
+    query: Features,
+    gallery: Features,
+    relevance: Relevance,
+    *,
+    c: float = 0.01,
+    folds: int = 5,
+    seed: int = 0,
+) -> pd.Series:
+    """Accuracy of a linear probe of the gallery without the query's own item, whatever the scorer; see `probe`."""
+    return probe(query, gallery, relevance, c=c, folds=folds, seed=seed)
+
+
+@register_metric("knn")
+def _knn(
+    query: Features, gallery: Features, relevance: Relevance, *, k: int = 20, temperature: float = 0.07
+) -> pd.Series:
+    """Accuracy of the weighted vote of the k nearest by cosine, whatever the scorer; see `knn`."""
+    return knn(query, gallery, relevance, k=k, temperature=temperature)

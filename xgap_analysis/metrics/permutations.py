@@ -1,4 +1,4 @@
-"""Permutations of items: of whole groups, and within labels."""
+"""Permutations of items, of whole groups and within labels; and random directions in their place."""
 
 from collections.abc import Sequence
 
@@ -54,3 +54,10 @@ def drawn(cells: Sequence[np.ndarray], n: int, rng: np.random.Generator) -> np.n
     for cell in cells:
         order[cell] = cell[rng.permutation(len(cell))]
     return order
+
+
+def random_columns(n: int, rank: int, rng: np.random.Generator) -> np.ndarray:
+    """Orthonormal columns `[n, rank]` of mean zero, every such set as likely as another."""
+    made = rng.normal(size=(n, rank))
+    columns, triangle = np.linalg.qr(made - made.mean(axis=0))
+    return np.asarray(columns * np.sign(np.diagonal(triangle)))  # without the signs some sets are likelier

@@ -6,6 +6,8 @@ from xgap_analysis.training.given import Further as Further
 from xgap_analysis.training.given import GivenScores as GivenScores
 from xgap_analysis.training.joint import FittedJoint as FittedJoint
 from xgap_analysis.training.joint import fit_joint as fit_joint
+from xgap_analysis.training.joint_files import load_joint as load_joint
+from xgap_analysis.training.joint_files import save_joint as save_joint
 from xgap_analysis.training.loop import Trained as Trained
 from xgap_analysis.training.loop import evaluate as evaluate
 from xgap_analysis.training.loop import train as train

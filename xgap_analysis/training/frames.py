@@ -8,12 +8,13 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from xgap_analysis.core.calls import Call
+from xgap_analysis.core.contrast import both_ways
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.datasets.items import Items, Texts
 from xgap_analysis.models.tower import Model
 from xgap_analysis.models.video import VideoTower, video_tower, with_video
-from xgap_analysis.scoring.learned.loop import contrastive, descend, seeded
+from xgap_analysis.scoring.learned.loop import descend, seeded
 from xgap_analysis.scoring.learned.pairs import drawn, queries_by_item
 from xgap_analysis.store import Store
 from xgap_analysis.views import encode
@@ -121,7 +122,7 @@ def fit_frames(
     scale = torch.tensor(min(model.logit_scale, HIGHEST_SCALE), device=model.device)
 
     def loss(query: Tensor, pixels: Tensor) -> Tensor:
-        return contrastive(query @ normalize(tower.encode(pixels), dim=-1).T, scale)
+        return both_ways(query @ normalize(tower.encode(pixels), dim=-1).T, scale)
 
     losses: tuple[float, ...] = ()
     how = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate, "weight_decay": weight_decay}

@@ -1,7 +1,7 @@
 """One encoder of sound, of video and of both, fitted to texts: learned queries read the union of their tokens."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 import torch
@@ -10,13 +10,15 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from xgap_analysis.core.calibration import pairs_by_label
+from xgap_analysis.core.contrast import both_ways
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.stacked import stacked
 from xgap_analysis.core.tokens import AnyFeatures, TokenFeatures, as_tokens
 from xgap_analysis.metrics import modality_gap
 from xgap_analysis.scoring.learned.attention import Reader, check_heads, widened
-from xgap_analysis.scoring.learned.loop import Scale, contrastive, descend, seeded
+from xgap_analysis.scoring.learned.fitted import MODEL_KEYS
+from xgap_analysis.scoring.learned.loop import Scale, descend, seeded
 from xgap_analysis.scoring.tokens import TokenBlock, block_of_tokens
 
 BOTH, AUDIO, VIDEO = "audio+video", "audio", "video"
@@ -43,6 +45,7 @@ class JointEncoder(nn.Module):
     def __init__(self, dim: int, queries: int = 4, heads: int = 4, dropout: float = 0.0) -> None:
         super().__init__()
         check_heads(dim, heads)
+        self.sizes = {"dim": dim, "queries": queries, "heads": heads}
         self.joint = nn.TransformerEncoderLayer(dim, heads, 2 * dim, dropout, batch_first=True)
         self.reader = Reader(dim, queries, 1, heads, 2 * dim, dropout)
         self.scale = Scale()
@@ -88,7 +91,7 @@ def three_contrasts(
         >>> round(float(three_contrasts(unit, made, torch.tensor(1.0))), 3)  # each is log(1 + 2 / e)
         1.654
     """
-    each = [weight * contrastive(query_scores(texts, made[name]), scale) for name, weight in weights.items() if weight]
+    each = [weight * both_ways(query_scores(texts, made[name]), scale) for name, weight in weights.items() if weight]
     return torch.stack(each).sum()
 
 
@@ -132,13 +135,17 @@ class Triples:
 
 @dataclass(frozen=True, eq=False)
 class FittedJoint:
-    """A fitted joint encoder, and the mean loss of each epoch.
+    """A fitted joint encoder, the mean loss of each epoch, and the models whose tokens it was fitted to read.
 
-    It is not written to a file: use it in the process that fitted it.
+    Args:
+        module: the encoder.
+        losses: of the epochs.
+        models: of `"audio"` and `"video"`: what their provenance said of the model, as far as it did.
     """
 
     module: JointEncoder
     losses: tuple[float, ...]
+    models: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @torch.inference_mode()
     def encode(
@@ -161,7 +168,7 @@ class FittedJoint:
             block: items at a time.
 
         Raises:
-            XgapError: neither, or features of another dimension.
+            XgapError: neither, or features of another dimension or of another model than it was fitted on.
         """
         if audio is None and video is None:
             raise XgapError("a joint encoder takes sounds, videos, or both, and was given neither")
@@ -171,6 +178,8 @@ class FittedJoint:
         wrong = next((f"{name} of {of.dim}" for name, of in sets.items() if of.dim != dim), None)
         if wrong is not None:
             raise XgapError(f"this joint encoder reads tokens of {dim} dimensions, not {wrong}")
+        for name, of in sets.items():
+            self._check_model(name, of)
         pairs = [_partners(first, of, labels) for of in sets.values()]
         device = self.module.reader.queries.device
         made = []
@@ -182,6 +191,15 @@ class FittedJoint:
         name = "+".join(sets)
         about = (name, name, {**first.provenance, "joint": name}, first.items)
         return TokenFeatures(vectors.flatten(0, 1), offsets, first.ids, *about)
+
+    def _check_model(self, name: str, of: TokenFeatures) -> None:
+        fitted = self.models.get(name, {})
+        key = next((key for key in MODEL_KEYS if fitted.get(key) and of.provenance.get(key)), None)
+        if key is not None and fitted[key] != of.provenance[key]:
+            before, here = (own.get("model", own[key]) for own in (fitted, of.provenance))
+            other = " with other weights" if before == here else ""
+            what = f"this joint encoder reads {name} of model {before!r}, and these tokens are of {here!r}{other}"
+            raise XgapError(f"{what}; fit it on tokens like these")
 
     def gaps(
         self, texts: Features, audio: AnyFeatures, video: AnyFeatures, labels: Mapping[str, str] | None = None
@@ -285,7 +303,11 @@ def fit_joint(
 
         how = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate, "weight_decay": weight_decay}
         losses = descend(module, loss, Triples(texts, sound, clip, places), generator, **how)  # type: ignore[arg-type]
-    return FittedJoint(module, losses)
+    models = {
+        name: {key: str(of.provenance[key]) for key in MODEL_KEYS if of.provenance.get(key)}
+        for name, of in ((AUDIO, sound), (VIDEO, clip))
+    }
+    return FittedJoint(module, losses, models)
 
 
 def _by_label(ids: Sequence[str], labels: Mapping[str, str] | None) -> dict[str, list[int]]:

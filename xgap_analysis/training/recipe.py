@@ -11,6 +11,7 @@ from xgap_analysis.models.adaptation import Adapter, adapter
 from xgap_analysis.training.captions import captions_of
 from xgap_analysis.training.dropout import NONE, dropout_of
 from xgap_analysis.training.objectives import Term, active
+from xgap_analysis.training.objectives.weights import Weight, as_plain
 
 AUGMENTATIONS = ("none", "crop", "simclr")
 TOWERS = ("both", "image", "text")
@@ -24,7 +25,9 @@ class Recipe:
 
     Args:
         objective: terms and their weights: a term by name with its options (`xgap objectives` lists them), or a
-            function of a batch (see `register_objective`); a weight of 0 changes nothing, to the bit.
+            function of a batch (see `register_objective`); a weight of 0 changes nothing, to the bit. A weight may
+            change over the steps: `{"alignment": [(0.5, 1.0), (1.0, 2.0)]}` is 1 until half of them, and then goes in a
+            line to 2 (see `weights.weight_of`).
         steps: updates.
         batch: items a step.
         sampler: `"labels"`, each item of a batch of another label, so that no two of them are relevant to each other;
@@ -66,7 +69,7 @@ class Recipe:
         ('learned', 0.0005)
     """
 
-    objective: Mapping[Any, float] = field(default_factory=lambda: {"clip": 1.0})
+    objective: Mapping[Any, Any] = field(default_factory=lambda: {"clip": 1.0})
     steps: int = 1000
     batch: int = 128
     micro_batch: int | None = None
@@ -203,7 +206,7 @@ class Recipe:
         return self.temperature if isinstance(self.temperature, tuple) else (self.temperature, self.temperature)
 
     @property
-    def terms(self) -> list[tuple[Term, float]]:
+    def terms(self) -> list[tuple[Term, Weight]]:
         """The active terms with their weights."""
         return active(self.objective)
 
@@ -214,7 +217,7 @@ class Recipe:
         """
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         values["stages"] = [own.plain() for own in self.in_turn] if self.stages else []
-        values["objective"] = {str(term): weight for term, weight in self.terms}
+        values["objective"] = {str(term): as_plain(weight) for term, weight in self.terms}
         if values["dropout"] == NONE:
             del values["dropout"]
         own = values.pop("adapter")

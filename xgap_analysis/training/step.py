@@ -29,6 +29,7 @@ from xgap_analysis.training.encoding import (
     words_of,
 )
 from xgap_analysis.training.objectives import BatchFeatures, Sizes, total
+from xgap_analysis.training.objectives.weights import weight_at
 from xgap_analysis.training.pairs import Batch, seed_of
 from xgap_analysis.training.recipe import Recipe
 from xgap_analysis.training.temperature import temperature_at
@@ -195,7 +196,8 @@ class TrainStep:
         cuda = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda):  # dropout in what terms encode follows from the step too
             torch.manual_seed(features.seed)
-            return total(self.terms, features, self.own)
+            weighted = [(term, weight_at(weight, step, self.recipe.steps)) for term, weight in self.terms]
+            return total(weighted, features, self.own)
 
     def _encoded(self, encoder: Encoder, batch: Batch, part: slice, step: int) -> Encoded:
         return encoder.parts(batch, part, seed_of(self.recipe.seed, step, part.start))

@@ -49,8 +49,8 @@ def encode(
         project: False gives the features before the linear projection (towers that have one).
         layer: the features after this many blocks, from 1 to the number of blocks (the model's own features), through
             the final norm, the pooling and the projection that follow the last block: so every layer lies in one
-            space, and the gap can be followed through the blocks. For ViTs and text transformers of open_clip, and
-            ViTs of timm.
+            space, and the gap can be followed through the blocks. For ViTs and text transformers of open_clip, timm and
+            transformers, and what an adapter has made of them.
         on_error: `"raise"` on an unreadable image, or `"skip"` it with a warning that counts and names.
         decoder: `"full"`, or `"draft"`, which decodes JPEGs at a half, a quarter or an eighth of their size where their
             shorter edge keeps at least twice the model's input. It takes 25 ms instead of 47 for 2,000 x 1,500 pixels
@@ -143,7 +143,7 @@ def _layer(model: Model, modality: str, layer: int | None) -> int | None:
     blocks = getattr(tower, "blocks", 0)
     if not blocks:
         what = f"the {modality} tower of model {model.name!r} ({type(tower).__name__}) has no blocks that can be read"
-        raise XgapError(f"{what}; layer= is for ViTs and text transformers of open_clip, and ViTs of timm")
+        raise XgapError(f"{what}; layer= is for ViTs and text transformers of open_clip, timm and transformers")
     if isinstance(layer, bool) or not isinstance(layer, int) or not 1 <= layer <= blocks:
         raise XgapError(f"the {modality} tower has {blocks} blocks, so a layer is from 1 to {blocks}, not {layer!r}")
     return None if layer == blocks else layer

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from xgap_analysis.corrections import CORRECTIONS
+from xgap_analysis.corrections import complete_corrections
 from xgap_analysis.datasets import load_dataset
 from xgap_analysis.experiments import COMPARISONS, Study, main_rows
 from xgap_analysis.scoring import complete_scorers, scorer
@@ -18,10 +18,6 @@ COLUMNS = {  # part of a study to its column in the table
     "comparisons": "comparison",
     "corrections": "correction",
     "scorers": "scorer",
-}
-REGISTERED: dict[str, Mapping[str, Any]] = {  # and scorers; see `Choices.names`
-    "comparisons": COMPARISONS,
-    "corrections": CORRECTIONS,
 }
 Chosen = Mapping[str, Sequence[str]]  # part of a study to names
 
@@ -57,7 +53,9 @@ class Choices:
 
     def names(self, part: str) -> list[str]:
         """What can be chosen, the study's own first."""
-        offered = list(REGISTERED.get(part, ()))
+        offered = list(COMPARISONS) if part == "comparisons" else []
+        if part == "corrections":
+            offered = complete_corrections()
         if part == "scorers":
             offered = [*complete_scorers(), *(plain_learned_scorers() if self.can_fit else ())]
         return list(dict.fromkeys([*self.given[part], *offered]))

@@ -11,7 +11,7 @@ import ipywidgets
 import pandas as pd
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.corrections import CORRECTIONS, Correction, correction
+from xgap_analysis.corrections import Correction, complete_corrections, correction
 from xgap_analysis.corrections.protocol import Fit
 from xgap_analysis.experiments import COMPARISONS, Comparison, Evaluation
 from xgap_analysis.experiments.comparison import AnyComparison
@@ -124,7 +124,7 @@ class NeighbourExplorer(Panel):
 
     def _controls(self, comparisons: Sequence[str], k: int) -> ipywidgets.HBox:
         """Comparisons and corrections to choose from, and the number of neighbours."""
-        offered = list(dict.fromkeys([*self._corrections, *CORRECTIONS]))
+        offered = list(dict.fromkeys([*self._corrections, *complete_corrections()]))
         self._pick_comparisons = ipywidgets.SelectMultiple(
             options=list(self._comparisons),
             value=comparisons,

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
+from xgap_analysis.core.contrast import both_ways
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.tokens import TokenFeatures
 from xgap_analysis.scoring.learned.fit import Learned, fit_scorer, register_learned
-from xgap_analysis.scoring.learned.loop import Scale, contrastive, descend, seeded
+from xgap_analysis.scoring.learned.loop import Scale, descend, seeded
 from xgap_analysis.scoring.learned.pairs import Paired, paired
 from xgap_analysis.scoring.score import score
 from xgap_analysis.scoring.scorer import Scorer, scorer
@@ -83,7 +84,7 @@ def test_the_contrastive_loss_is_the_mean_of_both_cross_entropies() -> None:
     scores = torch.randn(4, 4, dtype=torch.float64)
     rows = -torch.log_softmax(3 * scores, 1).diagonal().mean()
     columns = -torch.log_softmax(3 * scores, 0).diagonal().mean()
-    assert torch.allclose(contrastive(scores, torch.tensor(3.0)), (rows + columns) / 2)
+    assert torch.allclose(both_ways(scores, torch.tensor(3.0)), (rows + columns) / 2)
 
 
 def test_a_fit_finds_a_rotation_and_leaves_the_global_seed_alone() -> None:
@@ -93,7 +94,7 @@ def test_a_fit_finds_a_rotation_and_leaves_the_global_seed_alone() -> None:
     module = torch.nn.Linear(8, 8, bias=False)
 
     def loss(query: TokenBlock, gallery: TokenBlock) -> torch.Tensor:
-        return contrastive(module(query.vectors[:, 0]) @ gallery.vectors[:, 0].T, torch.tensor(20.0))
+        return both_ways(module(query.vectors[:, 0]) @ gallery.vectors[:, 0].T, torch.tensor(20.0))
 
     before = torch.random.get_rng_state()
     with seeded(0) as generator:

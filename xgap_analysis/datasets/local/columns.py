@@ -41,10 +41,10 @@ def find_columns(names: Iterable[str], path: Path, **given: str | None) -> dict[
     check_distinct(names, path)
     found = {}
     for part in USUAL:
-        asked = given.get(part)
-        if asked is not None and column_in(asked, names) is None:
-            raise XgapError(f"{path} has no column {asked!r} ({part}); it has: {', '.join(names)}")
-        column = asked or usual_column(part, names, path)
+        wanted = given.get(part)
+        if wanted is not None and column_in(wanted, names) is None:
+            raise XgapError(f"{path} has no column {wanted!r} ({part}); it has: {', '.join(names)}")
+        column = wanted or usual_column(part, names, path)
         if column is not None:
             found[part] = column
     if "image" not in found and "caption" not in found:
@@ -62,9 +62,9 @@ def usual_column(part: str, names: Sequence[str], path: Path) -> str | None:
     return next(iter(fitting), None)
 
 
-def column_in(asked: str, names: Sequence[str]) -> str | None:
+def column_in(wanted: str, names: Sequence[str]) -> str | None:
     """The column that a name means: itself, or what stands before the first dot."""
-    return next((name for name in (asked, asked.partition(".")[0]) if name in names), None)
+    return next((name for name in (wanted, wanted.partition(".")[0]) if name in names), None)
 
 
 def tell_unread_images(rows: Sequence[Row], names: Iterable[str], columns: Mapping[str, str], path: Path) -> None:

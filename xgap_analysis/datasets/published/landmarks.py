@@ -61,8 +61,8 @@ def load_landmarks(name: str, protocol: Protocol, folder: Path) -> Dataset:
         return of_values(whole, "crop", *boxes[item]) if item in boxes else whole
 
     images = Images(files.ids, opened, content)
-    asked = tuple(boxes)
-    data = assemble(name, "test", images, image_queries=asked, judgements=judgements, prompt=protocol.prompt)
+    queries = tuple(boxes)
+    data = assemble(name, "test", images, image_queries=queries, judgements=judgements, prompt=protocol.prompt)
     return in_splits({"test": lambda: data})
 
 

@@ -18,11 +18,12 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.writing import written_whole
 from xgap_analysis.models.adaptation.adapter import Adapter, adapter
 from xgap_analysis.models.adaptation.backbone import Backbone
-from xgap_analysis.models.adaptation.part import ENCODERS, Part, PartTokenizer, shadowed
+from xgap_analysis.models.adaptation.part import ENCODERS, Part, PartTokenizer
 from xgap_analysis.models.adapters.assembled import seeded
 from xgap_analysis.models.checkpoint import refuse_pointer
 from xgap_analysis.models.fingerprint import PROBES
 from xgap_analysis.models.locks import lock_of
+from xgap_analysis.models.shadows import shadowed
 
 ABOUT, WEIGHTS = "adapter.json", "adapter.safetensors"
 CLOSE = 1e-5  # of unit features: rounding of a sum

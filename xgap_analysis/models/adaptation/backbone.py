@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.models.adaptation.part import Passing, shadowed
+from xgap_analysis.models.adaptation.part import Passing
+from xgap_analysis.models.shadows import shadowed
 
 Module = Any  # a module of open_clip, timm or transformers
 

@@ -68,15 +68,21 @@ class EnteredTower:
             raise XgapError("this tower ends in the head of an adapter and not in one linear map; correct the base")
         return self.base.projection
 
+    @property
+    def blocks(self) -> int:
+        """See `Tower`: those of the base, with what the adapter puts before, into or behind them."""
+        return self.base.blocks
+
     def prepare(self, items: Sequence[Any]) -> Tensor:
         """See `Tower.prepare`."""
         return self.base.prepare(items)
 
-    def encode(self, batch: Tensor, project: bool = True) -> Tensor:
+    def encode(self, batch: Tensor, project: bool = True, layer: int | None = None) -> Tensor:
         """See `Tower.encode`."""
         if not project:
             _ = self.projection
-        with self._inside():
+        # The base's blocks are skipped first: an adapter wraps them as they are then.
+        with lock_of(self.module), self.base.depth.first(layer), self._inside():
             return self.base.encode(batch, project)
 
     def embed(self, batch: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.models.adaptation.adapter import register_adapter
 from xgap_analysis.models.adaptation.backbone import Backbone, blocks_of, mlp_of, width_of
-from xgap_analysis.models.adaptation.part import Part, Shadow
+from xgap_analysis.models.adaptation.part import Part
+from xgap_analysis.models.shadows import Shadow
 
 
 def balance(probabilities: Tensor, k: int) -> Tensor:

@@ -12,7 +12,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.models.adaptation.adapter import register_adapter
 from xgap_analysis.models.adaptation.backbone import Backbone, vocabulary
-from xgap_analysis.models.adaptation.part import Part, Shadow, whole_pass
+from xgap_analysis.models.adaptation.part import Part, whole_pass
+from xgap_analysis.models.shadows import Shadow
 
 LETTERS, OTHER = 100, 99  # ids of characters: 0 is padding, 1 to 95 the printable ones of ASCII, 99 all others
 

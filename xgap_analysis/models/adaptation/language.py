@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.models.adaptation.part import shadowed
 from xgap_analysis.models.checkpoint import refuse_pointer
 from xgap_analysis.models.locks import lock_of
+from xgap_analysis.models.shadows import shadowed
 
 ABSENT = -1  # the id of padding, which no vocabulary has
 TUNED = ("c_attn", "q_proj", "v_proj", "query", "value")  # ends of the names of what LoRA changes

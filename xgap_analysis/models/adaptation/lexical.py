@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.models.adaptation.adapter import register_adapter
 from xgap_analysis.models.adaptation.backbone import Backbone, last_tokens, text_part, width_of
-from xgap_analysis.models.adaptation.part import Part, Shadow, whole_pass
+from xgap_analysis.models.adaptation.part import Part, whole_pass
 from xgap_analysis.models.adapters.hidden import are_words
+from xgap_analysis.models.shadows import Shadow
 
 AT_ONCE = 8  # items whose tokens are compared with all words
 

@@ -19,8 +19,9 @@ from xgap_analysis.models.adaptation.language import (
     repeated,
     together,
 )
-from xgap_analysis.models.adaptation.part import Shadow, whole_pass
+from xgap_analysis.models.adaptation.part import whole_pass
 from xgap_analysis.models.adaptation.sentences import OfLanguage
+from xgap_analysis.models.shadows import Shadow
 
 Sequence = tuple[Tensor, Tensor]  # vectors [n, L, D], mask [n, L]
 

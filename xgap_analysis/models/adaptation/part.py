@@ -4,15 +4,14 @@ The base is never changed: for the length of a pass its modules show something e
 is left behind. So a base and its adapted model share their weights, and a saved base holds nothing of the adapter.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from xgap_analysis.models.captions import counting
+from xgap_analysis.models.shadows import Shadow
 
-Shadow = tuple[Any, str, Any]  # a module of the base, the name of an attribute, and what it shows in its place
 ENCODERS = ("encode_image", "encode_text")  # names of the base's whole passes
 
 
@@ -67,27 +66,6 @@ class PartTokenizer:
     def __call__(self, captions: Sequence[str]) -> Tensor:
         """Token ids `[n, length]`."""
         return self._tokenize(self._part.captions(captions))
-
-
-@contextlib.contextmanager
-def shadowed(shadows: Sequence[Shadow]) -> Iterator[None]:
-    """Within, attributes of modules show other values; then all is as before.
-
-    An entry of an instance's own dictionary is found before the parameters, buffers and parts that torch keeps, which
-    stay where they are: names, state and gradients of the base do not change.
-    """
-    absent = object()
-    before = [(owner.__dict__, name, owner.__dict__.get(name, absent)) for owner, name, _ in shadows]
-    for owner, name, value in shadows:
-        owner.__dict__[name] = value
-    try:
-        yield
-    finally:
-        for own, name, value in reversed(before):
-            if value is absent:
-                own.pop(name, None)
-            else:
-                own[name] = value
 
 
 class Passing:

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.models.adaptation.adapter import register_adapter
 from xgap_analysis.models.adaptation.backbone import Backbone, blocks_of, shown, text_part, width_of
-from xgap_analysis.models.adaptation.part import Part, Passing, Shadow
+from xgap_analysis.models.adaptation.part import Part, Passing
 from xgap_analysis.models.adapters.hidden import are_words
+from xgap_analysis.models.shadows import Shadow
 
 
 def gathered(pool: Tensor, query: Tensor, k: int) -> Tensor:

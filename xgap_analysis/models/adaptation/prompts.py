@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.models.adaptation.adapter import register_adapter
 from xgap_analysis.models.adaptation.backbone import Backbone, blocks_of, embedded, first_word, shown, width_of
-from xgap_analysis.models.adaptation.part import Part, Passing, Shadow
+from xgap_analysis.models.adaptation.part import Part, Passing
+from xgap_analysis.models.shadows import Shadow
 
 
 class TextPrompts(Part):

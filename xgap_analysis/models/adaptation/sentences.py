@@ -12,7 +12,8 @@ from xgap_analysis.models.adaptation.adapter import register_adapter
 from xgap_analysis.models.adaptation.backbone import Backbone
 from xgap_analysis.models.adaptation.grounded import Behind
 from xgap_analysis.models.adaptation.language import ABSENT, Language, last_of, mean_of, repeated, together
-from xgap_analysis.models.adaptation.part import Part, Shadow, whole_pass
+from xgap_analysis.models.adaptation.part import Part, whole_pass
+from xgap_analysis.models.shadows import Shadow
 
 BLOCKS = 4
 

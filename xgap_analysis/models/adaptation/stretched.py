@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.models.adaptation.adapter import register_adapter
 from xgap_analysis.models.adaptation.backbone import Backbone, text_part
-from xgap_analysis.models.adaptation.part import Part, Shadow
+from xgap_analysis.models.adaptation.part import Part
 from xgap_analysis.models.captions import counting
+from xgap_analysis.models.shadows import Shadow
 
 SHORTEST = 3  # tokens of a caption of one word
 

@@ -11,7 +11,7 @@ from xgap_analysis.models.adaptation.attached import Attached
 from xgap_analysis.models.fingerprint import modules_of
 from xgap_analysis.models.tower import TOKEN_PARTS
 
-FORWARDED = ("tokenize", "preprocess", "probes", "width", "length", "embed")  # of the base, where it has them
+FORWARDED = ("tokenize", "preprocess", "probes", "width", "length", "embed", "blocks")  # of the base, where it has them
 
 
 class HeadTower:
@@ -62,9 +62,11 @@ class HeadTower:
         """See `Tower.prepare`."""
         return self.base.prepare(items)
 
-    def encode(self, batch: Any, project: bool = True) -> Tensor:
-        """See `Tower.encode`."""
-        return self._after(self.base.encode(batch)) if project else self.projection
+    def encode(self, batch: Any, project: bool = True, layer: int | None = None) -> Tensor:
+        """See `Tower.encode`; features of a layer of the base go through the head too."""
+        if not project:
+            return self.projection  # which says that there is none
+        return self._after(self.base.encode(batch) if layer is None else self.base.encode(batch, layer=layer))
 
 
 class InvertibleHeadTower(HeadTower):

@@ -100,7 +100,7 @@ class ImageTower:
     ) -> None:
         self.preprocess, self._halves = preprocess, halves
         self._model, self._visual = model, model.visual
-        self._head, self._blocks = image_head(model.visual), image_blocks(model.visual)
+        self._head, self.depth = image_head(model.visual), image_blocks(model.visual)
         self._precision, self._shortcuts = precision, shortcuts
         size = model.visual.image_size
         self._size: tuple[int, int] = (size, size) if isinstance(size, int) else tuple(size)
@@ -135,7 +135,7 @@ class ImageTower:
     def blocks(self) -> int:
         """See `Tower`."""
         with lock_of(self._model):  # within another thread's pass there are fewer
-            return len(self._blocks)
+            return len(self.depth)
 
     @property
     def width(self) -> int:
@@ -163,7 +163,7 @@ class ImageTower:
             return self._passing.encode(batch, project, layer)
         pixels = batch.to(_device(self._model))
         head = contextlib.nullcontext() if project else self._head.removed()
-        with lock_of(self._model), autocast(pixels.device, self._precision), head, self._blocks.first(layer):
+        with lock_of(self._model), autocast(pixels.device, self._precision), head, self.depth.first(layer):
             return self._model.encode_image(pixels, normalize=False).float()
 
     def embed(self, batch: Tensor) -> Tensor:
@@ -256,7 +256,7 @@ class TextTower:
         self._text = model.text if hasattr(model, "text") else model  # CLIP holds the parts of its text tower itself
         table = getattr(self._text, "token_embedding", None)
         self._table: nn.Embedding = self._text.transformer.get_input_embeddings() if table is None else table
-        self._head, self._blocks = text_head(self._text), text_blocks(self._text)
+        self._head, self.depth = text_head(self._text), text_blocks(self._text)
         self._precision, self._shortcuts = precision, shortcuts
         self.width = self._table.embedding_dim
         self.words = self._table.num_embeddings
@@ -272,7 +272,7 @@ class TextTower:
     def blocks(self) -> int:
         """See `Tower`."""
         with lock_of(self._model):  # within another thread's pass there are fewer
-            return len(self._blocks)
+            return len(self.depth)
 
     @property
     def precision(self) -> str:
@@ -313,7 +313,7 @@ class TextTower:
             return self._passing.encode(batch, project, layer)
         ids = batch.to(_device(self._model))
         head = contextlib.nullcontext() if project else self._head.removed()
-        with lock_of(self._model), autocast(ids.device, self._precision), head, self._blocks.first(layer):
+        with lock_of(self._model), autocast(ids.device, self._precision), head, self.depth.first(layer):
             return self._model.encode_text(ids, normalize=False).float()
 
     def embed(self, batch: Tensor) -> Tensor:

@@ -235,8 +235,8 @@ def _preprocess(path: Path, size: int) -> Callable[[Image.Image], Tensor]:
 
     processor = AutoImageProcessor.from_pretrained(path, trust_remote_code=False, local_files_only=True)
 
-    def preprocess(picture: Image.Image) -> Tensor:
-        return processor(images=picture.convert("RGB"), return_tensors="pt")["pixel_values"][0]
+    def preprocess(image: Image.Image) -> Tensor:
+        return processor(images=image.convert("RGB"), return_tensors="pt")["pixel_values"][0]
 
     given = tuple(preprocess(Image.new("RGB", (2 * size, size))).shape)
     if given != (3, size, size):

@@ -1,4 +1,4 @@
-"""The one loop that fits the weights of a scorer to pairs, and the loss that most of them share."""
+"""The one loop that fits the weights of a scorer to pairs."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -6,9 +6,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from xgap_analysis.core.errors import XgapError
 
@@ -46,16 +44,6 @@ class Scale(nn.Module):
     def limit(self) -> None:
         """After an update: back to the limit, where the gradient still reaches it."""
         self.log.clamp_(max=HIGHEST_SCALE)
-
-
-def one_way(scores: Float[Tensor, "b b"], scale: Tensor) -> Tensor:
-    """The cross entropy of each row of scaled scores, whose diagonal holds the pairs."""
-    return cross_entropy(scale * scores, torch.arange(len(scores), device=scores.device))
-
-
-def contrastive(scores: Float[Tensor, "b b"], scale: Tensor) -> Tensor:
-    """The mean of both cross entropies, of rows and of columns."""
-    return (one_way(scores, scale) + one_way(scores.T, scale)) / 2
 
 
 @contextmanager

@@ -5,12 +5,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from xgap_analysis.core.contrast import both_ways
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.scoring.cosine import cosine
 from xgap_analysis.scoring.learned.attention import widened
 from xgap_analysis.scoring.learned.fit import Learned, register_learned
 from xgap_analysis.scoring.learned.fitted import Mapped
-from xgap_analysis.scoring.learned.loop import Scale, contrastive, descend, seeded
+from xgap_analysis.scoring.learned.loop import Scale, descend, seeded
 from xgap_analysis.scoring.learned.pairs import Paired
 from xgap_analysis.scoring.scorer import Scorer
 from xgap_analysis.scoring.tokens import TokenBlock
@@ -94,7 +95,7 @@ def fdp(
 
         def loss(query: TokenBlock, gallery: TokenBlock) -> Tensor:
             scores = normalize(query.vectors.sum(dim=1), dim=-1) @ module(focused(gallery, tau)).T
-            return contrastive(scores, module.scale())
+            return both_ways(scores, module.scale())
 
         how = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate}
         losses = descend(module, loss, pairs, generator, **how)  # type: ignore[arg-type]

@@ -5,13 +5,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, normalize
 
+from xgap_analysis.core.contrast import both_ways
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.scoring.combined import weighted_sum
 from xgap_analysis.scoring.cosine import cosine
 from xgap_analysis.scoring.learned.attention import Reader
 from xgap_analysis.scoring.learned.fit import Learned, register_learned
 from xgap_analysis.scoring.learned.fitted import Mapped
-from xgap_analysis.scoring.learned.loop import Scale, contrastive, descend, seeded
+from xgap_analysis.scoring.learned.loop import Scale, descend, seeded
 from xgap_analysis.scoring.learned.pairs import Paired
 from xgap_analysis.scoring.scorer import Scorer, scorer
 from xgap_analysis.scoring.tokens import TokenBlock
@@ -135,7 +136,7 @@ def glscl(
                 whole = globally(_whole(query) if base else query, gallery)
             both = whole + local * torch.einsum("bqd,mqd->bm", of_query, of_gallery) / queries
             extra = alpha * diversity(of_gallery) + consistency(of_query, of_gallery, beta)
-            return contrastive(both, module.scale()) + extra
+            return both_ways(both, module.scale()) + extra
 
         how = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate}
         losses = descend(module, loss, pairs, generator, **how)  # type: ignore[arg-type]

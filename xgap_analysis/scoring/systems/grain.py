@@ -7,12 +7,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
+from xgap_analysis.core.contrast import both_ways
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.scoring.late_interaction import late_interaction
 from xgap_analysis.scoring.learned.attention import Reader
 from xgap_analysis.scoring.learned.fit import Learned, register_learned
 from xgap_analysis.scoring.learned.fitted import Mapped
-from xgap_analysis.scoring.learned.loop import Scale, contrastive, descend, seeded
+from xgap_analysis.scoring.learned.loop import Scale, descend, seeded
 from xgap_analysis.scoring.learned.pairs import Paired
 from xgap_analysis.scoring.scorer import Scorer
 from xgap_analysis.scoring.tokens import TokenBlock
@@ -98,7 +99,7 @@ def region_loss(module: RegionHead, query: TokenBlock, gallery: TokenBlock, boxe
         overlap = generalised_overlap(corners(found[i, rows]), chosen)
         off.append((found[i, rows] - centred).abs().sum(dim=-1) + 1 - overlap)
     described = cross_entropy(torch.cat(logits), torch.cat(true))
-    return contrastive(texts @ images.T, scale) + weight * torch.cat(off).mean() + described
+    return both_ways(texts @ images.T, scale) + weight * torch.cat(off).mean() + described
 
 
 @register_learned("grain", plain=False)

@@ -6,10 +6,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from xgap_analysis.core.contrast import both_ways
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.scoring.learned.attention import attention, check_heads, widened
 from xgap_analysis.scoring.learned.fit import Learned, register_learned
-from xgap_analysis.scoring.learned.loop import Scale, contrastive, descend, seeded
+from xgap_analysis.scoring.learned.loop import Scale, descend, seeded
 from xgap_analysis.scoring.learned.pairs import Paired
 from xgap_analysis.scoring.scorer import Scorer
 from xgap_analysis.scoring.tokens import TokenBlock
@@ -129,7 +130,7 @@ def maft(
         module = Dependent(pairs.dim, heads)
 
         def loss(query: TokenBlock, gallery: TokenBlock) -> Tensor:
-            return contrastive(module(query, gallery), module.scale())
+            return both_ways(module(query, gallery), module.scale())
 
         how = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate, "weight_decay": weight_decay}
         losses = descend(module, loss, pairs, generator, **how)  # type: ignore[arg-type]

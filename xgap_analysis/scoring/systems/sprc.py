@@ -5,12 +5,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, normalize
 
+from xgap_analysis.core.contrast import one_way
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.scoring.late_interaction import late_interaction
 from xgap_analysis.scoring.learned.attention import Reader
 from xgap_analysis.scoring.learned.fit import Learned, register_learned
 from xgap_analysis.scoring.learned.fitted import Mapped
-from xgap_analysis.scoring.learned.loop import Scale, descend, one_way, seeded
+from xgap_analysis.scoring.learned.loop import Scale, descend, seeded
 from xgap_analysis.scoring.learned.pairs import Paired
 from xgap_analysis.scoring.scorer import Scorer
 from xgap_analysis.scoring.tokens import TokenBlock

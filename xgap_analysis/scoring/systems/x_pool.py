@@ -5,10 +5,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
+from xgap_analysis.core.contrast import both_ways
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.scoring.learned.attention import attention, check_heads, widened
 from xgap_analysis.scoring.learned.fit import Learned, register_learned
-from xgap_analysis.scoring.learned.loop import Scale, contrastive, descend, seeded
+from xgap_analysis.scoring.learned.loop import Scale, descend, seeded
 from xgap_analysis.scoring.learned.pairs import Paired
 from xgap_analysis.scoring.scorer import Scorer
 from xgap_analysis.scoring.tokens import TokenBlock
@@ -35,8 +36,8 @@ class XPool(nn.Module):
     def pooled(self, query: Float[Tensor, "n d"], gallery: TokenBlock) -> Float[Tensor, "m n d"]:
         """The vector that each item becomes for each query vector."""
         tokens = self.norms[0](widened(gallery.vectors))
-        asked = self.query(self.norms[0](widened(query))).expand(len(gallery), -1, -1)
-        read = attention(asked, self.key(tokens), self.value(tokens), gallery.mask, heads=self.heads)
+        sought = self.query(self.norms[0](widened(query))).expand(len(gallery), -1, -1)
+        read = attention(sought, self.key(tokens), self.value(tokens), gallery.mask, heads=self.heads)
         read = self.norms[1](self.out(read))
         return self.norms[2](read + self.dropout(self.mix(read)))
 
@@ -98,7 +99,7 @@ def x_pool(
         module = XPool(pairs.dim, heads, dropout)
         losses = descend(
             module,
-            lambda query, gallery: contrastive(module(query, gallery), module.scale()),
+            lambda query, gallery: both_ways(module(query, gallery), module.scale()),
             pairs,
             generator,
             epochs=epochs,

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from xgap_analysis.core.contrast import both_ways
 from xgap_analysis.training.objectives.batch import BatchFeatures
-from xgap_analysis.training.objectives.matching import both_ways, match
+from xgap_analysis.training.objectives.matching import match
 from xgap_analysis.training.objectives.term import Needs, register_objective
 
 Weighting = Literal["equal", "published"]

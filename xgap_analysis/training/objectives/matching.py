@@ -54,12 +54,6 @@ def match(
     return rows.mean() if total == "mean" else rows.sum()
 
 
-def both_ways(logits: Float[Tensor, "n n"]) -> Float[Tensor, ""]:
-    """Symmetric InfoNCE of logits whose diagonal is right: the mean of the cross-entropies of rows and of columns."""
-    target = torch.arange(len(logits), device=logits.device)
-    return (match(logits, target) + match(logits.T, target)) / 2
-
-
 def angular(
     cosine: Float[Tensor, "n m"], own: Bool[Tensor, "n m"], scale: float, margin: float
 ) -> Float[Tensor, "n m"]:

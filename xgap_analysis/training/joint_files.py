@@ -1,0 +1,101 @@
+"""Joint encoders in files: weights as safetensors, and in the header as JSON the sizes and what they were fitted to."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.writing import written_whole
+from xgap_analysis.training.joint import AUDIO, VIDEO, FittedJoint, JointEncoder
+
+SUFFIX, KEY = ".safetensors", "joint"
+SIZES = ("dim", "queries", "heads")
+
+
+def save_joint(fitted: FittedJoint, path: Path | str) -> Path:
+    """Write a fitted joint encoder to a file, whole or not at all; `load_joint` reads it.
+
+    Args:
+        fitted: from `fit_joint`.
+        path: ends in `.safetensors`; its folder is made where it is missing.
+
+    Raises:
+        XgapError: another suffix, or a place that cannot be written.
+
+    Example:
+        >>> import tempfile, torch, xgap_analysis as xg
+        >>> x = torch.randn(8, 16, generator=torch.Generator().manual_seed(0))
+        >>> texts, sounds, clips = (xg.Features(x, "abcdefgh", space, space) for space in ("text", "audio", "image"))
+        >>> fitted = xg.fit_joint(texts, sounds, clips, queries=2, epochs=1)
+        >>> path = save_joint(fitted, tempfile.mkdtemp() + "/joint.safetensors")
+        >>> torch.equal(load_joint(path).encode(sounds).vectors, fitted.encode(sounds).vectors)
+        True
+    """
+    path = _checked(path)
+    about = {**fitted.module.sizes, "losses": fitted.losses, "models": {k: dict(v) for k, v in fitted.models.items()}}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in fitted.module.state_dict().items()}
+    with written_whole(path, "what this joint encoder was fitted to") as temporary:
+        safetensors.torch.save_file(tensors, temporary, metadata={KEY: json.dumps(about)})
+    return path
+
+
+def load_joint(path: Path | str) -> FittedJoint:
+    """A fitted joint encoder from a file of `save_joint`; it refuses tokens of another model, as before.
+
+    Raises:
+        XgapError: a file that cannot be read or holds something else.
+
+    Example:
+        >>> import tempfile, torch, xgap_analysis as xg
+        >>> x = torch.randn(8, 16, generator=torch.Generator().manual_seed(0))
+        >>> texts, sounds, clips = (xg.Features(x, "abcdefgh", space, space) for space in ("text", "audio", "image"))
+        >>> fitted = xg.fit_joint(texts, sounds, clips, queries=2, epochs=1)
+        >>> path = xg.save_joint(fitted, tempfile.mkdtemp() + "/joint.safetensors")
+        >>> xg.load_joint(path).losses == fitted.losses
+        True
+    """
+    path = _checked(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {})[KEY])
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
+        sizes, models = _sizes(about), _models(about["models"])
+        losses = tuple(map(float, about["losses"]))
+    except KeyError as error:
+        raise XgapError(f"{path} holds no joint encoder of save_joint ({error.args[0]!r} is missing)") from error
+    except (OSError, SafetensorError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise XgapError(f"{path} cannot be read as a joint encoder ({error})") from error
+    if max(sizes.values()) > sum(weight.numel() for weight in weights.values()):
+        raise XgapError(f"{path} holds fewer weights than its sizes {sizes} need")  # or few bytes would take any memory
+    with torch.random.fork_rng():
+        module = JointEncoder(**sizes)
+    own = {name: tuple(weight.shape) for name, weight in module.state_dict().items()}
+    there = {name: tuple(weight.shape) for name, weight in weights.items()}
+    if own != there or not all(torch.isfinite(weight).all() for weight in weights.values()):
+        raise XgapError(f"{path} holds other weights than those of a joint encoder of sizes {sizes}")
+    module.load_state_dict(weights)
+    return FittedJoint(module.eval().requires_grad_(False), losses, models)
+
+
+def _sizes(about: Mapping[str, Any]) -> dict[str, int]:
+    sizes = {name: about[name] for name in SIZES}
+    wrong = next((value for value in sizes.values() if type(value) is not int or value < 1), None)
+    if wrong is not None:
+        raise ValueError(f"{wrong!r} is no size")
+    return sizes
+
+
+def _models(made: Any) -> dict[str, dict[str, str]]:
+    return {name: {str(key): str(value) for key, value in made.get(name, {}).items()} for name in (AUDIO, VIDEO)}
+
+
+def _checked(path: Path | str) -> Path:
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        raise XgapError(f"a joint encoder is kept in a {SUFFIX} file, and {str(path)!r} is none")
+    return path
