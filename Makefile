@@ -8,6 +8,8 @@ DOCS_ARGS ?=
 JOBS ?= 2
 LOCK_PYTHON := 3.10
 VENV := .venv/bin
+COMPILE = $(VENV)/uv pip compile --quiet pyproject.toml --all-extras --python-version $(LOCK_PYTHON) \
+	--generate-hashes --no-header --no-annotate --no-emit-index-url $(LOCK_ARGS)
 NOTEBOOK := notebooks/00_quickstart.ipynb
 
 # The wheels of PyTorch are large; a slow line must not end the set-up.
@@ -26,7 +28,7 @@ lab: .venv/installed ## open JupyterLab on the notebooks (more options: LAB_ARGS
 test: lint ## check style and types, then run every test (fewer: PYTEST_ARGS="-m 'not slow'")
 	OMP_NUM_THREADS=1 $(VENV)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
 
-pythons: $(VENV)/uv ## lint and the quick tests on the oldest and the newest Python of this machine
+pythons: $(VENV)/uv ## the quick tests on the oldest Python with the lowest versions, and on the newest with the newest
 	JOBS="$(JOBS)" .ci/pythons
 
 report: .venv/installed ## run the notebooks on the embedded default and write results/report/index.html
@@ -51,8 +53,8 @@ format: .venv/installed ## put the code in the project's style
 	$(VENV)/python -m ruff format
 
 lock: $(VENV)/uv ## choose versions anew (after a change of pyproject.toml, or with LOCK_ARGS=--upgrade)
-	$(VENV)/uv pip compile --quiet pyproject.toml --all-extras --universal --python-version $(LOCK_PYTHON) \
-		--generate-hashes --no-header --no-annotate --no-emit-index-url $(LOCK_ARGS) --output-file requirements.lock
+	$(COMPILE) --universal --output-file requirements.lock
+	$(COMPILE) --resolution lowest-direct --python-platform linux --output-file requirements-lowest.lock
 
 clean: ## delete results and caches (and the environment too: rm -r .venv)
 	rm -rf results build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -21,15 +21,15 @@ else:
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LOCK = (ROOT / "requirements.lock").read_text()
+LOCK, LOWEST = ((ROOT / f"requirements{kind}.lock").read_text() for kind in ("", "-lowest"))
 PYTHONS = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if "Python :: 3." in line]
 
 
-def locked(python: str) -> dict[str, str]:
-    """Version by package name, as the lock has it for a Python on Linux."""
+def locked(python: str, lock: str = LOCK) -> dict[str, str]:
+    """Version by package name, as a lock has it for a Python on Linux."""
     machine = {**default_environment(), "python_version": python, "python_full_version": f"{python}.1"}
     machine |= {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "x86_64"}
-    lines = (line.rstrip(" \\") for line in LOCK.splitlines() if not line.startswith((" ", "#")))
+    lines = (line.rstrip(" \\") for line in lock.splitlines() if not line.startswith((" ", "#")))
     asked = [Requirement(line) for line in lines]
     fitting = [one for one in asked if one.marker is None or one.marker.evaluate(machine)]
     versions = {canonicalize_name(one.name): str(one.specifier).removeprefix("==") for one in fitting}
@@ -47,16 +47,20 @@ def test_the_lock_has_a_fitting_version_of_everything_that_is_asked_for(python: 
             assert versions[canonicalize_name(asked.name)] in asked.specifier, line
 
 
-def test_the_lower_bounds_are_the_oldest_locked_versions() -> None:
-    lines = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["notebook"]
+def test_the_lower_bounds_are_the_versions_that_the_oldest_python_is_tested_with() -> None:
+    lines = [
+        *PROJECT["dependencies"],
+        *(line for of in ("notebook", "ray") for line in PROJECT["optional-dependencies"][of]),
+    ]
     bounds = {canonicalize_name(Requirement(line).name): Requirement(line).specifier for line in lines}
-    oldest = locked(PYTHONS[0])
-    assert {name: str(bound) for name, bound in bounds.items()} == {name: f">={oldest[name]}" for name in bounds}
+    lowest = locked(PYTHONS[0], LOWEST)
+    assert {name: str(bound) for name, bound in bounds.items()} == {name: f">={lowest[name]}" for name in bounds}
 
 
-def test_everything_in_the_lock_has_a_hash_and_nothing_an_address() -> None:
-    assert "://" not in LOCK
-    entries = re.split(r"\n(?=\S)", LOCK.strip())
+@pytest.mark.parametrize("lock", [LOCK, LOWEST], ids=["newest", "lowest"])
+def test_everything_in_a_lock_has_a_hash_and_nothing_an_address(lock: str) -> None:
+    assert "://" not in lock
+    entries = re.split(r"\n(?=\S)", lock.strip())
     assert len(entries) > 100
     assert [entry for entry in entries if "--hash=sha256:" not in entry] == []
 
@@ -123,4 +127,6 @@ def test_the_oldest_and_the_newest_python_of_a_machine_are_checked_too(
     assert re.findall(r"^Python (\S+) \(", said, re.MULTILINE) == checked
     for tool in ("-m ruff check", "-m mypy", "-m pytest"):
         assert said.count(tool) == len(checked)
+    of = dict(re.findall(r"^Python (\S+) \(.*\), (\S+)$", said, re.MULTILINE))
+    assert of == {version: f"requirements{'-lowest' if version == '3.10' else ''}.lock" for version in checked}
     assert ("no other supported Python" in said) is not checked

@@ -35,7 +35,7 @@ from xgap_analysis.metrics import (
     variance_along_gap,
 )
 from xgap_analysis.plots.ranked import SQUARE
-from xgap_analysis.plots.style import GREY, HIGHER, LOWER
+from xgap_analysis.plots.style import GREY, HIGHER, LOWER, house_style
 from xgap_analysis.views.inversion.invert import Inversion
 from xgap_analysis.widgets.heat import TINTS
 
@@ -87,24 +87,41 @@ def table() -> pd.DataFrame:
 
 def test_differences_draws_each_comparison_at_its_value_with_its_interval_and_verdict() -> None:
     ax = plots.differences(table())
-    assert [t.get_text() for t in ax.get_yticklabels()] == ["OTI-OTI − I-I", "OTI-I − I-I"]
-    spans = [line.get_xdata() for line in ax.lines if len(line.get_xdata()) == 2][:2]
-    assert np.allclose(spans, [[-0.25, -0.15], [0.05, 0.15]])
-    assert [t.get_text() for t in ax.texts] == ["lower (p 0.200, 20 groups)", "supported (p 0.010, 20 groups)"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["OTI-I − I-I", "OTI-OTI − I-I"]
+    assert ax.yaxis_inverted()  # the first on top
+    assert np.allclose(intervals(ax), [[0.05, 0.15], [-0.25, -0.15]])
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in marks(ax)] == [(0.1, 0), (-0.2, 1)]
+    assert [t.get_text() for t in ax.texts] == ["supported (p 0.010, 20 groups)", "lower (p 0.200, 20 groups)"]
 
 
 def test_a_difference_has_the_colour_of_its_sign_in_every_figure() -> None:
     rows = table().assign(verdict=["inconclusive", "contradicted", None])
     lines = plots.differences(rows).lines
-    assert [line.get_color() for line in lines[:4]] == [LOWER, LOWER, HIGHER, HIGHER]
-    assert [line.get_mfc() for line in lines[1:4:2]] == [LOWER, "white"]  # filled where it is conclusive
-    image = plots.grid(rows).images[0]
+    assert [line.get_color() for line in lines[:4]] == [HIGHER, HIGHER, LOWER, LOWER]
+    assert [line.get_mfc() for line in lines[:4:2]] == ["white", LOWER]  # filled where it is conclusive
+    image = plots.grid(rows).collections[0]
     for difference, colour in ((-0.2, LOWER), (0.2, HIGHER)):
         assert image.to_rgba(np.array([[difference]]))[0, 0] == pytest.approx(to_rgba(colour), abs=0.01)
     gains = plots.per_query(pd.Series([0.0, 0.0], ["a", "b"]), pd.Series([0.5, -0.5], ["a", "b"])).patches
     assert {patch.get_facecolor() for patch in gains} >= {to_rgba(LOWER), to_rgba(HIGHER)}
     for tint, colour in ((TINTS[0], LOWER), (TINTS[-1], HIGHER)):  # lighter shades of the same hue
         assert np.argmax(to_rgba(tint)[:3]) == np.argmax(to_rgba(colour)[:3])
+
+
+def marks(ax: Any) -> list[Any]:
+    """The lines of marks: one for each look."""
+    return [line for line in ax.lines if line.get_marker() != "None"]
+
+
+def intervals(ax: Any) -> list[list[float]]:
+    """The ends of each interval that lies along x."""
+    drawn = [line for line in ax.lines if line.get_marker() == "None" and len(set(line.get_ydata())) == 1]
+    return [list(line.get_xdata()) for line in drawn if np.isfinite(line.get_xdata()).all()]
+
+
+def bins(outline: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of a filled histogram, the places and the heights of its n bins: its upper outline, which goes back."""
+    return tuple(outline.get_paths()[0].vertices[n + 2 : 2 * n + 2][::-1].T)
 
 
 def rows_of(comparison: str) -> pd.DataFrame:
@@ -213,8 +230,11 @@ def test_densities_draws_both_curves_and_their_overlap() -> None:
     features = items(0)
     frame = similarity_histograms(features, features, relevance(), bins=20)
     (ax,) = plots.densities({"I-I": frame}).axes
-    assert np.array_equal(ax.lines[0].get_ydata(), frame["same"])
-    assert np.array_equal(ax.lines[1].get_ydata(), frame["different"])
+    same, different = ax.collections
+    for outline, name in ((same, "same"), (different, "different")):
+        assert bins(outline, 20)[0] == pytest.approx(frame.index.to_numpy())
+        assert bins(outline, 20)[1] == pytest.approx(frame[name].to_numpy())
+    assert same.get_linestyle() != different.get_linestyle()
     overlap = np.minimum(*frame.to_numpy().T).sum() / np.maximum(*frame.to_numpy().T).sum()
     assert ax.get_title() == f"I-I   overlap {overlap:.2f}"
 
@@ -247,11 +267,12 @@ def test_values_draws_each_model_at_its_value_with_its_interval() -> None:
     ax = plots.values(models_table())
     assert [t.get_text() for t in ax.get_yticklabels()] == ["OTI-I", "OTI-OTI", "I-I"]
     assert ax.get_legend_handles_labels()[1] == ["m", "n"]
-    assert [list(line.get_xdata()) for line in ax.lines] == [[0.5] * 3, [0.3] * 2]
-    heights = [list(line.get_ydata()) for line in ax.lines]
-    assert [round(h) for h in heights[1]] == [0, 2]  # the model without OTI-OTI has no mark there
-    spans = [segment[:, 0].tolist() for part in ax.collections for segment in part.get_segments()]
-    assert spans == [[0.4, 0.6]] * 3 + [[0.2, 0.4]] * 2
+    first, second = marks(ax)
+    np.testing.assert_equal(first.get_xdata(), [0.5] * 3)
+    np.testing.assert_equal(second.get_xdata(), [0.3, np.nan, 0.3])  # the model without OTI-OTI has no mark there
+    assert [round(place) for place in second.get_ydata()] == [0, 1, 2]
+    assert all(first.get_ydata() < second.get_ydata())
+    assert intervals(ax) == [[0.4, 0.6]] * 3 + [[0.2, 0.4]] * 2
 
 
 def test_values_refuses_two_values_in_one_place() -> None:
@@ -267,11 +288,11 @@ def test_a_grid_by_model_has_a_row_for_each_and_gaps_where_nothing_was_run() -> 
     assert [t.get_text() for t in ax.get_xticklabels()] == ["OTI-I", "OTI-OTI", "I-I"]
     words = {tuple(t.get_position()): (t.get_text(), t.get_fontweight()) for t in ax.texts}
     assert words == {
-        (0, 0): ("+0.100", "bold"),
-        (1, 0): ("-0.200", "normal"),
-        (2, 0): ("base", "normal"),
-        (0, 1): ("+0.020", "bold"),
-        (2, 1): ("base", "normal"),
+        (0.5, 0.5): ("+0.100", "bold"),
+        (1.5, 0.5): ("-0.200", "normal"),
+        (2.5, 0.5): ("base", "normal"),
+        (0.5, 1.5): ("+0.020", "bold"),
+        (2.5, 1.5): ("base", "normal"),
     }
     with pytest.raises(XgapError, match="choose its rows first"):
         plots.grid(models_table())
@@ -315,10 +336,11 @@ def test_by_class_draws_the_mean_of_each_class() -> None:
     }
     ax = plots.by_class(frames, LABELS, groups=LABELS)
     assert [t.get_text() for t in ax.get_yticklabels()] == ["b (4)", "a (4)"]
-    assert [list(line.get_xdata()) for line in ax.lines] == [[1.0, 0.25], [0.0, 1.0]]
+    assert [list(line.get_xdata()) for line in marks(ax)] == [[1.0, 0.25], [0.0, 1.0]]
+    assert ax.get_legend_handles_labels()[1] == ["zero-shot", "OTI-T"]
     wide = plots.by_class(frames, LABELS)
     spread = bootstrap_interval(frames["zero-shot"]["correct_at_1"].iloc[::2])
-    assert wide.collections[0].get_segments()[1][:, 0].tolist() == pytest.approx([spread.low, spread.high])
+    assert intervals(wide)[1] == pytest.approx([spread.low, spread.high])
 
 
 @pytest.mark.parametrize("pairs", ["all", "same", "different"])
@@ -330,7 +352,7 @@ def test_cosines_draws_the_density_of_the_pairs_asked_for(pairs: str) -> None:
     same = torch.tensor([[a == b for b in LABELS.values()] for a in LABELS.values()])
     asked = ~torch.eye(8, dtype=torch.bool) & {"all": torch.ones(8, 8).bool(), "same": same, "different": ~same}[pairs]
     counts, _ = np.histogram(every[asked].numpy(), bins=40, range=(-1, 1), density=True)
-    assert ax.lines[0].get_ydata() == pytest.approx(counts)
+    assert bins(ax.collections[0], 40)[1] == pytest.approx(counts)
     (label,) = ax.get_legend_handles_labels()[1]
     assert float(label.split()[-1]) == pytest.approx(every[asked].mean().item(), abs=0.03)  # half a bin and rounding
 
@@ -380,7 +402,7 @@ def test_a_shift_curve_draws_scores_and_the_gap_that_is_left() -> None:
 def test_agreement_writes_each_pair_twice_and_one_on_the_diagonal() -> None:
     frame = structure_table({"m": items(0), "n": items(1), "o": items(2)}, k=3)
     ax = plots.agreement(frame)
-    words = {tuple(t.get_position()): t.get_text() for t in ax.texts}
+    words = {tuple(int(x) for x in t.get_position()): t.get_text() for t in ax.texts}
     assert words[0, 1] == words[1, 0] == f"{linear_cka(items(0), items(1)):.2f}"
     assert [words[k, k] for k in range(3)] == ["1.00"] * 3
     assert ax.get_title() == "linear cka (n = 8)"
@@ -507,11 +529,13 @@ def test_over_settings_draws_every_seed_and_the_interval_of_the_mean() -> None:
     fig = plots.over_settings(intra, ["gap", "OTI-I - I-I"])
     left, right = fig.axes
     assert [t.get_text() for t in left.get_xticklabels()] == ["0", "2"]
-    rings, bar, dot = left.lines[:3]
-    assert list(rings.get_ydata()) == pytest.approx([60.0, 60.1, 60.2])
-    assert (dot.get_ydata()[0], *bar.get_ydata()) == pytest.approx(seed_interval([60.0, 60.1, 60.2]))
+    rings = left.collections[0].get_offsets()
+    assert rings[:, 1].tolist() == pytest.approx([60.0, 60.1, 60.2])
+    assert set(rings[:, 0]) == {0.0}  # not spread, so that seeds of one value are seen to be that
+    dots, first, _ = left.lines
+    assert (dots.get_ydata()[0], *first.get_ydata()) == pytest.approx(seed_interval([60.0, 60.1, 60.2]))
     assert len(right.lines) == len(left.lines) + 1  # zero
-    assert plots.over_settings(intra, ["gap"], step=0).axes[0].lines[2].get_ydata()[0] == pytest.approx(0.1)
+    assert plots.over_settings(intra, ["gap"], step=0).axes[0].lines[0].get_ydata()[0] == pytest.approx(0.1)
     with pytest.raises(XgapError, match="unknown quantity"):
         plots.over_settings(intra, ["gaps"])
     with pytest.raises(XgapError, match="it has: 0, 60"):
@@ -547,11 +571,11 @@ def test_the_atlas_marks_verdicts_and_what_is_not_acted_on() -> None:
     (ax,) = plots.atlas(pd.concat([table, table.head(1).assign(quantity="T-T", verdict=None)])).axes[:1]
     drawn = [(line.get_marker(), line.get_color(), line.get_mfc(), list(line.get_xdata())) for line in ax.lines]
     assert drawn[:5] == [
-        ("None", HIGHER, HIGHER, [0.1, 0.3]),
-        ("o", HIGHER, HIGHER, [0.2]),
-        ("None", GREY, GREY, [-0.3, 0.3]),
-        ("o", GREY, "white", [-0.1]),
         (".", GREY, GREY, [0]),
+        ("o", HIGHER, HIGHER, [0.2]),
+        ("None", HIGHER, HIGHER, [0.1, 0.3]),
+        ("o", GREY, "white", [-0.1]),
+        ("None", GREY, GREY, [-0.3, 0.3]),
     ]
     assert len(ax.lines) == 6  # and the line at zero: of D, nothing is drawn
     assert [label.get_text() for label in ax.get_yticklabels()] == [r"\$A\$", "B", "C", "D"]
@@ -564,10 +588,28 @@ def test_the_atlas_marks_verdicts_and_what_is_not_acted_on() -> None:
 
 def test_runs_places_each_run_and_names_its_setting() -> None:
     ax = plots.runs(ablated(), "gap", "OTI-I - I-I")
-    intra, temperature = ax.lines[:2]
-    assert sorted(intra.get_xdata()) == pytest.approx([60, 60.1, 60.2, 61, 61.1, 61.2])
-    assert list(temperature.get_ydata()) == pytest.approx([0, 0.01, 0.02])
+    intra, temperature = (of.get_offsets() for of in ax.collections)
+    assert sorted(intra[:, 0]) == pytest.approx([60, 60.1, 60.2, 61, 61.1, 61.2])
+    assert temperature[:, 1].tolist() == pytest.approx([0, 0.01, 0.02])
     assert [text.get_text() for text in ax.texts] == ["0", "2", "0.01"]
     assert ax.get_legend_handles_labels()[1] == ["intra", "temperature"]
     with pytest.raises(XgapError, match="unknown quantity"):
         plots.runs(ablated(), "gap", "OTI-I")
+
+
+def test_the_style_is_that_of_our_figures_alone() -> None:
+    before = dict(mpl.rcParams)
+    ax = plots.values(table())
+    assert dict(mpl.rcParams) == before
+    assert not ax.spines["top"].get_visible()
+    assert to_hex(ax.spines["left"].get_edgecolor()) == "#444444"
+    _, own = plt.subplots()  # a user's figure afterwards
+    assert to_hex(own.spines["left"].get_edgecolor()) == "#000000"
+    with house_style():
+        pass
+    assert dict(mpl.rcParams) == before
+
+
+def test_several_values_in_one_place_are_refused() -> None:
+    with pytest.raises(XgapError, match="several values in one place"):
+        plots.shift_curve(pd.concat([shifted_table(), shifted_table()]), {0.0: (items(0), items(1, "text"))})

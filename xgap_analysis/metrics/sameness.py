@@ -170,7 +170,7 @@ def _order(one: Features, other: Features, tolerance: float) -> NDArray[np.int64
     return order if len(set(order.tolist())) == len(order) else None
 
 
-def _scales(scale: "pd.Series[float]") -> str:
+def _scales(scale: pd.Series) -> str:
     low, high = float(scale.min()), float(scale.max())
     if high / low < 1.01:
         return f"b is {(low + high) / 2:.4g} times a"
@@ -181,7 +181,7 @@ def _mean(cosine: NDArray[np.float64]) -> str:
     return "unknown" if np.isnan(cosine).any() else f"{cosine.mean():.3f}"
 
 
-def _low(cosine: "pd.Series[float]") -> str:
+def _low(cosine: pd.Series) -> str:
     if cosine.isna().any():
         return ""
     below = int((cosine < LOW).sum())

@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.metrics import seed_interval
-from xgap_analysis.plots.style import BLUE, GREY, in_legend, line_styles, open_axes, own_axes, plain
+from xgap_analysis.plots.estimates import points
+from xgap_analysis.plots.style import BLUE, GREY, in_legend, line_styles, open_axes, own_axes, panels, plain
 
 
 def over_settings(table: pd.DataFrame, quantities: Sequence[str], step: int | None = None) -> Figure:
@@ -38,21 +38,21 @@ def over_settings(table: pd.DataFrame, quantities: Sequence[str], step: int | No
     settings = list(dict.fromkeys(chosen["setting"]))
     columns = min(3, len(quantities))
     lines = -(-len(quantities) // columns)
-    fig, axes = plt.subplots(
-        lines, columns, figsize=(3.3 * columns, 2.5 * lines), squeeze=False, layout="constrained", sharex=True
-    )
+    fig, axes = panels(lines, columns, 3.3 * columns, 2.5 * lines, sharex=True)
     for ax, quantity in zip(axes.flat, quantities, strict=False):
         rows = chosen[chosen["quantity"] == quantity]
         if rows.empty:
             raise unknown_name("quantity", quantity, chosen["quantity"].unique())
-        for place, setting in enumerate(settings):
-            values = rows.loc[rows["setting"] == setting, "value"].to_numpy()
-            mean, low, high = seed_interval(values)
-            ax.plot(np.full(len(values), place), values, "o", mfc="none", mec=GREY, ms=5, ls="")
-            ax.plot([place, place], [low, high], color=BLUE, lw=2)
-            ax.plot(place, mean, "o", color=BLUE, ms=6)
+        over_seeds = [(name, *seed_interval(of["value"])) for name, of in rows.groupby("setting", sort=False)]
+        means = pd.DataFrame(over_seeds, columns=["setting", "mean", "low", "high"])
+        sns.stripplot(
+            rows, x="setting", y="value", order=settings, jitter=False, size=5, color="white", edgecolor=GREY,
+            linewidth=1, zorder=1, ax=ax,
+        )  # fmt: skip
+        points(ax, means, "setting", "mean", ("low", "high"), order=settings, orient="x", color=BLUE)
         if " - " in quantity:
             ax.axhline(0, color="black", lw=1)
+        ax.set(xlabel="", ylabel="")
         ax.set_title(plain(quantity), fontsize=10)
         ax.set_xticks(range(len(settings)), [plain(name) for name in settings], fontsize=9)
     for ax in axes.flat[len(quantities) :]:
@@ -90,7 +90,8 @@ def runs(table: pd.DataFrame, x: str, y: str, step: int | None = None, ax: Axes 
     ablations = wide.index.get_level_values("ablation")
     for (colour, _, marker), name in zip(line_styles(), dict.fromkeys(ablations), strict=False):
         own = wide[ablations == name]
-        ax.plot(own[x], own[y], marker, color=colour, ms=6, ls="", alpha=0.8, label=in_legend(name))
+        look = {"s": 36, "color": colour, "marker": marker, "alpha": 0.8, "linewidth": 0, "label": in_legend(name)}
+        sns.scatterplot(own, x=x, y=y, **look, legend=False, ax=ax)
         for setting, middle in own.groupby("setting", sort=False)[[x, y]].mean().iterrows():
             ax.annotate(
                 plain(setting), tuple(middle), xytext=(5, 4), textcoords="offset points", fontsize=8, color=colour

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -10,9 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.plots.style import GREY, by_sign, open_axes, plain
+from xgap_analysis.plots.estimates import points
+from xgap_analysis.plots.style import GREY, HIGHER, LOWER, open_axes, panels, plain
 
 LINEAR = 0.01  # changes up to this size are on a linear scale, others on a logarithmic one
+LINE = ("kind", "system", "setting")
 HEADINGS = {
     "modality_gap": "gap",
     "misalignment_image": "misalignment\nof images",
@@ -41,17 +42,17 @@ def atlas(table: pd.DataFrame) -> Figure:
     """
     if table["difference"].notna().sum() == 0:
         raise XgapError("the table holds no change to draw")
-    lines = list(dict.fromkeys(zip(table["kind"], table["system"], table["setting"], strict=True)))
+    lines = list(dict.fromkeys(zip(*(table[c] for c in LINE), strict=True)))
     kinds = list(dict.fromkeys(kind for kind, _, _ in lines))
     lines.sort(key=lambda line: kinds.index(line[0]))  # a kind may come from several tables
     heights = {line: -place - 1.4 * kinds.index(line[0]) for place, line in enumerate(lines)}
     quantities = list(dict.fromkeys(table["quantity"]))
     size = 1.5 * len(quantities) + 2.2, 0.2 * (len(lines) + 1.4 * len(kinds)) + 1
-    fig, axes = plt.subplots(1, len(quantities), figsize=size, sharex=True, sharey=True, squeeze=False)
-    fig.set_layout_engine("constrained")
+    fig, axes = panels(1, len(quantities), *size, sharex=True, sharey=True)
+    placed = table.assign(height=[heights[line] for line in zip(*(table[c] for c in LINE), strict=True)])
     for ax, quantity in zip(axes.flat, quantities, strict=True):
-        for row in table[table["quantity"] == quantity].to_dict("records"):
-            _mark(ax, row, heights[row["kind"], row["system"], row["setting"]])
+        _marks(ax, placed[placed["quantity"] == quantity])
+        ax.set(xlabel="", ylabel="")
         ax.axvline(0, color="black", lw=0.8, zorder=0)
         ax.set_title(plain(HEADINGS.get(quantity, quantity)), fontsize=10)
     first = axes.flat[0]
@@ -74,16 +75,18 @@ def atlas(table: pd.DataFrame) -> Figure:
     return fig
 
 
-def _mark(ax: Axes, row: dict[Any, Any], height: float) -> None:
-    change = row["difference"]
-    if row["reason"] == "not acted on":
-        ax.plot(0, height, ".", color=GREY, ms=3)
-    if np.isnan(change):
-        return
-    sure = row["verdict"] in ("higher", "lower")
-    colour = by_sign(change) if sure else GREY
-    ax.plot([row["low"], row["high"]], [height, height], color=colour, lw=1.8 if sure else 1)
-    ax.plot(change, height, "o", color=colour, mfc=colour if sure else "white", ms=4.5)
+def _marks(ax: Axes, rows: pd.DataFrame) -> None:
+    still = rows[rows["reason"] == "not acted on"]
+    ax.plot(np.zeros(len(still)), still["height"], ".", color=GREY, ms=3)
+    verdict = rows["verdict"].isin(["higher", "lower"])
+    kinds = (
+        (rows[verdict & (rows["difference"] >= 0)], HIGHER, HIGHER, 1.8),
+        (rows[verdict & (rows["difference"] < 0)], LOWER, LOWER, 1.8),
+        (rows[~verdict], GREY, "white", 1.0),
+    )
+    for part, colour, fill, width in kinds:
+        look: dict[str, Any] = {"color": colour, "markerfacecolor": fill, "markersize": 4.5, "markeredgewidth": 1}
+        points(ax, part, "difference", "height", ("low", "high"), **look, err_kws={"linewidth": width})
 
 
 def _scale(ax: Axes, table: pd.DataFrame) -> None:

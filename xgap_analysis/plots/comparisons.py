@@ -2,21 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from xgap_analysis.core.errors import XgapError, unknown_name
-from xgap_analysis.plots.style import (
-    VERDICT_MARKER,
-    by_sign,
-    differences_map,
-    in_legend,
-    line_styles,
-    open_axes,
-    own_axes,
-    plain,
-)
+from xgap_analysis.plots.estimates import points
+from xgap_analysis.plots.style import VERDICT_MARKER, by_sign, differences_map, open_axes, own_axes, plain
 
 
 def differences(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -37,18 +32,25 @@ def differences(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         >>> ax.get_xlabel()
         'paired difference (mAP or top-1 accuracy), 95 % interval'
     """
-    rows = table[table["main"] & table["difference_low"].notna()].iloc[::-1]  # a mean over datasets has no interval
+    rows = table[table["main"] & table["difference_low"].notna()]  # a mean over datasets has no interval
     if rows.empty:
         raise XgapError("the table holds no comparison with a baseline")
     ax = own_axes(ax, 7, 0.42 * len(rows) + 1)
+    looks = []
     for height, row in enumerate(rows.to_dict("records")):
         colour, concluded = by_sign(row["difference"]), isinstance(row["verdict"], str)
         word = row["verdict"] if concluded else row["reason"] if isinstance(row["reason"], str) else ""
         fill = colour if concluded and word != "inconclusive" else "white"
-        ax.plot([row["difference_low"], row["difference_high"]], [height, height], color=colour, lw=2)
-        ax.plot(row["difference"], height, VERDICT_MARKER.get(word, "D"), color=colour, mfc=fill, ms=8)
+        looks.append((colour, VERDICT_MARKER.get(word, "D"), fill))
         said = f"{word} (p {row['p_adjusted']:.3f}, {row['n_groups']:.0f} groups)"
         ax.annotate(said, (1.02, height), xycoords=("axes fraction", "data"), va="center", fontsize=9)
+    placed, ends = rows.assign(height=range(len(rows))), ("difference_low", "difference_high")
+    for colour, marker, fill in dict.fromkeys(looks):
+        alike = placed[[look == (colour, marker, fill) for look in looks]]
+        points(
+            ax, alike, "difference", "height", ends, color=colour, marker=marker, markerfacecolor=fill, markersize=8,
+            markeredgewidth=1,
+        )  # fmt: skip
     ax.axvline(0, color="black", lw=1)
     many_models, many_corrections = rows["model"].nunique() > 1, rows["correction"].nunique() > 1
     names = [
@@ -59,7 +61,7 @@ def differences(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         for row in rows.to_dict("records")
     ]
     ax.set_yticks(range(len(rows)), [plain(name) for name in names])
-    ax.set_ylim(-0.6, len(rows) - 0.4)
+    ax.set(ylim=(len(rows) - 0.4, -0.6), ylabel="")
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.set_xlabel("paired difference (mAP or top-1 accuracy), 95 % interval")
     open_axes([ax])
@@ -93,17 +95,11 @@ def values(table: pd.DataFrame, by: str = "model", ax: Axes | None = None) -> Ax
         raise XgapError(f"the table holds several values of one comparison and {by}; choose their rows first")
     comparisons, names = list(rows["comparison"].unique()), list(rows[by].unique())
     ax = own_axes(ax, 7, 0.3 * len(comparisons) + 0.1 * len(names) * len(comparisons) + 1)
-    offset = 0.7 / len(names)
-    for k, ((colour, _, marker), name) in enumerate(zip(line_styles(), names, strict=False)):
-        part = rows[rows[by] == name]
-        heights = [comparisons.index(c) + offset * (k - (len(names) - 1) / 2) for c in part["comparison"]]
-        ax.hlines(heights, part["low"], part["high"], color=colour, lw=2)
-        ax.plot(part["value"], heights, marker, color=colour, ms=6, label=in_legend(name))
+    points(ax, rows, "value", "comparison", ("low", "high"), by=by, order=comparisons)
     ax.set_yticks(range(len(comparisons)), [plain(name) for name in comparisons])
-    ax.set_ylim(len(comparisons) - 0.5, -0.5)
     ax.grid(axis="x", color="#EEEEEE")
     ax.set_axisbelow(True)
-    ax.set_xlabel("mAP or top-1 accuracy, 95 % interval")
+    ax.set(xlabel="mAP or top-1 accuracy, 95 % interval", ylabel="")
     if len(names) > 1:
         ax.legend(frameon=False, title=plain(by), loc="upper left", bbox_to_anchor=(1.01, 1))
     open_axes([ax])
@@ -144,23 +140,27 @@ def grid(table: pd.DataFrame, by: str | Sequence[str] = "correction", ax: Axes |
         raise XgapError(
             f"a grid by {what} shows one value per cell (one dataset and split, say); choose its rows first"
         )
-    cells = {(row["comparison"], row["line"]): row for row in rows.to_dict("records")}
-    shown = [[cells[c, k]["difference"] if (c, k) in cells else float("nan") for c in comparisons] for k in lines]
-    bound = max((abs(x) for line in shown for x in line if x == x), default=1.0)
+    square = rows.pivot(index="line", columns="comparison", values="difference").loc[lines, comparisons].astype(float)
+    bound = np.nanmax(square.abs().to_numpy(), initial=0.0) or 1.0
+    seen = set(rows.loc[rows["transductive"].astype(bool), "line"])
     ax = own_axes(ax, 0.85 * len(comparisons) + 2.5, 0.34 * len(lines) + 1)
-    ax.imshow(shown, cmap=differences_map(), vmin=-bound, vmax=bound, aspect="auto")
-    for (comparison, line), row in cells.items():
-        difference = row["difference"]
-        words = f"{difference:+.3f}" if difference == difference else ("n/a" if row["note"] else "base")
-        weight = "bold" if row["p_adjusted"] < 0.05 else "normal"
-        dark = "white" if difference > 0.75 * bound else "black"
-        place = comparisons.index(comparison), lines.index(line)
-        ax.text(*place, words, ha="center", va="center", fontsize=8, fontweight=weight, color=dark)
-    seen = {row["line"] for row in rows.to_dict("records") if row["transductive"]}
-    ax.set_yticks(range(len(lines)), [plain(f"{name} †" if name in seen else name) for name in lines], fontsize=8)
-    ax.set_xticks(range(len(comparisons)), [plain(name) for name in comparisons], rotation=30, ha="right", fontsize=9)
+    sns.heatmap(
+        square, vmin=-bound, vmax=bound, cmap=differences_map(), annot=True, fmt="+.3f", annot_kws={"fontsize": 8},
+        cbar=False, linewidths=1, xticklabels=[plain(name) for name in comparisons],
+        yticklabels=[plain(f"{name} †" if name in seen else name) for name in lines], ax=ax,
+    )  # fmt: skip
+    written = {text.get_position(): text for text in ax.texts}
+    for row in rows.to_dict("records"):
+        x, y = comparisons.index(row["comparison"]) + 0.5, lines.index(row["line"]) + 0.5
+        if row["difference"] != row["difference"]:  # seaborn leaves such a cell empty
+            words = "n/a" if row["note"] else "base"
+            ax.text(x, y, words, ha="center", va="center", fontsize=8)
+        elif row["p_adjusted"] < 0.05:
+            written[x, y].set_fontweight("bold")
+    plt.setp(ax.get_xticklabels(), rotation=30, ha="right", rotation_mode="anchor", fontsize=9)
+    plt.setp(ax.get_yticklabels(), rotation=0, fontsize=8)
+    ax.set(xlabel="", ylabel="")
     ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
     return ax
 
 

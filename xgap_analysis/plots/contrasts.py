@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
 from xgap_analysis.core.errors import unknown_name
-from xgap_analysis.plots.style import GREY, by_sign, open_axes, plain
+from xgap_analysis.plots.style import GREY, by_sign, open_axes, panels, plain
 
 
 def trade_offs(changes: pd.DataFrame, x: str, ys: Sequence[str]) -> Figure:
@@ -28,7 +27,7 @@ def trade_offs(changes: pd.DataFrame, x: str, ys: Sequence[str]) -> Figure:
     for quantity in (x, *ys):
         if quantity not in known:
             raise unknown_name("quantity", quantity, known)
-    fig, axes = plt.subplots(1, len(ys), figsize=(5.6 * len(ys), 4.4), squeeze=False, layout="constrained")
+    fig, axes = panels(1, len(ys), 5.6 * len(ys), 4.4)
     across = changes[changes["quantity"] == x].set_index("setting")
     for ax, y in zip(axes.flat, ys, strict=True):
         up = changes[changes["quantity"] == y].set_index("setting").sort_values("change")

@@ -3,14 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-import matplotlib.pyplot as plt
+import pandas as pd
 from matplotlib.figure import Figure
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.relevance import HasRelevance, Relevance
 from xgap_analysis.metrics import bootstrap_interval, retrieval
-from xgap_analysis.plots.style import GREY, in_legend, line_styles, open_axes, plain
+from xgap_analysis.plots.estimates import curves
+from xgap_analysis.plots.style import GREY, open_axes, panels, plain
 
 Snapshots = Mapping[int, Features]
 
@@ -59,19 +60,20 @@ def drift(
     if not all(runs.values()):
         raise XgapError("there are no snapshots to draw; give invert(..., snapshots=[1, 10, 150])")
     ids = next(iter(next(iter(runs.values())).values())).ids
-    fig, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.2), layout="constrained")
-    target, least = native.select(ids), 0.0
+    fig, ((left, right),) = panels(1, 2, 9.5, 3.2)
+    target = native.select(ids)
     base = retrieval(target, gallery, relevance)[metric]
-    for (colour, style, marker), (title, run) in zip(line_styles(), runs.items(), strict=False):
-        steps = sorted(run)
-        scores = [retrieval(run[s], gallery, relevance)[metric] for s in steps]
-        moved = [score - base if paired else score for score in scores]
-        curve = [bootstrap_interval(values, groups=groups) for values in moved]
-        cosine = [float((run[s].vectors * target.vectors).sum(dim=1).mean()) for s in steps]
-        left.fill_between(steps, [c.low for c in curve], [c.high for c in curve], color=colour, alpha=0.15, lw=0)
-        left.plot(steps, [c.mean for c in curve], marker=marker, ls=style, color=colour, ms=4, label=in_legend(title))
-        right.plot(steps, cosine, marker=marker, ls=style, color=colour, ms=4, label=in_legend(title))
-        least = min(least, *cosine)
+    rows = []
+    for title, run in runs.items():
+        for step in sorted(run):
+            scores = retrieval(run[step], gallery, relevance)[metric]
+            found = bootstrap_interval(scores - base if paired else scores, groups=groups)
+            cosine = float((run[step].vectors * target.vectors).sum(dim=1).mean())
+            rows.append({"run": title, "step": step, "cosine": cosine, **found.__dict__})
+    table = pd.DataFrame(rows)
+    curves(left, table, "step", "mean", "run", ends=("low", "high"))
+    curves(right, table, "step", "cosine", "run")
+    least = min(0.0, table["cosine"].min())
     if paired:
         left.axhline(0, color=GREY, ls="--", label="native query")
     else:
@@ -85,6 +87,6 @@ def drift(
     for ax in (left, right):
         if log:
             ax.set_xscale("symlog", linthresh=1)
-            ax.set_xlim(left=min(steps) - 0.1)
+            ax.set_xlim(left=table["step"].min() - 0.1)
     open_axes([left, right])
     return fig

@@ -1,12 +1,14 @@
 """Two modalities on the sphere and the gap between them, as figures."""
 
 from collections.abc import Mapping
+from typing import cast
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
 from xgap_analysis.core.errors import XgapError
@@ -14,7 +16,8 @@ from xgap_analysis.core.features import Features
 from xgap_analysis.corrections import correction
 from xgap_analysis.metrics import modality_gap, variance_along_gap
 from xgap_analysis.metrics.gap import paired
-from xgap_analysis.plots.style import BLUE, GREY, in_legend, line_styles, open_axes, own_axes, plain
+from xgap_analysis.plots.estimates import curves
+from xgap_analysis.plots.style import BLUE, GREY, in_legend, line_styles, open_axes, own_axes, panels, plain
 
 
 def gap_map(x: Features, y: Features, pairs: int = 60, ax: Axes | None = None) -> Axes:
@@ -53,7 +56,8 @@ def gap_map(x: Features, y: Features, pairs: int = 60, ax: Axes | None = None) -
     ax.add_collection(LineCollection(list(ends[chosen]), colors=GREY, linewidths=0.5, alpha=0.5, zorder=1))
     sides = zip(line_styles(), (x.space, y.space), ends.swapaxes(0, 1), strict=False)
     for (colour, _, marker), name, side in sides:
-        ax.scatter(side[:, 0], side[:, 1], s=9, color=colour, marker=marker, alpha=0.5, lw=0, label=in_legend(name))
+        look = {"s": 9, "color": colour, "marker": marker, "alpha": 0.5, "linewidth": 0, "label": in_legend(name)}
+        sns.scatterplot(x=side[:, 0], y=side[:, 1], **look, legend=False, ax=ax)
     ax.set_xlabel(f"first component ({share[0]:.0%} of the variance)")
     ax.set_ylabel(f"second component ({share[1]:.0%})")
     ax.set_aspect("equal", adjustable="datalim")
@@ -81,10 +85,9 @@ def gap_share(pairs: Mapping[str, tuple[Features, Features]], ax: Axes | None = 
     """
     ax = own_axes(ax, 5, 0.4 * len(pairs) + 1)
     shares = [variance_along_gap(x, y) for x, y in pairs.values()]
-    bars = ax.barh(range(len(shares)), shares, color=BLUE)
-    ax.bar_label(bars, [f"{share:.2f}" for share in shares], padding=3)
-    ax.set_yticks(range(len(shares)), [plain(name) for name in pairs])
-    ax.invert_yaxis()
+    sns.barplot(x=shares, y=[plain(name) for name in pairs], orient="y", color=BLUE, saturation=1, errorbar=None, ax=ax)
+    for bars in ax.containers[-1:]:
+        ax.bar_label(cast(BarContainer, bars), fmt="%.2f", padding=3)
     ax.set(xlabel="share of variance along the gap", xlim=(0, 1.1 * max(shares)))
     open_axes([ax])
     return ax
@@ -105,15 +108,14 @@ def shift_curve(table: pd.DataFrame, moved: Mapping[float, tuple[Features, Featu
     rows = rows.assign(lambda_=lambdas).dropna(subset=["lambda_", "value"]).sort_values("lambda_", kind="stable")
     if rows.empty:
         raise XgapError('the table holds no correction like "gap-shift(lambda_=0.25)"')
-    fig, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.2), layout="constrained", width_ratios=(3, 2))
-    parts = rows.groupby("comparison", sort=False)
-    for (colour, style, marker), (name, part) in zip(line_styles(), parts, strict=False):
-        left.fill_between(part["lambda_"], part["low"], part["high"], color=colour, alpha=0.15, lw=0)
-        left.plot(part["lambda_"], part["value"], marker=marker, ls=style, color=colour, ms=4, label=in_legend(name))
+    fig, ((left, right),) = panels(1, 2, 9.5, 3.2, width_ratios=(3, 2))
+    curves(left, rows, "lambda_", "value", "comparison", ends=("low", "high"))
     left.set(xlabel="lambda", ylabel="mAP or accuracy, 95 % interval", ylim=(0, None))
     left.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    steps = sorted(moved)
-    right.plot(steps, [modality_gap(*moved[step]) for step in steps], "o-", color=BLUE, ms=4)
+    remaining = pd.DataFrame(
+        {"lambda_": list(moved), "gap": [modality_gap(*pair) for pair in moved.values()], "of": ""}
+    )
+    curves(right, remaining, "lambda_", "gap", "of")
     right.set(xlabel="lambda", ylabel="modality gap", ylim=(0, None))
     for ax in (left, right):
         ax.axvline(0, color=GREY, lw=0.8, ls=":")

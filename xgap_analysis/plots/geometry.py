@@ -10,7 +10,8 @@ from xgap_analysis.core.features import Features
 from xgap_analysis.corrections import inter_modal_operator
 from xgap_analysis.metrics import k_occurrence
 from xgap_analysis.models.tower import Model
-from xgap_analysis.plots.style import GREY, in_legend, line_styles, open_axes, own_axes, plain
+from xgap_analysis.plots.estimates import curves
+from xgap_analysis.plots.style import GREY, open_axes, own_axes, plain
 
 
 def spectrum(models: Mapping[str, Model], k_top: int = 0, k_bottom: int = 0, ax: Axes | None = None) -> Axes:
@@ -28,11 +29,12 @@ def spectrum(models: Mapping[str, Model], k_top: int = 0, k_bottom: int = 0, ax:
         True
     """
     ax = own_axes(ax, 6, 3)
-    rank = 0
-    for (colour, style, _), (title, model) in zip(line_styles(), models.items(), strict=False):
+    parts = []
+    for title, model in models.items():
         values = inter_modal_operator(model).singular_values.numpy()
-        rank = max(rank, len(values))
-        ax.plot(np.arange(1, len(values) + 1), values / values[0], color=colour, ls=style, label=in_legend(title))
+        parts.append(pd.DataFrame({"index": np.arange(1, len(values) + 1), "value": values / values[0], "of": title}))
+    curves(ax, pd.concat(parts), "index", "value", "of", marked=False)
+    rank = max(map(len, parts))
     for start, stop in ((0, k_top), (rank - k_bottom, rank)):
         if stop > start:
             ax.axvspan(start + 0.5, stop + 0.5, color=GREY, alpha=0.2, lw=0)
@@ -61,13 +63,14 @@ def occurrences(pairs: Mapping[str, tuple[Features, Features]], k: int = 10, ax:
         True
     """
     ax = own_axes(ax, 6, 3)
-    for (colour, style, _), (title, (query, gallery)) in zip(line_styles(), pairs.items(), strict=False):
+    parts = []
+    for title, (query, gallery) in pairs.items():
         counts = k_occurrence(query, gallery, k).sort(descending=True).values.numpy()
-        share = (np.arange(len(counts)) + 0.5) / len(counts)
-        ax.plot(
-            share, counts, color=colour, ls=style, label=in_legend(f"{title}: {np.mean(counts == 0):.0%} never found")
-        )
+        share, name = (np.arange(len(counts)) + 0.5) / len(counts), f"{title}: {np.mean(counts == 0):.0%} never found"
+        parts.append(pd.DataFrame({"share": share, "count": counts, "of": name}))
+    curves(ax, pd.concat(parts), "share", "count", "of", marked=False)
     ax.set(xlabel="share of the gallery, most frequent first", ylabel=f"times among the {k} nearest", yscale="symlog")
+    ax.set_ylim(bottom=-0.3)
     ax.legend(frameon=False)
     open_axes([ax])
     return ax
@@ -82,9 +85,7 @@ def sweep_curve(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """
     ax = own_axes(ax, 6, 3)
     option = frame.attrs["axis"]
-    for (colour, style, _), (split, part) in zip(line_styles(), frame.groupby("split", sort=False), strict=False):
-        ax.fill_between(part[option], part["difference_low"], part["difference_high"], color=colour, alpha=0.15, lw=0)
-        ax.plot(part[option], part["difference"], color=colour, ls=style, marker="o", ms=4, label=in_legend(split))
+    curves(ax, frame, option, "difference", "split", ends=("difference_low", "difference_high"))
     ax.axvline(
         frame.loc[frame["chosen"], option].iloc[0],
         color=GREY,

@@ -1,11 +1,11 @@
 """Where an inversion stands after some steps, as a figure."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from xgap_analysis.plots.style import BLUE, GREY, ORANGE, open_axes
+from xgap_analysis.plots.similarity import same_and_different
+from xgap_analysis.plots.style import BLUE, GREY, open_axes, panels
 from xgap_analysis.views.inversion.invert import Inversion
 
 
@@ -18,7 +18,7 @@ def inversion_step(inversion: Inversion, item: str, step: int, histogram: pd.Dat
         step: number of updates that are over.
         histogram: from `similarity_histograms` of the snapshot of that step against the gallery.
     """
-    fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 2.5), layout="constrained")
+    fig, ((left, right),) = panels(1, 2, 8.4, 2.5)
     loss = inversion.loss.cpu().numpy()
     own = loss[:, list(inversion.features.ids).index(item)]
     steps = np.arange(len(loss))
@@ -29,12 +29,8 @@ def inversion_step(inversion: Inversion, item: str, step: int, histogram: pd.Dat
         left.plot(step, own[step], "o", color=BLUE)
     left.set(xlabel="step", ylabel="loss (1 − cosine)")
     left.legend(frameon=False, fontsize=8)
-    for column, colour, style in (("same", BLUE, "-"), ("different", ORANGE, "--")):
-        right.fill_between(histogram.index, histogram[column], color=colour, alpha=0.25, lw=0)
-        right.plot(histogram.index, histogram[column], color=colour, ls=style, lw=1.5, label=f"{column} class")
-    used = np.flatnonzero(histogram.to_numpy().max(axis=1) > 0)
-    right.set_xlim(histogram.index[used[0]] - 0.02, histogram.index[used[-1]] + 0.02)
-    right.set(xlabel=f"cosine to the gallery, step {step}", ylabel="density of pairs", yticks=[])
+    same_and_different(right, histogram)
+    right.set(xlabel=f"cosine to the gallery, step {step}", ylabel="density of pairs")
     right.legend(frameon=False, fontsize=8)
-    open_axes([left, right])
+    open_axes([left])
     return fig

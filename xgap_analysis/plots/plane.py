@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import seaborn as sns
 from matplotlib.axes import Axes
 
 from xgap_analysis.plots.style import BLUE, ORANGE, in_legend, line_styles, own_axes
@@ -34,7 +35,7 @@ def plane(
         >>> len(ax.collections)
         2
     """
-    ax = ax or plt.subplots(figsize=(6, 5), layout="constrained")[1]
+    ax = own_axes(ax, 6, 5)
     numbers = [c for c in (images_colour, texts_colour) if not isinstance(c, str)]
     low, high = (min(c.min() for c in numbers), max(c.max() for c in numbers)) if numbers else (None, None)
     for points, colour, marker, label in ((images, images_colour, ".", "image"), (texts, texts_colour, "^", "text")):
@@ -70,10 +71,11 @@ def modalities(
     marked = {name: np.asarray(places[name])[list(rows)] for name, rows in (chosen or {}).items() if len(rows)}
     for (colour, _, marker), (name, points) in zip(line_styles(), places.items(), strict=False):
         faint = 0.25 if marked else 0.6
-        drawn: dict[str, Any] = {"color": colour, "marker": marker}
-        ax.scatter(points[:, 0], points[:, 1], s=12, alpha=faint, lw=0, label=in_legend(name), **drawn)
+        look: dict[str, Any] = {"color": colour, "marker": marker, "legend": False, "ax": ax}
+        sns.scatterplot(x=points[:, 0], y=points[:, 1], s=12, alpha=faint, linewidth=0, label=in_legend(name), **look)
         if name in marked:
-            ax.scatter(marked[name][:, 0], marked[name][:, 1], s=60, zorder=3, edgecolor="black", lw=0.8, **drawn)
+            look |= {"s": 60, "zorder": 3, "edgecolor": "black", "linewidth": 0.8}
+            sns.scatterplot(x=marked[name][:, 0], y=marked[name][:, 1], **look)
     for line in joined(marked):
         ax.plot(line[:, 0], line[:, 1], color="black", lw=1, zorder=2)
     ax.set(xticks=[], yticks=[])

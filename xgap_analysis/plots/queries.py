@@ -9,7 +9,8 @@ from matplotlib.ticker import MaxNLocator
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.metrics import bootstrap_interval
-from xgap_analysis.plots.style import HIGHER, LOWER, in_legend, line_styles, open_axes, own_axes, plain
+from xgap_analysis.plots.estimates import points
+from xgap_analysis.plots.style import HIGHER, LOWER, open_axes, own_axes, plain
 
 SAME = 1e-9  # differences below it are rounding
 
@@ -84,17 +85,15 @@ def by_class(
     first = next(iter(scores.values()))
     order = first[metric].groupby([labels[i] for i in first.index]).mean().sort_values(ascending=False).index
     ax = own_axes(ax, 7, 0.3 * len(order) * (0.6 + 0.4 * len(scores)) + 1)
-    offset = 0.6 / len(scores)
-    for k, ((colour, _, marker), (title, frame)) in enumerate(zip(line_styles(), scores.items(), strict=False)):
-        heights = np.arange(len(order)) + offset * (k - (len(scores) - 1) / 2)
-        parts = [frame[metric][[labels[i] == name for i in frame.index]] for name in order]
-        found = [bootstrap_interval(p, groups=[groups[i] for i in p.index] if groups else None) for p in parts]
-        ax.hlines(heights, [f.low for f in found], [f.high for f in found], color=colour, lw=2)
-        ax.plot([f.mean for f in found], heights, marker, color=colour, ms=6, label=in_legend(title))
+    rows = []
+    for title, frame in scores.items():
+        for name, part in frame[metric].groupby([labels[i] for i in frame.index]):
+            found = bootstrap_interval(part, groups=[groups[i] for i in part.index] if groups else None)
+            rows.append({"class": name, "of": title, **found.__dict__})
+    points(ax, pd.DataFrame(rows), "mean", "class", ("low", "high"), by="of", order=list(order))
     counts = [sum(labels[i] == name for i in first.index) for name in order]
     ax.set_yticks(range(len(order)), [plain(f"{name} ({n})") for name, n in zip(order, counts, strict=True)])
-    ax.set_ylim(len(order) - 0.5, -0.5)
-    ax.set_xlabel(f"{plain(metric)}, 95 % interval (number of queries in brackets)")
+    ax.set(xlabel=f"{plain(metric)}, 95 % interval (number of queries in brackets)", ylabel="")
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1))
     open_axes([ax])
     return ax

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from xgap_analysis.core.errors import unknown_name
-from xgap_analysis.plots.style import BLUE, ORANGE, in_legend, line_styles, own_axes, plain
+from xgap_analysis.plots.estimates import density
+from xgap_analysis.plots.style import BLUE, ORANGE, in_legend, line_styles, open_axes, own_axes, panels, plain
 
 
 def densities(histograms: Mapping[str, pd.DataFrame], sharex: bool = True) -> Figure:
@@ -29,24 +29,29 @@ def densities(histograms: Mapping[str, pd.DataFrame], sharex: bool = True) -> Fi
         >>> len(figure.axes)  # one panel per comparison
         1
     """
-    fig, axes = plt.subplots(
-        1, len(histograms), figsize=(3.4 * len(histograms), 2.8), sharex=sharex, squeeze=False, layout="constrained"
-    )
+    fig, axes = panels(1, len(histograms), 3.4 * len(histograms), 2.8, sharex=sharex)
+    ranges = []
     for ax, (title, frame) in zip(axes[0], histograms.items(), strict=True):
-        density = frame.to_numpy()
-        overlap = density.min(axis=1).sum() / density.max(axis=1).sum()
-        for column, colour, style in (("same", BLUE, "-"), ("different", ORANGE, "--")):
-            ax.fill_between(frame.index, frame[column], color=colour, alpha=0.25, lw=0)
-            ax.plot(frame.index, frame[column], color=colour, ls=style, lw=1.5, label=f"{column} class")
-        used = np.flatnonzero(density.max(axis=1) > 0)
-        ax.set_xlim(frame.index[used[0]] - 0.02, frame.index[used[-1]] + 0.02)
-        ax.set(
-            title=f"{plain(title)}   overlap {overlap:.2f}", xlabel="cosine", yticks=[], ylim=(0, 1.3 * density.max())
-        )
-        ax.spines[["top", "right", "left"]].set_visible(False)
+        overlap = frame.min(axis=1).sum() / frame.max(axis=1).sum()
+        same_and_different(ax, frame)
+        ax.set(title=f"{plain(title)}   overlap {overlap:.2f}", xlabel="cosine", ylabel="")
+        ax.set_ylim(0, 1.3 * frame.to_numpy().max())
+        ranges.append(ax.get_xlim())
+    if sharex:  # else the last panel's range would be that of all
+        axes[0][0].set_xlim(min(low for low, _ in ranges), max(high for _, high in ranges))
     axes[0][0].set_ylabel("density of pairs")
     axes[0][0].legend(frameon=False, loc="upper left", ncols=2)
     return fig
+
+
+def same_and_different(ax: Axes, frame: pd.DataFrame) -> None:
+    """The densities of same-class and different-class pairs, on the part of the axis where there are any."""
+    for column, colour, line in (("same", BLUE, "-"), ("different", ORANGE, "--")):
+        density(ax, frame[column], colour, line, alpha=0.25, label=f"{column} class")
+    used = np.flatnonzero(frame.max(axis=1) > 0)
+    ax.set_xlim(frame.index[used[0]] - 0.02, frame.index[used[-1]] + 0.02)
+    ax.set_yticks([])
+    open_axes([ax], left=True)
 
 
 def cosines(histograms: Mapping[str, pd.DataFrame], pairs: str = "all", ax: Axes | None = None) -> Axes:
@@ -74,20 +79,26 @@ def cosines(histograms: Mapping[str, pd.DataFrame], pairs: str = "all", ax: Axes
         raise unknown_name("kind of pairs", pairs, ["all", "same", "different"])
     ax = own_axes(ax, 6, 2.8)
     low, high, top = 1.0, -1.0, 0.0
-    for (colour, style, _), (title, frame) in zip(line_styles(), histograms.items(), strict=False):
+    for (colour, dashes, _), (title, frame) in zip(line_styles(), histograms.items(), strict=False):
         if pairs == "all":
             n_same, n_different = frame.attrs["n_same"], frame.attrs["n_different"]
-            density = (frame["same"] * n_same + frame["different"] * n_different) / (n_same + n_different)
+            heights = (frame["same"] * n_same + frame["different"] * n_different) / (n_same + n_different)
         else:
-            density = frame[pairs]
-        mean = float((density.index * density).sum() / density.sum())
-        ax.fill_between(density.index, density, color=colour, alpha=0.15, lw=0)
-        ax.plot(density.index, density, color=colour, ls=style, lw=1.5, label=in_legend(f"{title}: mean {mean:.2f}"))
-        used = density.index[density > 0]
-        low, high, top = min(low, used[0]), max(high, used[-1]), max(top, density.max())
+            heights = frame[pairs]
+        mean = float((heights.index * heights).sum() / heights.sum())
+        density(
+            ax,
+            heights,
+            colour,
+            (0, dashes) if dashes else "-",
+            alpha=0.15,
+            label=in_legend(f"{title}: mean {mean:.2f}"),
+        )
+        used = heights.index[heights > 0]
+        low, high, top = min(low, used[0]), max(high, used[-1]), max(top, heights.max())
     room = 1.1 + 0.13 * len(histograms)  # above the curves, for the legend
     ax.set(xlabel="cosine", yticks=[], xlim=(low - 0.02, high + 0.02), ylim=(0, room * top))
     ax.set_ylabel({"all": "density of pairs"}.get(pairs, f"density of {pairs}-class pairs"))
     ax.legend(frameon=False, loc="upper left", fontsize=9)
-    ax.spines[["top", "right", "left"]].set_visible(False)
+    open_axes([ax], left=True)
     return ax

@@ -1,7 +1,9 @@
 """How alike several models see the same items, as figures."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 
 from xgap_analysis.core.errors import unknown_name
@@ -36,13 +38,13 @@ def agreement(table: pd.DataFrame, metric: str = "linear_cka", ax: Axes | None =
         i, j = names.index(a), names.index(b)
         square[i, j] = square[j, i] = value
     ax = own_axes(ax, 0.8 * len(names) + 1.8, 0.6 * len(names) + 1.2)
-    ax.imshow(square, cmap="Blues", vmin=0, vmax=1, alpha=0.9)
-    for (i, j), value in np.ndenumerate(square):
-        ax.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=9, color="white" if value > 0.6 else "black")
     shown = [plain(name) for name in names]
-    ax.set_xticks(range(len(names)), shown, rotation=30, ha="right")
-    ax.set_yticks(range(len(names)), shown)
+    sns.heatmap(
+        square, vmin=0, vmax=1, cmap="Blues", alpha=0.9, annot=True, fmt=".2f", annot_kws={"fontsize": 9}, cbar=False,
+        linewidths=1, xticklabels=shown, yticklabels=shown, ax=ax,
+    )  # fmt: skip
+    plt.setp(ax.get_xticklabels(), rotation=30, ha="right", rotation_mode="anchor")
+    plt.setp(ax.get_yticklabels(), rotation=0)
     ax.set_title(f"{metric.replace('_', ' ')} (n = {table['n'].iloc[0]})", fontsize=10)
     ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
     return ax

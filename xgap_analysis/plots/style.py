@@ -1,18 +1,26 @@
-"""How every figure looks: colours that colour-blind readers distinguish, and axes without a box."""
+"""How every figure looks: one style, colours that colour-blind readers distinguish, and axes without a box."""
 
+import threading
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import cycle
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
 
 # Okabe and Ito's colours; nothing is ever said by colour alone.
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#8A8A8A"
 HIGHER, LOWER, SAME = BLUE, ORANGE, "#F7F7F7"  # a difference by its sign, in every figure
 VERDICT_MARKER = {"supported": "o", "contradicted": "X", "higher": "^", "lower": "v", "inconclusive": "s"}
-LINES = tuple(zip((BLUE, ORANGE, GREEN, RED, GREY), ("-", "--", "-.", ":", (0, (5, 1))), "o^sDv", strict=True))
+_DASHES = ("", (4, 1.6), (6.4, 1.6, 1, 1.6), (1, 1.6), (7, 1.5))  # in line widths, as seaborn takes them
+LINES = tuple(zip((BLUE, ORANGE, GREEN, RED, GREY), _DASHES, "o^sDv", strict=True))
+_STYLE = {"axes.titlesize": "medium", "axes.edgecolor": "#444444", "xtick.color": "#444444", "ytick.color": "#444444"}
+_ONE_STYLED = threading.RLock()
 
 
 def by_sign(difference: float) -> str:
@@ -44,12 +52,28 @@ def line_styles() -> Iterator[tuple[str, Any, str]]:
     return cycle(LINES)
 
 
+@contextmanager
+def house_style() -> Iterator[None]:
+    """The style of axes that are made inside it. Afterwards everything is as it was: a user's own style is not ours.
+
+    One thread at a time: the settings are those of the process, and explorers draw on several threads.
+    """
+    with _ONE_STYLED, sns.axes_style("ticks", _STYLE), sns.plotting_context("paper", font_scale=10 / 9.6):
+        yield
+
+
 def own_axes(ax: Axes | None, width: float, height: float) -> Axes:
     """The axes that were given, or those of a new figure of this size in inches."""
-    return ax if ax is not None else plt.subplots(figsize=(width, height), layout="constrained")[1]
+    return ax if ax is not None else panels(1, 1, width, height)[1][0, 0]
 
 
-def open_axes(axes: Iterable[Axes]) -> None:
-    """Takes the lines away that close the box."""
+def panels(lines: int, columns: int, width: float, height: float, **how: Any) -> tuple[Figure, np.ndarray]:
+    """A new figure of this size in inches, and its axes `[lines, columns]`."""
+    with house_style():
+        return plt.subplots(lines, columns, figsize=(width, height), layout="constrained", squeeze=False, **how)
+
+
+def open_axes(axes: Iterable[Axes], left: bool = False) -> None:
+    """Takes the lines away that close the box, and the left one too where it measures nothing."""
     for ax in axes:
-        ax.spines[["top", "right"]].set_visible(False)
+        sns.despine(ax=ax, left=left)
