@@ -74,7 +74,7 @@ class View:
 
     def _stored_by(self, by: Engine, model: Any, items: Any, context: Mapping[str, Any]) -> Any:
         """The store in which the rows of all items are found, after an engine has computed them."""
-        if not self.by_item or not all(a.by_item for a in self.arguments if isinstance(a, View)):
+        if not self.is_by_item:
             what = f"view {self} may depend on all items at once, and ranks compute items one by one"
             raise XgapError(f"{what}; register it with by_item=True if it does not, or use engine local")
         how = {"store": context.get("store", "default"), "on_error": context.get("on_error", "raise")}
@@ -89,6 +89,11 @@ class View:
         parameters = inspect.signature(self.function).parameters
         passes = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
         return option in parameters or passes
+
+    @property
+    def is_by_item(self) -> bool:
+        """Whether an item's rows depend on that item alone: in this view, and in every view among its arguments."""
+        return self.by_item and all(a.is_by_item for a in self.arguments if isinstance(a, View))
 
     @property
     def names(self) -> set[str]:
