@@ -467,7 +467,9 @@ def test_workers_say_why_they_leave_items_out(cluster: Path, tmp_path: Path) -> 
     from xgap_analysis.store.actors import Task, started
 
     with started(Ray(2), Store(tmp_path)) as workers:
+        os.utime(workers.mark, (0, 0))
         assert workers.run(Task(f"{COUNTED}_not:fill", {}), ["a"], "") == [f"No module named '{COUNTED}_not'"]
+        assert workers.mark.stat().st_mtime > 0  # or `prune` would take it for a file that a dead process left
         workers.mark.unlink()
         (reason,) = workers.run(Task(f"{COUNTED}:fill", {}), ["a"], "")
         assert "not the same folder" in reason
