@@ -219,6 +219,7 @@ sys.exit(main(["study", "--models", "counted", "--datasets", "counted-images", "
 """
 
 
+@pytest.mark.slow
 def test_a_rank_is_killed_and_the_first_one_prints_the_table(counting: ModuleType, tmp_path: Path) -> None:
     """Only what the killed rank had in work is computed twice, and by no second command.
 
@@ -432,7 +433,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_killed_worker_loses_only_the_list_in_work(
     cluster: Path, counting: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -449,7 +450,7 @@ def test_a_killed_worker_loses_only_the_list_in_work(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_workers_and_one_process_give_one_table(cluster: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(actors, "LEAST", 6)
     given: dict[str, Any] = {"limit": 2, "axes": {"oti.steps": [1, 2]}, "corrections": ["none", "center"]}
@@ -462,7 +463,7 @@ def test_workers_and_one_process_give_one_table(cluster: Path, monkeypatch: pyte
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_workers_say_why_they_leave_items_out(cluster: Path, tmp_path: Path) -> None:
     from xgap_analysis.store.actors import Task, started
 
