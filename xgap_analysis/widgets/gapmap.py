@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import ipywidgets
 import pandas as pd
+import traitlets
 
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.experiments import Evaluation
@@ -58,7 +59,8 @@ class GapMap(Panel):
     Clicking a point (or choosing it in the list) joins it to the items of the other modality that are relevant to it;
     the lasso (the second button beside the map) selects several. The panel beside the map shows what the
     pointer is on, or what is selected; the saved table marks it. The slider moves images and texts along the vector
-    between their means, as the correction `gap-shift` does, fitted on what is shown.
+    between their means, as the correction `gap-shift` does, fitted on what is shown. `link` joins the map to explorers of
+    neighbours.
 
     Args:
         evaluation: a model on a dataset, from `Study.evaluations()`.
@@ -67,7 +69,7 @@ class GapMap(Panel):
         lambda_: where the slider starts; 0 moves nothing.
 
     Attributes:
-        selected: (modality, id) of each selected item.
+        selected: (modality, id) of each selected item; a trait, so that `observe` hears of each selection.
         numbers: the metrics at the slider's place.
 
     Example:
@@ -77,6 +79,8 @@ class GapMap(Panel):
         >>> widgets.GapMap(evaluation).name()
         'gapmap-tiny-emoji-gap-lambda=0'
     """
+
+    selected = traitlets.List()
 
     def __init__(
         self, evaluation: Evaluation, method: str = "gap", colour: str = "modality", lambda_: float = 0.0
@@ -108,11 +112,6 @@ class GapMap(Panel):
         self._controls.colour.observe(lambda _: self.guarded(self._paint), "value")
         self._hover = Debounced(lambda index: self.guarded(lambda: self._describe(index)), 0.05)
         self.refresh()
-
-    @property
-    def selected(self) -> list[tuple[str, str]]:
-        """Modality and id of each selected item."""
-        return [self._made().item(index) for index in self._chosen]
 
     @property
     def numbers(self) -> Mapping[str, float]:
@@ -192,12 +191,17 @@ class GapMap(Panel):
     def _choose(self, indices: Sequence[int]) -> None:
         if list(indices) == self._chosen or self._map is None:
             return
-        self._chosen = list(indices)
-        self._map.select(indices)
+        self._mark(indices)
         if self._controls.colour.value == "similarity":
             self._paint()
         self._join()
         self._describe(None)
+
+    def _mark(self, indices: Sequence[int]) -> None:
+        if self._map is not None:
+            self._chosen = list(indices)
+            self._map.select(indices)
+            self.selected = [self._made().item(index) for index in indices]
 
     def _join(self) -> None:
         if self._map is not None and self._scene is not None:
@@ -209,8 +213,7 @@ class GapMap(Panel):
         by, scene = self._controls.colour.value, self._scene
         if by == "similarity":
             if not self._chosen:
-                self._chosen = [0]
-                self._map.select(self._chosen)
+                self._mark([0])
             first = self._chosen[0]
             self._map.colour_by_value(scene.similarity(first), f"cosine to {scene.item(first)[1]}")
         elif by == "modality":

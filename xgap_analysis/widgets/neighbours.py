@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import ipywidgets
 import pandas as pd
+import traitlets
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.corrections import CORRECTIONS, Correction, correction
@@ -74,7 +75,7 @@ class NeighbourExplorer(Panel):
         scorers: names, `Scorer` objects or functions; each is shown for each comparison and correction.
 
     Attributes:
-        query: id of the query.
+        query: id of the query; a trait, so that `observe` hears of each choice.
         rankings: title of a row to its ranking (columns `item`, `rank`, `score`, `hit`, `space`).
 
     Example:
@@ -85,6 +86,8 @@ class NeighbourExplorer(Panel):
         >>> explorer.table().columns.tolist()
         ['item', 'rank', 'score', 'hit', 'space', 'query', 'row']
     """
+
+    query = traitlets.Unicode()
 
     def __init__(
         self,
@@ -146,6 +149,10 @@ class NeighbourExplorer(Panel):
             control.observe(refresh, "value")
         return ipywidgets.HBox(controls, layout=WRAP)
 
+    def offers(self, item: str) -> bool:
+        """Whether an item is one of the queries."""
+        return item in self._ids
+
     def choose(self, query: str) -> None:
         """Makes an item the query."""
         self.query = query
@@ -183,7 +190,7 @@ class NeighbourExplorer(Panel):
         return [f"{letter} · {way.comparison.name} · {way.about}" for letter, way in lettered]
 
     def _clicked(self, card: Card) -> None:
-        if card.space == self.space and card.item in self._ids:
+        if card.space == self.space and self.offers(card.item):
             self.choose(card.item)
         else:
             self.show_error(XgapError(f"{card.item!r} is a {card.space} that is not among the queries"))
