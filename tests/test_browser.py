@@ -180,10 +180,17 @@ from xgap_analysis import widgets
 study = xg.Study(["tiny"], ["emoji"], ["I-I", "OTI-I"], steps=10, limit=8, progress=False)
 (evaluation,) = study.evaluations()
 """,
-    "widgets.NeighbourExplorer(evaluation)",
-    "widgets.GapMap(evaluation)",
+    'widgets.link(widgets.GapMap(evaluation), widgets.NeighbourExplorer(evaluation))',
     "widgets.InversionPlayer(evaluation, steps=(0, 2, 5, 10))",
     "board = widgets.VariantBoard(study)\nboard",
+    """
+(scenes,) = xg.Study(["tiny"], ["emoji-scenes"], ["I-T"], limit=6, progress=False).evaluations()
+widgets.TokenExplorer(scenes)
+""",
+    """
+(spoken,) = xg.Study(["oracle"], ["emoji-spoken"], ["I-T"], limit=8, progress=False).evaluations()
+widgets.ModalityExplorer(spoken)
+""",
     """
 captions = ["<img src=x onerror='window.hacked=1'>", "</style><script>window.hacked=1</script>", "a cat", "two cats"]
 ids = ["a", "b", "c", "d"]

@@ -81,7 +81,6 @@ def test_a_storm_of_events_is_one_refresh(evaluation: Evaluation, monkeypatch: p
 
     asyncio.run(drag())
     assert refreshed == [11]
-    assert not explorer._k.continuous_update
 
 
 def test_more_rows_and_the_limit_of_rows(evaluation: Evaluation) -> None:

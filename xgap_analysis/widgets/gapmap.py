@@ -16,12 +16,14 @@ from xgap_analysis.widgets.panel import Panel
 from xgap_analysis.widgets.points import axes_words, found_points, numbers_html, points_html, scene_figure
 from xgap_analysis.widgets.scatter import EmbeddingMap
 from xgap_analysis.widgets.scene import FAR, OTHERS, Scene, make_scene
+from xgap_analysis.widgets.slider import Slider
 from xgap_analysis.widgets.style import BESIDE, BLUE, MAP, ORANGE, WRAP
 from xgap_analysis.widgets.view_code import map_code
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+SHIFTS = [round(FAR[0] + k / 10, 1) for k in range(round(10 * (FAR[1] - FAR[0])) + 1)]  # what the slider offers
 COLOURS = {"image": BLUE, "text": ORANGE}
 
 
@@ -45,10 +47,7 @@ class MapControls(ipywidgets.HBox):
         self.colour = ipywidgets.Dropdown(
             options=colours, value=colour, description="colour by", layout={"width": "210px"}
         )
-        self.shift = ipywidgets.FloatSlider(
-            lambda_, min=FAR[0], max=FAR[1], step=0.1, description="gap shift λ", continuous_update=False
-        )
-        self.shift.layout.width = "330px"
+        self.shift = Slider(sorted({*SHIFTS, lambda_}), lambda_, "gap shift λ")
         self.method.style.description_width = "40px"
         super().__init__([self.method, self.colour, self.shift], layout=WRAP)
 
@@ -94,7 +93,7 @@ class GapMap(Panel):
         self._first_numbers: Mapping[str, float] = {}
 
         self._finder = Finder(
-            "find an item: words or id", "(none selected)", self._find, self._listed, self.guarded, rows=6
+            "find an item: words or id", "items found", "(none selected)", self._find, self._listed, self.guarded, rows=6
         )
         self._about = ipywidgets.HTML(layout={"width": "240px"})
         self._table = ipywidgets.HTML()

@@ -74,7 +74,9 @@ class ModalityExplorer(Panel):
             layout={"width": "160px"},
             style={"description_width": "40px"},
         )
-        self._finder = Finder("find a label: words", "(none chosen)", self._find, self._chosen, self.guarded, rows=8)
+        self._finder = Finder(
+            "find a label: words", "labels found", "(none chosen)", self._find, self._chosen, self.guarded, rows=8
+        )
         self._gaps = ipywidgets.HTML()
         self._about = ipywidgets.HTML(layout={"max_width": "400px"})
         self._plot = ipywidgets.VBox(layout=MAP)

@@ -23,6 +23,7 @@ from xgap_analysis.widgets.finder import QueryStrip
 from xgap_analysis.widgets.items import Items
 from xgap_analysis.widgets.panel import Panel
 from xgap_analysis.widgets.rankings import LINKED, Ranking, RankingRows
+from xgap_analysis.widgets.slider import Slider
 from xgap_analysis.widgets.style import WRAP
 from xgap_analysis.widgets.view_code import rankings_code
 
@@ -138,9 +139,7 @@ class NeighbourExplorer(Panel):
         self._pick_corrections = ipywidgets.SelectMultiple(
             options=offered, value=list(self._corrections), rows=4, description="corrections", layout={"width": "330px"}
         )
-        self._k = ipywidgets.IntSlider(
-            k, 1, max(12, k), description="neighbours", continuous_update=False, layout={"width": "290px"}
-        )
+        self._k = Slider(range(1, max(12, k) + 1), k, "neighbours", width="290px")
         for picker in (self._pick_comparisons, self._pick_corrections):
             picker.style.description_width = "90px"
         controls = (self._pick_comparisons, self._pick_corrections, self._k)
