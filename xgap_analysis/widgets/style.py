@@ -11,6 +11,7 @@ BESIDE = {"flex": "0 0 auto", "padding": "0 0 0 12px"}
 STYLE = f"""<style>
 .xgap {{ max-width: 1000px; }}
 .xgap img {{ max-width: 100%; }}
+.xgap .widget-inline-hbox, .xgap .xgap-slider, .xgap select {{ max-width: calc(100% - 4px); }}
 .xgap .xgap-numbers {{ max-width: 240px; }}
 .xgap .xgap-title {{ font-weight: 600; font-size: 15px; line-height: 22px; }}
 .xgap button:focus-visible, .xgap input:focus-visible, .xgap select:focus-visible, .xgap textarea:focus-visible
