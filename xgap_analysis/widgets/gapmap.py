@@ -9,6 +9,7 @@ import traitlets
 
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.experiments import Evaluation
+from xgap_analysis.experiments.hints import hints
 from xgap_analysis.widgets.debounce import Debounced
 from xgap_analysis.widgets.finder import Finder
 from xgap_analysis.widgets.items import Items
@@ -104,6 +105,7 @@ class GapMap(Panel):
             f"Gap map · {evaluation.model.name} on {evaluation.data.name} ({evaluation.data.split_name})",
             [self._controls],
             [ipywidgets.HBox([self._plot, beside], layout=WRAP), self._axes],
+            hints=hints(evaluation),
         )
         move = Debounced(lambda _: self.refresh(), 0.1)
         for control in (self._controls.method, self._controls.shift):

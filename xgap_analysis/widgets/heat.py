@@ -58,6 +58,7 @@ class HeatTable(ipywidgets.VBox):
         }
         self._cell_layout = ipywidgets.Layout(width=WIDTH, height="62px")
         super().__init__(layout={"overflow": "auto"})
+        self.add_class("xgap-table")
 
     def show(self, rows: pd.DataFrame) -> None:
         """Shows the main rows of a study."""

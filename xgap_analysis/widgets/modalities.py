@@ -10,6 +10,7 @@ import pandas as pd
 
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.experiments import Evaluation
+from xgap_analysis.experiments.hints import hints
 from xgap_analysis.widgets.cards import HINT, Card
 from xgap_analysis.widgets.concepts import SHOWN_GAPS, Concepts, make_concepts, names_of
 from xgap_analysis.widgets.debounce import Debounced
@@ -86,6 +87,7 @@ class ModalityExplorer(Panel):
             f"Modalities · {evaluation.model.name} on {evaluation.data.name} ({evaluation.data.split_name})",
             [self._method],
             [ipywidgets.HBox([self._plot, beside], layout=WRAP), self._rows, ipywidgets.HTML(HINT)],
+            hints=hints(evaluation),
         )
         self._hover = Debounced(lambda index: self.guarded(lambda: self._describe(index)), 0.05)
         self._method.observe(Debounced(lambda _: self.refresh(), 0.1), "value")

@@ -16,6 +16,7 @@ from xgap_analysis.corrections import CORRECTIONS, Correction, correction
 from xgap_analysis.corrections.protocol import Fit
 from xgap_analysis.experiments import COMPARISONS, Comparison, Evaluation
 from xgap_analysis.experiments.comparison import AnyComparison
+from xgap_analysis.experiments.hints import hints
 from xgap_analysis.scoring import COSINE, ScoreFunction, Scorer, scorer
 from xgap_analysis.widgets.cards import HINT, Card
 from xgap_analysis.widgets.debounce import Debounced
@@ -122,6 +123,7 @@ class NeighbourExplorer(Panel):
             f"Neighbours · {evaluation.model.name} on {evaluation.data.name} ({evaluation.data.split_name})",
             [self._strip, controls],
             [self._about, self._rows, ipywidgets.HTML(HINT)],
+            hints=hints(evaluation),
         )
         self._strip.turn_to(self.query)
         self.refresh()

@@ -31,6 +31,7 @@ class Panel(ipywidgets.VBox):
         controls: from top to bottom.
         body: what they change: rows, a map, a figure.
         below: what stands under the two buttons.
+        hints: what a reader should know first, a sentence each (plain text).
     """
 
     def __init__(
@@ -39,8 +40,11 @@ class Panel(ipywidgets.VBox):
         controls: Sequence[ipywidgets.Widget],
         body: Sequence[ipywidgets.Widget],
         below: Sequence[ipywidgets.Widget] = (),
+        hints: Sequence[str] = (),
     ) -> None:
-        self._heading = ipywidgets.HTML(f"{STYLE}<div class='xgap-title'>{escape(title)}</div>")
+        self._title = f"{STYLE}<div class='xgap-title'>{escape(title)}</div>"
+        self._heading = ipywidgets.HTML()
+        self.show_hints(hints)
         self._error = ipywidgets.HTML(layout={"display": "none"})
         self._jobs = Jobs()
         self._code_button = ipywidgets.Button(
@@ -61,6 +65,11 @@ class Panel(ipywidgets.VBox):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: open the notebook in JupyterLab to use it>"
+
+    def show_hints(self, hints: Sequence[str]) -> None:
+        """Shows sentences below the title, in place of those that are there."""
+        said = "".join(f"<div class='xgap-hint'>ⓘ {escape(hint)}.</div>" for hint in hints)
+        self._heading.value = f"{self._title}{said}"
 
     @property
     def error(self) -> str:

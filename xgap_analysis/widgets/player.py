@@ -9,6 +9,7 @@ import pandas as pd
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.experiments import Evaluation
+from xgap_analysis.experiments.hints import hints
 from xgap_analysis.views.inversion.invert import STEPS
 from xgap_analysis.widgets.cards import HINT, Card
 from xgap_analysis.widgets.debounce import Debounced
@@ -99,6 +100,7 @@ class InversionPlayer(Panel):
             f"Inversion player ({METHODS[modality]}) · {evaluation.model.name} on {named}",
             [self._controls()],
             [map_and_query, self._chart, self._rows, ipywidgets.HTML(HINT)],
+            hints=hints(evaluation),
         )
         self._finder.show()
         self.refresh()
