@@ -174,14 +174,16 @@ def complaints(page: Page) -> list[str]:
 
 def focused(page: Page) -> dict[str, Any]:
     """What has the focus: its name and whether a frame shows it, and whether it is an explorer's."""
-    return dict(page.evaluate("""() => {
+    return dict(
+        page.evaluate("""() => {
         const e = document.activeElement, style = getComputedStyle(e);
         return {
             what: `${e.tagName} ${e.ariaLabel || e.title || e.value || e.innerText || ""}`.slice(0, 80),
             framed: style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 1,
             ours: e.closest(".xgap") !== null,
         };
-    }"""))
+    }""")
+    )
 
 
 def tab_to(page: Page, wanted: Locator, most: int = 120) -> None:

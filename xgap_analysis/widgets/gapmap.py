@@ -94,7 +94,13 @@ class GapMap(Panel):
         self._first_numbers: Mapping[str, float] = {}
 
         self._finder = Finder(
-            "find an item: words or id", "items found", "(none selected)", self._find, self._listed, self.guarded, rows=6
+            "find an item: words or id",
+            "items found",
+            "(none selected)",
+            self._find,
+            self._listed,
+            self.guarded,
+            rows=6,
         )
         self._about = ipywidgets.HTML(layout={"width": "240px"})
         self._table = ipywidgets.HTML()
