@@ -136,8 +136,8 @@ def tall_page(browser: Browser) -> Page:
 def run_all(page: Page, lab: tuple[str, str, Path], notebook: str) -> list[str]:
     """Opens a notebook and runs its cells; gives a list that fills with what nobody catches.
 
-    These are errors of the page's scripts, and tracebacks that the kernel sends: JupyterLab shows those of a cell in the
-    cell, but those of a button's function only in a log that is closed.
+    These are errors of the page's scripts, and tracebacks that the kernel sends: JupyterLab shows those of a cell in
+    the cell, but those of a button's function only in a log that is closed.
     """
     address, token, _ = lab
     uncaught: list[str] = []
@@ -593,7 +593,7 @@ def test_the_explorers_fit_and_are_accessible(opened: Opened) -> None:
 
 
 def test_no_traceback_is_overlooked(opened: Opened) -> None:
-    """The check itself: of a cell, of what a cell starts, and of a button's function, which JupyterLab does not show."""
+    """The check itself: of a cell, and of a button's function, which JupyterLab does not show."""
     page, uncaught = opened
     before = complaints(page)
     run_in_the_last_cell(page, "1 / 0")

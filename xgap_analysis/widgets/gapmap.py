@@ -59,8 +59,8 @@ class GapMap(Panel):
     Clicking a point (or choosing it in the list) joins it to the items of the other modality that are relevant to it;
     the lasso (the second button beside the map) selects several. The panel beside the map shows what the
     pointer is on, or what is selected; the saved table marks it. The slider moves images and texts along the vector
-    between their means, as the correction `gap-shift` does, fitted on what is shown. `link` joins the map to explorers of
-    neighbours.
+    between their means, as the correction `gap-shift` does, fitted on what is shown. `link` joins the map to
+    explorers of neighbours.
 
     Args:
         evaluation: a model on a dataset, from `Study.evaluations()`.

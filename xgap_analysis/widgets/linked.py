@@ -12,8 +12,8 @@ from xgap_analysis.widgets.neighbours import NeighbourExplorer
 def link(gapmap: GapMap, *explorers: NeighbourExplorer) -> ipywidgets.VBox:
     """A gap map with explorers of neighbours below it: a point that is clicked becomes the query of its modality.
 
-    The other way round, the query of an explorer is the point that the map selects and joins to its pairs. A lasso leaves
-    the queries as they are, and so does a point that is no query of any explorer.
+    The other way round, the query of an explorer is the point that the map selects and joins to its pairs. A lasso
+    leaves the queries as they are, and so does a point that is no query of any explorer.
 
     Args:
         gapmap: the map.
