@@ -52,7 +52,7 @@ def world() -> Evaluation:
 
 
 def timed(name: str, gesture: Callable[[int], object], times: int = GESTURES) -> dict[str, object]:
-    """Median and worst of a gesture in milliseconds, and the median of its processor time, which others disturb less."""
+    """Median and worst of a gesture in milliseconds, and the median of its processor time: others disturb it less."""
     took, used = [], []
     for k in range(times):
         start, before = time.perf_counter(), time.process_time()
