@@ -547,9 +547,9 @@ def test_the_explorers_are_used_by_keyboard_alone(opened: Opened) -> None:
     expect(about).to_contain_text("openmoji")
     expect(neighbours.locator(".xgap-about")).to_contain_text("openmoji")
 
-    tab_to(page, neighbours.get_by_role("slider", name="neighbours"))
+    tab_to(page, neighbours.get_by_role("spinbutton", name="neighbours"))
     for _ in range(3):
-        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("ArrowDown")
     expect(cards(neighbours)).to_have_count(2 * 5)
     wanted = cards(neighbours).nth(1).get_attribute("title") or ""
     tab_to(page, cards(neighbours).nth(1))

@@ -24,7 +24,6 @@ from xgap_analysis.widgets.finder import QueryStrip
 from xgap_analysis.widgets.items import Items
 from xgap_analysis.widgets.panel import Panel
 from xgap_analysis.widgets.rankings import LINKED, Ranking, RankingRows
-from xgap_analysis.widgets.slider import Slider
 from xgap_analysis.widgets.style import WRAP
 from xgap_analysis.widgets.view_code import rankings_code
 
@@ -141,8 +140,10 @@ class NeighbourExplorer(Panel):
         self._pick_corrections = ipywidgets.SelectMultiple(
             options=offered, value=list(self._corrections), rows=4, description="corrections", layout={"width": "330px"}
         )
-        self._k = Slider(range(1, max(12, k) + 1), k, "neighbours", width="290px")
-        for picker in (self._pick_comparisons, self._pick_corrections):
+        self._k = ipywidgets.BoundedIntText(
+            k, min=1, max=max(12, k), description="neighbours", layout={"width": "160px"}
+        )
+        for picker in (self._pick_comparisons, self._pick_corrections, self._k):
             picker.style.description_width = "90px"
         controls = (self._pick_comparisons, self._pick_corrections, self._k)
         refresh = Debounced(lambda _: self.refresh(), 0.15)
