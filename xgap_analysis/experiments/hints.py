@@ -31,8 +31,8 @@ def hints(evaluation: "Evaluation") -> list[str]:
     found = []
     images = trained_on(evaluation.model.name)
     if images and len(data.images):
-        what = f"{evaluation.model.name!r} was trained on {images} alone and knows no other images, such as photographs"
-        found.append(f"{what}: its results on {data.name!r} say little; load another model, 'ViT-B-32/openai' for one")
+        what = f"{evaluation.model.name!r} was trained on {images} alone: of other images, such as photographs"
+        found.append(f"{what}, its results on {data.name!r} say little; another model is 'ViT-B-32/openai'")
     try:
         groups = len(set(evaluation.labels.values()))
     except XgapError:  # relevance without labels
