@@ -80,7 +80,7 @@ class GapMap(Panel):
         'gapmap-tiny-emoji-gap-lambda=0'
     """
 
-    selected = traitlets.List()
+    selected: "traitlets.List[tuple[str, str]]" = traitlets.List()
 
     def __init__(
         self, evaluation: Evaluation, method: str = "gap", colour: str = "modality", lambda_: float = 0.0
