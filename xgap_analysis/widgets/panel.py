@@ -14,6 +14,7 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.progress import Cancelled
 from xgap_analysis.experiments.table_files import save_table
 from xgap_analysis.widgets.jobs import Jobs
+from xgap_analysis.widgets.keys import OwnKeys
 from xgap_analysis.widgets.pictures import alone
 from xgap_analysis.widgets.style import STYLE
 
@@ -60,7 +61,8 @@ class Panel(ipywidgets.VBox):
         self._answer = ipywidgets.VBox()
         # Progress and errors stand beside the controls: below a tall body nobody would see them.
         tools = ipywidgets.HBox([self._code_button, self._save_button])
-        super().__init__([self._heading, *controls, self._jobs, self._error, *body, tools, self._answer, *below])
+        shown = [self._heading, *controls, self._jobs, self._error, *body, tools, self._answer, *below]
+        super().__init__([*shown, OwnKeys()])
         self.add_class("xgap")
 
     def __repr__(self) -> str:
