@@ -145,11 +145,11 @@ def run_all(page: Page, lab: tuple[str, str, Path], notebook: str) -> list[str]:
     address, token, _ = lab
     uncaught: list[str] = []
 
-    def heard(error: Error) -> None:
+    def noted(error: Error) -> None:
         if not str(error).startswith(OF_A_BUSY_MACHINE):
             uncaught.append(str(error))
 
-    page.on("pageerror", heard)
+    page.on("pageerror", noted)
     page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: uncaught.extend(traceback_in(frame))))
     # A workspace of its own: the default one would open the notebooks of earlier tests beside this one.
     page.goto(f"{address}/lab/workspaces/{Path(notebook).stem}/tree/{notebook}?token={token}")

@@ -43,8 +43,8 @@ def test_a_click_on_a_point_shows_its_neighbours(three: Any, evaluation: Evaluat
 
 def test_a_query_is_selected_on_the_map(three: Any) -> None:
     gapmap, images, texts = three
-    heard: list[Any] = []
-    gapmap.observe(lambda change: heard.append(change["new"]), "selected")
+    received: list[Any] = []
+    gapmap.observe(lambda change: received.append(change["new"]), "selected")
     row = images._rows.lines[0][1]
     wanted = row.cards[2].item
     row._buttons[2].click()
@@ -53,7 +53,7 @@ def test_a_query_is_selected_on_the_map(three: Any) -> None:
     assert gapmap._map._plot.selection.tolist() == [int(wanted[1:])]
     texts._strip.row._buttons[5].click()
     assert gapmap.selected == [("text", "t5")]
-    assert heard == [[("image", wanted)], [("text", "t5")]]  # once each: neither calls the other back
+    assert received == [[("image", wanted)], [("text", "t5")]]  # once each: neither calls the other back
 
 
 def test_a_point_that_is_no_query_changes_nothing(evaluation: Evaluation) -> None:

@@ -6,14 +6,14 @@ from xgap_analysis.widgets.slider import Slider
 
 
 def test_value_and_place_follow_one_another() -> None:
-    slider, heard = Slider([0, 1, 5, 25], 5, "step"), list[Any]()
+    slider, received = Slider([0, 1, 5, 25], 5, "step"), list[Any]()
     assert (slider.value, slider.index, slider.texts) == (5, 2, ["0", "1", "5", "25"])
-    slider.observe(lambda change: heard.append(change["new"]), "value")
+    slider.observe(lambda change: received.append(change["new"]), "value")
     slider.index = 3  # what the page sends
     assert slider.value == 25
     slider.value = 1
     assert slider.index == 1
-    assert heard == [25, 1]
+    assert received == [25, 1]
 
 
 def test_the_nearest_value_is_taken() -> None:

@@ -69,7 +69,7 @@ class GapMap(Panel):
         lambda_: where the slider starts; 0 moves nothing.
 
     Attributes:
-        selected: (modality, id) of each selected item; a trait, so that `observe` hears of each selection.
+        selected: (modality, id) of each selected item; a trait, for `observe`.
         numbers: the metrics at the slider's place.
 
     Example:

@@ -17,7 +17,7 @@ export default { render };
 
 
 class OwnKeys(anywidget.AnyWidget):
-    """An invisible part of an explorer, which tells JupyterLab to leave the keys pressed in the explorer to it.
+    """An invisible part of an explorer, by which JupyterLab leaves it the keys pressed in it.
 
     In command mode JupyterLab moves from cell to cell at an arrow key, also where a list of an output has the focus.
     """

@@ -76,7 +76,7 @@ class NeighbourExplorer(Panel):
         scorers: names, `Scorer` objects or functions; each is shown for each comparison and correction.
 
     Attributes:
-        query: id of the query; a trait, so that `observe` hears of each choice.
+        query: id of the query; a trait, for `observe`.
         rankings: title of a row to its ranking (columns `item`, `rank`, `score`, `hit`, `space`).
 
     Example:
