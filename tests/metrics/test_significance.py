@@ -1,5 +1,6 @@
 """Significance: exact small cases, calibration over many seeded draws, and laws."""
 
+import dataclasses
 import itertools
 import math
 
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.metrics import bootstrap_interval, holm, paired_test, ratio_interval, seed_spread
+from xgap_analysis.metrics import bootstrap_interval, holm, paired_test, ratio_interval, seed_spread, significance
+from xgap_analysis.metrics.significance import bootstrap_intervals, paired_tests
 
 
 def clustered(rng, groups, size, shared, effect=0.0):
@@ -241,3 +243,47 @@ def test_a_ratio_to_values_of_both_signs_is_that_of_their_means_and_has_no_ends_
     assert all(math.isnan(value) for value in (nothing.mean, nothing.low, nothing.high))
     with pytest.raises(XgapError, match="must not be negative"):
         ratio_interval(part, whole)
+
+
+def looped(values, groups, resamples, seed):
+    """Intervals by gathering the groups of each draw, one measure at a time, as the stream of draws was first read."""
+    codes = np.unique(pd.factorize(groups)[0][~np.isnan(values)], return_inverse=True)[1]
+    kept = values[~np.isnan(values)]
+    total, count = np.bincount(codes, weights=kept), np.bincount(codes)
+    rng = np.random.default_rng(seed)
+    means = []
+    for size in significance.chunks(resamples, len(total)):
+        drawn = rng.integers(len(total), size=(size, len(total)), dtype=np.int32)
+        means.append(total[drawn].sum(axis=1) / count[drawn].sum(axis=1))
+    return *np.quantile(np.concatenate(means), [0.025, 0.975]), rng, total
+
+
+@pytest.mark.parametrize("cells", [100, significance.CELLS])
+def test_columns_share_draws_and_each_has_the_numbers_that_it_had_alone(cells, monkeypatch):
+    monkeypatch.setattr(significance, "CELLS", cells)
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, 9, 60)
+    table = pd.DataFrame(rng.uniform(size=(60, 4)), columns=list("abcd"))
+    table.loc[rng.integers(0, 60, 20), "c"] = np.nan
+    table.loc[groups == 3, "d"] = np.nan  # a group less
+    other = table + rng.normal(0.05, 0.2, table.shape)
+    found = bootstrap_intervals(table, groups=groups, resamples=300, seed=7)
+    tests = paired_tests(table, other.drop(columns="b"), groups=groups, resamples=300, seed=7)
+    assert list(found) == list("abcd")
+    assert list(tests) == list("acd")
+    for name in table:
+        low, high, *_ = looped(table[name].to_numpy(), groups, 300, 7)
+        assert (found[name].low, found[name].high) == pytest.approx((low, high), rel=1e-12)
+    for name, test in tests.items():
+        low, high, stream, total = looped((other - table)[name].to_numpy(), groups, 300, 7)
+        assert (test.low, test.high) == pytest.approx((low, high), rel=1e-12)
+        extreme = sum(
+            int((np.abs(total.sum() - 2 * (flips @ total)) >= abs(total.sum()) - 1e-12).sum())
+            for flips in (
+                stream.integers(0, 2, size=(size, len(total)), dtype=np.int8).astype(float)
+                for size in significance.chunks(300, len(total))
+            )
+        )
+        assert test.p_value == (1 + extreme) / 301
+        alone = paired_test(table[name], other[name], groups=groups, resamples=300, seed=7)
+        assert dataclasses.astuple(test) == pytest.approx(dataclasses.astuple(alone), rel=1e-12)

@@ -14,7 +14,7 @@ from xgap_analysis.widgets.heat import HeatTable
 from xgap_analysis.widgets.panel import Panel
 from xgap_analysis.widgets.slider import Slider
 
-# Screen readers are not told what these are for, whatever their description says.
+# Screen readers do not learn what these are for, whatever their description says.
 WITHOUT_A_NAME = (ipywidgets.FloatSlider, ipywidgets.IntSlider, ipywidgets.SelectionSlider, ipywidgets.Play)
 SLOW = {"jscatter", "umap", "matplotlib", "seaborn", "sklearn", "open_clip", "timm"}
 
