@@ -507,9 +507,7 @@ def use_the_map(page: Page) -> None:
         canvas.scroll_into_view_if_needed()
         box = canvas.bounding_box() or box
         for apart in (9, 0):
-            across = (
-                box["width"] / 2 + (x - 0.5) * box["height"]
-            )  # both axes are drawn to one scale, that of the height
+            across = box["width"] / 2 + (x - 0.5) * box["height"]  # both axes are drawn to the scale of the height
             page.mouse.move(box["x"] + across, box["y"] + y * box["height"] + apart)
         page.wait_for_timeout(200)
         if about.count():
