@@ -221,7 +221,7 @@ def found_by_axe(output: Locator) -> list[str]:
     return list(
         output.evaluate(
             """async (element, others) => {
-                const {violations} = await axe.run({include: [[element]], exclude: others.map(one => [one])});
+                const {violations} = await axe.run({include: [element], exclude: others.map(one => [one])});
                 return violations.filter(found => ["serious", "critical"].includes(found.impact)).map(
                     found => `${found.id}: ${found.nodes.map(node => node.html.slice(0, 200)).join(" ")}`
                 );
@@ -546,11 +546,10 @@ def test_the_explorers_are_used_by_keyboard_alone(opened: Opened) -> None:
     page.keyboard.type("openmoji")
     found = gapmap.get_by_role("listbox", name="items found")
     expect(found).to_contain_text("openmoji")
-    expect(found.locator("option[value='noto']")).to_have_count(0)
+    expect(found).not_to_contain_text("noto/")
     tab_to(page, found)
-    page.keyboard.press("ArrowDown")  # which JupyterLab would take for its own
-    page.keyboard.press("End")
     about = gapmap.locator(".xgap-about").filter(has_text="joined to")
+    page.keyboard.press("ArrowDown")  # which JupyterLab would take for its own
     expect(about).to_contain_text("openmoji")
     expect(neighbours.locator(".xgap-about")).to_contain_text("openmoji")
 
