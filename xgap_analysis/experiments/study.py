@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from xgap_analysis.core.errors import XgapError, unknown_name
+from xgap_analysis.core.errors import XgapError, notice, unknown_name
 from xgap_analysis.corrections import Correction, correction
 from xgap_analysis.corrections.protocol import Fit
 from xgap_analysis.datasets import Dataset, load_dataset, modalities_of
@@ -15,6 +15,7 @@ from xgap_analysis.experiments.comparison import COMPARISONS, AnyComparison, Com
 from xgap_analysis.experiments.comparison import comparison as named_comparison
 from xgap_analysis.experiments.evaluation import Evaluation
 from xgap_analysis.experiments.filters import FILTERS
+from xgap_analysis.experiments.hints import hints
 from xgap_analysis.experiments.shared_work import Work, gap_work, shared, table_work
 from xgap_analysis.metrics import Metric, MetricFunction, metric
 from xgap_analysis.models import Model, load_model
@@ -183,9 +184,10 @@ class Study:
         say) has a `note` instead of a value, and one that could only come out as 1 (one class, say) has a `note` beside
         it.
 
-        Features are kept in the store, so a run that was killed resumes where it stopped.
+        Features are kept in the store, so a run that was killed resumes where it stopped. What keeps the results from
+        saying much (an embedded model on other images than it was trained on, few groups) is said in a warning.
         """
-        return self._along(Evaluation.table, table_work)
+        return self._along(_with_hints, table_work)
 
     def gaps(self, sample: int | None = None) -> pd.DataFrame:
         """The gap metrics of each model on each dataset: one row each (see `gap_report`), with intra-modal
@@ -232,3 +234,10 @@ class Study:
                 limited = chosen if self.limit is None else chosen.limit(self.limit)
                 evaluation = Evaluation(self, loaded, limited, fitted)
                 yield evaluation if self.only is None else FILTERS[self.only](evaluation)
+
+
+def _with_hints(evaluation: Evaluation) -> pd.DataFrame:
+    """The table of an evaluation, after what a reader should know of it."""
+    for hint in hints(evaluation):
+        notice(hint)
+    return evaluation.table()
