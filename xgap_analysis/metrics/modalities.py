@@ -33,7 +33,7 @@ from xgap_analysis.core.relevance import UNLABELLED, Relevance, labels_by_id
 from xgap_analysis.core.table_values import label_text
 from xgap_analysis.metrics.gap import distinct, held_out_hits
 from xgap_analysis.metrics.retrieval import counted_elsewhere, retrieval
-from xgap_analysis.metrics.significance import chunks
+from xgap_analysis.metrics.resampling import chunks
 
 PLAIN = ("modality_gap", "centroid_cosine", "mean_cosine", "cone_x", "cone_y")  # of all items, paired or not
 PAIRED = ("cross_cosine", "rmg")

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.tokens import AnyFeatures, ScoredLike, scored_pair
-from xgap_analysis.metrics.significance import CELLS, Groups, PairedTest
+from xgap_analysis.metrics.resampling import CELLS
+from xgap_analysis.metrics.significance import Groups, PairedTest
+from xgap_analysis.metrics.studentised import effective_groups
 from xgap_analysis.scoring.blocks import ScoreNormaliser, score_blocks
 from xgap_analysis.scoring.cosine import COSINE
 from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
@@ -204,7 +206,9 @@ def correlation_test(
     n_groups = int(codes.max()) + 1
     p_value = _exchange_test(first, second, y, codes, method, flips, np.random.default_rng(seed))
     difference = _value(second, y, method) - _value(first, y, method)
-    return PairedTest(difference, *_limits(np.concatenate(draws), level), p_value, len(y), n_groups)
+    low, high = _limits(np.concatenate(draws), level)
+    effective = effective_groups(np.bincount(codes))
+    return PairedTest(difference, low, high, p_value, len(y), n_groups, effective)
 
 
 def _places(features: AnyFeatures, ids: Sequence[str]) -> Int[np.ndarray, " n"]:

@@ -15,12 +15,11 @@ from numpy.random import Generator
 from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.metrics.resampling import chunks
+from xgap_analysis.metrics.studentised import effective_groups, studentised_p
 
 Values: TypeAlias = Sequence[float] | np.ndarray | Tensor | pd.Series
 Groups: TypeAlias = Sequence[Any] | np.ndarray | pd.Series
-
-CELLS = 1 << 22  # of a chunk of resamples held at a time (32 MB)
-
 
 @dataclass(frozen=True)
 class Interval:
@@ -43,10 +42,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Mean of `b - a` with its bootstrap interval, and the two-sided p-value of "b and a are exchangeable".
+    """Mean of `b - a` with its bootstrap interval, and the two-sided p-value of "there is no difference".
 
-    `n` values lie in `n_groups` independent groups; with fewer than `metrics.verdicts.ENOUGH_GROUPS` the interval is
-    too narrow and carries no conclusion.
+    `n` values lie in `n_groups` independent groups, which weigh as much as `effective_groups` groups of equal size;
+    with fewer than `metrics.verdicts.ENOUGH_GROUPS` of these the interval is too narrow and carries no conclusion.
 
     Example:
         >>> import xgap_analysis as xg
@@ -61,6 +60,7 @@ class PairedTest:
     p_value: float
     n: int
     n_groups: int
+    effective_groups: float
 
 
 @dataclass(frozen=True)
@@ -178,25 +178,27 @@ def paired_test(
     seed: int = 0,
     level: float = 0.95,
 ) -> PairedTest:
-    """Whether b is better than a on the same queries: paired interval and sign-flip (randomisation) test.
+    """Whether b is better than a on the same queries: paired interval, and the larger p-value of two tests.
 
-    Formula: with `d = b - a`, the interval is the percentile bootstrap of mean(d). Were a and b exchangeable, each d
-    could as well have the other sign: `p = (1 + number of random sign patterns whose |mean| is at least |mean(d)|) /
-    (1 + resamples)`, two-sided, in (0, 1], small where the difference is not by chance.
+    Formula: with `d = b - a`, the interval is the percentile bootstrap of mean(d). The p-value, two-sided and in
+    (0, 1], is the larger of two. Were a and b exchangeable, each d could as well have the other sign: `(1 + number of
+    random sign patterns whose |mean| is at least |mean(d)|) / (1 + resamples)`. That is exact for differences whose
+    distribution is symmetric; for skewed ones (many small losses, few large gains) stands the studentised bootstrap
+    (`metrics.studentised.studentised_p`), which alone is false too often with few groups or many zeros.
 
     Args:
         a, b: `[n]`, the same queries in the same order; two Series are aligned by their index, which must hold the
             same queries. Queries where either is NaN are left out.
         groups: n labels in the order of a (a Series is aligned like b); values of one label are drawn and flipped
             together.
-        resamples: of each of the two.
+        resamples: of the interval and the sign flips, and twice as many of the studentised bootstrap.
         seed, level: as in `bootstrap_interval`.
 
     Raises:
         XgapError: values or groups that do not fit, or no query left.
 
     Source: Smucker, Allan, Carterette, A comparison of statistical significance tests for information retrieval, CIKM
-    2007; p with the 1 added, Phipson and Smyth, 2010.
+    2007; p with the 1 added, Phipson and Smyth, 2010; for skewed differences, `studentised_p`.
 
     Example:
         >>> import numpy as np
@@ -218,14 +220,23 @@ def paired_test(
     total, count = _sums(d, _codes(groups, a), ~np.isnan(d))
     rng = np.random.default_rng(seed)
     low, high = _interval(total, count, level, resamples, rng)
+    p_value = max(sign_flip_p(total, resamples, rng), studentised_p(total, count, resamples, seed))
+    n = int(count.sum())
+    return PairedTest(float(total.sum() / n), low, high, p_value, n, len(total), effective_groups(count))
+
+
+def sign_flip_p(total: np.ndarray, resamples: int, rng: Generator) -> float:
+    """The two-sided p-value of a sum of zero, of totals `[g]` that could each as well have the other sign.
+
+    It is exact for totals whose distribution is symmetric around zero; see `paired_test`.
+    """
     observed = abs(total.sum())
     slack = 1e-12 * np.abs(total).sum()  # a sum in another order is the same sum
     extreme = 0
     for size in chunks(resamples, len(total)):
         flips = rng.integers(0, 2, size=(size, len(total)), dtype=np.int8).astype(np.float64)
         extreme += int((np.abs(total.sum() - 2 * (flips @ total)) >= observed - slack).sum())
-    n = int(count.sum())
-    return PairedTest(float(total.sum() / n), low, high, (1 + extreme) / (1 + resamples), n, len(total))
+    return (1 + extreme) / (1 + resamples)
 
 
 def holm(p_values: Values) -> np.ndarray:
@@ -333,12 +344,6 @@ def grouped_sums(values: Values, groups: Groups | None = None) -> tuple[np.ndarr
     keep = ~np.isnan(array)
     total, count = _sums(array, codes, keep)
     return total, count, _sums(array**2, codes, keep)[0]
-
-
-def chunks(resamples: int, width: int) -> list[int]:
-    """Numbers of resamples of this width that are drawn at a time."""
-    step = max(1, CELLS // width)
-    return [min(step, resamples - start) for start in range(0, resamples, step)]
 
 
 def _interval(
