@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.metrics import bootstrap_interval, holm, paired_test, ratio_interval, seed_spread
+from xgap_analysis.metrics import bootstrap_interval, calibrated, holm, paired_test, ratio_interval, seed_spread
 from xgap_analysis.metrics.significance import sign_flip_p
 
 
@@ -241,3 +241,18 @@ def test_a_ratio_to_values_of_both_signs_is_that_of_their_means_and_has_no_ends_
     assert all(math.isnan(value) for value in (nothing.mean, nothing.low, nothing.high))
     with pytest.raises(XgapError, match="must not be negative"):
         ratio_interval(part, whole)
+
+
+def test_groups_may_be_tuples():
+    rng = np.random.default_rng(10)
+    values, pairs = rng.normal(size=30), [(f"c{k % 4}", k % 3) for k in range(30)]
+    words = [" ".join(map(str, pair)) for pair in pairs]
+    assert bootstrap_interval(values, groups=pairs) == bootstrap_interval(values, groups=words)
+    assert bootstrap_interval(values, groups=pairs).n_groups == 12
+    assert paired_test(values, -values, groups=pairs) == paired_test(values, -values, groups=words)
+    x = rng.normal(size=(30, 3))
+    by = [calibrated(x, x[::-1], groups=of, permutations=20) for of in (pairs, words)]
+    assert by[0] == by[1]
+    for wrong in ([["a", "b"]] * 30, np.zeros((30, 2))):
+        with pytest.raises(XgapError, match="groups are labels, words, numbers or tuples"):
+            bootstrap_interval(values, groups=wrong)

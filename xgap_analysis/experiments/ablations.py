@@ -309,7 +309,7 @@ def relation(table: pd.DataFrame, x: str, y: str, *, resamples: int = 2000, seed
     if len(wide) < 3:
         raise XgapError(f"a relation needs three runs at least, and {len(wide)} have both {x!r} and {y!r}")
     groups = [part.to_numpy() for _, part in wide.groupby(["ablation", "setting"])]
-    draw = np.random.default_rng(seed)
+    draw = generator(seed)
     drawn = []
     for _ in range(resamples):
         sample = np.concatenate([groups[i] for i in draw.integers(0, len(groups), len(groups))])

@@ -198,7 +198,7 @@ def _about(evaluation: "Evaluation", cell: Cell) -> dict[str, Any]:
         "task": comparison.task,
         "baseline": comparison.baseline,
         "claim": comparison.claim if native else by.claims.get(comparison.name, 0),
-        "control": evaluation.is_control or by.control,
+        "control": evaluation.is_control or by.control or comparison.is_control,
         "note": "",
     }
 

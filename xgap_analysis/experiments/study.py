@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from xgap_analysis.core.errors import XgapError, unknown_name
+from xgap_analysis.core.seeds import check_distinct
 from xgap_analysis.corrections import Correction, correction
 from xgap_analysis.corrections.protocol import Fit
 from xgap_analysis.datasets import Dataset, load_dataset, modalities_of
@@ -102,6 +103,7 @@ class Study:
         if self.only is not None and self.only not in FILTERS:
             raise unknown_name("filter", self.only, FILTERS)
         check_axes(self.axes)
+        check_distinct(self.seeds)
         if "checkpoint" in self.axes and len(self.models) > 1:
             raise XgapError(
                 "checkpoints stand in the place of the model; give one model beside an axis over checkpoints"

@@ -87,7 +87,16 @@ def _table(evaluation: Evaluation, nuisance: str, cells: Sequence[Cell]) -> pd.D
         except XgapError as error:
             refused.append(error)
             numbers = dict.fromkeys((*TEST, *(f"{f}_{part}" for f in FACTORS for part in PARTS)), math.nan)
-            rows.append({**about, **numbers, "n_queries": 0, "n_groups": 0, "effective_groups": 0, "note": " ".join(str(error).split())})
+            rows.append(
+                {
+                    **about,
+                    **numbers,
+                    "n_queries": 0,
+                    "n_groups": 0,
+                    "effective_groups": 0,
+                    "note": " ".join(str(error).split()),
+                }
+            )
     if len(refused) == len(cells):
         raise refused[0]
     return with_verdicts(pd.DataFrame(rows).assign(**UNTESTED))
@@ -105,7 +114,12 @@ def _row(
             kept[each.key] = _values(evaluation, each, nuisance)
     own = kept[cell.key]
     base = None if cell.baseline is None else kept[cell.baseline.key]
-    row: dict[str, Any] = {"n_queries": len(own["class"]), "n_groups": 0, "effective_groups": 0, **dict.fromkeys(TEST, math.nan)}
+    row: dict[str, Any] = {
+        "n_queries": len(own["class"]),
+        "n_groups": 0,
+        "effective_groups": 0,
+        **dict.fromkeys(TEST, math.nan),
+    }
     changes = {}
     for factor in FACTORS:
         row |= {f"{factor}_value": float(own[factor].mean()), f"{factor}_n_groups": 0, f"{factor}_effective_groups": 0}

@@ -19,9 +19,9 @@ def against_best(
     How to read it: `best` has the highest mean, `tied` is not shown to be below it (which is no proof that it is
     equal), and `lower` is. A table in which everything is tied ranks nothing.
 
-    Formula: a paired test over groups of each variant and the best (`paired_test`). The best was chosen by looking at all of
-    them, so that each p-value is multiplied by the number of *all* pairs, `k (k - 1) / 2`, which bounds the chance that
-    any variant is wrongly called lower whichever is best (Bonferroni). `lower` needs what a verdict needs (`verdict`):
+    Formula: `paired_test` over groups of each variant and the best. The best was chosen by looking at all of them, so
+    that each p-value is multiplied by the number of *all* pairs, `k (k - 1) / 2`, which bounds the chance that any
+    variant is wrongly called lower whichever is best (Bonferroni). `lower` needs what a verdict needs (`verdict`):
     adjusted p below 0.05, an interval that excludes zero, and enough groups.
 
     Args:

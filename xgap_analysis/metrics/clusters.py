@@ -9,6 +9,7 @@ import pandas as pd
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features, FeaturesLike, as_modalities
 from xgap_analysis.core.relevance import RelevanceLike, labels_by_id
+from xgap_analysis.core.seeds import check_distinct, check_seed
 from xgap_analysis.core.table_values import label_text
 
 TOGETHER = "all"  # the row of every modality in one k-means
@@ -64,6 +65,9 @@ def clusters(
         raise XgapError("clusters are of two modalities or more, of one dimension")
     if not len(seeds):
         raise XgapError("k-means needs a seed at least")
+    check_distinct(seeds)
+    for seed in seeds:
+        check_seed(seed)
     label_of = {i: label_text(label) for i, label in labels_by_id(labels, modalities).items()}
     everywhere = set.intersection(*(set(f.ids) for f in modalities))
     shared = [i for i in modalities[0].ids if i in everywhere and label_of.get(i) is not None]

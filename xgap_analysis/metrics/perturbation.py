@@ -64,7 +64,8 @@ def perturbation(
         One row per quantity: `before`, `after`, `change` with `low` and `high` (95 % over groups), `p_value` and
         `p_adjusted` (`paired_test`; Holm's over the first four, none of `T-T`, which cannot be above 0), `relative`
         (change over before) with `relative_low` and `relative_high` (NaN where the mean before may be 0), `n`,
-        `n_groups`, `effective_groups` (NaN of `T-T`), and `verdict` with its `reason`: of the claim, and of none in the other rows.
+        `n_groups`, `effective_groups` (NaN of `T-T`), and `verdict` with its `reason`: of the claim, and of none in the
+        other rows.
 
     Raises:
         XgapError: other ids after than before, a text without an image or without other images, or what

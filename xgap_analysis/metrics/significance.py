@@ -15,11 +15,14 @@ from numpy.random import Generator
 from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.seeds import generator
+from xgap_analysis.metrics.groups import group_codes
 from xgap_analysis.metrics.resampling import chunks
 from xgap_analysis.metrics.studentised import effective_groups, studentised_p
 
 Values: TypeAlias = Sequence[float] | np.ndarray | Tensor | pd.Series
 Groups: TypeAlias = Sequence[Any] | np.ndarray | pd.Series
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -111,7 +114,7 @@ def bootstrap_interval(
     _check(level, resamples)
     array = _array(values)
     total, count = _sums(array, _codes(groups, values), ~np.isnan(array))
-    low, high = _interval(total, count, level, resamples, np.random.default_rng(seed))
+    low, high = _interval(total, count, level, resamples, generator(seed))
     return Interval(float(total.sum() / count.sum()), low, high, level, int(count.sum()), len(total))
 
 
@@ -161,11 +164,11 @@ def ratio_interval(
     mean = float(total.sum() / base.sum()) if base.sum() else math.nan
     known = bool(base.any())
     if known and signed:
-        ends = _interval(base, np.ones_like(base), level, resamples, np.random.default_rng(seed))
+        ends = _interval(base, np.ones_like(base), level, resamples, generator(seed))
         known = not ends[0] <= 0 <= ends[1]
     low, high = (math.nan, math.nan)
     if known:
-        low, high = _interval(total, base, level, resamples, np.random.default_rng(seed))
+        low, high = _interval(total, base, level, resamples, generator(seed))
     return Interval(mean, low, high, level, int(count.sum()), len(count))
 
 
@@ -218,7 +221,7 @@ def paired_test(
         raise XgapError(f"a has {len(first)} values and b {len(second)}; they must be of the same queries")
     d = second - first
     total, count = _sums(d, _codes(groups, a), ~np.isnan(d))
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     low, high = _interval(total, count, level, resamples, rng)
     p_value = max(sign_flip_p(total, resamples, rng), studentised_p(total, count, resamples, seed))
     n = int(count.sum())
@@ -320,7 +323,7 @@ def _codes(groups: Groups | None, values: Values) -> np.ndarray:
         groups = _aligned(groups, values, "groups")
     if len(groups) != len(values):
         raise XgapError(f"{len(groups)} groups were given for {len(values)} values")
-    codes, _ = pd.factorize(np.asarray(groups, dtype=object))
+    codes = group_codes(groups)
     if (codes < 0).any():
         raise XgapError("a value has no group (NaN or None)")
     return codes

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from xgap_analysis.core.seeds import generator
 from xgap_analysis.metrics.resampling import chunks
 
 ROUNDING = 1e-9  # of a statistic; a sum in another order is the same sum
@@ -28,8 +29,8 @@ def effective_groups(count: np.ndarray) -> float:
 def studentised_p(total: np.ndarray, count: np.ndarray, resamples: int, seed: int) -> float:
     """The two-sided p-value of a mean of zero by a studentised bootstrap over groups.
 
-    Formula, for totals t, sizes m and the mean `d = sum t / sum m`, with residuals `r_g = t_g - m_g d`: the statistic is
-    `d / s`, with `s^2 = sum r_g^2 / (1 - h_g)^min(4, k h_g) / n^2` and `h_g = m_g / n`, for n values in k groups: a
+    Formula, for totals t, sizes m and the mean `d = sum t / sum m`, with residuals `r_g = t_g - m_g d`: the statistic
+    is `d / s`, with `s^2 = sum r_g^2 / (1 - h_g)^min(4, k h_g) / n^2` and `h_g = m_g / n`, for n values in k groups: a
     group that holds much of all values draws the mean towards itself, and its residual is too small. Groups are drawn
     `2 resamples + 1` times, and each draw has the statistic `(d* - d) / s*`, with `s*^2 = sum r*_g^2 / n*^2`. The
     p-value is the larger of the symmetric one (`|.|` at least as large) and twice the smaller of the two tails, each
@@ -64,7 +65,7 @@ def studentised_p(total: np.ndarray, count: np.ndarray, resamples: int, seed: in
     found = mean / spread if known else math.copysign(math.inf, mean)
     slack = ROUNDING * abs(found) if known else 0.0
     above = below = beyond = 0
-    rng = np.random.default_rng([seed, 1])  # other draws than those of the interval
+    rng = generator(seed, 1)  # other draws than those of the interval
     for size in chunks(2 * resamples + 1, k, CACHED):
         drawn = _drawn(residual, count.astype(np.float64), mean, rng.integers(k, size=(size, k), dtype=np.int32))
         above += int((drawn >= found - slack).sum())

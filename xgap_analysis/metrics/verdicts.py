@@ -12,8 +12,8 @@ from xgap_analysis.metrics.significance import holm
 
 LEVEL = 0.05  # of the adjusted test; the interval's level is 1 - LEVEL
 # From data/statistics/type_one.csv (`python -m benchmarks.type_one`): with so many groups, counted as groups of equal
-# size, a verdict is false in at most 5 % of cases without a difference, however skewed the simulated differences are and
-# however unequal the groups. `tests/metrics/test_verdicts.py` holds this, and that it is the least such number.
+# size, a verdict is false in at most 5 % of cases without a difference, with skewed differences and unequal groups too.
+# `tests/metrics/test_verdicts.py` holds this, and that it is the least such number of those simulated.
 ENOUGH_GROUPS = 20
 INCONCLUSIVE = "inconclusive"
 UNTESTED: dict[str, Any] = {"p_adjusted": math.nan, "family": "", "family_size": 0, "verdict": None, "reason": ""}

@@ -26,6 +26,7 @@ class View:
         modality: of the items; `image+text` where it takes those of two modalities.
         space: where the features lie on the sphere: the modality whose encoder gave them.
         arguments, options: given by the user; other options keep the function's defaults.
+        control: it stands beside another view, and nothing is claimed of it; tables give it no verdict.
 
     Example:
         >>> import xgap_analysis as xg
@@ -39,6 +40,7 @@ class View:
     space: str
     arguments: tuple[Any, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    control: bool = False
 
     def __str__(self) -> str:
         return spelled(self.name, self.arguments, self.options)
@@ -74,6 +76,11 @@ class View:
         """Its name and those of the views among its arguments."""
         return {self.name}.union(*(a.names for a in self.arguments if isinstance(a, View)))
 
+    @property
+    def is_control(self) -> bool:
+        """Whether it is a control, or made of one."""
+        return self.control or any(a.is_control for a in self.arguments if isinstance(a, View))
+
     def __hash__(self) -> int:
         return hash((str(self), self.function))
 
@@ -91,13 +98,14 @@ class _Entry:
     function: Callable[..., AnyFeatures]
     modality: str | None
     space: str | None
+    control: bool
 
 
 VIEWS: Registry[_Entry] = Registry("view", lambda entry: entry.function)
 
 
 def register_view(
-    name: str, *, modality: str | None, space: str | None = None
+    name: str, *, modality: str | None, space: str | None = None, control: bool = False
 ) -> Callable[[Callable[..., AnyFeatures]], Callable[..., AnyFeatures]]:
     """Make a view known by name to studies, the command line, the widgets and the notebooks.
 
@@ -109,6 +117,7 @@ def register_view(
         modality: of the items that it takes; None where it is that of the views among its arguments (`image+text` where
             they are of two).
         space: where its features lie; the modality by default.
+        control: it is what another view is compared with; its rows in a table carry no verdict.
 
     Raises:
         XgapError: the name is taken by other code.
@@ -127,7 +136,7 @@ def register_view(
     """
 
     def add(function: Callable[..., AnyFeatures]) -> Callable[..., AnyFeatures]:
-        VIEWS.add(name, _Entry(function, modality, space or modality))
+        VIEWS.add(name, _Entry(function, modality, space or modality, control))
         return function
 
     return add
@@ -136,7 +145,8 @@ def register_view(
 def view(wanted: "str | Call | View | Callable[..., AnyFeatures]", *arguments: Any, **options: Any) -> View:
     """A view by name, with options: `view("oti", steps=25)` or `view("oti(steps=25)")`; or a function as it is.
 
-    A function that is not registered takes images, unless it says otherwise in the attributes `modality` and `space`.
+    A function that is not registered takes images, unless it says otherwise in the attributes `modality`, `space` and
+    `control`.
     Any other word is the native view of a modality of that name (`"audio"`), where a dataset has one.
 
     Raises:
@@ -167,7 +177,7 @@ def view(wanted: "str | Call | View | Callable[..., AnyFeatures]", *arguments: A
         space = entry.space or next((v.space for v in views), "")
         if not modality:
             raise XgapError(f"view {wanted.name!r} takes views as arguments: {wanted.name}(image, oti)")
-        return View(wanted.name, entry.function, modality, space, nested, options)
+        return View(wanted.name, entry.function, modality, space, nested, options, entry.control)
     if isinstance(wanted, View):
         if not options:
             return wanted
@@ -176,7 +186,8 @@ def view(wanted: "str | Call | View | Callable[..., AnyFeatures]", *arguments: A
     if callable(wanted):
         check_options("view", getattr(wanted, "__name__", ""), wanted, LEADING, options)
         modality = getattr(wanted, "modality", "image")
-        return View(name_of(wanted), wanted, modality, getattr(wanted, "space", modality), arguments, options)
+        space, control = getattr(wanted, "space", modality), bool(getattr(wanted, "control", False))
+        return View(name_of(wanted), wanted, modality, space, arguments, options, control)
     raise XgapError(f"a view is a name, a View or a function (model, items) -> Features, not {wanted!r}")
 
 
