@@ -9,9 +9,9 @@ Every test that a table prints has its rows, by what is tested (`tested`):
 - `best`: of five equal variants, whether any is called lower than the best (`metrics.against_best`).
 - `seeds`: changes with mean zero, one a training seed (`metrics.seed_interval`); `n_groups` is the number of seeds.
 
-A false finding is an interval that excludes zero (`interval`), a p-value below 0.05 (`test`), both (`both`), and both in
-a draw that has enough groups (`verdict`, with its standard error; `enough` is the share of such draws). `naive` is the
-test with each query (or pair) as a group of its own, on the first `NAIVE_DRAWS` of the draws.
+A false finding is an interval that excludes zero (`interval`), a p-value below 0.05 (`test`), both (`both`), and both
+in a draw that has enough groups (`verdict`, with its standard error; `enough` is the share of such draws). `naive` is
+the test with each query (or pair) as a group of its own, on the first `NAIVE_DRAWS` of the draws.
 `metrics.verdicts.ENOUGH_GROUPS` follows from this table.
 
 `tested_together` computes what `paired_test` does for many sets of data at a time, which share their random draws of
@@ -92,7 +92,7 @@ NULLS: dict[str, Callable[[Generator, np.ndarray, int], np.ndarray]] = {
 def tested_together(
     total: np.ndarray, count: np.ndarray, resamples: int, rng: Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Lower and upper limits and p-values of `paired_test` for the totals and sizes of groups of many sets, `[s, k]`."""
+    """Lower and upper limits and p-values of `paired_test` for totals and sizes of groups of many sets, `[s, k]`."""
     k, n = total.shape[1], count.sum(axis=1, keepdims=True)
     mean = total.sum(axis=1, keepdims=True) / n
     off = total - count * mean

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from xgap_analysis.metrics.significance import Groups, Values, paired_test
+from xgap_analysis.metrics.groups import Groups
+from xgap_analysis.metrics.significance import Values, paired_test
 from xgap_analysis.metrics.verdicts import LEVEL, verdict
 
 BEST, TIED, LOWER = "best", "tied", "lower"

@@ -20,9 +20,9 @@ from scipy.optimize import linear_sum_assignment
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.features import FeaturesLike, as_features, where_doubles_are
 from xgap_analysis.core.seeds import generator
+from xgap_analysis.metrics.groups import Groups
 from xgap_analysis.metrics.permutations import cells_of, codes_of, drawn, sampled
 from xgap_analysis.metrics.relations import Measure, values_of
-from xgap_analysis.metrics.significance import Groups
 from xgap_analysis.metrics.structure import check_same_items
 
 SLACK = 1e-9  # a score in another order of summation is the same score

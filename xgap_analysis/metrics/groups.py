@@ -1,19 +1,17 @@
 """Labels of groups as numbers."""
 
-from collections.abc import Iterable, Sized
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from xgap_analysis.core.errors import XgapError
 
-
-class Labels(Sized, Iterable[Any], Protocol):
-    """A list, an array or a Series of labels."""
+Groups: TypeAlias = Sequence[Any] | np.ndarray | pd.Series
 
 
-def group_codes(labels: Labels) -> np.ndarray:
+def group_codes(labels: Groups) -> np.ndarray:
     """A number from 0 for each label, in the order in which they come; -1 for NaN and None.
 
     A label is a word, a number, or several of these as a tuple, such as `("cat", "noto")`.

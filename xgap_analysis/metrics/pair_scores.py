@@ -14,9 +14,9 @@ from torch import Tensor
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.seeds import generator
 from xgap_analysis.core.tokens import AnyFeatures, ScoredLike, scored_pair
-from xgap_analysis.metrics.groups import group_codes
+from xgap_analysis.metrics.groups import Groups, group_codes
 from xgap_analysis.metrics.resampling import CELLS
-from xgap_analysis.metrics.significance import Groups, PairedTest
+from xgap_analysis.metrics.significance import PairedTest
 from xgap_analysis.metrics.studentised import effective_groups
 from xgap_analysis.scoring.blocks import ScoreNormaliser, score_blocks
 from xgap_analysis.scoring.cosine import COSINE

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.metrics.groups import group_codes
-from xgap_analysis.metrics.significance import Groups
+from xgap_analysis.metrics.groups import Groups, group_codes
 
 
 def codes_of(labels: Groups | None, n: int, name: str) -> np.ndarray:

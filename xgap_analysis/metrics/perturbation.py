@@ -11,7 +11,8 @@ from xgap_analysis.core.features import Features
 from xgap_analysis.core.relevance import Relevance, RelevanceLike, as_relevance
 from xgap_analysis.metrics.caption_protocol import images_by_text, in_folds
 from xgap_analysis.metrics.first_rank import reciprocal_rank
-from xgap_analysis.metrics.significance import Groups, bootstrap_interval, holm, paired_test, ratio_interval
+from xgap_analysis.metrics.groups import Groups
+from xgap_analysis.metrics.significance import bootstrap_interval, holm, paired_test, ratio_interval
 from xgap_analysis.metrics.verdicts import verdict
 
 MRR, OWN, OVER, BEYOND, TEXTS = "mrr", "I-T", "I-T over others", "I-T beyond movement", "T-T"

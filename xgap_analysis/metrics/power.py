@@ -8,7 +8,8 @@ import numpy as np
 from scipy import optimize, stats
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.metrics.significance import Groups, Values, grouped_sums
+from xgap_analysis.metrics.groups import Groups
+from xgap_analysis.metrics.significance import Values, grouped_sums
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ whole groups are drawn and flipped.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -16,12 +16,11 @@ from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.seeds import generator
-from xgap_analysis.metrics.groups import group_codes
+from xgap_analysis.metrics.groups import Groups, group_codes
 from xgap_analysis.metrics.resampling import chunks
 from xgap_analysis.metrics.studentised import effective_groups, studentised_p
 
 Values: TypeAlias = Sequence[float] | np.ndarray | Tensor | pd.Series
-Groups: TypeAlias = Sequence[Any] | np.ndarray | pd.Series
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class Verdict:
     reason: str = ""
 
 
-def verdict(low: float, high: float, p_adjusted: float, effective_groups: float, claim: int = 0) -> Verdict:
+def verdict(low: float, high: float, p_adjusted: float, effective_groups: int | float, claim: int = 0) -> Verdict:
     """What a paired difference says of a claim.
 
     A verdict needs three things: an interval that excludes zero, an adjusted p-value below 0.05, and at least
@@ -130,7 +130,7 @@ def _of_row(row: dict[Any, Any]) -> Verdict:
     return verdict(*numbers, int(row["claim"]))
 
 
-def _number(effective_groups: float) -> str:
+def _number(effective_groups: int | float) -> str:
     """A number of groups in words, rounded down, so that one that does not suffice never reads as if it did."""
     number = math.floor(10 * effective_groups) / 10
     return f"{number:g} effective group{'' if number == 1 else 's'}"
