@@ -154,12 +154,12 @@ class Study:
 
         Columns: model, dataset, split, label_set, comparison, correction, scorer, one for each axis, fitted_on,
         transductive, metric, value, low, high (95 % paired bootstrap over groups of queries that share a label),
-        baseline, difference, difference_low, difference_high, p_value (sign-flip test), p_adjusted (Holm's, over the
+        baseline, difference, difference_low, difference_high, p_value (see `paired_test`), p_adjusted (Holm's, over the
         main measures of one model on one dataset), family and family_size (the id and the number of the tests that
         p_adjusted is over, fixed here), claim, control, verdict and reason (see `metrics.verdict`), seed_spread
-        (standard deviation of the value over inversion seeds), n_queries, n_unanswerable, n_gallery, n_groups, icc and
-        design_effect (how alike the differences of one group are, and what that costs; of a baseline, its values: see
-        `metrics.dependence`), detectable (the smallest true difference that this test would have seen four times out of
+        (standard deviation of the value over inversion seeds), n_queries, n_unanswerable, n_gallery, n_groups,
+        effective_groups (how many groups of equal size weigh as much), icc and design_effect (how alike the differences
+        of one group are, and what that costs; of a baseline, its values: see `metrics.dependence`), detectable (the smallest true difference that this test would have seen four times out of
         five, see `metrics.detectable_difference`), note, against_best (of the main measure, among all that have one
         baseline and are not transductive: `best`, `tied` with it, or `lower`, see `metrics.against_best`), and where
         the features came from (`of_...`). All scores are in [0, 1]. The baseline is the comparison's own,
