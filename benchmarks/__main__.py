@@ -1,61 +1,104 @@
-"""`make bench`: every figure with its naive baseline in the same run; results/bench.json and docs/benchmarks.md."""
+"""`make bench`: every figure with its naive baseline in the same run; results/bench.json and docs/benchmarks.md.
+
+On a GPU (`--device cuda`, the default where there is one) parts stand in the order of their weight. After `--minutes`
+no further part begins, and the record names those that were left out; the default keeps the whole under eight minutes.
+"""
 
 import argparse
 import json
 import os
 import platform
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks import encoding_rate, fewer_steps, inversion_step, late_interaction, rankings, whole_runs
+from benchmarks import (
+    encoding_rate,
+    fewer_steps,
+    half_precision,
+    inversion_step,
+    late_interaction,
+    rankings,
+    whole_runs,
+)
+from benchmarks.record import record
 from benchmarks.timing import matrix_rate
 
 ROOT = Path(__file__).parent.parent
-DEFAULTS = {"cpu": (["ViT-B-32"], [16, 64]), "cuda": (["ViT-B-32", "ViT-L-14"], [64, 512])}
+DEFAULTS = {"cpu": (["ViT-B-32"], [16, 64]), "cuda": (["ViT-B-32"], [64, 512])}
+Part = Callable[[], Iterator[dict[str, Any]]]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures, then writes."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small sizes, to see that everything runs; no record")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    models, batches = DEFAULTS[device.type]
-    parser.add_argument("--models", nargs="+", default=models, help="open_clip architectures, random weights")
-    parser.add_argument("--batches", nargs="+", type=int, default=batches)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=DEFAULTS, default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--dry-run", action="store_true", help="every part at toy size, to see that everything runs")
+    parser.add_argument("--models", nargs="+", help="open_clip architectures, random weights")
+    parser.add_argument("--batches", nargs="+", type=int)
+    parser.add_argument("--parts", nargs="+", help="these alone; by default all that suit the device")
+    parser.add_argument("--minutes", type=float, default=6.0, help="after which no further part begins (on a GPU)")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "bench.json")
     parser.add_argument("--record", type=Path, help="folder that the table in Markdown is written to, too")
     options = parser.parse_args(arguments)
-    rows: list[dict[str, Any]] = []
-    parts = [
-        lambda: rankings.measure(device, options.quick),
-        lambda: late_interaction.measure(device, options.quick),
-        lambda: encoding_rate.measure(device, options.quick),
-        lambda: fewer_steps.measure(device, options.quick),
-        *(
-            lambda name=name: inversion_step.measure(name, options.batches, device, options.quick)
-            for name in options.models
-        ),
-    ]
-    if device.type == "cuda" or options.quick:  # hours on a processor
-        parts += [
-            lambda name=name: whole_runs.measure(name, options.batches, device, options.quick)
-            for name in options.models
-        ]
-    for part in parts:
+    device = torch.device(options.device)
+    models, batches = DEFAULTS[options.device]
+    options.models, options.batches = options.models or models, options.batches or batches
+    parts = parts_of(device, options.models, options.batches, options.dry_run)
+    unknown = sorted(set(options.parts or ()) - parts.keys())
+    if unknown:
+        parser.error(f"--parts are among {', '.join(parts)}, not {', '.join(unknown)}")
+    begun, rows, left_out = time.monotonic(), list[dict[str, Any]](), list[str]()
+    for name, part in parts.items():
+        if name not in (options.parts or parts):
+            continue
+        if device.type == "cuda" and time.monotonic() - begun > 60 * options.minutes:
+            left_out.append(name)
+            continue
         for row in part():
             print(json.dumps(row), flush=True)
             rows.append(row)
     told = f"--models {' '.join(options.models)} --batches {' '.join(map(str, options.batches))}"
-    found = {"command": f'make bench BENCH_ARGS="{told}"', "machine": _machine(device), "rows": rows}
+    told += f" --parts {' '.join(options.parts)}" if options.parts else ""
+    found = {
+        "command": f'make bench BENCH_ARGS="{told}"',
+        "machine": _machine(device),
+        "minutes": (time.monotonic() - begun) / 60,
+        "rows": rows,
+        "left_out": left_out,
+    }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(found, indent=1) + "\n")
     if options.record:
         name = "benchmarks.md" if device.type == "cpu" else f"benchmarks-{device.type}.md"
-        (options.record / name).write_text(_record(found))
+        (options.record / name).write_text(record(found))
+
+
+def parts_of(device: torch.device, models: Sequence[str], batches: Sequence[int], dry_run: bool) -> dict[str, Part]:
+    """By name, what is measured on a device: on a GPU whole runs too, which take hours on a processor."""
+    whole = {
+        "model": lambda: _each(models, lambda name: whole_runs.model_alone(name, batches, device, dry_run)),
+        "inversion": lambda: _each(models, lambda name: whole_runs.inversions(name, device, dry_run)),
+    }
+    shared: dict[str, Part] = {
+        "retrieval": lambda: rankings.measure(device, dry_run),
+        "encoding": lambda: encoding_rate.measure(device, dry_run),
+        "plateau": lambda: whole_runs.stops(device, dry_run),
+        "half-precision": lambda: half_precision.measure(device, dry_run),
+        "steps": lambda: _each(models, lambda name: inversion_step.measure(name, batches, device, dry_run)),
+        "late-interaction": lambda: late_interaction.measure(device, dry_run),
+        "fewer-steps": lambda: fewer_steps.measure(device, dry_run),
+    }
+    return {**whole, **shared} if device.type == "cuda" or dry_run else shared
+
+
+def _each(names: Sequence[str], part: Callable[[str], Iterator[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+    for name in names:
+        yield from part(name)
 
 
 def _machine(device: torch.device) -> dict[str, Any]:
@@ -75,81 +118,6 @@ def _machine(device: torch.device) -> dict[str, Any]:
 
 def _lines(path: str) -> list[str]:
     return Path(path).read_text().splitlines() if Path(path).exists() else []
-
-
-def _record(found: dict[str, Any]) -> str:
-    """The dated record: ratios with their goals, then what fewer steps cost."""
-    of, rows = found["machine"], found["rows"]
-    text = [
-        "# Benchmarks",
-        "",
-        f"Written by `{found['command']}` on {of['date']}: {of['device']}, {of['processor']}, {of['cores']} cores, "
-        f"{of['threads']} threads, load {of['load']:.1f} at the end, torch {of['torch']}, measured matrix rates "
-        f"{of['float32_matrix_rate'] / 1e9:.0f} (float32) and {of['bfloat16_matrix_rate'] / 1e9:.0f} (bfloat16) "
-        "GFLOP/s.",
-        "",
-        "Each ratio is baseline / ours, timed alternately in one run (medians); `CPU` is the ratio of processor "
-        "times, which other users of the machine disturb less. A goal is for the ratio of wall times. A share of "
-        "the matrix rate near 1 means that only fewer operations would make a step faster.",
-        "",
-        "| figure | of | batch | baseline | baseline s | ours s | ratio | CPU | goal | met |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        if "ratio" in row:
-            goal = row.get("goal")
-            met = "" if goal is None else ("yes" if row["ratio"] >= goal else "no")
-            text.append(
-                f"| {row['figure']} | {row['model']} | {row.get('batch', '')} | {row['baseline']} | "
-                f"{row['baseline_seconds']:.3g} | {row['seconds']:.3g} | {row['ratio']:.2f} | {row['cpu_ratio']:.2f} | "
-                f"{goal or ''} | {met} |"
-            )
-    text += ["", "Differences and shares:", ""]
-    named = ("difference", "flops", "share_of", "cosine_of", "extra")
-    for row in rows:
-        more = [
-            f"{k.replace('_', ' ')} {v:.3g}" for k, v in row.items() if v is not None and any(n in k for n in named)
-        ]
-        if more:
-            text.append(f"- {row['figure']}, {row['model']}, batch {row.get('batch', '-')}: {', '.join(more)}")
-    text += _whole([row for row in rows if "whole_seconds" in row or "images_per_second" in row])
-    text += [
-        "",
-        "`flops` is the baseline's floating-point operations over ours. Fewer steps (a lower loss is not a better "
-        "retrieval):",
-        "",
-        "| way | steps | seconds | cosine to the native feature | AP (OTI-I) |",
-        "|---|---|---|---|---|",
-    ]
-    text += [
-        f"| {row['way']} | {row['steps']} | {row['seconds']:.2f} | {row['cosine']:.4f} | {row['ap']:.4f} |"
-        for row in rows
-        if "way" in row
-    ]
-    return "\n".join(text) + "\n"
-
-
-def _whole(rows: list[dict[str, Any]]) -> list[str]:
-    """The table of what is measured on a GPU alone."""
-    if not rows:
-        return []
-    text = [
-        "",
-        "| run | of | batch | precision | measured | goal | met |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        if "whole_seconds" in row:
-            measured = f"{row['whole_seconds']:.3g} s"
-            goal = f"{row['goal_seconds']:g} s" if row["goal_seconds"] else ""
-        else:
-            measured = f"{row['images_per_second']:.0f} images/s, {row['share_of_matrix_rate']:.2f} of the matrix rate"
-            goal = f"{row['goal_share']:g} of the matrix rate"
-        met = {None: "", True: "yes", False: "no"}[row["met"]]
-        text.append(
-            f"| {row['figure']} | {row['model']} | {row['batch']} | {row['precision']} | {measured} | {goal} | {met} |"
-        )
-    return text
 
 
 if __name__ == "__main__":

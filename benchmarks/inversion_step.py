@@ -89,17 +89,22 @@ def loop_of(ours: Any, start: Tensor, targets: Tensor, steps: int, precision: st
     return InversionLoop(ours, (n, tokens, width), targets.shape[1], start.device, **options)
 
 
+def ways(bare: Any, model: Any) -> dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]]:
+    """For OTI and OVI with one pseudo-token: tokens to features through the full sequence, and as we do it."""
+    prompt = make_prompt(model.tokenize, "a photo of {}", 1)
+    return {
+        "OTI": (plain_text(bare, prompt.ids.to(model.device), prompt.start), textual_forward(model.text, prompt)),
+        "OVI": (plain_image(bare, model.image.length), visual_forward(model.image, 1)),
+    }
+
+
 def measure(architecture: str, batches: list[int], device: torch.device, quick: bool) -> Iterator[dict[str, Any]]:
     """A row for OTI and OVI at each batch size."""
     torch.manual_seed(0)
     bare = open_clip.create_model(architecture).to(device)
     model = from_open_clip(bare, word_ids, torch.ones, name=architecture)
-    prompt = make_prompt(model.tokenize, "a photo of {}", 1)
-    ways = {
-        "OTI": (plain_text(bare, prompt.ids.to(device), prompt.start), textual_forward(model.text, prompt)),
-        "OVI": (plain_image(bare, model.image.length), visual_forward(model.image, 1)),
-    }
-    for (name, (plain, ours)), batch in ((way, b) for way in ways.items() for b in batches):
+    both = ways(bare, model)
+    for (name, (plain, ours)), batch in ((way, b) for way in both.items() for b in batches):
         width = model.tower("text" if name == "OTI" else "image").width
         start = starts([str(i) for i in range(batch)], 1, width, seed=0, std=0.02).to(device)
         generator = torch.Generator().manual_seed(1)
@@ -119,7 +124,7 @@ def measure(architecture: str, batches: list[int], device: torch.device, quick: 
             return plain_loop(plain, start, targets, 1)
 
         pair = in_turns(run_plain, run_ours, 1 if quick else 3, scale=1 / steps)
-        flops = operations(lambda run=run_ours: run(steps=1))
+        flops = operations(loop_of(ours, start, targets, 1).probe)  # a captured step counts as none
         yield {
             "figure": f"{name} step",
             "model": architecture,
@@ -131,17 +136,17 @@ def measure(architecture: str, batches: list[int], device: torch.device, quick: 
             "cpu_ratio": pair.cpu_ratio,
             "goal": GOALS[name],
             "feature_difference": float((unit_features(plain, start) - unit_features(ours, start)).abs().max()),
-            "flops": operations(run_plain) / flops,
-            "share_of_matrix_rate": flops / (pair.ours / steps) / matrix_rate(device, torch.float32),
+            "flops": operations(run_plain) / flops if flops else None,
+            "share_of_matrix_rate": flops / (pair.ours / steps) / matrix_rate(device, torch.float32) if flops else None,
         }
     if not quick:
-        yield from _curves(ways, model, device)
-        yield from _precision(ways["OVI"][1], model.image.width, batches[0], device)
+        yield from _curves(both, model, device)
+        yield from _precision(both["OVI"][1], model.image.width, batches[0], device)
 
 
-def _curves(ways: dict[str, Any], model: Any, device: torch.device) -> Iterator[dict[str, Any]]:
+def _curves(both: dict[str, Any], model: Any, device: torch.device) -> Iterator[dict[str, Any]]:
     """The largest difference of the two loss curves over 150 steps of OTI; one item is enough."""
-    plain, ours = ways["OTI"]
+    plain, ours = both["OTI"]
     start = starts(["a"], 1, model.text.width, seed=0, std=0.02).to(device)
     generator = torch.Generator().manual_seed(1)
     targets = unit_features(ours, torch.randn(1, 1, model.text.width, generator=generator).to(device))

@@ -34,6 +34,7 @@ HEAVY = {
     "matplotlib",
     "numba",
     "open_clip",
+    "ray",
     "seaborn",
     "sklearn",
     "timm",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from xgap_analysis.core.features import as_features as as_features
     from xgap_analysis.core.features_io import load_features as load_features
     from xgap_analysis.core.features_io import save_features as save_features
+    from xgap_analysis.core.mapped import open_features as open_features
     from xgap_analysis.core.mixed import mixed as mixed
     from xgap_analysis.core.predictions import load_predictions as load_predictions
     from xgap_analysis.core.relevance import Relevance as Relevance
@@ -170,6 +171,7 @@ _HOME = {
     "load_adapter": "models",
     "load_dataset": "datasets",
     "load_features": "core.features_io",
+    "open_features": "core.mapped",
     "load_model": "models",
     "load_predictions": "core.predictions",
     "load_scorer": "scoring",

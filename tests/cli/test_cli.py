@@ -182,6 +182,19 @@ def test_invert_writes_what_the_package_inverts(xgap: Xgap, space: str, other: s
     assert float(printed[1]) == pytest.approx(reached, abs=2e-4)
 
 
+@pytest.mark.parametrize("command", [["encode"], ["invert", "--steps", "1"], ["study", "--comparisons", "OTI-I"]])
+def test_batch_size_readers_and_precision_are_options_of_all_that_encodes(xgap: Xgap, command: list[str]) -> None:
+    name, steps = ("--models", ["--steps", "1"]) if command[0] == "study" else ("--model", [])
+    pace = ["--batch-size", "5", "--num-workers", "0", "--precision", "bf16"]
+    said = xgap(*command, name, UNTRAINED, "--split", "val", "--limit", "1", *steps, *pace)
+    assert (said.code, "error" in said.err) == (0, False)
+    entries = [one.provenance for one in Store().entries()]
+    assert entries
+    assert {one["precision"] for one in entries} == {"bf16"}
+    assert {one["loop_precision"] for one in entries if "loop_precision" in one} <= {"bf16"}
+    assert not {"batch_size", "num_workers"} & set().union(*entries)
+
+
 STUDY = ["study", "--models", UNTRAINED, "--split", "val", "--limit", "4", "--steps", "2"]
 
 
@@ -315,6 +328,9 @@ MISTAKES = {
     "top option": (["--verion"], "Unrecognized options: --verion"),
     "command": (["stdy"], "unknown command 'stdy'; nearest names: study"),
     "choice": (["encode", "--precision", "fp8"], "Expected one of ('fp32', 'bf16', 'fp16')"),
+    "precision": ([*STUDY, "--precision", "tf32"], "Expected one of ('fp32', 'bf16', 'fp16')"),
+    "batch size": (["encode", "--batch-size", "0"], "batch_size is a number of items, at least 1, not 0"),
+    "readers": ([*STUDY, "--num-workers", "-1"], "num_workers is a number of processes, or 0 to read in threads, not"),
     "device": (["encode", "--device", "gpu"], "there is no device 'gpu' on this machine; it has cpu"),
     "no key": (["store", "remove"], "by the first digits of its key"),
     "key": (["store", "remove", "abc"], "starts with 'abc'"),

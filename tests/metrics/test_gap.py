@@ -225,3 +225,18 @@ def test_images_with_several_captions_are_pairs_with_each_of_them():
         relative_modality_gap(x, y, {"0": []})
     with pytest.raises(XgapError, match="1 ids have no vector here, the first is '99'"):
         relative_modality_gap(x, y, {"0": ["99"]})
+
+
+def test_a_sample_is_named_and_its_interval_holds_the_exact_value():
+    x, y = sides(n=300)
+    exact, found = gap_report(x, y).iloc[0], gap_report(x, y, sample=5000)
+    assert found.attrs["sample"] == 5000
+    row = found.iloc[0]
+    for name in ("uniformity_x", "uniformity_y"):
+        assert row[f"{name}_low"] < exact[name] < row[f"{name}_high"]
+        assert row[name] == pytest.approx(exact[name], abs=0.1)
+    assert row.drop([f"uniformity_{of}{end}" for of in "xy" for end in ("", "_low", "_high")]).equals(
+        exact.drop(["uniformity_x", "uniformity_y"])
+    )
+    fewer = gap_report(x, y, sample=1000, seed=1).iloc[0]
+    assert fewer["uniformity_x_high"] - fewer["uniformity_x_low"] > row["uniformity_x_high"] - row["uniformity_x_low"]

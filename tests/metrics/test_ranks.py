@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import torch
 from beartype import beartype
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import jaxtyped
 
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.relevance import Relevance
-from xgap_analysis.metrics import counting, retrieval
+from xgap_analysis.metrics import block_ranks, counting, device_ranks, ranks, retrieval
+from xgap_analysis.metrics.block_ranks import BlockRanks
 from xgap_analysis.metrics.counting import cosine, count
-from xgap_analysis.metrics.ranks import PROBES, _Block, _bounds, relevant_ranks
+from xgap_analysis.metrics.ranks import _bounds, relevant_ranks
 from xgap_analysis.scoring.blocks import descending
 from xgap_analysis.scoring.cosine import products
 
@@ -46,8 +47,8 @@ def counted(scores, relevant, margin=0.0, query=None, gallery=None, truth=None, 
     begin = np.array([0, len(relevant)])
     none = np.zeros((1, 1), np.float32)
     sides = (none, none) if query is None else (query[None], gallery)
-    seen = count(cells, begin, columns, truth[columns], np.float32(margin), *sides, most, rank, 0, 1)
-    return rank, columns, seen
+    seen = count(cells, 0, begin, columns, truth[columns], np.float32(margin), *sides, most, rank, 0, 1)
+    return rank + np.arange(len(rank)), columns, seen
 
 
 @given(st.integers(0, 10_000), st.integers(1, 400), st.sampled_from([1, 20, 10_000, 2**31]))
@@ -105,70 +106,171 @@ def coarse(query, gallery, out=None):
 
 
 def searched(cloud, labels):
-    """Queries among a gallery, what is relevant, and the ranks by double precision."""
-    n, m, d = 60, 4000, 64
+    """Queries among a gallery, what is relevant, and row and rank of that by double precision, without the query."""
+    n, m, d = 60, 3000, 200
     gallery = Features(unit(CLOUDS[cloud](m, d)), [f"g{i}" for i in range(m)], "image", "image")
-    query = gallery.select(gallery.ids[::67][:n])
+    query = gallery.select(gallery.ids[::47][:n])
     bound = Relevance.from_labels([i % 9 for i in range(n)], [i % labels for i in range(m)]).bind(
         query.ids, gallery.ids
     )
-    own = _Block.of(query.vectors, gallery.vectors, bound, 0, True)
-    with ThreadPoolExecutor(2) as pool:
-        expected = own.true_ranks(products(query.vectors, gallery.vectors, torch.empty(n, m)), pool)
-    return query, gallery, bound, own, expected
-
-
-@pytest.mark.parametrize("cloud", CLOUDS)
-def test_single_precision_gives_the_ranks_of_double_precision(cloud):
-    query, gallery, bound, own, expected = searched(cloud, 400)
-    n, m = len(query), len(gallery)
-    # Rounded from the true similarities: the processor's own product may be any, and has a test below.
-    single = products(query.vectors, gallery.vectors, torch.empty(n, m)) * (1 + 2**-22)
-    with ThreadPoolExecutor(2) as pool:
-        found = own.near_ranks(single, pool)
-    assert found is not None  # not so many are close that all were computed
-    for part in ("row", "rank", "grade"):
-        assert torch.equal(getattr(found, part), getattr(expected, part))
     order = descending(products(query.vectors, gallery.vectors, torch.empty(n, m)))
     itself = torch.tensor([gallery.ids.index(i) for i in query.ids])
     hits = bound.grades(0, n).gather(1, order)[order != itself[:, None]].reshape(n, m - 1) > 0
-    assert torch.equal(torch.stack([expected.row, expected.rank], dim=1), hits.nonzero())
+    return query, gallery, bound, hits.nonzero()
 
 
-def test_a_coarse_product_is_counted_again_where_few_are_close():
-    query, gallery, _, own, expected = searched("random", 4000)
-    with ThreadPoolExecutor(2) as pool:
-        found = own.near_ranks(coarse(query.vectors, gallery.vectors.T), pool)
-    assert found is not None
-    assert torch.equal(found.rank, expected.rank)
+def found(query, gallery, bound, **how):
+    """Row and rank of each relevant item."""
+    parts = list(relevant_ranks(query, gallery, bound, exclude_self=True, block=None, **how))
+    starts = np.cumsum([0, *(part.queries for part in parts)])
+    rows = torch.cat([part.row + int(start) for part, start in zip(parts, starts[:-1], strict=True)])
+    return torch.stack([rows, torch.cat([part.rank for part in parts])], dim=1)
 
 
-def test_a_coarse_product_is_given_up_where_many_are_close():
-    query, gallery, _, own, _ = searched("a narrow cone", 40)
-    with ThreadPoolExecutor(2) as pool:
-        assert own.near_ranks(coarse(query.vectors, gallery.vectors.T), pool) is None
+WAYS = {"sliced": {128: 0.0}, "single": {}, "double": {}}  # what a similarity costs in slices of so many dimensions
+
+
+def by(way, monkeypatch):
+    """Makes a way of computing similarities the cheapest."""
+    monkeypatch.setattr(block_ranks, "COSTS", WAYS[way])
+    monkeypatch.setattr(block_ranks, "WHOLE", 2.0 if way == "double" else 0.5)
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
-@pytest.mark.parametrize("labels", [40, 4000])
+@pytest.mark.parametrize("labels", [40, 3000])
 @pytest.mark.parametrize("product", [None, coarse])
 def test_no_rank_depends_on_the_product_that_a_processor_has(cloud, labels, product, monkeypatch):
-    query, gallery, bound, _, expected = searched(cloud, labels)
+    query, gallery, bound, expected = searched(cloud, labels)
     if product is not None:
         monkeypatch.setattr(torch, "mm", product)
-    parts = list(relevant_ranks(query, gallery, bound, exclude_self=True, block=None, normalise=None))
-    assert torch.equal(torch.cat([part.rank for part in parts]), expected.rank)
+    assert torch.equal(found(query, gallery, bound), expected)
 
 
-def test_where_almost_all_is_tied_all_is_computed_in_double_precision():
+@pytest.mark.parametrize("cloud", CLOUDS)
+@pytest.mark.parametrize("columns", [700, 3000])
+@pytest.mark.parametrize("width", [None, 64, 200])
+def test_every_way_and_every_chunk_give_the_ranks_of_double_precision(cloud, columns, width, monkeypatch):
+    query, gallery, bound, expected = searched(cloud, 400)
+    monkeypatch.setattr(ranks, "_columns", lambda gallery, dim: columns)
+    monkeypatch.setattr(ranks, "QUERIES", 23)
+    monkeypatch.setattr(BlockRanks, "choose", lambda own: width)
+    assert torch.equal(found(query, gallery, bound), expected)
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+@pytest.mark.parametrize("labels", [2, 400])
+def test_a_device_counts_the_same_ranks(cloud, labels):
+    query, gallery, bound, expected = searched(cloud, labels)
+    parts = list(device_ranks.cosine_ranks(query, gallery, bound, True, 25, False))
+    rows = torch.cat([part.row + start for part, start in zip(parts, (0, 25, 50), strict=True)])
+    assert torch.equal(torch.stack([rows, torch.cat([part.rank for part in parts])], dim=1), expected)
+    grades = torch.cat([part.grade for part in parts])
+    assert torch.equal(grades, torch.ones(len(expected)))
+
+
+def test_a_device_repeats_close_calls_only(monkeypatch):
+    query, gallery, bound, expected = searched("random", 400)
+    seen = []
+    cosines = device_ranks._cosines
+    monkeypatch.setattr(
+        device_ranks, "_cosines", lambda q, g, row, column: seen.append(len(row)) or cosines(q, g, row, column)
+    )
+    monkeypatch.setattr(device_ranks, "products", None)  # no block is computed in double precision
+    (part,) = device_ranks.cosine_ranks(query, gallery, bound, True, None, False)
+    assert torch.equal(part.rank, expected[:, 1])
+    relevant, close = seen
+    assert relevant == len(expected)
+    assert 0 < close < 0.01 * len(query) * len(gallery)
+
+
+def adversarial(seed, n, m, d):
+    """Galleries of exact duplicates, of neighbours a few last bits away, of few levels, and of scores around 0."""
+    rng = np.random.default_rng(seed)
+    kind = seed % 4
+    vectors = rng.normal(size=(m, d))
+    if kind == 0:
+        vectors = vectors[rng.integers(0, max(1, m // 5), m)]
+    elif kind == 1:
+        vectors = vectors[rng.integers(0, max(1, m // 5), m)] * (1 + rng.integers(-2, 3, (m, d)) * 2.0**-24)
+    elif kind == 2:
+        vectors = rng.integers(-1, 2, (m, d)).astype(float)
+        vectors[:, 0] = 1
+    else:
+        vectors[:, 0] = 1e-7 * rng.integers(-3, 4, m)
+        query = np.zeros((n, d))
+        query[:, 0] = 1  # every cosine is about 0, and many are equal
+        return unit(query), unit(vectors)
+    return unit(vectors[rng.integers(0, m, n)] + (kind == 2) * rng.integers(-1, 2, (n, d)) * (np.arange(d) > 0)), unit(
+        vectors
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 100_000), st.integers(1, 9), st.integers(2, 150), st.sampled_from([1, 3, 70, 300]))
+def test_near_ties_of_every_kind_are_ranked_as_in_double_precision(seed, n, m, d):
+    query, gallery = adversarial(seed, n, m, max(d, 2))
+    labels = np.random.default_rng(seed + 1).integers(0, 3, n + m)
+    x = Features(query, [f"q{i}" for i in range(n)], "image", "image")
+    y = Features(gallery, [f"g{i}" for i in range(m)], "image", "image")
+    bound = Relevance.from_labels(labels[:n].tolist(), labels[n:].tolist()).bind(x.ids, y.ids)
+    order = descending(products(x.vectors, y.vectors, torch.empty(n, m)))
+    expected = (bound.grades(0, n).gather(1, order) > 0).nonzero()
+    assert torch.equal(found(x, y, bound), expected)
+    (part,) = device_ranks.cosine_ranks(x, y, bound, True, None, False)
+    assert torch.equal(torch.stack([part.row, part.rank], dim=1), expected)
+    chunks = [BlockRanks.of(x.vectors, m, bound, 0, True) for _ in range(2)]
+    with ThreadPoolExecutor(1) as pool:
+        for own, width in zip(chunks, (None, d), strict=True):
+            for first in range(0, m, 37):
+                own.collect(y.vectors[first : first + 37], first, pool)
+            own.width = width
+            for first in range(0, m, 37):
+                own.add(y.vectors[first : first + 37], first, torch.empty(n * 37), pool)
+            assert torch.equal(torch.stack([own.ranks().row, own.ranks().rank], dim=1), expected)
+
+
+@pytest.mark.parametrize("on", ["processor", "device"])
+@pytest.mark.parametrize("labels", [2, 40])
+def test_ties_are_counted_on_either_side(on, labels):
+    rng = np.random.default_rng(labels)
+    x = Features(unit(rng.integers(-1, 2, (12, 4)) + np.eye(4)[0] * 2), [str(i) for i in range(12)], "image", "image")
+    y = Features(unit(rng.integers(-1, 2, (90, 4)) + np.eye(4)[0] * 2), [str(i) for i in range(90)], "image", "image")
+    bound = Relevance.from_labels([i % labels for i in range(12)], [i % labels for i in range(90)]).bind(x.ids, y.ids)
+    if on == "processor":
+        (part,) = relevant_ranks(x, y, bound, exclude_self=True, block=None, ties=True)
+    else:
+        (part,) = device_ranks.cosine_ranks(x, y, bound, True, None, True)
+    scores = products(x.vectors, y.vectors, torch.empty(12, 90))
+    for i in range(12):
+        same = [j for j in range(90) if j % labels == i % labels and j != i]
+        others = [j for j in range(90) if j % labels != i % labels]
+        own = sorted(same, key=lambda j: (-scores[i, j], j))
+        assert part.others[i] == len(others)
+        assert part.best[part.row == i].tolist() == [sum(scores[i, o] > scores[i, j] for o in others) for j in own]
+        assert part.worst[part.row == i].tolist() == [sum(scores[i, o] >= scores[i, j] for o in others) for j in own]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_sample_chooses_the_way(way, monkeypatch):
+    query, gallery, bound, expected = searched("random", 400)
+    by(way, monkeypatch)
+    chosen = []
+    choose = BlockRanks.choose
+    monkeypatch.setattr(BlockRanks, "choose", lambda own: chosen.append(choose(own)) or chosen[-1])
+    monkeypatch.setattr(BlockRanks, "_close", lambda own, margin: margin)
+    if way == "double":
+        monkeypatch.setattr(block_ranks, "single_products", None)
+    assert torch.equal(found(query, gallery, bound), expected)
+    assert chosen == [{"sliced": 128, "single": 200, "double": None}[way]]
+
+
+def test_where_almost_all_is_tied_all_is_computed_in_double_precision(monkeypatch):
     gallery = Features(torch.eye(4).repeat(100, 1), [str(i) for i in range(400)], "image", "image")
     bound = Relevance.from_labels([i % 7 for i in range(400)], [i % 7 for i in range(400)]).bind(
         gallery.ids, gallery.ids
     )
-    own = _Block.of(gallery.vectors, gallery.vectors, bound, 0, False)
-    with ThreadPoolExecutor(2) as pool:
-        assert own.near_ranks(gallery.vectors @ gallery.vectors.T, pool) is None
-    ranked = list(relevant_ranks(gallery, gallery, bound, exclude_self=False, block=None, normalise=None))
+    monkeypatch.setattr(block_ranks, "single_products", None)
+    ranked = list(relevant_ranks(gallery, gallery, bound, exclude_self=False, block=None))
     order = descending(gallery.vectors @ gallery.vectors.T)
     assert torch.equal(ranked[0].rank, (bound.grades(0, 400).gather(1, order) > 0).nonzero()[:, 1])
 
@@ -179,26 +281,22 @@ def test_a_collapsed_space(spread):
     gallery = Features(unit(1 + spread * draw(0, m, 32)), [f"g{i}" for i in range(m)], "image", "image")
     query = Features(unit(1 + spread * draw(1, n, 32)), [f"q{i}" for i in range(n)], "image", "image")
     bound = Relevance.from_labels([0] * n, [i % 3 // 2 for i in range(m)]).bind(query.ids, gallery.ids)
-    (ranks,) = relevant_ranks(query, gallery, bound, exclude_self=False, block=None, normalise=None)
+    (part,) = relevant_ranks(query, gallery, bound, exclude_self=False, block=None)
     order = descending(products(query.vectors, gallery.vectors, torch.empty(n, m)))
-    assert torch.equal(ranks.rank, (bound.grades(0, n).gather(1, order) > 0).nonzero()[:, 1])
+    assert torch.equal(part.rank, (bound.grades(0, n).gather(1, order) > 0).nonzero()[:, 1])
 
 
-def test_errors_that_the_sample_does_not_hold_are_seen_in_what_is_computed_again():
-    n, m = 8, 6000
-    gallery = Features(unit(draw(0, m, 3)), [f"g{i}" for i in range(m)], "image", "image")
-    query = Features(unit(draw(1, n, 3)), [f"q{i}" for i in range(n)], "image", "image")
-    bound = Relevance.from_labels([0] * n, [i % 100 for i in range(m)]).bind(query.ids, gallery.ids)
-    truth = products(query.vectors, gallery.vectors, torch.empty(n, m))
-    sampled = torch.arange(n * PROBES) * m // (n * PROBES)
-    off = truth + 1e-4 * (torch.rand(n, m, generator=torch.Generator().manual_seed(0)) - 0.5)
-    off[:, sampled] = truth[:, sampled]
-    off[bound.grades(0, n) > 0] = truth[bound.grades(0, n) > 0]
-    with ThreadPoolExecutor(1) as pool:
-        found = _Block.of(query.vectors, gallery.vectors, bound, 0, False).near_ranks(off, pool)
-    assert found is not None
-    expected = (bound.grades(0, n).gather(1, descending(truth)) > 0).nonzero()[:, 1]
-    assert torch.equal(found.rank, expected)
+def test_a_gallery_that_passes_by_once_for_several_blocks_gives_each_its_ranks(monkeypatch):
+    query, gallery, bound, expected = searched("a narrow cone", 400)
+    monkeypatch.setattr(ranks, "_columns", lambda gallery, dim: 512)
+    monkeypatch.setattr(ranks, "QUERIES", 7)
+    reads = []
+    block = Features.block
+    monkeypatch.setattr(
+        Features, "block", lambda self, *at: (reads.append(at) if len(self) == 3000 else None) or block(self, *at)
+    )
+    assert torch.equal(found(query, gallery, bound), expected)
+    assert len(reads) == 2 * 6 - 1  # all blocks at once; the last chunk is there when the second reading begins
 
 
 def test_loops_are_compiled_where_nothing_can_be_kept(monkeypatch):

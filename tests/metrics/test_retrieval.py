@@ -19,7 +19,7 @@ from xgap_analysis.core.relevance import Relevance
 from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.datasets.items import Images, Texts
 from xgap_analysis.metrics import retrieval, revisited
-from xgap_analysis.scoring.blocks import block_of, descending, score_blocks
+from xgap_analysis.scoring.blocks import block_of, descending, first_of, score_blocks
 
 KS = (1, 3, 5, 10)
 
@@ -184,6 +184,12 @@ def test_descending_is_the_stable_order(rows):
     scores = torch.tensor(rows)
     scores = torch.cat([scores, -scores, scores[:, :2] * 0.0], dim=1).nan_to_num()  # ties, and both zeros
     assert torch.equal(descending(scores), scores.sort(dim=1, descending=True, stable=True).indices)
+
+
+@given(st.lists(st.lists(st.integers(-3, 3), min_size=7, max_size=7), min_size=1, max_size=5), st.integers(0, 9))
+def test_the_first_of_a_ranking_are_those_of_the_whole(rows, k):
+    scores = torch.tensor(rows) / 4
+    assert torch.equal(first_of(scores, k), descending(scores)[:, :k])
 
 
 def test_a_block_fits_the_budget():

@@ -1,5 +1,6 @@
 """Significance: exact small cases, calibration over many seeded draws, and laws."""
 
+import dataclasses
 import itertools
 import math
 
@@ -11,8 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.metrics import bootstrap_interval, calibrated, holm, paired_test, ratio_interval, seed_spread
-from xgap_analysis.metrics.significance import sign_flip_p
+from xgap_analysis.metrics import (
+    bootstrap_interval,
+    calibrated,
+    holm,
+    paired_test,
+    ratio_interval,
+    resampling,
+    seed_spread,
+)
+from xgap_analysis.metrics.significance import bootstrap_intervals, paired_tests, sign_flip_p
+from xgap_analysis.metrics.studentised import studentised_p
 
 
 def clustered(rng, groups, size, shared, effect=0.0):
@@ -85,13 +95,13 @@ def test_sign_flip_equals_all_patterns_of_a_small_set():
     d = b - a
     means = [abs(np.dot(signs, d)) / 9 for signs in itertools.product([-1, 1], repeat=9)]
     exact = np.mean([m >= abs(d.mean()) - 1e-12 for m in means])
-    assert sign_flip_p(d, 50_000, np.random.default_rng(0)) == pytest.approx(exact, abs=0.01)
+    assert sign_flip_p(d[None], 50_000, np.random.default_rng(0))[0] == pytest.approx(exact, abs=0.01)
     assert paired_test(a, b).difference == pytest.approx(d.mean())
     of = [0, 0, 0, 1, 1, 2, 3, 3, 4]
     sums = [sum(x for x, g in zip(d, of, strict=True) if g == k) for k in range(5)]
     flips = [abs(np.dot(signs, sums)) for signs in itertools.product([-1, 1], repeat=5)]
     exact = np.mean([m >= abs(sum(sums)) - 1e-12 for m in flips])
-    assert sign_flip_p(np.array(sums), 50_000, np.random.default_rng(0)) == pytest.approx(exact, abs=0.01)
+    assert sign_flip_p(np.array(sums)[None], 50_000, np.random.default_rng(0))[0] == pytest.approx(exact, abs=0.01)
 
 
 def test_a_null_is_rejected_at_its_level():
@@ -256,3 +266,50 @@ def test_groups_may_be_tuples():
     for wrong in ([["a", "b"]] * 30, np.zeros((30, 2))):
         with pytest.raises(XgapError, match="groups are labels, words, numbers or tuples"):
             bootstrap_interval(values, groups=wrong)
+
+
+def looped(values, groups, resamples, seed):
+    """Intervals by gathering the groups of each draw, one measure at a time, as the stream of draws was first read."""
+    codes = np.unique(pd.factorize(groups)[0][~np.isnan(values)], return_inverse=True)[1]
+    kept = values[~np.isnan(values)]
+    total, count = np.bincount(codes, weights=kept), np.bincount(codes)
+    rng = np.random.default_rng(seed)
+    means = []
+    for size in resampling.chunks(resamples, len(total)):
+        drawn = rng.integers(len(total), size=(size, len(total)), dtype=np.int32)
+        means.append(total[drawn].sum(axis=1) / count[drawn].sum(axis=1))
+    return *np.quantile(np.concatenate(means), [0.025, 0.975]), rng, total
+
+
+@pytest.mark.parametrize("cells", [100, resampling.CELLS])
+def test_columns_share_draws_and_each_has_the_numbers_that_it_had_alone(cells, monkeypatch):
+    monkeypatch.setattr(resampling, "CELLS", cells)
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, 9, 60)
+    table = pd.DataFrame(rng.uniform(size=(60, 4)), columns=list("abcd"))
+    table.loc[rng.integers(0, 60, 20), "c"] = np.nan
+    table.loc[groups == 3, "d"] = np.nan  # a group less
+    other = table + rng.normal(0.05, 0.2, table.shape)
+    found = bootstrap_intervals(table, groups=groups, resamples=300, seed=7)
+    tests = paired_tests(table, other.drop(columns="b"), groups=groups, resamples=300, seed=7)
+    assert list(found) == list("abcd")
+    assert list(tests) == list("acd")
+    for name in table:
+        low, high, *_ = looped(table[name].to_numpy(), groups, 300, 7)
+        assert (found[name].low, found[name].high) == pytest.approx((low, high), rel=1e-12)
+    for name, test in tests.items():
+        low, high, stream, total = looped((other - table)[name].to_numpy(), groups, 300, 7)
+        assert (test.low, test.high) == pytest.approx((low, high), rel=1e-12)
+        extreme = sum(
+            int((np.abs(total.sum() - 2 * (flips @ total)) >= abs(total.sum()) - 1e-12).sum())
+            for flips in (
+                stream.integers(0, 2, size=(size, len(total)), dtype=np.int8).astype(float)
+                for size in resampling.chunks(300, len(total))
+            )
+        )
+        d = (other - table)[name].dropna()
+        codes = np.unique(groups[d.index], return_inverse=True)[1]
+        other_p = studentised_p(np.bincount(codes, weights=d), np.bincount(codes), 300, 7)
+        assert test.p_value == pytest.approx(max((1 + extreme) / 301, other_p))
+        alone = paired_test(table[name], other[name], groups=groups, resamples=300, seed=7)
+        assert dataclasses.astuple(test) == pytest.approx(dataclasses.astuple(alone), rel=1e-12)

@@ -21,6 +21,8 @@ from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.store import Rows, Store, compute, entry_key, key_of, tasks
+from xgap_analysis.store.engines import Ranks
+from xgap_analysis.store.entries import Lacking
 
 IDS = tuple(f"item-{i}" for i in range(10))
 PROVENANCE = {"model": "tiny", "steps": 3, "rate": 0.02, "nested": {"b": [1, None], "a": True}}
@@ -527,3 +529,132 @@ def test_the_bar_counts_items_and_is_silent_when_nothing_is_left(
         said = capsys.readouterr().err
         assert ("counting" in said and "10/10" in said) == (worker is numbers)
         assert worker is numbers or said == ""
+
+
+# Failures that are tried again
+
+
+def failing(broken: set[str], asked: list[list[str]]) -> Callable[..., Rows]:
+    """`compute` with a worker that cannot read some items, from a store."""
+
+    def found(store: Store, items: Sequence[str] = IDS) -> Rows:
+        def worker(places: Sequence[int], _: Collection[str]) -> dict[str, Rows]:
+            asked.append([items[place] for place in places])
+            good = tuple(items[place] for place in places if items[place] not in broken)
+            reasons = {k: "broken" for k, place in enumerate(places) if items[place] in broken}
+            return {"it": Rows(numbers(good) if good else {}, reasons)}
+
+        return compute({"it": {}}, items, worker, shard_size=4, store=store, description="", progress=False)["it"]
+
+    return found
+
+
+def test_kept_failures_are_tried_again_once_where_that_is_wished(store: Store) -> None:
+    broken, asked = {"item-1", "item-5"}, list[list[str]]()
+    found = failing(broken, asked)
+    assert found(store).failed.keys() == {1, 5}
+    asked.clear()
+    assert found(store).failed.keys() == {1, 5}
+    assert asked == []
+    again = Store(store.root, retry_failed=True)
+    broken.discard("item-1")
+    for _ in range(2):
+        made = found(again)
+        assert made.failed.keys() == {5}
+        assert same(dict(made.tensors), numbers((*IDS[:5], *IDS[6:])))
+    assert asked == [["item-1", "item-5"]]
+    assert found(store).failed.keys() == {5}  # a row counts more than a failure, in whichever shard it is
+    assert len(asked) == 1
+    (entry,) = store.entries()
+    assert (entry.n_items, entry.n_failed) == (9, 1)
+    assert store.verify() == []
+
+
+def test_a_shard_of_failures_alone_is_kept(store: Store) -> None:
+    asked = list[list[str]]()
+    found = failing(set(IDS[:4]), asked)
+    for _ in range(2):
+        made = found(store)
+        assert made.failed.keys() == {0, 1, 2, 3}
+        assert same(dict(made.tensors), numbers(IDS[4:]))
+    assert len(asked) == 3
+    assert store.verify() == []
+    assert found(store, IDS[:4]).tensors == {}
+
+
+# Rows that other processes are to compute
+
+
+def test_a_store_that_is_only_read_counts_what_it_lacks(store: Store) -> None:
+    run(store, items=IDS[:3])
+    again = Counting()
+    with pytest.raises(Lacking, match="7 of 10 items have no row") as raised:
+        run(store.reading(), again)
+    assert (raised.value.n, raised.value.total) == (7, 10)
+    assert same(run(store.reading(), again, IDS[:3]), numbers(IDS[:3]))
+    assert again.asked == []
+
+
+def test_rows_of_others_are_waited_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is published meanwhile is not computed; what nobody publishes for a while is."""
+    run(store, items=IDS[:2])
+    waits = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) in (3, 7):
+            run(Store(store.root), items=IDS[2:5] if len(waits) == 3 else IDS[5:8])
+
+    monkeypatch.setattr(tasks.time, "sleep", sleep)
+    monkeypatch.setattr(tasks.time, "monotonic", lambda: float(sum(waits)))
+    mine = Counting()
+    assert same(run(store.waiting(10.0), mine), numbers(IDS))
+    assert mine.asked == [IDS[8:]]
+    assert len(waits) == 17  # of one second: ten more after the last row of others
+    waits.clear()
+    assert same(run(store.waiting(10.0), mine), numbers(IDS))
+    assert waits == []
+
+
+SHARING = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_store import IDS, numbers, run
+from xgap_analysis.store import Store
+from xgap_analysis.store.engines import Ranks
+
+rank = Ranks(int(sys.argv[1]), 2)
+mine = [item for item in IDS if rank.owns(item)]
+
+def worker(ids):
+    with (Path({folder!r}) / "log").open("a") as log:
+        log.write(f"{{rank.rank}} {{' '.join(ids)}}\\n")
+    if rank.rank == 1 and mine[2] in ids:
+        (Path({folder!r}) / "stuck").touch()
+        time.sleep(600)
+    return numbers(ids)
+
+run(Store(Path({root!r})), worker, mine, shard_size=2)
+"""
+
+
+def test_a_rank_that_is_killed_loses_only_the_shard_in_work(store: Store, tmp_path: Path) -> None:
+    code = SHARING.format(tests=str(Path(__file__).parent), folder=str(tmp_path), root=str(store.root))
+    own = {**os.environ, "OMP_NUM_THREADS": "1"}
+    ranks = [subprocess.Popen([sys.executable, "-c", code, str(rank)], env=own) for rank in range(2)]
+    try:
+        while not (tmp_path / "stuck").exists():
+            assert ranks[1].poll() is None, "the rank ended before it could be killed"
+            time.sleep(0.05)
+    finally:
+        ranks[1].send_signal(signal.SIGKILL)
+        ranks[1].wait()
+    assert ranks[0].wait() == 0
+    rest = Counting()
+    assert same(run(store.waiting(0.2), rest), numbers(IDS))
+    done = [line.split()[1:] for line in (tmp_path / "log").read_text().splitlines() if line.startswith("1")]
+    owned = [item for item in IDS if Ranks(1, 2).owns(item)]
+    assert done == [owned[:2], owned[2:]]
+    assert rest.asked == [tuple(owned[2:])]
+    assert store.verify() == []

@@ -14,7 +14,7 @@ from xgap_analysis.models import Model
 
 @pytest.fixture(scope="module")
 def tiny() -> Model:
-    return xg.load_model("tiny")
+    return xg.load_model("tiny", device="cpu")  # its weights are read as numpy
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import tyro
 
 Space = Literal["image", "text"]
 Number = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
+Precision = Literal["fp32", "bf16", "fp16"]
 Real = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
 Name = Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="")]
 Activation = Annotated[

@@ -55,8 +55,11 @@ def _device() -> str:
     threads = f"CPU with {torch.get_num_threads()} of {os.cpu_count()} threads"
     if not torch.cuda.is_available():
         return threads
-    gpu = torch.cuda.get_device_properties(0)
-    return f"CUDA {torch.version.cuda}: {gpu.name}, {gpu.total_memory / 2**30:.0f} GiB; {threads}"
+    from xgap_analysis.models.precision import tf32
+
+    gpu, rounding = torch.cuda.get_device_properties(0), "on" if tf32() else "off"
+    memory = f"{gpu.total_memory / 2**30:.0f} GiB"
+    return f"CUDA {torch.version.cuda}: {gpu.name}, {memory}, TF32 {rounding}; {threads}"
 
 
 def _emoji() -> str:

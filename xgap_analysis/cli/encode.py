@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from xgap_analysis.cli.arguments import Activation, File, Name, Number
+from xgap_analysis.cli.arguments import Activation, File, Name, Number, Precision
 from xgap_analysis.cli.output import say
 from xgap_analysis.cli.plugins import Plugins
 
@@ -29,10 +29,19 @@ class Encode:
     """Encode only the items of this many labels."""
     on_error: Literal["raise", "skip"] = "raise"
     """What to do with an image that cannot be read."""
+    engine: str = "local"
+    """Who computes: local, this process; ranks, one of the processes that torchrun, srun or a Slurm array has started
+    on one store; ray, the workers of a Ray cluster. With options: "ranks(patience=60)", "ray(workers=4, gpus=0.5)"."""
+    retry_failed: bool = False
+    """Compute items again whose failure is kept (an image that could not be read)."""
     device: Name = None
     """Device, such as cuda:1; by default a GPU if there is one."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """fp32, or bf16 or fp16 for autocast."""
+    precision: Precision = "fp32"
+    """Precision of the model: fp32, or bf16 or fp16 (autocast, weights in half precision)."""
+    batch_size: Number = None
+    """Items that go through the model at once; by default what suits the device."""
+    num_workers: Number = None
+    """Processes that read images, 0 for threads; by default what suits the number of images and cores."""
     activation: Activation = None
     """Activation of a checkpoint file that does not store it (or name the model ViT-B-32-gelu//FILE)."""
     plugin: Plugins = ()
@@ -45,10 +54,11 @@ class Encode:
     def run(self) -> int:
         """Encode and say where the features are."""
         from xgap_analysis.cli.features import check_out, encoded, print_where, split_of
+        from xgap_analysis.views.native import native_view
 
         check_out(self.out)
         data = split_of(self.dataset, self.split, self.limit)
-        _, features = encoded(self, data)
+        _, features, _ = encoded(self, data, native_view(self.space))
         shape = list(features.vectors.shape)
         say(f"{self.space} features {shape} of {data.name} ({data.split_name}) by {self.model}")
         print_where(features, self.out)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from xgap_analysis.cli.arguments import Activation, File, Name, Number, Space
+from xgap_analysis.cli.arguments import Activation, File, Name, Number, Precision, Space
 from xgap_analysis.cli.output import say
 from xgap_analysis.cli.plugins import Plugins
 
@@ -35,10 +35,19 @@ class Invert:
     """Invert only the items of this many labels."""
     on_error: Literal["raise", "skip"] = "raise"
     """What to do with an image that cannot be read."""
+    engine: str = "local"
+    """Who computes: local, this process; ranks, one of the processes that torchrun, srun or a Slurm array has started
+    on one store; ray, the workers of a Ray cluster. With options: "ranks(patience=60)", "ray(workers=4, gpus=0.5)"."""
+    retry_failed: bool = False
+    """Compute items again whose failure is kept (an image that could not be read)."""
     device: Name = None
     """Device, such as cuda:1; by default a GPU if there is one."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """fp32, or bf16 or fp16 for autocast."""
+    precision: Precision = "fp32"
+    """Precision of the model and of the inversion: fp32, or bf16 or fp16 (autocast, weights in half precision)."""
+    batch_size: Number = None
+    """Items that are encoded, and inverted, at once; by default what suits the device."""
+    num_workers: Number = None
+    """Processes that read images, 0 for threads; by default what suits the number of images and cores."""
     activation: Activation = None
     """Activation of a checkpoint file that does not store it (or name the model ViT-B-32-gelu//FILE)."""
     plugin: Plugins = ()
@@ -51,15 +60,26 @@ class Invert:
     def run(self) -> int:
         """Invert, and print where the features are and how close they are to the native ones."""
         from xgap_analysis.cli.features import check_out, encoded, print_where, split_of
+        from xgap_analysis.views import view
         from xgap_analysis.views.inversion.invert import invert
 
         check_out(self.out)
         data = split_of(self.dataset, self.split, self.limit)
-        model, native = encoded(self, data)
-        inversion = invert(model, native, steps=self.steps, tokens=self.tokens, seed=self.seed)
-        view = "OTI" if self.space == "image" else "OVI"
+        name = "oti" if self.space == "image" else "ovi"
+        options = {"steps": self.steps, "tokens": self.tokens, "seed": self.seed}
+        own = view(name, **{option: value for option, value in options.items() if value is not None})
+        model, native, store = encoded(self, data, own)
+        inversion = invert(
+            model,
+            native,
+            steps=self.steps,
+            tokens=self.tokens,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            store=store,
+        )
         shape = list(inversion.features.vectors.shape)
-        say(f"{view} features {shape} of the {self.space}s of {data.name} ({data.split_name}) by {self.model}")
+        say(f"{name.upper()} features {shape} of the {self.space}s of {data.name} ({data.split_name}) by {self.model}")
         reached = (inversion.features.vectors * native.vectors).sum(1).mean()
         say(f"their cosine to the native features: {float(reached):.4f} on average")
         print_where(inversion.features, self.out)

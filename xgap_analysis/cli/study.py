@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from xgap_analysis.cli.arguments import File, Name, Number
+from xgap_analysis.cli.arguments import File, Name, Number, Precision
 from xgap_analysis.cli.output import note, say
 from xgap_analysis.cli.plugins import Plugins
 from xgap_analysis.core.calls import listed
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
     from xgap_analysis.experiments.papers.grids import Grid
     from xgap_analysis.experiments.study import Study as StudyOfModels
+
+AS_THEY_ARE = (  # options that are parts of a study of models of the same name
+    *("label_set", "split", "fit_split", "steps", "tokens", "only", "on_error"),
+    *("device", "precision", "batch_size", "num_workers"),
+)
 
 
 @dataclass(frozen=True)
@@ -97,10 +102,19 @@ class Study:
     """zero-shot-correct: evaluate only images that zero-shot classification classifies correctly."""
     on_error: str = "raise"
     """What to do with an image that cannot be read: raise an error, or skip it with a warning."""
+    engine: str = "local"
+    """Who computes: local, this process; ranks, one of the processes that torchrun, srun or a Slurm array has started
+    on one store; ray, the workers of a Ray cluster. With options: "ranks(patience=60)", "ray(workers=4, gpus=0.5)"."""
+    retry_failed: bool = False
+    """Compute items again whose failure is kept (an image that could not be read)."""
     device: Name = None
     """Device of the models, such as cuda:1; by default a GPU if there is one."""
-    precision: str = "fp32"
-    """fp32, or bf16 or fp16 for autocast."""
+    precision: Precision = "fp32"
+    """Precision of the model and of the inversion: fp32, or bf16 or fp16 (autocast, weights in half precision)."""
+    batch_size: Number = None
+    """Items that are encoded, and inverted, at once; by default what suits the device."""
+    num_workers: Number = None
+    """Processes that read images, 0 for threads; by default what suits the number of images and cores."""
     plugin: Plugins = ()
     """A Python file with your own views, scorers, corrections, metrics, models or datasets, which is run first."""
     quick: bool = False
@@ -140,7 +154,7 @@ class Study:
             print_plan(self._grid()[1], self.json)
             return 0
         out = table_file(self.out, self.overwrite)
-        table = printing() if printing else self._of_features() if self.features else self._of_models()
+        table = printing() if printing else _of_features(self) if self.features else self._of_models()
         save_table(table, Path.cwd() / out)  # a bare name is meant as it stands
         if self.json:
             say(table.to_json(orient="records", double_precision=15))
@@ -165,23 +179,6 @@ class Study:
             say(printed(table, str(self.table)))
         return table
 
-    def _of_features(self) -> "pd.DataFrame":
-        from xgap_analysis.experiments.tables import as_text, summary
-        from xgap_analysis.experiments.vectors import study_of_files
-
-        if self.table or self.models or self.datasets:
-            raise XgapError("--features replaces models and datasets: leave --table, --models, --datasets out")
-        study = study_of_files(
-            self.features, self.labels, self.spaces, self.comparisons or None, self.corrections or ("none",), self.keys
-        )
-        study = replace(study, scorers=self.scorers, axes=parsed_axes(self.axes), metrics=self.metrics, main=self.main)
-        if not self.json and len(self.features) > 2:
-            say(as_text(summary(study.gap_table()).reset_index().to_dict("records")) + "\n")
-        elif not self.json:
-            gaps = study.gaps().iloc[0].drop(["model", "dataset", "split", "label_set"])
-            say(as_text([{"measure": name, "value": f"{value:.4g}"} for name, value in gaps.items()]) + "\n")
-        return study.run()
-
     def _of_models(self) -> "pd.DataFrame":
         from xgap_analysis.experiments.papers.reproduction import run_grid
         from xgap_analysis.models import load_model
@@ -193,10 +190,11 @@ class Study:
 
     def _grid(self) -> "tuple[Grid, StudyOfModels]":
         """The named grid, or all comparisons; and the study that it and the options make."""
-        from xgap_analysis.cli.features import split_of
+        from xgap_analysis.cli.features import leading, split_of
         from xgap_analysis.experiments.papers.grids import Grid, expanded, grid
         from xgap_analysis.experiments.study import COMPARISONS
         from xgap_analysis.experiments.study import Study as StudyOfModels
+        from xgap_analysis.store import Store
 
         if self.labels or self.spaces or self.keys:
             raise XgapError("--labels, --spaces and --keys belong to --features")
@@ -217,19 +215,39 @@ class Study:
             axes,
             self.metrics,
             self.main,
-            label_set=self.label_set,
-            split=self.split,
-            fit_split=self.fit_split,
             seeds=self.seeds or (42,),
-            steps=self.steps,
-            tokens=self.tokens,
             limit=limit,
-            only=self.only,
-            on_error=self.on_error,
-            device=self.device,
-            precision=self.precision,
+            **{name: getattr(self, name) for name in AS_THEY_ARE},
+            store=Store(retry_failed=self.retry_failed),
+            engine=leading(self.engine),
         )
         return chosen, study
+
+
+def _of_features(given: Study) -> "pd.DataFrame":
+    """The table of files of vectors; their gaps are printed."""
+    from xgap_analysis.experiments.tables import as_text, summary
+    from xgap_analysis.experiments.vectors import study_of_files
+
+    if given.table or given.models or given.datasets:
+        raise XgapError("--features replaces models and datasets: leave --table, --models, --datasets out")
+    if given.engine != "local" or given.retry_failed:
+        raise XgapError("--features are computed already: leave --engine and --retry-failed out")
+    study = study_of_files(
+        given.features,
+        given.labels,
+        given.spaces,
+        given.comparisons or None,
+        given.corrections or ("none",),
+        given.keys,
+    )
+    study = replace(study, scorers=given.scorers, axes=parsed_axes(given.axes), metrics=given.metrics, main=given.main)
+    if not given.json and len(given.features) > 2:
+        say(as_text(summary(study.gap_table()).reset_index().to_dict("records")) + "\n")
+    elif not given.json:
+        gaps = study.gaps().iloc[0].drop(["model", "dataset", "split", "label_set"])
+        say(as_text([{"measure": name, "value": f"{value:.4g}"} for name, value in gaps.items()]) + "\n")
+    return study.run()
 
 
 def parsed_axes(given: Sequence[str]) -> dict[str, list[Any]]:

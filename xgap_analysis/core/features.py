@@ -87,12 +87,7 @@ class Features:
         items: str = "",
     ) -> None:
         vectors = matrix(vectors)
-        ids = tuple(map(id_text, ids))
-        if len(ids) != len(vectors):
-            raise XgapError(f"{len(ids)} ids were given for {len(vectors)} vectors")
-        if len(set(ids)) != len(ids):
-            twice = next(i for i, n in Counter(ids).items() if n > 1)
-            raise XgapError(f"id {twice!r} stands for more than one vector; ids must be distinct")
+        ids = checked_ids(ids, len(vectors))
         vectors = vectors if vectors.is_floating_point() else exact(vectors)
         parts = vectors.split(ROWS)
         norms = torch.cat([exact(part).norm(dim=1) for part in parts])  # NaN or infinite where a value is
@@ -125,6 +120,27 @@ class Features:
     def dim(self) -> int:
         """Number of dimensions d."""
         return self.vectors.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the vectors lie."""
+        return self.vectors.device
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the vectors are in memory, and not on disk (see `open_features`)."""
+        return True
+
+    def block(self, start: int, stop: int) -> Tensor:
+        """The vectors `[stop - start, d]` of some rows: what a computation reads that goes through all of them.
+
+        Of features that stay on disk (`open_features`) only these rows are read.
+        """
+        return self.vectors[start:stop]
+
+    def rows(self, index: Tensor) -> Tensor:
+        """The vectors `[k, d]` of single rows, by their numbers."""
+        return self.vectors[index.to(self.vectors.device)]
 
     @property
     def numbered(self) -> bool:
@@ -183,6 +199,21 @@ class Features:
         return pd.DataFrame(np.array(self), index=pd.Index(self.ids, name="id"))
 
 
+def checked_ids(ids: Iterable[Any], n: int) -> tuple[str, ...]:
+    """Ids as text, one for each of n vectors.
+
+    Raises:
+        XgapError: another number, or an id twice.
+    """
+    known = tuple(map(id_text, ids))
+    if len(known) != n:
+        raise XgapError(f"{len(known)} ids were given for {n} vectors")
+    if len(set(known)) != n:
+        twice = next(i for i, times in Counter(known).items() if times > 1)
+        raise XgapError(f"id {twice!r} stands for more than one vector; ids must be distinct")
+    return known
+
+
 def of_one_set(first: OfItems, second: OfItems) -> bool:
     """Whether an id stands for the same item in both; of several origins (`image+text`), all are looked at."""
     origins, others = (set(of.origin.split("+")) for of in (first, second))
@@ -213,6 +244,10 @@ def as_features(x: FeaturesLike, space: str = UNNAMED, origin: str | None = None
     """
     if _is_features(x):
         return cast(Features, x)
+    if isinstance(x, np.memmap):  # it stays on disk
+        from xgap_analysis.core.mapped import open_features
+
+        return open_features(x, space=space, origin=origin)
     vectors = matrix(x)
     made = Features(vectors, map(str, range(len(vectors))), space, origin or space)
     digest = hashlib.sha256(repr(tuple(made.vectors.shape)).encode())
@@ -306,5 +341,5 @@ def _renamed(rows: Features) -> Features:
 
 def where_doubles_are(features: Features) -> Features:
     """The features on a device that has double precision: theirs, or else the processor."""
-    where = home(features.vectors.device)
-    return features if where == features.vectors.device else features.to(where)
+    where = home(features.device)
+    return features if where == features.device else features.to(where)

@@ -33,6 +33,11 @@ def watched(by: Watcher) -> Iterator[None]:
         _WATCHER.reset(token)
 
 
+def is_watched() -> bool:
+    """Whether a watcher of this thread sees the progress, so that nothing is printed."""
+    return _WATCHER.get() is not None
+
+
 def report(what: str, done: int, total: int) -> None:
     """Report to the watcher, if there is one, that `done` of `total` is finished."""
     watcher = _WATCHER.get()

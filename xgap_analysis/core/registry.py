@@ -1,6 +1,7 @@
 """The one shape of every registry: entries by name, from a decorator, an installed package or a notebook cell."""
 
 import hashlib
+import importlib.util
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -199,6 +200,21 @@ def name_of(function: Any) -> str:
     """The name that a function without a registered one has in tables: its own, and `own` where it has none."""
     name = getattr(function, "__name__", type(function).__name__)
     return "own" if name == "<lambda>" else name
+
+
+def importable(function: Any) -> str:
+    """The module that another process imports to get a function; empty where that is not possible.
+
+    What a notebook, an interactive session or a file of `load_plugin` defines is in no such module.
+    """
+    module, _ = origin(function)
+    if module in ("", "__main__") or module.startswith("xgap_plugin_"):
+        return ""
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return ""
+    return module if found is not None else ""
 
 
 def origin(function: Any) -> tuple[str, str]:

@@ -243,7 +243,11 @@ class BoundRelevance:
         self.query_ids, self.gallery_ids = query_ids, gallery_ids
         self._query_codes, self._gallery_codes = query_codes, gallery_codes
         self._qrels, self._junk = qrels, junk
-        self._column = {item: i for i, item in enumerate(gallery_ids)}
+
+    @cached_property
+    def _column(self) -> dict[str, int]:
+        """The column of each gallery item: as large as the gallery, and made when it is first needed."""
+        return {item: i for i, item in enumerate(self.gallery_ids)}
 
     def grades(self, start: int, stop: int) -> Tensor:
         """Grades of the queries `start` to `stop`: float32 `[stop - start, n_gallery]`, 0 where not relevant."""
@@ -271,6 +275,31 @@ class BoundRelevance:
         )
         row, column = _pairs([cell[:2] for cell in cells])
         return row, column, torch.tensor([grade for *_, grade in cells])
+
+    def relevant_at(self, query: Tensor, nth: Tensor) -> Tensor:
+        """The columns `[p]` of single relevant items: the nth (from 0) of each query, in the gallery's order."""
+        if self._query_codes is not None:
+            by_label, first = self._groups
+            return by_label[first[self._query_codes[query]] + nth]
+        pairs = zip(query.tolist(), nth.tolist(), strict=True)
+        return torch.tensor([int(self.relevant(q, q + 1)[1][i]) for q, i in pairs], dtype=torch.long)
+
+    def kinds(self, query: Tensor, column: Tensor, exclude_self: bool = True) -> tuple[Tensor, Tensor]:
+        """Which of `[p]` pairs of a query and a gallery item are relevant, and which are left out of the ranking."""
+        if self._query_codes is not None and self._gallery_codes is not None:
+            same = self._query_codes[query] == self._gallery_codes[column]
+            return same, self._itself[query] == column if exclude_self else torch.zeros_like(same)
+        assert self._qrels is not None
+        rows = zip(query.tolist(), column.tolist(), strict=True)
+        pairs = [(self.query_ids[i], self.gallery_ids[j]) for i, j in rows]
+        same = torch.tensor([self._qrels.get(q, {}).get(i, 0) > 0 for q, i in pairs], dtype=torch.bool)
+        gone = [(exclude_self and q == i) or i in self._junk.get(q, ()) for q, i in pairs]
+        return same, torch.tensor(gone, dtype=torch.bool)
+
+    @cached_property
+    def _itself(self) -> Tensor:
+        """The column of each query's own id `[n]`; -1 where the gallery has none."""
+        return torch.tensor([self._column.get(query, -1) for query in self.query_ids])
 
     @cached_property
     def n_relevant(self) -> Tensor:
@@ -301,6 +330,8 @@ class BoundRelevance:
 
     def left_out(self, start: int, stop: int, exclude_self: bool = True) -> tuple[Tensor, Tensor]:
         """The same as cells: row and column of each."""
+        if not exclude_self and not self._junk:
+            return _pairs([])
         queries = list(enumerate(self.query_ids[start:stop]))
         cells = [(row, self._column[q]) for row, q in queries if exclude_self and q in self._column]
         cells += [(row, self._column[i]) for row, q in queries for i in self._junk.get(q, ()) if i in self._column]

@@ -3,8 +3,11 @@
 Published sets alone are opened `plain`, as the published evaluations open theirs: neither turned nor laid on white.
 """
 
+import contextlib
 import io
 import struct
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +40,25 @@ HEIF = tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"hevc", b"hevx", b
 # What decoders of damaged files raise (an UnidentifiedImageError is an OSError).
 UNREADABLE = (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 
+_SMALLEST = ContextVar("the edge down to which JPEGs are decoded at a smaller size; 0 for full size", default=0)
+
+
+@contextlib.contextmanager
+def drafted(edge: int) -> Iterator[None]:
+    """Within, in this thread, JPEGs are decoded at a half, a quarter or an eighth of their size.
+
+    The decoder then computes fewer frequencies of each block (Pillow's `draft`). Pixels differ from those of a full
+    image that is resized; see `encode`.
+
+    Args:
+        edge: pixels that the shorter edge keeps at least; 0 decodes in full.
+    """
+    before = _SMALLEST.set(edge)
+    try:
+        yield
+    finally:
+        _SMALLEST.reset(before)
+
 
 def open_picture(source: str | Path | bytes, plain: bool = False) -> Image.Image:
     """An image as RGB, turned the way its EXIF tag says, transparent parts on white, deeper values scaled to 8 bits.
@@ -61,6 +83,9 @@ def open_picture(source: str | Path | bytes, plain: bool = False) -> Image.Image
             raise
         raise OSError(found) from error
     with opened as image:
+        if _SMALLEST.get() and image.format == "JPEG":
+            _check_size(image)  # of the file, as without a draft
+            image.draft(None, (_SMALLEST.get(), _SMALLEST.get()))  # None keeps the mode
         if not plain:
             return as_rgb(image)
         _check_size(image)

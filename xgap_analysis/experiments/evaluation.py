@@ -29,6 +29,7 @@ from xgap_analysis.views import Precomputed, View, view
 from xgap_analysis.views.encode import provenance_of
 from xgap_analysis.views.inversion.invert import Inversion, invert
 from xgap_analysis.views.native import native_view
+from xgap_analysis.views.pace import paced
 
 if TYPE_CHECKING:
     from xgap_analysis.experiments.study import Study
@@ -114,10 +115,11 @@ class Evaluation:
         part = self.part_of(own, part)
         key = (own, part, seed if own.is_seeded else None)
         if key not in self.kept.views:
-            shared = inversion_along(self, own, part, seed)
-            if shared is None:
-                self.kept.views[key] = own(self.model, self.items(own.modality, part), **self.context(seed))
-            else:
+            with paced(self.study.pace):
+                shared = inversion_along(self, own, part, seed)
+                if shared is None:
+                    self.kept.views[key] = own(self.model, self.items(own.modality, part), **self.context(seed))
+            if shared is not None:
                 self.kept.views |= {(v, part, key[2]): features for v, features in shared.items()}
         return self.kept.views[key]
 
@@ -160,7 +162,8 @@ class Evaluation:
         """The inversion of native features with the study's settings, and options of `invert` in their place."""
         own = ("on_error", "prompt")  # of views alone
         context = {name: value for name, value in self.context(seed).items() if name not in own}
-        return invert(self.model, native, snapshots=snapshots, **{**context, **options})
+        with paced(self.study.pace):
+            return invert(self.model, native, snapshots=snapshots, **{**context, **options})
 
     def fitted(self, by: AnyCorrection) -> FittedCorrection:
         """A correction, fitted on the calibration split; refused where there is none, or by the correction itself."""
@@ -223,9 +226,9 @@ class Evaluation:
         """The rows of this model and dataset; see `Study.run`."""
         return table_of(self)
 
-    def gaps(self) -> pd.DataFrame:
+    def gaps(self, sample: int | None = None) -> pd.DataFrame:
         """One row of gap metrics; see `Study.gaps`."""
-        return gaps_of(self)
+        return gaps_of(self, sample)
 
     def gap_table(self) -> pd.DataFrame:
         """The gap between every pair of modalities; see `Study.gap_table`."""

@@ -12,7 +12,14 @@ from xgap_analysis.core.calibration import pairs_by_label
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.relevance import Relevance
-from xgap_analysis.metrics import gap_report, gap_table, hubness, misalignment, pooled_misalignment
+from xgap_analysis.metrics import (
+    gap_report,
+    gap_table,
+    hubness,
+    misalignment,
+    pooled_misalignment,
+    sampled_misalignment,
+)
 
 if TYPE_CHECKING:
     from xgap_analysis.experiments.evaluation import Evaluation
@@ -43,14 +50,15 @@ def pairs_of(
     return x.select(paired), replace(y, vectors=y.vectors[[j for _, j in rows]], ids=paired)
 
 
-def gaps_of(evaluation: "Evaluation") -> pd.DataFrame:
+def gaps_of(evaluation: "Evaluation", sample: int | None = None) -> pd.DataFrame:
     """One row of gap metrics; see `Study.gaps`."""
     sets = [evaluation.native(modality, "all") for modality in _two(evaluation)]
-    row = gap_report(*(sets if evaluation.encoder is None else pairs_of(evaluation)))  # features are paired by id
+    pairs = sets if evaluation.encoder is None else pairs_of(evaluation)  # features are paired by id
+    row = gap_report(*pairs, sample=sample)
     relevance = evaluation.data.relevance(evaluation.label_set)
     for features in sets:
         name = f"misalignment_{features.space}"
-        row[name], row[f"{name}_pooled"] = within(features, evaluation.labels, relevance)
+        row = row.assign(**within(features, evaluation.labels, relevance, sample).add_prefix(name).to_dict())
     hubs = hubness(sets[0], sets[0], min(10, len(sets[0]) - 1)).add_prefix("hubness_")  # of small sets, all neighbours
     data = evaluation.data
     about = {"model": evaluation.model.name, "dataset": data.name, "split": data.split_name}
@@ -93,13 +101,18 @@ def _two(evaluation: "Evaluation") -> tuple[str, str]:
     return there[0], there[1]
 
 
-def within(features: Features, labels: Mapping[str, str], relevance: Relevance) -> tuple[float, float]:
-    """Misalignment within a modality, per anchor and pooled; NaN where no two items share a label."""
+def within(
+    features: Features, labels: Mapping[str, str], relevance: Relevance, sample: int | None = None
+) -> "pd.Series[float]":
+    """Misalignment within a modality: per anchor (no name) and `_pooled`; NaN where no two items share a label."""
     anchors = _anchors(features, labels)
     if not len(anchors):
-        return math.nan, math.nan
-    per_anchor = misalignment(anchors, features, relevance)["misalignment"].mean()
-    return float(per_anchor), pooled_misalignment(features, features, relevance)
+        return pd.Series({"": math.nan, "_pooled": math.nan})
+    row = {"": float(misalignment(anchors, features, relevance)["misalignment"].mean())}
+    if sample is None:
+        return pd.Series(row | {"_pooled": pooled_misalignment(features, features, relevance)})
+    found = sampled_misalignment(features, features, relevance, pairs=sample)
+    return pd.Series(row | {"_pooled": found.mean, "_pooled_low": found.low, "_pooled_high": found.high})
 
 
 def misalignment_by_anchor(evaluation: "Evaluation", modality: str) -> "pd.Series[float] | None":

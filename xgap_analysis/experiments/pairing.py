@@ -49,7 +49,7 @@ def roles_of(evaluation: "Evaluation", comparison: Comparison, seed: int) -> tup
         return found
 
     def gallery(mapped: AnyMap | None) -> AnyFeatures:
-        found = _mapped(evaluation, comparison.gallery, _gallery_part(comparison), seed, mapped)
+        found = _mapped(evaluation, comparison.gallery, gallery_part(comparison), seed, mapped)
         # A mixed gallery has no queries of the query's modality, where these are apart from what is searched.
         apart = set(evaluation.data.query_ids.get(comparison.query.modality, ()))
         if "+" not in comparison.gallery.modality or apart.isdisjoint(found.ids):
@@ -102,7 +102,7 @@ def _check_depth(comparison: Comparison, by: str | Correction | Fit) -> None:
             raise XgapError(f"{what}; compare layers without a correction")
 
 
-def _gallery_part(comparison: Comparison) -> str:
+def gallery_part(comparison: Comparison) -> str:
     """The part of the items that is searched: of another modality, all."""
     if comparison.task == "zero-shot":
         return "classes"

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from xgap_analysis.experiments.axes import cells_of, settings_of
+from xgap_analysis.experiments.pairing import gallery_part
 from xgap_analysis.views import View
 from xgap_analysis.views.inversion.settings import STEPS
 
@@ -37,15 +38,22 @@ def plan(study: "Study") -> list[dict[str, Any]]:
     return [row for _, one in settings_of(study) for evaluation in one.evaluations() for row in _rows(evaluation)]
 
 
-def _rows(evaluation: "Evaluation") -> Iterator[dict[str, Any]]:
+def needed_views(evaluation: "Evaluation") -> dict[View, set[str]]:
+    """The views that the cells of a study need, each with the parts of the items that it is of."""
     needed: dict[View, set[str]] = {}
     for cell in cells_of(evaluation.study):
         for one in filter(None, (cell, cell.baseline)):
             c = one.comparison
-            gallery = "classes" if c.task == "zero-shot" else "gallery"
-            for joined, part in ((c.query, "queries"), (c.gallery, gallery)):
-                for own in _parts_of(joined):
-                    needed.setdefault(own, set()).add(evaluation.part_of(own, part))
+            for own, part in ((c.query, "queries"), (c.gallery, gallery_part(c))):
+                needed.setdefault(own, set()).add(part)
+    return needed
+
+
+def _rows(evaluation: "Evaluation") -> Iterator[dict[str, Any]]:
+    needed: dict[View, set[str]] = {}
+    for joined, parts in needed_views(evaluation).items():
+        for own in parts_of(joined):
+            needed.setdefault(own, set()).update(evaluation.part_of(own, part) for part in parts)
     for own, parts in needed.items():
         n = sum(len(evaluation.items(own.modality, part)) for part in parts)
         seeds = len(evaluation.study.seeds) if own.is_seeded else 1
@@ -60,9 +68,9 @@ def _rows(evaluation: "Evaluation") -> Iterator[dict[str, Any]]:
         }
 
 
-def _parts_of(joined: View) -> list[View]:
+def parts_of(joined: View) -> list[View]:
     """The views that are joined by one, or itself."""
-    return [one for a in joined.arguments if isinstance(a, View) for one in _parts_of(a)] or [joined]
+    return [one for a in joined.arguments if isinstance(a, View) for one in parts_of(a)] or [joined]
 
 
 def _seconds_of_one(evaluation: "Evaluation", own: View, part: str) -> float:

@@ -14,16 +14,16 @@ from xgap_analysis.experiments.cell import Cell
 from xgap_analysis.experiments.learned import scorer_has_seen, with_splits_of
 from xgap_analysis.metrics import (
     against_best,
-    bootstrap_interval,
+    bootstrap_intervals,
     dependence,
     detectable_difference,
     metric,
-    paired_test,
+    paired_tests,
     scores,
     with_verdicts,
 )
 from xgap_analysis.metrics.retrieval import counted_elsewhere
-from xgap_analysis.metrics.significance import grouped_sums
+from xgap_analysis.metrics.significance import Interval, PairedTest, grouped_sums
 from xgap_analysis.metrics.studentised import effective_groups
 from xgap_analysis.metrics.verdicts import UNTESTED
 
@@ -124,18 +124,21 @@ def _rows(evaluation: "Evaluation", cell: Cell) -> list[dict[str, Any]]:
     )
     if main not in values:
         raise unknown_name("measure", main, values.columns)
+    names = [name for name in values.columns if name not in NOT_SCORES]
+    base = None if base is None else base[[name for name in names if name in base]]
+    intervals = bootstrap_intervals(values[names], groups=groups)
+    tests = {} if base is None else paired_tests(base, values, groups=groups)
     return [
         {
             **about,
             "metric": name,
             "main": name == main,
-            **_measured(values[name], None if base is None else base.get(name), groups),
+            **_measured(values[name], intervals[name], tests.get(name), base, groups),
             "seed_spread": pd.Series([frame[name].mean() for frame in frames]).std() if len(frames) > 1 else math.nan,
             "n_gallery": n_gallery,
             **where,
         }
-        for name in values.columns
-        if name not in NOT_SCORES
+        for name in names
     ]
 
 
@@ -155,9 +158,10 @@ def _base(evaluation: "Evaluation", cell: Cell) -> tuple[pd.DataFrame | None, st
         return None, f"no difference from the baseline {named}: {' '.join(str(error).split())}"
 
 
-def _measured(values: pd.Series, base: pd.Series | None, groups: Sequence[Any]) -> dict[str, Any]:
+def _measured(
+    values: pd.Series, interval: Interval, test: PairedTest | None, base: pd.DataFrame | None, groups: Sequence[Any]
+) -> dict[str, Any]:
     """The mean of a measure with its interval, its paired difference from the baseline, and what that could show."""
-    interval = bootstrap_interval(values, groups=groups)
     row: dict[str, Any] = {
         "value": interval.mean,
         "low": interval.low,
@@ -171,9 +175,8 @@ def _measured(values: pd.Series, base: pd.Series | None, groups: Sequence[Any]) 
         "detectable": math.nan,
     }
     compared = values
-    if base is not None:
-        compared = values - base
-        test = paired_test(base, values, groups=groups)
+    if base is not None and test is not None:
+        compared = values - base[values.name]
         row |= dict(zip(TEST, (test.difference, test.low, test.high, test.p_value), strict=True))
         row |= {"n_groups": test.n_groups, "effective_groups": test.effective_groups}
         row |= {"detectable": detectable_difference(compared, groups)}

@@ -16,11 +16,13 @@ from xgap_analysis.experiments.comparison import COMPARISONS, AnyComparison, Com
 from xgap_analysis.experiments.comparison import comparison as named_comparison
 from xgap_analysis.experiments.evaluation import Evaluation
 from xgap_analysis.experiments.filters import FILTERS
+from xgap_analysis.experiments.shared_work import Work, gap_work, shared, table_work
 from xgap_analysis.metrics import Metric, MetricFunction, metric
 from xgap_analysis.models import Model, load_model
 from xgap_analysis.scoring import ScoreFunction, Scorer, scorer
-from xgap_analysis.store import Store
+from xgap_analysis.store import Engine, Store, engine
 from xgap_analysis.views import VIEWS, Precomputed
+from xgap_analysis.views.pace import Pace, paced
 
 LISTS = ("models", "datasets", "comparisons", "corrections", "scorers", "seeds")
 
@@ -55,8 +57,14 @@ class Study:
         control: whether all of it is a control, so that no row carries a verdict. Shuffled labels
             (`Dataset.shuffled`), models with their first weights and the corrections that are registered as controls
             are known as such without it.
-        device, precision: of models given by name; see `load_model`.
+        device, precision: of models given by name; see `load_model`. It is the precision of the inversion, too.
+        batch_size: items that go through a model at once, of encoding and of inversion; None for what suits the device.
+            As `num_workers`, it changes numbers by rounding only.
+        num_workers: processes that read images, 0 for threads; None for what suits their number (see `encode`).
         store: where features are kept; None is the user's store.
+        engine: who computes the features (see `store.engines`): `"local"`, this process; `"ranks"`, one of several
+            processes that a launcher has started on one store; `"ray"`, workers of a Ray cluster, for models and
+            datasets by name. One process scores them in the end.
 
     Raises:
         XgapError: nothing to run, or an unknown comparison, baseline, correction, scorer or axis.
@@ -90,8 +98,11 @@ class Study:
     control: bool = False
     device: str | None = None
     precision: str = "fp32"
+    batch_size: int | None = None
+    num_workers: int | None = None
     store: Store | None = None
     progress: bool = True
+    engine: str | Engine = "local"
 
     def __post_init__(self) -> None:
         for part in LISTS:
@@ -104,6 +115,8 @@ class Study:
             raise unknown_name("filter", self.only, FILTERS)
         check_axes(self.axes)
         check_distinct(self.seeds)
+        assert self.pace  # refuses numbers that there are not
+        engine(self.engine)  # refuses an unknown one
         if "checkpoint" in self.axes and len(self.models) > 1:
             raise XgapError(
                 "checkpoints stand in the place of the model; give one model beside an axis over checkpoints"
@@ -128,6 +141,11 @@ class Study:
                 words = (one.name if isinstance(one, Comparison) else str(one) for one in value) if several else ()
                 shown[own.name] = list(words) if several else value
         return f"Study({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+    @property
+    def pace(self) -> Pace:
+        """At which everything is encoded and inverted."""
+        return Pace(self.batch_size, self.num_workers)
 
     def comparison(self, wanted: AnyComparison) -> Comparison:
         """A comparison of this study, or a known one, by name; or one of any two views.
@@ -169,14 +187,18 @@ class Study:
 
         Features are kept in the store, so a run that was killed resumes where it stopped.
         """
-        return self._along(Evaluation.table)
+        return self._along(Evaluation.table, table_work)
 
-    def gaps(self) -> pd.DataFrame:
+    def gaps(self, sample: int | None = None) -> pd.DataFrame:
         """The gap metrics of each model on each dataset: one row each (see `gap_report`), with intra-modal
         misalignment (1 - AUC) of images and of texts, and hubness of image retrieval. Axes over settings have a column
         each.
+
+        Args:
+            sample: pooled misalignment and uniformity are estimated from so many pairs, and have columns `..._low` and
+                `..._high`; separability is that of so many items. By default all is exact.
         """
-        return self._along(Evaluation.gaps)
+        return self._along(lambda evaluation: evaluation.gaps(sample), gap_work)
 
     def gap_table(self) -> pd.DataFrame:
         """The gap between every pair of modalities that a model encodes, with intervals over labels: see `gap_table`.
@@ -184,14 +206,17 @@ class Study:
         Items of one label are pairs (of the label set `pair`, where the data says what is one), and labels are drawn
         whole. Columns for model, dataset, split and label set come first; `metrics.gap_ranks` reads such a table.
         """
-        return self._along(Evaluation.gap_table)
+        return self._along(Evaluation.gap_table, gap_work)
 
-    def _along(self, made: Callable[[Evaluation], pd.DataFrame]) -> pd.DataFrame:
+    def _along(
+        self, made: Callable[[Evaluation], pd.DataFrame], work_of: Callable[[Evaluation], list[Work]]
+    ) -> pd.DataFrame:
         """The tables of all evaluations, with a column for each axis over settings that the tables do not say."""
         tables = []
-        for at, study in settings_of(self):
+        for at, study in settings_of(shared(self, work_of)):
             for evaluation in study.evaluations():
-                table = made(evaluation)
+                with paced(study.pace):
+                    table = made(evaluation)
                 tables.append(table.assign(**{name: value for name, value in at.items() if name not in table}))
         return pd.concat(tables, ignore_index=True)
 

@@ -43,16 +43,19 @@ def cosine(x, y):
 
 @_compiled()
 @no_type_check
-def cosines(query, gallery, row, column, order, found, first, last):
-    """`found[e]`, the cosine of query `row[e]` and gallery item `column[e]`, for the pairs e in `order[first:last]`."""
+def cosines(query, gallery, shift, row, column, order, found, first, last):
+    """`found[e]`, the cosine of query `row[e]` and gallery item `column[e]`, for the pairs e in `order[first:last]`.
+
+    The rows of `gallery` are those of the whole gallery from `shift` on.
+    """
     for e in order[first:last]:
-        found[e] = cosine(query[row[e]], gallery[column[e]])
+        found[e] = cosine(query[row[e]], gallery[column[e] - shift])
 
 
 @_compiled()
 @no_type_check
-def count(scores, begin, column, score, margin, query, gallery, most, rank, first, last):
-    """Writes the rank (from 0) of each relevant item of some rows.
+def count(scores, shift, begin, column, score, margin, query, gallery, most, above_each, first, last):
+    """Writes how many other items of some columns stand above each relevant item of some rows.
 
     The scores are counted in bins that keep their order. Only those in a bin that lies within `margin` of a relevant
     item's are looked at one by one, and only those within it computed anew.
@@ -60,12 +63,14 @@ def count(scores, begin, column, score, margin, query, gallery, most, rank, firs
     Args:
         scores: `[b, m]` float32, each within `margin` of the true score; minus infinity at relevant items and at what
             is left out.
+        shift: the place in the whole gallery of the first of these columns.
         begin: `[b + 1]` where each row's relevant items begin among all r of the block.
-        column, score: `[r]` of the relevant items, with true scores, each row's in the order of its ranking.
+        column, score: `[r]` of the relevant items, with true scores, each row's in the order of its ranking. Of equal
+            scores, the item of the lower column stands above.
         margin: float32; 0 says that the scores are true, and nothing is computed anew.
-        query, gallery: `[b, d]` and `[m, d]`.
+        query, gallery: `[b, d]` and `[m, d]`, the gallery's rows being those of the columns.
         most: the rows are given up when more scores than this must be computed anew.
-        rank: `[r]`, written.
+        above_each: `[r]`, written.
         first, last: the rows.
 
     Returns:
@@ -100,14 +105,14 @@ def count(scores, begin, column, score, margin, query, gallery, most, rank, firs
         for j in close[:n]:
             s = row[j]
             c = _bin(s, low, scale, bins)
-            e = _place(s, j, score, column, highest[c], lowest[c] + 1)
+            e = _place(s, j + shift, score, column, highest[c], lowest[c] + 1)
             if margin > 0 and (
                 (e > highest[c] and score[e - 1] - s <= margin) or (e <= lowest[c] and s - score[e] <= margin)
             ):
                 anew += 1
                 true = cosine(query[r], gallery[j])
                 worst = max(worst, abs(true - s))
-                e = _place(true, j, score, column, highest[c], lowest[c] + 1)
+                e = _place(true, j + shift, score, column, highest[c], lowest[c] + 1)
             above[e - a] += 1
         if anew > most:
             return -1, worst
@@ -119,7 +124,7 @@ def count(scores, begin, column, score, margin, query, gallery, most, rank, firs
                     before += size[c]
                 c -= 1
             before += above[e - a]
-            rank[e] = before + e - a
+            above_each[e] = before
     return anew, worst
 
 
@@ -164,3 +169,40 @@ def _place(s, j, score, column, first, last):
         else:
             last = middle
     return first
+
+
+@_compiled()
+@no_type_check
+def spread_out(keys, found):
+    """Adds to `found[65536]` how many keys there are of each value of the upper 16 bits."""
+    for key in keys:
+        found[key >> np.uint32(16)] += 1
+
+
+@_compiled()
+@no_type_check
+def tally(keys, place, table):
+    """Adds to `table` how many keys there are of each value, where the upper 16 bits have a place there (from 0)."""
+    for key in keys:
+        p = place[key >> np.uint32(16)]
+        if p >= 0:
+            table[(np.int64(p) << 16) + np.int64(key & np.uint32(0xFFFF))] += np.uint32(1)
+
+
+@_compiled()
+@no_type_check
+def half_wins_over(keys, place, upto, first, last):
+    """Twice the counted keys below each of `keys[first:last]` that has a place, once the equal ones; how many have.
+
+    `upto` is the running sum of the table of `tally`.
+    """
+    halves, n = 0, 0
+    for key in keys[first:last]:
+        p = place[key >> np.uint32(16)]
+        if p >= 0:
+            at = (np.int64(p) << 16) + np.int64(key & np.uint32(0xFFFF))
+            halves += np.int64(upto[at])
+            if at > 0:
+                halves += np.int64(upto[at - 1])
+            n += 1
+    return halves, n

@@ -16,7 +16,7 @@ from xgap_analysis.core.precision import exact
 from xgap_analysis.core.relevance import RelevanceLike
 from xgap_analysis.core.tokens import ScoredLike, scored_pair
 from xgap_analysis.metrics.graded import graded_blocks
-from xgap_analysis.scoring.blocks import ScoreNormaliser, descending
+from xgap_analysis.scoring.blocks import ScoreNormaliser, first_of
 from xgap_analysis.scoring.cosine import COSINE
 from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
 
@@ -167,7 +167,7 @@ def cut(
 
 
 def _first(scores: Float[Tensor, "b m"], k: int) -> Bool[Tensor, "b m"]:
-    order = descending(scores)[:, :k].to(scores.device)
+    order = first_of(scores, k).to(scores.device)
     return torch.zeros_like(scores, dtype=torch.bool).scatter_(1, order, value=True)
 
 

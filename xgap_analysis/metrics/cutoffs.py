@@ -10,7 +10,7 @@ from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.precision import exact
 from xgap_analysis.core.relevance import RelevanceLike, as_relevance
 from xgap_analysis.core.tokens import ScoredLike, scored_pair
-from xgap_analysis.metrics.ranks import Ranks
+from xgap_analysis.metrics.block_ranks import Ranks
 from xgap_analysis.metrics.retrieval import Counted, per_query
 from xgap_analysis.scoring.blocks import ScoreNormaliser
 from xgap_analysis.scoring.cosine import COSINE

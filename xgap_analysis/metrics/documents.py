@@ -11,7 +11,7 @@ from xgap_analysis.core.features import Features, FeaturesLike, as_features
 from xgap_analysis.core.mixed import MADE_FROM
 from xgap_analysis.core.precision import exact
 from xgap_analysis.core.tokens import NO_DIRECTION, TokenFeatures
-from xgap_analysis.scoring.blocks import ScoreNormaliser, descending
+from xgap_analysis.scoring.blocks import ScoreNormaliser, descending, first_of
 
 
 def each_section(documents: TokenFeatures) -> tuple[Features, dict[str, str]]:
@@ -100,7 +100,7 @@ def two_stage(
         given = exact(scores)
         to = place.to(given.device)
         total = torch.zeros(len(given), len(names), dtype=given.dtype, device=given.device).index_add_(1, to, given)
-        best = descending((total / (count * length).to(given.device)).float())[:, :depth]
+        best = first_of((total / (count * length).to(given.device)).float(), depth)
         chosen = torch.zeros_like(total, dtype=torch.bool).scatter_(1, best, True)[:, to]
         rank = torch.empty_like(to).expand(len(given), -1).scatter(1, descending(given.float()), _steps(given))
         return torch.where(chosen, given, -2.0 - rank).float().to(scores.device)  # cosines are -1 or more

@@ -14,17 +14,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.core.features import Features, FeaturesLike, as_features, as_pair, side_by_side
+from xgap_analysis.core.features import Features, FeaturesLike, as_pair, side_by_side
 from xgap_analysis.core.precision import exact
 from xgap_analysis.core.seeds import check_seed
 from xgap_analysis.core.table_values import id_text
-from xgap_analysis.scoring.blocks import block_of
+from xgap_analysis.metrics.sampled import sampled_uniformity
+from xgap_analysis.metrics.spread import blocks_of, cone, effective_rank, mean_of, uniformity
 
 
 def gap_vector(x: FeaturesLike, y: FeaturesLike) -> Float[Tensor, " d"]:
@@ -41,7 +41,7 @@ def gap_vector(x: FeaturesLike, y: FeaturesLike) -> Float[Tensor, " d"]:
     """
     x, y = as_pair(x, y)
     _check(x, y)
-    return (_mean(x) - _mean(y)).float()
+    return (mean_of(x) - mean_of(y)).float()
 
 
 def modality_gap(x: FeaturesLike, y: FeaturesLike) -> float:
@@ -63,7 +63,7 @@ def modality_gap(x: FeaturesLike, y: FeaturesLike) -> float:
     """
     x, y = as_pair(x, y)
     _check(x, y)
-    return float((_mean(x) - _mean(y)).norm())
+    return float((mean_of(x) - mean_of(y)).norm())
 
 
 def relative_modality_gap(
@@ -172,7 +172,8 @@ def alignment(x: FeaturesLike, y: FeaturesLike) -> float:
         1.0
     """
     x, y = paired(x, y)
-    return float((exact(x.vectors) - exact(y.vectors)).square().sum(dim=1).mean())
+    blocks = zip(blocks_of(x), blocks_of(y), strict=True)
+    return sum(float((exact(a) - exact(b)).square().sum()) for a, b in blocks) / len(x)
 
 
 def cross_cosine(x: FeaturesLike, y: FeaturesLike) -> float:
@@ -186,97 +187,11 @@ def cross_cosine(x: FeaturesLike, y: FeaturesLike) -> float:
         0.5
     """
     x, y = paired(x, y)
-    return float((exact(x.vectors) * exact(y.vectors)).sum(dim=1).mean())
+    blocks = zip(blocks_of(x), blocks_of(y), strict=True)
+    return sum(float((exact(a) * exact(b)).sum()) for a, b in blocks) / len(x)
 
 
-def uniformity(x: FeaturesLike, *, block: int | None = None) -> float:
-    """How evenly a modality covers the sphere: `log E exp(-2 ||u - v||^2)` over its pairs of distinct vectors.
-
-    In [-8, 0]: 0 where all vectors are the same, about -4 for many even directions in high dimension. Lower is more
-    uniform.
-
-    Args:
-        x: `[n, d]`, n at least 2.
-        block: rows at a time; memory grows with `block * n`, and by default it stays within half a GiB.
-
-    Source: Wang and Isola, Understanding contrastive representation learning, ICML 2020, section 4 (t = 2).
-
-    Example:
-        >>> import numpy as np
-        >>> import xgap_analysis as xg
-        >>> square = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
-        >>> narrow = square * 0.1 + [1.0, 0.0]
-        >>> round(xg.metrics.uniformity(square), 2), round(xg.metrics.uniformity(narrow), 2)
-        (-4.4, -0.04)
-    """
-    x = as_features(x)
-    _check(x, x, least=2)
-    x = distinct(x)
-    if len(x) < 2:
-        return 0.0
-    block = block_of(len(x), cell=24, most=1024) if block is None else block
-    vectors, total = exact(x.vectors), 0.0
-    norms = vectors.square().sum(dim=1)
-    for start in range(0, len(x), block):  # the upper triangle, a band of rows at a time
-        rows = slice(start, start + block)
-        distances = norms[rows, None] + norms[None, start:] - 2 * vectors[rows] @ vectors[start:].T
-        total += float(distances.clamp_(min=0).mul_(-2).exp_().triu_(diagonal=1).sum())
-    return math.log(2 * total / (len(x) * (len(x) - 1)))
-
-
-def cone(x: FeaturesLike) -> float:
-    """Mean cosine between two distinct vectors of a modality: how narrow its cone is.
-
-    Formula: `(||sum of rows||^2 - sum of ||row||^2) / (n (n - 1))` over the n distinct rows, which is the mean over all
-    pairs. In [-1 / (n - 1), 1]: 0 for even directions, 1 where all vectors are the same.
-
-    Source: the cone effect, Liang et al., Mind the Gap, NeurIPS 2022, section 2.
-
-    Example:
-        >>> import numpy as np
-        >>> import xgap_analysis as xg
-        >>> square = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
-        >>> round(xg.metrics.cone(square), 3), round(xg.metrics.cone(square * 0.1 + [1.0, 0.0]), 3)
-        (-0.333, 0.99)
-    """
-    x = as_features(x)
-    _check(x, x, least=2)
-    x = distinct(x)
-    if len(x) < 2:
-        return 1.0
-    vectors, n = exact(x.vectors), len(x)
-    return float((vectors.sum(dim=0).square().sum() - vectors.square().sum()) / (n * (n - 1)))
-
-
-def effective_rank(x: FeaturesLike, *, centred: bool = False) -> float:
-    """Number of dimensions that a modality really uses: the exponential of the entropy of its spectrum.
-
-    Formula: `exp(-sum p_i log p_i)`, `p_i = s_i / sum s`, with the singular values s (not their squares) of the matrix
-    `[n, d]` of distinct rows. In [1, min(n, d)]: 1 where all vectors lie on a line, min(n, d) for an even spectrum.
-
-    Args:
-        x: `[n, d]`.
-        centred: subtract the mean first, so that the direction of the cone does not count. The source does not.
-
-    Source: Roy and Vetterli, The effective rank, EUSIPCO 2007; as RankMe for representations in Garrido et al., 2023.
-
-    Example:
-        >>> import numpy as np
-        >>> import xgap_analysis as xg
-        >>> round(xg.metrics.effective_rank(np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])), 3)
-        2.0
-    """
-    vectors = exact(distinct(x).vectors)
-    if centred:
-        vectors = vectors - vectors.mean(dim=0)
-    values = torch.linalg.svdvals(vectors)
-    if not float(values.sum()):
-        raise XgapError("all vectors are the same: centred, they have no spectrum")
-    p = values / values.sum()
-    return float(torch.special.entr(p).sum().exp())
-
-
-def gap_report(x: FeaturesLike, y: FeaturesLike) -> pd.DataFrame:
+def gap_report(x: FeaturesLike, y: FeaturesLike, *, sample: int | None = None, seed: int = 0) -> pd.DataFrame:
     """Every gap metric of two modalities; one row.
 
     Columns: `modality_gap`, `rmg`, `separability`, `alignment`, `uniformity_x`, `uniformity_y`, `cone_x`, `cone_y`,
@@ -291,9 +206,14 @@ def gap_report(x: FeaturesLike, y: FeaturesLike) -> pd.DataFrame:
     Args:
         x, y: `[n, d]` and `[m, d]`, at least two vectors each; a pair has the same id in both, or, in two
             arrays of as many rows, the same position.
+        sample: what takes long for many items is estimated: uniformity from so many pairs of vectors
+            (`sampled_uniformity`, with its interval in the columns `..._low` and `..._high`), separability from so many
+            vectors of each modality. By default all is exact, however many items there are: uniformity then takes
+            `n^2 d` operations, about a day of a processor for a million items of 512 dimensions.
+        seed: of the sample.
 
     Returns:
-        One row; `attrs` holds `paired`, `n_x` and `n_y`.
+        One row; `attrs` holds `paired`, `n_x`, `n_y` and `sample`.
 
     Raises:
         XgapError: different dimensions, or fewer than two vectors.
@@ -323,10 +243,9 @@ def gap_report(x: FeaturesLike, y: FeaturesLike) -> pd.DataFrame:
     row = {
         "modality_gap": modality_gap(x, y),
         "rmg": relative_modality_gap(x, y) if both else math.nan,
-        "separability": separability(x, y),
+        "separability": separability(*(_some(of, sample, seed) for of in (x, y))),
         "alignment": alignment(x, y) if both else math.nan,
-        "uniformity_x": uniformity(x),
-        "uniformity_y": uniformity(y),
+        **_uniformities(x, y, sample, seed),
         "cone_x": cone(x),
         "cone_y": cone(y),
         "cross_cosine": cross_cosine(x, y) if both else math.nan,
@@ -335,8 +254,25 @@ def gap_report(x: FeaturesLike, y: FeaturesLike) -> pd.DataFrame:
         "n": len(both),
     }
     report = pd.DataFrame([row])
-    report.attrs = {"paired": bool(both), "n_x": n_x, "n_y": n_y}
+    report.attrs = {"paired": bool(both), "n_x": n_x, "n_y": n_y, "sample": sample}
     return report
+
+
+def _some(x: Features, sample: int | None, seed: int) -> Features:
+    """So many rows, drawn without replacement, or all."""
+    if sample is None or len(x) <= sample:
+        return x
+    return x.select(x.ids[i] for i in np.sort(np.random.default_rng(seed).permutation(len(x))[:sample]).tolist())
+
+
+def _uniformities(x: Features, y: Features, sample: int | None, seed: int) -> dict[str, float]:
+    if sample is None:
+        return {"uniformity_x": uniformity(x), "uniformity_y": uniformity(y)}
+    row = {}
+    for name, of in (("uniformity_x", x), ("uniformity_y", y)):
+        found = sampled_uniformity(of, pairs=sample, seed=seed)
+        row |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
+    return row
 
 
 def paired(x: FeaturesLike, y: FeaturesLike) -> tuple[Features, Features]:
@@ -379,19 +315,6 @@ def with_several(
 def _no_pairs(x: Features, y: Features) -> str:
     what = f"pairs are by id, and no id of x (such as {x.ids[0]!r}) is one of y (such as {y.ids[0]!r})"
     return f"{what}; give the two vectors of a pair the same id (arrays of as many rows are paired by position)"
-
-
-def distinct(x: FeaturesLike) -> Features:
-    """One row of each vector that stands several times, bit for bit, such as a class text beside each of its images."""
-    x = as_features(x)
-    first: dict[bytes, str] = {}
-    for item, row in zip(x.ids, x.vectors.cpu().numpy(), strict=True):
-        first.setdefault(row.tobytes(), item)
-    return x if len(first) == len(x) else x.select(first.values())
-
-
-def _mean(x: Features) -> Float[Tensor, " d"]:
-    return exact(x.vectors).mean(dim=0)
 
 
 def _check(x: Features, y: Features, *, least: int = 1) -> None:

@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
 from numpy.typing import ArrayLike
-from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.core.precision import exact, widest
-from xgap_analysis.core.relevance import RelevanceLike
+from xgap_analysis.core.precision import exact
+from xgap_analysis.core.relevance import RelevanceLike, as_relevance
 from xgap_analysis.core.tokens import ScoredLike, scored_pair
 from xgap_analysis.metrics.classification import zero_shot
 from xgap_analysis.metrics.graded import graded_blocks
+from xgap_analysis.metrics.half_wins import PairBlock, half_wins
+from xgap_analysis.metrics.ranks import relevant_ranks
+from xgap_analysis.scoring.blocks import score_blocks
 from xgap_analysis.scoring.cosine import COSINE
 from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
 
@@ -60,24 +61,20 @@ def misalignment(
         [1.0, 1.0, 0.5, 0.5]
     """
     query, gallery = scored_pair(query, gallery)
+    bound = as_relevance(relevance, query, gallery).bind(query.ids, gallery.ids)
+    how: dict[str, Any] = {
+        "exclude_self": exclude_self and query.has_items_of(gallery),
+        "block": block,
+        "scorer": scorer,
+    }
     parts = []
-    for scores, grades, ignored in graded_blocks(
-        query, gallery, relevance, exclude_self=exclude_self, block=block, scorer=scorer
-    ):
-        same = (grades > 0) & ~ignored
-        n_same = same.sum(dim=1)
-        n_different = (~ignored).sum(dim=1) - n_same
-        row, column = same.nonzero(as_tuple=True)
-        nth = torch.arange(len(row), device=row.device) - (n_same.cumsum(0) - n_same)[row]
-        wanted = torch.full((len(scores), max(1, int(n_same.max()))), -torch.inf, device=row.device)
-        wanted[row, nth] = scores[row, column]
-        order = _ascending(scores.masked_fill(ignored, torch.inf))
-        # The mid-rank of an item (from 1), where equal scores share the mean of their ranks: Mann and Whitney's count.
-        below, upto = (torch.searchsorted(order, wanted, right=right)[row, nth] for right in (False, True))
-        mid = exact(below + upto + 1) / 2
-        total = torch.zeros(len(scores), dtype=widest(row.device), device=row.device).index_add_(0, row, mid)
-        right_way = total - n_same * (n_same + 1) / 2
-        parts.append(torch.stack([1 - right_way / (n_same * n_different), n_same, n_different], dim=1))
+    for ranks in relevant_ranks(query, gallery, bound, ties=True, **how):
+        assert ranks.best is not None and ranks.worst is not None and ranks.others is not None
+        n_same = torch.bincount(ranks.row, minlength=ranks.queries)
+        # Twice the others that stand above, where one as high counts half: Mann and Whitney's count.
+        halves = torch.zeros_like(n_same).index_add_(0, ranks.row, ranks.best + ranks.worst)
+        share = exact(halves) / (2 * n_same * ranks.others)
+        parts.append(torch.stack([share, exact(n_same), exact(ranks.others)], dim=1))
     values, n_same, n_different = torch.cat(parts).cpu().numpy().T
     columns = {"misalignment": values, "n_same": n_same.astype(int), "n_different": n_different.astype(int)}
     frame = pd.DataFrame(columns, index=pd.Index(query.ids, name="query"))
@@ -106,8 +103,9 @@ def pooled_misalignment(
     pairs at once. In [0, 1], 0 is best and 0.5 chance. Unlike the mean of `misalignment` it also compares pairs of
     different queries, so it measures whether one threshold works for the whole space.
 
-    The similarities of the same-class pairs are held and sorted, the others streamed: memory grows with the number
-    of same-class pairs and with `block * m`.
+    Memory: a block of queries, and the similarities of the same-class pairs, or, where these are more than 33 million,
+    a table of 256 MiB that counts them; the product is then computed three times, or more often where similarities
+    spread over many orders of magnitude. Time grows with n m: `sampled_misalignment` estimates it from pairs.
 
     Args:
         query, gallery, relevance, exclude_self, block, scorer: as in `misalignment`.
@@ -123,19 +121,18 @@ def pooled_misalignment(
         0.0
     """
     query, gallery = scored_pair(query, gallery)
+    bound = as_relevance(relevance, query, gallery).bind(query.ids, gallery.ids)
+    apart = exclude_self and query.has_items_of(gallery)
 
-    def split(same: bool) -> Iterator[Tensor]:
-        every = graded_blocks(query, gallery, relevance, exclude_self=exclude_self, block=block, scorer=scorer)
-        return (scores[((grades > 0) == same) & ~ignored] for scores, grades, ignored in every)
+    def blocks() -> Iterator[PairBlock]:
+        for start, stop, scores in score_blocks(query, gallery, scorer, block=block):
+            same, left_out = bound.relevant(start, stop)[:2], bound.left_out(start, stop, apart)
+            yield PairBlock.of(scores, same, left_out)
 
-    same = _ascending(torch.cat(list(split(True)))[None])[0]
-    halves = n_different = 0
-    for different in split(False):
-        n_different += len(different)
-        halves += _half_wins(same, _ascending(different[None])[0])
-    if not len(same) or not n_different:
+    halves, n_same, n_different = half_wins(blocks, int(bound.n_relevant.sum()))
+    if not n_same or not n_different:
         raise XgapError("no query has both an item of its class and one of another class in the gallery")
-    return halves / (2 * len(same) * n_different)
+    return halves / (2 * n_same * n_different)
 
 
 def similarity_histograms(
@@ -255,16 +252,3 @@ def filtered_ids(
     images, class_texts = scored_pair(images, class_texts)
     right = zero_shot(images, class_texts, labels, topk=(1,))["correct_at_1"]
     return tuple(right.index[right == 1])
-
-
-def _ascending(scores: Float[Tensor, "b m"]) -> Float[Tensor, "b m"]:
-    if scores.device.type != "cpu":
-        return scores.sort(dim=1).values
-    return torch.from_numpy(np.sort(scores.numpy(), axis=1))  # vectorised, and free of torch's indices
-
-
-def _half_wins(low: Float[Tensor, " p"], high: Float[Tensor, " q"]) -> int:
-    """Twice the number of pairs with low < high, and once those with low == high; both sorted."""
-    if len(low) < len(high):  # few searches in many values
-        return 2 * len(low) * len(high) - _half_wins(high, low)
-    return sum(int(torch.searchsorted(low, high, right=right).sum()) for right in (False, True))

@@ -16,7 +16,7 @@ from xgap_analysis.core.relevance import Relevance, RelevanceLike
 from xgap_analysis.core.tokens import AnyFeatures, ScoredLike, scored_pair
 from xgap_analysis.metrics.graded import graded_blocks
 from xgap_analysis.metrics.metric import register_metric
-from xgap_analysis.scoring.blocks import ScoreNormaliser, descending
+from xgap_analysis.scoring.blocks import ScoreNormaliser, first_of
 from xgap_analysis.scoring.cosine import COSINE
 from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
 
@@ -76,7 +76,7 @@ def modality_share(
     how: dict[str, Any] = {"exclude_self": exclude_self, "block": block, "normalise": normalise, "scorer": scorer}
     parts: dict[str, list[Tensor]] = {}
     for scores, relevant, ranked in _ranked(query, gallery, relevance, how):
-        order = descending(scores)[:, :k]
+        order = first_of(scores, k)
         order, first, relevant, ranked = (of.cpu() for of in (order, ranked.gather(1, order), relevant, ranked))
         for modality, own in shares.items():  # doubles, on the processor
             for name, found in (

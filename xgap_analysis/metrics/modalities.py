@@ -32,9 +32,10 @@ from xgap_analysis.core.features import (
 from xgap_analysis.core.relevance import UNLABELLED, Relevance, labels_by_id
 from xgap_analysis.core.seeds import generator
 from xgap_analysis.core.table_values import label_text
-from xgap_analysis.metrics.gap import distinct, held_out_hits
+from xgap_analysis.metrics.gap import held_out_hits
 from xgap_analysis.metrics.resampling import chunks
 from xgap_analysis.metrics.retrieval import counted_elsewhere, retrieval
+from xgap_analysis.metrics.spread import distinct
 
 PLAIN = ("modality_gap", "centroid_cosine", "mean_cosine", "cone_x", "cone_y")  # of all items, paired or not
 PAIRED = ("cross_cosine", "rmg")

@@ -15,7 +15,7 @@ from xgap_analysis.core.precision import exact
 from xgap_analysis.core.relevance import Relevance, RelevanceLike, as_relevance
 from xgap_analysis.core.tokens import ScoredLike, scored_pair
 from xgap_analysis.metrics.graded import graded_blocks
-from xgap_analysis.scoring.blocks import ScoreNormaliser, descending
+from xgap_analysis.scoring.blocks import ScoreNormaliser, first_of
 from xgap_analysis.scoring.cosine import COSINE
 from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
 
@@ -67,7 +67,7 @@ def nearest_items(
     how: dict[str, Any] = {"exclude_self": True, "block": 1, "normalise": normalise, "scorer": scorer}
     scores, grades, ignored = next(graded_blocks(one, gallery, bound, **how))
     scores = scores.masked_fill(ignored, -math.inf)
-    order = [int(i) for i in descending(scores)[0, :k] if not ignored[0, i]]
+    order = [int(i) for i in first_of(scores, k)[0] if not ignored[0, i]]
     return pd.DataFrame(
         {
             "item": [gallery.ids[i] for i in order],

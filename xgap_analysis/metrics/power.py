@@ -1,15 +1,17 @@
 """What seeds and groups of queries can show: how dependent queries are, and the smallest effect that would be seen."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from scipy import optimize, stats
+from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.metrics.groups import Groups
-from xgap_analysis.metrics.significance import Values, grouped_sums
+from xgap_analysis.metrics.significance import Values, as_values, grouped_sums
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,21 @@ class Dependence:
 
     icc: float
     design_effect: float
+
+
+@dataclass(frozen=True)
+class SeedSpread:
+    """Mean over seeds of a metric's mean, and the standard deviation between seeds (NaN for a single seed).
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> xg.metrics.seed_spread([[0.5, 0.5], [0.7, 0.7]]).seeds
+        2
+    """
+
+    mean: float
+    std: float
+    seeds: int
 
 
 def dependence(values: Values, groups: Groups | None = None) -> Dependence:
@@ -195,3 +212,29 @@ def _check(power: float, level: float) -> None:
 
 def _standard_error(values: Values) -> float:
     return float(np.std(np.asarray(values, dtype=float), ddof=1)) / math.sqrt(len(values))
+
+
+def seed_spread(values_by_seed: Sequence[Values] | np.ndarray | Tensor) -> SeedSpread:
+    """How much a metric of inverted features moves with the seed of the inversion.
+
+    Formula: the mean over queries for each seed, then mean and standard deviation (over seeds - 1) of those.
+
+    Args:
+        values_by_seed: `[seeds, n]`, the same queries for each seed; NaN is left out.
+
+    Raises:
+        XgapError: not a matrix, or a seed without values.
+
+    Example:
+        >>> import xgap_analysis as xg
+        >>> spread = xg.metrics.seed_spread([[0.5, 0.7], [0.6, 0.8]])  # two seeds of two queries
+        >>> round(spread.mean, 3), round(spread.std, 3)  # means 0.6 and 0.7
+        (0.65, 0.071)
+    """
+    rows = [as_values(row) for row in values_by_seed]
+    if not rows or len({len(row) for row in rows}) != 1:
+        raise XgapError("values_by_seed must be a matrix [seeds, n]")
+    if any(np.isnan(row).all() for row in rows):
+        raise XgapError("a seed has no values")
+    means = np.array([np.nanmean(row) for row in rows])
+    return SeedSpread(float(means.mean()), float(means.std(ddof=1)) if len(means) > 1 else math.nan, len(means))

@@ -16,7 +16,8 @@ from xgap_analysis.core.errors import XgapError, notice
 from xgap_analysis.core.precision import computable, exact, widest
 from xgap_analysis.core.relevance import BoundRelevance, Relevance, RelevanceLike, as_relevance
 from xgap_analysis.core.tokens import AnyFeatures, ScoredLike, scored_pair
-from xgap_analysis.metrics.ranks import Ranks, relevant_ranks
+from xgap_analysis.metrics.block_ranks import Ranks
+from xgap_analysis.metrics.ranks import relevant_ranks
 from xgap_analysis.scoring.blocks import ScoreNormaliser
 from xgap_analysis.scoring.cosine import COSINE
 from xgap_analysis.scoring.scorer import ScoreFunction, Scorer

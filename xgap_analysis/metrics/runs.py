@@ -8,7 +8,7 @@ import torch
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.predictions import Run
 from xgap_analysis.core.relevance import Grades
-from xgap_analysis.metrics.ranks import Ranks
+from xgap_analysis.metrics.block_ranks import Ranks
 from xgap_analysis.metrics.retrieval import measured
 
 NOWHERE = 2**62  # the rank of an item that was not kept: it adds nothing to any measure

@@ -5,7 +5,7 @@ whole groups are drawn and flipped.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -21,6 +21,7 @@ from xgap_analysis.metrics.resampling import chunks
 from xgap_analysis.metrics.studentised import effective_groups, studentised_p
 
 Values: TypeAlias = Sequence[float] | np.ndarray | Tensor | pd.Series
+Columns: TypeAlias = Mapping[str, Values] | pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -65,21 +66,6 @@ class PairedTest:
     effective_groups: float
 
 
-@dataclass(frozen=True)
-class SeedSpread:
-    """Mean over seeds of a metric's mean, and the standard deviation between seeds (NaN for a single seed).
-
-    Example:
-        >>> import xgap_analysis as xg
-        >>> xg.metrics.seed_spread([[0.5, 0.5], [0.7, 0.7]]).seeds
-        2
-    """
-
-    mean: float
-    std: float
-    seeds: int
-
-
 def bootstrap_interval(
     values: Values, *, groups: Groups | None = None, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Interval:
@@ -110,11 +96,43 @@ def bootstrap_interval(
         >>> interval.n, interval.n_groups, interval.low <= interval.mean <= interval.high
         (40, 10, True)
     """
+    return bootstrap_intervals({"": values}, groups=groups, level=level, resamples=resamples, seed=seed)[""]
+
+
+def bootstrap_intervals(
+    columns: Columns, *, groups: Groups | None = None, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> dict[str, Interval]:
+    """The `bootstrap_interval` of each column of a table, from one set of draws.
+
+    What is drawn depends on the seed and the number of groups alone, so that columns of as many groups share it: many
+    columns take hardly longer than one, and each has the numbers that it would have alone.
+
+    Args:
+        columns: values `[n]` by name, or a data frame, of the same queries.
+        groups, level, resamples, seed: as in `bootstrap_interval`.
+
+    Raises:
+        XgapError: as `bootstrap_interval`, for any column.
+
+    Example:
+        >>> import pandas as pd
+        >>> table = pd.DataFrame({"ap": [0.5, 0.5, 0.5], "hit_at_1": [1.0, 1.0, 1.0]})
+        >>> {name: interval.low for name, interval in bootstrap_intervals(table).items()}
+        {'ap': 0.5, 'hit_at_1': 1.0}
+    """
     _check(level, resamples)
-    array = _array(values)
-    total, count = _sums(array, _codes(groups, values), ~np.isnan(array))
-    low, high = _interval(total, count, level, resamples, generator(seed))
-    return Interval(float(total.sum() / count.sum()), low, high, level, int(count.sum()), len(total))
+    sums = {}
+    for name in columns:
+        array = as_values(columns[name])
+        sums[name] = _sums(array, _codes(groups, columns[name]), ~np.isnan(array))
+    found = {}
+    for names, totals, counts in _of_one_width(sums):
+        ends = _intervals(totals, counts, level, resamples, generator(seed))
+        for name, (low, high) in zip(names, ends, strict=True):
+            total, count = sums[name]
+            mean = float(total.sum() / count.sum())
+            found[name] = Interval(mean, float(low), float(high), level, int(count.sum()), len(total))
+    return {name: found[name] for name in columns}
 
 
 def ratio_interval(
@@ -150,7 +168,7 @@ def ratio_interval(
         0.333
     """
     _check(level, resamples)
-    first, second = _array(part), _array(whole)
+    first, second = as_values(part), as_values(whole)
     if len(first) != len(second):
         raise XgapError(f"part has {len(first)} values and whole {len(second)}; they must be of the same items")
     keep, codes = ~np.isnan(first + second), _codes(groups, part)
@@ -163,11 +181,11 @@ def ratio_interval(
     mean = float(total.sum() / base.sum()) if base.sum() else math.nan
     known = bool(base.any())
     if known and signed:
-        ends = _interval(base, np.ones_like(base), level, resamples, generator(seed))
-        known = not ends[0] <= 0 <= ends[1]
+        low, high = _intervals(base[None], np.ones((1, len(base))), level, resamples, generator(seed))[0]
+        known = not low <= 0 <= high
     low, high = (math.nan, math.nan)
     if known:
-        low, high = _interval(total, base, level, resamples, generator(seed))
+        low, high = _intervals(total[None], base[None], level, resamples, generator(seed))[0].tolist()
     return Interval(mean, low, high, level, int(count.sum()), len(count))
 
 
@@ -212,33 +230,59 @@ def paired_test(
         >>> xg.paired_test(before, before).p_value
         1.0
     """
-    _check(level, resamples)
-    if isinstance(a, pd.Series) and isinstance(b, pd.Series):
-        b = _aligned(b, a, "b")
-    first, second = _array(a), _array(b)
-    if len(first) != len(second):
-        raise XgapError(f"a has {len(first)} values and b {len(second)}; they must be of the same queries")
-    d = second - first
-    total, count = _sums(d, _codes(groups, a), ~np.isnan(d))
-    rng = generator(seed)
-    low, high = _interval(total, count, level, resamples, rng)
-    p_value = max(sign_flip_p(total, resamples, rng), studentised_p(total, count, resamples, seed))
-    n = int(count.sum())
-    return PairedTest(float(total.sum() / n), low, high, p_value, n, len(total), effective_groups(count))
+    return paired_tests({"": a}, {"": b}, groups=groups, resamples=resamples, seed=seed, level=level)[""]
 
 
-def sign_flip_p(total: np.ndarray, resamples: int, rng: Generator) -> float:
-    """The two-sided p-value of a sum of zero, of totals `[g]` that could each as well have the other sign.
+def paired_tests(
+    a: Columns,
+    b: Columns,
+    *,
+    groups: Groups | None = None,
+    resamples: int = 10_000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, PairedTest]:
+    """The `paired_test` of each column that two tables have, from one set of draws; see `bootstrap_intervals`.
 
-    It is exact for totals whose distribution is symmetric around zero; see `paired_test`.
+    Args:
+        a, b: values `[n]` by name, or data frames, of the same queries.
+        groups, resamples, seed, level: as in `paired_test`.
+
+    Raises:
+        XgapError: as `paired_test`, for any column.
+
+    Example:
+        >>> before, after = {"ap": [0.2, 0.4, 0.6]}, {"ap": [0.3, 0.5, 0.7], "hit_at_1": [1.0, 0.0, 1.0]}
+        >>> {name: round(test.difference, 3) for name, test in paired_tests(before, after).items()}
+        {'ap': 0.1}
     """
-    observed = abs(total.sum())
-    slack = 1e-12 * np.abs(total).sum()  # a sum in another order is the same sum
-    extreme = 0
-    for size in chunks(resamples, len(total)):
-        flips = rng.integers(0, 2, size=(size, len(total)), dtype=np.int8).astype(np.float64)
-        extreme += int((np.abs(total.sum() - 2 * (flips @ total)) >= observed - slack).sum())
-    return (1 + extreme) / (1 + resamples)
+    _check(level, resamples)
+    sums = {name: _difference(a[name], b[name], groups) for name in a if name in b}
+    found = {}
+    for names, totals, counts in _of_one_width(sums):
+        rng = generator(seed)
+        ends = _intervals(totals, counts, level, resamples, rng)
+        flips = sign_flip_p(totals, resamples, rng)
+        for name, (low, high), by_flips in zip(names, ends, flips.tolist(), strict=True):
+            total, count = sums[name]
+            n, p = int(count.sum()), max(by_flips, studentised_p(total, count, resamples, seed))
+            mean, effective = float(total.sum() / n), effective_groups(count)
+            found[name] = PairedTest(mean, float(low), float(high), p, n, len(total), effective)
+    return {name: found[name] for name in sums}
+
+
+def sign_flip_p(totals: np.ndarray, resamples: int, rng: Generator) -> np.ndarray:
+    """The two-sided p-values `[k]` of sums of zero, of totals `[k, g]` that could each as well have the other sign.
+
+    They are exact for totals whose distribution is symmetric around zero; see `paired_test`.
+    """
+    whole = totals.sum(axis=1)
+    slack = 1e-12 * np.abs(totals).sum(axis=1)  # a sum in another order is the same sum
+    extreme = np.zeros(len(totals), np.int64)
+    for size in chunks(resamples, totals.shape[1]):
+        flips = rng.integers(0, 2, size=(size, totals.shape[1]), dtype=np.int8).astype(np.float64)
+        extreme += (np.abs(whole - 2 * (flips @ totals.T)) >= np.abs(whole) - slack).sum(axis=0)
+    return np.asarray((1 + extreme) / (1 + resamples))
 
 
 def holm(p_values: Values) -> np.ndarray:
@@ -263,7 +307,7 @@ def holm(p_values: Values) -> np.ndarray:
         >>> xg.metrics.holm([0.01, 0.04, 0.03]).round(3).tolist()
         [0.03, 0.06, 0.06]
     """
-    p = _array(p_values)
+    p = as_values(p_values)
     known = np.flatnonzero(~np.isnan(p))
     if ((p[known] < 0) | (p[known] > 1)).any():
         raise XgapError("p-values must lie in [0, 1]")
@@ -273,33 +317,12 @@ def holm(p_values: Values) -> np.ndarray:
     return adjusted
 
 
-def seed_spread(values_by_seed: Sequence[Values] | np.ndarray | Tensor) -> SeedSpread:
-    """How much a metric of inverted features moves with the seed of the inversion.
-
-    Formula: the mean over queries for each seed, then mean and standard deviation (over seeds - 1) of those.
-
-    Args:
-        values_by_seed: `[seeds, n]`, the same queries for each seed; NaN is left out.
+def as_values(values: Values) -> np.ndarray:
+    """A vector of values in double precision.
 
     Raises:
-        XgapError: not a matrix, or a seed without values.
-
-    Example:
-        >>> import xgap_analysis as xg
-        >>> spread = xg.metrics.seed_spread([[0.5, 0.7], [0.6, 0.8]])  # two seeds of two queries
-        >>> round(spread.mean, 3), round(spread.std, 3)  # means 0.6 and 0.7
-        (0.65, 0.071)
+        XgapError: something else than a vector.
     """
-    rows = [_array(row) for row in values_by_seed]
-    if not rows or len({len(row) for row in rows}) != 1:
-        raise XgapError("values_by_seed must be a matrix [seeds, n]")
-    if any(np.isnan(row).all() for row in rows):
-        raise XgapError("a seed has no values")
-    means = np.array([np.nanmean(row) for row in rows])
-    return SeedSpread(float(means.mean()), float(means.std(ddof=1)) if len(means) > 1 else math.nan, len(means))
-
-
-def _array(values: Values) -> np.ndarray:
     array = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=np.float64)
     if array.ndim != 1:
         raise XgapError(f"values must be a vector [n], not of shape {array.shape}")
@@ -342,21 +365,40 @@ def grouped_sums(values: Values, groups: Groups | None = None) -> tuple[np.ndarr
     Raises:
         XgapError: no values, or groups that do not fit.
     """
-    array, codes = _array(values), _codes(groups, values)
+    array, codes = as_values(values), _codes(groups, values)
     keep = ~np.isnan(array)
     total, count = _sums(array, codes, keep)
     return total, count, _sums(array**2, codes, keep)[0]
 
 
-def _interval(
-    total: np.ndarray, count: np.ndarray, level: float, resamples: int, rng: Generator
-) -> tuple[float, float]:
-    means = []
-    for size in chunks(resamples, len(total)):
-        drawn = rng.integers(len(total), size=(size, len(total)), dtype=np.int32)
-        means.append(total[drawn].sum(axis=1) / count[drawn].sum(axis=1))
-    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+def _difference(a: Values, b: Values, groups: Groups | None) -> tuple[np.ndarray, np.ndarray]:
+    """Total and number of `b - a` in each group."""
+    if isinstance(a, pd.Series) and isinstance(b, pd.Series):
+        b = _aligned(b, a, "b")
+    first, second = as_values(a), as_values(b)
+    if len(first) != len(second):
+        raise XgapError(f"a has {len(first)} values and b {len(second)}; they must be of the same queries")
+    d = second - first
+    return _sums(d, _codes(groups, a), ~np.isnan(d))
+
+
+def _of_one_width(
+    sums: Mapping[str, tuple[np.ndarray, np.ndarray]],
+) -> Iterator[tuple[list[str], np.ndarray, np.ndarray]]:
+    """Names, totals `[k, g]` and numbers `[k, g]` of the columns that have as many groups."""
+    for width in dict.fromkeys(len(total) for total, _ in sums.values()):
+        names = [name for name, (total, _) in sums.items() if len(total) == width]
+        yield names, np.stack([sums[name][0] for name in names]), np.stack([sums[name][1] for name in names])
+
+
+def _intervals(totals: np.ndarray, counts: np.ndarray, level: float, resamples: int, rng: Generator) -> np.ndarray:
+    """Low and high `[k, 2]` of the ratios of totals to counts, both `[k, g]`, of groups drawn with replacement."""
+    means, width = [], totals.shape[1]
+    for size in chunks(resamples, width):
+        drawn = rng.integers(width, size=(size, width), dtype=np.int32) + np.arange(size)[:, None] * width
+        times = np.bincount(drawn.ravel(), minlength=size * width).reshape(size, width).astype(np.float64)
+        means.append((times @ totals.T) / (times @ counts.T))
+    return np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2], axis=0).T
 
 
 def _check(level: float, resamples: int) -> None:

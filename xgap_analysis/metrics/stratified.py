@@ -10,7 +10,7 @@ import torch
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import FeaturesLike, as_pair
-from xgap_analysis.scoring.blocks import descending, score_blocks
+from xgap_analysis.scoring.blocks import first_of, score_blocks
 from xgap_analysis.scoring.cosine import COSINE
 from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
 
@@ -83,7 +83,7 @@ def stratified(
             at = [(row - start, own[i]) for row, i in enumerate(ids[start:stop], start) if i in own and exclude_self]
             if at:
                 scores[tuple(torch.tensor(at).T.to(scores.device))] = -math.inf
-            order = descending(scores)[:, :most].cpu()
+            order = first_of(scores, most).cpu()
             values = scores.cpu().gather(1, order)
             lists[name] += [
                 [(gallery.ids[i], s) for i, s in zip(*row, strict=True) if s > -math.inf]

@@ -13,7 +13,8 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features, FeaturesLike, as_pair
 from xgap_analysis.core.precision import exact
 from xgap_analysis.core.seeds import generator
-from xgap_analysis.metrics.gap import distinct, effective_rank, gap_vector
+from xgap_analysis.metrics.gap import gap_vector
+from xgap_analysis.metrics.spread import distinct, effective_rank
 
 RANKS = ("energy", "effective")
 DRAWS = 20  # pairs of random subspaces, whose angles are those of chance

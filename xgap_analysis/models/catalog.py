@@ -91,7 +91,8 @@ def load_model(
             `models.backbones.BACKBONES` lists the published ones. Those that come as files of their own are looked for
             in the folder that the environment variable XGAP_WEIGHTS names (`"SLIP-ViT-B-16/yfcc15m"`).
         device: where it computes (`"cpu"`, `"cuda:1"`, `"mps"`); CUDA where there is one, else the CPU.
-        precision: `"fp32"`, or `"bf16"` / `"fp16"` for autocast with weights in float32.
+        precision: `"fp32"`, or `"bf16"` / `"fp16"`: autocast, over a copy of the weights of products in half precision
+            (see `models.adapters.halves`). TF32 is off unless torch's settings turn it on.
         cache_dir: where downloads are kept, instead of the libraries' own place.
         activation: `"quickgelu"` or `"gelu"`, for a checkpoint file that does not say; elsewhere a check.
 

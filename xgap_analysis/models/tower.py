@@ -97,7 +97,7 @@ class Model:
         logit_scale, logit_bias: a pair's logit is `logit_scale * cosine + logit_bias` (the scale is 1 / temperature).
         weights_digest: SHA-256 of the weights; by default of the torch modules that the towers hold, if they do.
         device: where the towers compute.
-        precision: `"fp32"`, or `"bf16"` / `"fp16"` for autocast (the weights stay in float32).
+        precision: `"fp32"`, or `"bf16"` / `"fp16"` for autocast (the weights that a tower holds stay in float32).
         activation: `"quickgelu"` or `"gelu"`, where it is known.
         settings: what the field uses this model with: `oti_tokens` and `ovi_tokens`, the numbers of pseudo-tokens and
             pseudo-patches, and `isoclip`, `(k_top, k_bottom)` by space; `image_only` where there is no text tower.

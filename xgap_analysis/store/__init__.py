@@ -12,15 +12,23 @@ the same time without a lock, and what they wrote is read as a union. Only heade
 served from a shard whose bytes have the digest of its name; any other shard is reported and removed, and its items are
 computed again.
 
+Who computes an item is an engine's business (`store.engines`). Each run that reads an entry sets the time of its
+`entry.json`, by which `prune` knows the least recently used ones.
+
 Which items are computed together depends on which are there already. A row does not, beyond the rounding of another
 batch. The store knows no model, and nothing in it is a pickle.
 """
 
+from xgap_analysis.store.engines import Engine as Engine
+from xgap_analysis.store.engines import ShareStored as ShareStored
+from xgap_analysis.store.engines import engine as engine
 from xgap_analysis.store.entries import Damage as Damage
 from xgap_analysis.store.entries import Entry as Entry
 from xgap_analysis.store.entries import Store as Store
 from xgap_analysis.store.keys import entry_key as entry_key
 from xgap_analysis.store.keys import key_of as key_of
+from xgap_analysis.store.pruning import Pruned as Pruned
+from xgap_analysis.store.pruning import prune as prune
 from xgap_analysis.store.tasks import Rows as Rows
 from xgap_analysis.store.tasks import Worker as Worker
 from xgap_analysis.store.tasks import compute as compute

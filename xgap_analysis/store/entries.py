@@ -40,6 +40,19 @@ class Entry:
     format: int
 
 
+class Lacking(XgapError):
+    """Raised where rows are only read: items without a row.
+
+    Args:
+        n: their number.
+        total: of the items.
+    """
+
+    def __init__(self, n: int, total: int) -> None:
+        super().__init__(f"{n} of {total} items have no row in the feature store")
+        self.n, self.total = n, total
+
+
 @dataclass(frozen=True)
 class Damage:
     """A file of the store that is not what was written, and why."""
@@ -55,6 +68,7 @@ class Store:
     Args:
         root: where it lies; without it `$XGAP_HOME`, or else the user's cache directory. Nothing is made there
             before something is stored.
+        retry_failed: compute items again whose failure is kept (an image that could not be read), once each.
 
     Example:
         >>> import xgap_analysis as xg
@@ -63,9 +77,27 @@ class Store:
         (0, 0)
     """
 
-    def __init__(self, root: Path | str | None = None) -> None:
+    def __init__(self, root: Path | str | None = None, *, retry_failed: bool = False) -> None:
         chosen = root or os.environ.get("XGAP_HOME") or platformdirs.user_cache_path("xgap", appauthor=False)
         self.root = Path(chosen).expanduser()
+        self.retry_failed = retry_failed
+        self.retried: set[tuple[str, str]] = set()  # entry and item
+        self.patience = 0.0
+        self.computes = True
+
+    def waiting(self, patience: float) -> "Store":
+        """The same store for work that others have begun: what is lacking is computed here only when no row of it has
+        come for `patience` seconds.
+        """
+        made = Store(self.root)
+        made.patience = patience
+        return made
+
+    def reading(self) -> "Store":
+        """The same store for what is there already: what is lacking is counted (`Lacking`) and not computed."""
+        made = Store(self.root)
+        made.computes = False
+        return made
 
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
@@ -76,11 +108,11 @@ class Store:
 
     def entries(self) -> list[Entry]:
         """All entries, by key."""
-        return [_entry(folder) for folder in self._folders()]
+        return [_entry(folder) for folder in self.folders()]
 
     def verify(self, key: str | None = None) -> list[Damage]:
         """Reads every byte of every shard (or those of one entry, see `remove`) and says what is damaged."""
-        folders = self._folders() if key is None else [self._find(key)]
+        folders = self.folders() if key is None else [self._find(key)]
         return [damage for folder in folders for damage in _damages(folder)]
 
     def remove(self, key: str) -> None:
@@ -97,16 +129,17 @@ class Store:
 
     def size(self) -> int:
         """Bytes in the store."""
-        return sum(_folder_bytes(folder) for folder in self._folders())
+        return sum(folder_bytes(folder) for folder in self.folders())
 
-    def _folders(self) -> list[Path]:
+    def folders(self) -> list[Path]:
+        """The folders of all entries, by key."""
         return sorted(
             (f for f in (self.root / "store").glob("??/*") if re.fullmatch("[0-9a-f]{64}", f.name) and f.is_dir()),
             key=lambda folder: folder.name,
         )
 
     def _find(self, key: str) -> Path:
-        found = [folder for folder in self._folders() if key and folder.name.startswith(key)]
+        found = [folder for folder in self.folders() if key and folder.name.startswith(key)]
         if len(found) != 1:
             raise XgapError(f"{len(found) or 'no'} entries of {self.root} have a key that starts with {key!r}")
         return found[0]
@@ -126,7 +159,7 @@ def _entry(folder: Path) -> Entry:
         provenance=about.get("provenance", {}),
         n_items=len(items),
         n_failed=len(failed - items),
-        n_bytes=_folder_bytes(folder),
+        n_bytes=folder_bytes(folder),
         created=about.get("created", ""),
         notes=about.get("notes", {}),
         format=about.get("format", FORMAT),
@@ -146,9 +179,11 @@ def _damages(folder: Path) -> Iterator[Damage]:
             yield Damage(folder.name, file.name, str(error))
 
 
-def _folder_bytes(folder: Path) -> int:
+def folder_bytes(folder: Path) -> int:
+    """Bytes in the files of a folder."""
     total = 0
-    for file in folder.iterdir():
-        with contextlib.suppress(OSError):  # a file that another process has just renamed
-            total += file.stat().st_size
+    with contextlib.suppress(FileNotFoundError):  # a folder that another process has just removed
+        for file in folder.iterdir():
+            with contextlib.suppress(OSError):  # a file that another process has just renamed
+                total += file.stat().st_size
     return total

@@ -22,6 +22,7 @@ from torch import Tensor
 from xgap_analysis.store.keys import FORMAT, key_of
 
 STALE_SECONDS = 24 * 3600.0  # a temporary file this old belongs to no living process, on whatever host
+USED_SECONDS = 60.0  # a use is recorded at most once in this time: a network disk has better to do
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def read_shard(file: Path) -> Shard:
 
 def write_atomically(file: Path, data: bytes) -> None:
     """Bytes to a file that appears whole or not at all, also after a power cut."""
-    temporary = file.with_name(f".tmp-{os.getpid()}-{uuid.uuid4().hex}-{platform.node()}")
+    temporary = file.with_name(temporary_name())
     try:
         with temporary.open("xb") as stream:
             stream.write(data)
@@ -109,14 +110,45 @@ def write_atomically(file: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def remove_stale_temporaries(folder: Path) -> None:
-    """Deletes temporary files of processes that are gone; one that is at work keeps its own."""
+def temporary_name() -> str:
+    """A name that no other process gives, and that says whose it is; see `stale_temporaries`."""
+    return f".tmp-{os.getpid()}-{uuid.uuid4().hex}-{platform.node()}"
+
+
+def stale_temporaries(folder: Path) -> list[Path]:
+    """Temporary files (and folders on their way out) of processes that are gone; one that is at work keeps its own."""
+    stale = []
     for file in folder.glob(".tmp-*"):
         with contextlib.suppress(OSError, ValueError):
             _, pid, _, host = file.name.split("-", 3)
             old = time.time() - file.stat().st_mtime > STALE_SECONDS
             if old or (host == platform.node() and not _is_running(int(pid))):
-                file.unlink(missing_ok=True)
+                stale.append(file)
+    return stale
+
+
+def remove_stale_temporaries(folder: Path) -> None:
+    """Deletes the temporary files of an entry whose processes are gone."""
+    for file in stale_temporaries(folder):
+        with contextlib.suppress(OSError):
+            file.unlink(missing_ok=True)
+
+
+def record_use(folder: Path) -> None:
+    """Records that an entry is used now: the time of its `entry.json`, which needs no lock and no further file."""
+    with contextlib.suppress(OSError):  # nothing there yet, or a store that may only be read
+        if time.time() - last_use(folder) > USED_SECONDS:
+            os.utime(folder / "entry.json")
+
+
+def last_use(folder: Path) -> float:
+    """When an entry was last used, in seconds since 1970; that of its last shard where `entry.json` is missing, and 0
+    where another process has just removed it.
+    """
+    for path in (folder / "entry.json", folder):
+        with contextlib.suppress(OSError):
+            return path.stat().st_mtime
+    return 0.0
 
 
 def _is_running(pid: int) -> bool:

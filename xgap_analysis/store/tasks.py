@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.progress import Bar
-from xgap_analysis.store.entries import Store
+from xgap_analysis.store.entries import Lacking, Store
 from xgap_analysis.store.keys import FORMAT, check_json, key_of, plain
 from xgap_analysis.store.shards import (
     Shard,
@@ -25,6 +26,7 @@ from xgap_analysis.store.shards import (
     layout,
     read_about,
     read_shard,
+    record_use,
     remove_stale_temporaries,
     shard_files,
     versions,
@@ -47,6 +49,11 @@ class Rows:
     passing: Collection[int] = ()
 
 
+class Unwritable(XgapError):
+    """A store that cannot be written, by a full disk or a missing right: no work makes sense before that is mended."""
+
+
+POLL_SECONDS = 2.0  # between two looks at what others have stored
 Worker = Callable[[Sequence[int], Collection[str]], Mapping[str, Rows]]
 
 
@@ -73,7 +80,8 @@ def compute(
         worker: from places in `items` and the names of the entries that lack them, the rows of these places in each of
             these entries; the places in its `Rows` count within what it was given.
         shard_size: number of items computed before they are kept; a killed run loses at most so many.
-        store: where rows are kept; None computes everything in memory.
+        store: where rows are kept; None computes everything in memory. It also says whether kept failures are tried
+            again, and what is done about items that other processes are to compute (see `Store.waiting`).
         description: what the progress bar says.
         progress: one bar over the items, shown only when something is left to compute.
         notes: what is recorded beside the provenance and not in the key (name, device, batch size, ...).
@@ -82,7 +90,8 @@ def compute(
         By name of the entry, rows of the n items, on the CPU.
 
     Raises:
-        XgapError: no items, rows that do not fit them, or a store that cannot be written.
+        XgapError: no items, rows that do not fit them, a store that cannot be written (`Unwritable`), or one that is
+            only read and lacks items (`Lacking`).
     """
     if not len(items):
         raise XgapError("there is nothing to compute: no items were given")
@@ -94,12 +103,16 @@ def compute(
     found = {name: _Found(description) for name in entries}
     for name, shelf in shelves.items():
         found[name].add(*shelf.read(distinct))
-    groups: dict[tuple[str, ...], list[str]] = {}  # by the entries that lack an item: what one has is not made again
-    for item in distinct:
-        groups.setdefault(tuple(name for name in entries if item not in found[name]), []).append(item)
-    done = len(groups.pop((), []))
+        if store is not None and store.retry_failed:
+            found[name].forget(shelf.key, store.retried)
+    groups = _lacking(found, distinct)
+    done = len(distinct) - sum(map(len, groups.values()))
+    if groups and store is not None and not store.computes:
+        raise Lacking(len(distinct) - done, len(distinct))
     with Bar(total=len(distinct), desc=description, unit="item", disable=not progress or not groups) as bar:
         bar.update(done)
+        if groups and store is not None and store.patience:
+            groups, done = _awaited(store.patience, shelves, found, distinct, bar)
         for lacking, group in groups.items():
             for part in (group[i : i + shard_size] for i in range(0, len(group), shard_size)):
                 for name in lacking:  # another process may have written them since
@@ -111,7 +124,7 @@ def compute(
                         found[name].add(shelves[name].publish(part, made[name]))
                     except OSError as error:
                         assert store is not None
-                        raise XgapError(
+                        raise Unwritable(
                             f"the feature store {store.root} cannot be written ({error.strerror or error}): free some "
                             f"space or set XGAP_HOME to another folder; {done} of {len(distinct)} items are stored and "
                             "will be reused"
@@ -119,6 +132,34 @@ def compute(
                 done += len(part)
                 bar.update(len(part))
     return {name: found[name].rows(items) for name in entries}
+
+
+def _lacking(found: Mapping[str, "_Found"], items: Sequence[str]) -> dict[tuple[str, ...], list[str]]:
+    """Items without a row, by the entries that lack them: what one has is not made again."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for item in items:
+        names = tuple(name for name, known in found.items() if item not in known)
+        if names:
+            groups.setdefault(names, []).append(item)
+    return groups
+
+
+def _awaited(
+    patience: float, shelves: Mapping[str, "_Shelf"], found: Mapping[str, "_Found"], items: Sequence[str], bar: Bar
+) -> tuple[dict[tuple[str, ...], list[str]], int]:
+    """What is still lacking when nothing new has come for `patience` seconds, and the number of the other items."""
+    groups, done, last = _lacking(found, items), int(bar.n), time.monotonic()
+    while groups and time.monotonic() - last < patience:
+        time.sleep(min(POLL_SECONDS, patience / 10))
+        for name, shelf in shelves.items():
+            found[name].add(*shelf.read([item for item in items if item not in found[name]]))
+        before, groups = sum(map(len, groups.values())), _lacking(found, items)
+        left = sum(map(len, groups.values()))
+        if left < before:
+            last = time.monotonic()
+        done = len(items) - left
+        bar.update(done - bar.n)
+    return groups, done
 
 
 class _Found:
@@ -136,17 +177,26 @@ class _Found:
 
     def add(self, *shards: Shard) -> None:
         for shard in shards:
+            self._failed |= shard.failed
+            if not shard.items:  # all of them failed, so that nothing says how a row would look
+                continue
             if self._shards and layout(shard.tensors) != layout(self._shards[0].tensors):
                 first = layout(self._shards[0].tensors)
                 raise XgapError(f"{self._description}: a shard holds {layout(shard.tensors)}, unlike another, {first}")
             self._shards.append(shard)
             self._row |= {item: self._n + row for row, item in enumerate(shard.items)}
-            self._failed |= shard.failed
             self._n += len(shard.items)
+
+    def forget(self, key: str, retried: set[tuple[str, str]]) -> None:
+        """Forgets failures, so that their items are computed again, but those that were tried again already."""
+        known = {item: reason for item, reason in self._failed.items() if item not in self._row}
+        self._failed = {item: reason for item, reason in known.items() if (key, item) in retried}
+        retried.update((key, item) for item in known)
 
     def rows(self, items: Sequence[str]) -> Rows:
         chosen = torch.tensor([self._row[item] for item in items if item in self._row], dtype=torch.long)
-        whole = {name: torch.cat([s.tensors[name] for s in self._shards]) for name in self._shards[0].tensors}
+        names = self._shards[0].tensors if self._shards else ()
+        whole = {name: torch.cat([s.tensors[name] for s in self._shards]) for name in names}
         failed = {place: self._failed[item] for place, item in enumerate(items) if item not in self._row}
         return Rows({name: tensor[chosen] for name, tensor in whole.items()}, failed)
 
@@ -159,7 +209,8 @@ class _Shelf:
         check_json(notes, "notes")
         self._what = {"format": FORMAT, "provenance": plain(provenance)}
         self._notes = plain(notes)
-        self._folder = None if store is None else store.folder(key_of(self._what))
+        self.key = key_of(self._what)
+        self._folder = None if store is None else store.folder(self.key)
         self._seen: set[Path] = set()
         self._prepared = False
 
@@ -167,6 +218,7 @@ class _Shelf:
         """What the shards that came since the last call hold of these items; a damaged one is said, and removed."""
         if self._folder is None:
             return
+        record_use(self._folder)
         left = set(wanted)
         for file in shard_files(self._folder):
             if file in self._seen or not left:
@@ -187,7 +239,7 @@ class _Shelf:
                 with contextlib.suppress(OSError):
                     file.unlink()
                 continue
-            left.difference_update(shard.items, shard.failed)
+            left.difference_update(shard.items)  # a row in another shard counts more than a failure in this one
             yield shard
 
     def publish(self, items: Sequence[str], rows: Rows) -> Shard:
@@ -198,7 +250,7 @@ class _Shelf:
             OSError: a store that cannot be written.
         """
         kept = [item for place, item in enumerate(items) if place not in rows.failed]
-        if not rows.tensors:
+        if not rows.tensors and kept:
             raise XgapError(f"the worker gave no tensors for {len(items)} items")
         for name, tensor in rows.tensors.items():
             if tensor.ndim == 0 or len(tensor) != len(kept):
@@ -212,7 +264,12 @@ class _Shelf:
             data = safetensors.torch.save(tensors, metadata={"rows": inside})
             file = self._folder / f"{hashlib.sha256(data).hexdigest()}.safetensors"
             self._prepare(self._folder)
-            write_atomically(file, data)
+            try:
+                write_atomically(file, data)
+            except FileNotFoundError:  # the entry was pruned or removed meanwhile
+                self._prepared = False
+                self._prepare(self._folder)
+                write_atomically(file, data)
             self._seen.add(file)
         return made
 

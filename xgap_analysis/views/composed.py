@@ -15,7 +15,7 @@ from xgap_analysis.views.view import register_view
 PART = "reference"  # of texts: the image that each of them changes
 
 
-@register_view("composed", modality="text")
+@register_view("composed", modality="text", by_item=True)
 def composed(
     model: Any,
     items: Any,

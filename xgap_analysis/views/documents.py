@@ -22,7 +22,7 @@ TEXT = "text"  # the modality whose weight is given, where a section has a text 
 Map = Callable[[Features], Features]
 
 
-@register_view("sections", modality="document")
+@register_view("sections", modality="document", by_item=True)
 def sections(
     model: Any,
     items: Any,
@@ -89,7 +89,7 @@ def sections(
     )
 
 
-@register_view("document", modality="document")
+@register_view("document", modality="document", by_item=True)
 def document(
     model: Any,
     items: Any,

@@ -16,7 +16,7 @@ from xgap_analysis.views.view import register_view
 SETS = ("imagenet80", "imagenet7")
 
 
-@register_view("ensemble", modality="text")
+@register_view("ensemble", modality="text", by_item=True)
 def ensemble(
     model: Any,
     items: Any,

@@ -114,7 +114,7 @@ def fuse_modalities(
     )
 
 
-@register_view("fuse", modality=None)
+@register_view("fuse", modality=None, by_item=True)
 def fused(
     model: Any,
     items: Any,

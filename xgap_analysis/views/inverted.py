@@ -9,8 +9,8 @@ from xgap_analysis.views.inversion.invert import invert
 from xgap_analysis.views.view import register_view
 
 
-@register_view("oti", modality="image", space="text")
-@register_view("ovi", modality="text", space="image")
+@register_view("oti", modality="image", space="text", by_item=True)
+@register_view("ovi", modality="text", space="image", by_item=True)
 def inverted(
     model: Any,
     items: Any,
@@ -21,6 +21,7 @@ def inverted(
     seed: int = 42,
     stop: str | float = "fixed",
     start: str = "normal",
+    optimiser: str = "adamw",
     on_error: str = "raise",
     store: Store | str | None = "default",
     progress: bool = True,
@@ -43,6 +44,7 @@ def inverted(
         seed=seed,
         stop=stop,
         start=start,
+        optimiser=optimiser,
         store=store,
         progress=progress,
     )

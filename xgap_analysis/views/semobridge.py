@@ -17,7 +17,7 @@ from xgap_analysis.views.view import register_view
 CUT = 0.3
 
 
-@register_view("semobridge", modality="image", space="text")
+@register_view("semobridge", modality="image", space="text", by_item=True)
 def semobridge(
     model: Any,
     items: Any,
@@ -60,7 +60,7 @@ def semobridge(
     return _projected(own, _kept(model, cut), "semobridge", cut=cut)
 
 
-@register_view("semobridge-random", modality="image", space="text", control=True)
+@register_view("semobridge-random", modality="image", space="text", control=True, by_item=True)
 def semobridge_random(
     model: Any,
     items: Any,

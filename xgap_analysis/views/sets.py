@@ -9,10 +9,11 @@ from torch import Tensor
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.tokens import TokenFeatures
 from xgap_analysis.datasets.items import Texts
+from xgap_analysis.models.precision import without_tf32
 from xgap_analysis.models.threads import suited
 from xgap_analysis.models.tower import Model, tokens_of
 from xgap_analysis.store import Store
-from xgap_analysis.views.batches import BATCH, Passage, batches, source_of
+from xgap_analysis.views.batches import Passage, batches, on_device, source_of
 from xgap_analysis.views.encode import encode
 from xgap_analysis.views.listing import Listed, as_items, digest_of_list, has_ids
 from xgap_analysis.views.view import register_view
@@ -71,12 +72,11 @@ def tokens(
 
 def _hidden(model: Model, items: Any, given: Listed) -> TokenFeatures:
     """The tokens of a tower, item by item."""
-    way = Passage(model, items)
     sets: list[Tensor] = []
-    with torch.inference_mode():
+    with torch.inference_mode(), Passage(model, items) as way, without_tf32(model.device):
         for content, n in _contents(way):
             with suited(way.tower, n, model.device):
-                made, mask = tokens_of(way.tower, content, n, model.device)
+                made, mask = tokens_of(way.tower, on_device(content, model.device), n, model.device)
             sets += [each[own].cpu() for each, own in zip(made, mask, strict=True)]
     about = {"model": model.name, "weights": model.weights_digest, "fingerprint": model.fingerprint}
     about |= {"precision": model.precision, "tokens": "hidden"}
@@ -88,7 +88,7 @@ def _contents(way: Passage) -> Iterator[tuple[Any, int]]:
     """Batches as the tower prepares them, and the number of items in each."""
     if isinstance(way.items, Texts) and hasattr(way.tower, "tokenize"):
         ids = way.tower.tokenize(list(way.items.captions))  # at once, so that captions that are cut are counted once
-        yield from ((part, len(part)) for part in ids.split(BATCH))
+        yield from ((part, len(part)) for part in ids.split(way.size))
     else:
         yield from ((batch.content, batch.size) for batch in batches(way, range(len(way.items))))
 
@@ -123,7 +123,7 @@ def register_parts(name: str, *, modality: str, space: str | None = None) -> Non
         'scene-parts'
         >>> VIEWS.remove("scene-parts")  # for this example only
     """
-    register_view(name, modality=modality, space=space)(_view_of(name))
+    register_view(name, modality=modality, space=space, by_item=True)(_view_of(name))
 
 
 register_view("patches", modality="image")(_view_of(None))

@@ -10,6 +10,9 @@ from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.mixed import joined
 from xgap_analysis.core.registry import Registry, check_options, name_of
 from xgap_analysis.core.tokens import AnyFeatures
+from xgap_analysis.store import Engine, engine
+from xgap_analysis.store.engines import Local
+from xgap_analysis.views.sharing import stored_by
 
 LEADING = 2  # a view's function begins with (model, items)
 
@@ -27,6 +30,7 @@ class View:
         space: where the features lie on the sphere: the modality whose encoder gave them.
         arguments, options: given by the user; other options keep the function's defaults.
         control: it stands beside another view, and nothing is claimed of it; tables give it no verdict.
+        by_item: whether an item's rows depend on that item alone; see `register_view`.
 
     Example:
         >>> import xgap_analysis as xg
@@ -41,6 +45,7 @@ class View:
     arguments: tuple[Any, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     control: bool = False
+    by_item: bool = False
 
     def __str__(self) -> str:
         return spelled(self.name, self.arguments, self.options)
@@ -52,8 +57,12 @@ class View:
             model: whose towers encode.
             items: of the view's modality.
             context: what an evaluation offers (seed, store, progress, ...); the function gets what it has a parameter
-                for, and the view's own options come first.
+                for, and the view's own options come first. An `engine` other than local (see `store.engines`) shares
+                the work of a view by item.
         """
+        by = engine(context.pop("engine", "local"))
+        if not isinstance(by, Local):
+            context = {**context, "store": self._stored_by(by, model, items, context)}
         offered = {name: value for name, value in context.items() if self.takes(name)}
         made = self.function(model, items, *self.arguments, **{**offered, **self.options})
         if not isinstance(made, AnyFeatures):
@@ -64,6 +73,18 @@ class View:
             what = f"view {self} gave a row of id {strange!r}, which is not an item's"
             raise XgapError(f"{what}; keep the items' ids, as in dataclasses.replace(native, vectors=...)")
         return made
+
+    def _stored_by(self, by: Engine, model: Any, items: Any, context: Mapping[str, Any]) -> Any:
+        """The store in which the rows of all items are found, after an engine has computed them."""
+        if not self.by_item or not all(a.by_item for a in self.arguments if isinstance(a, View)):
+            what = f"view {self} may depend on all items at once, and ranks compute items one by one"
+            raise XgapError(f"{what}; register it with by_item=True if it does not, or use engine local")
+        how = {"store": context.get("store", "default"), "on_error": context.get("on_error", "raise")}
+
+        def made(some: Any, store: Any) -> AnyFeatures:
+            return self(model, some, **{**context, "store": store})
+
+        return stored_by(by, model, items, made, **how)
 
     def takes(self, option: str) -> bool:
         """Whether the function has a parameter of this name, or passes every option on."""
@@ -99,13 +120,19 @@ class _Entry:
     modality: str | None
     space: str | None
     control: bool
+    by_item: bool
 
 
 VIEWS: Registry[_Entry] = Registry("view", lambda entry: entry.function)
 
 
 def register_view(
-    name: str, *, modality: str | None, space: str | None = None, control: bool = False
+    name: str,
+    *,
+    modality: str | None,
+    space: str | None = None,
+    control: bool = False,
+    by_item: bool = False,
 ) -> Callable[[Callable[..., AnyFeatures]], Callable[..., AnyFeatures]]:
     """Make a view known by name to studies, the command line, the widgets and the notebooks.
 
@@ -118,6 +145,9 @@ def register_view(
             they are of two).
         space: where its features lie; the modality by default.
         control: it is what another view is compared with; its rows in a table carry no verdict.
+        by_item: whether an item's rows depend on that item alone, and what they cost is kept in the store. Then several
+            processes may compute some of the items each (see `xgap study --engine`). Of any other view, which may fit
+            something to all items, they compute the native features, and one process does the rest.
 
     Raises:
         XgapError: the name is taken by other code.
@@ -136,7 +166,7 @@ def register_view(
     """
 
     def add(function: Callable[..., AnyFeatures]) -> Callable[..., AnyFeatures]:
-        VIEWS.add(name, _Entry(function, modality, space or modality, control))
+        VIEWS.add(name, _Entry(function, modality, space or modality, control, by_item))
         return function
 
     return add
@@ -177,7 +207,8 @@ def view(wanted: "str | Call | View | Callable[..., AnyFeatures]", *arguments: A
         space = entry.space or next((v.space for v in views), "")
         if not modality:
             raise XgapError(f"view {wanted.name!r} takes views as arguments: {wanted.name}(image, oti)")
-        return View(wanted.name, entry.function, modality, space, nested, options, entry.control)
+        about = {"control": entry.control, "by_item": entry.by_item}
+        return View(wanted.name, entry.function, modality, space, nested, options, **about)
     if isinstance(wanted, View):
         if not options:
             return wanted

@@ -167,7 +167,8 @@ def test_a_batch_too_large_for_the_memory_goes_in_halves(
         return original(self, start, *rest, **options)
 
     monkeypatch.setattr(InversionLoop, "run", small)
-    found = invert(model, given, **settings)
+    with pytest.warns(UserWarning, match="do not fit the memory of cpu: they are optimised in halves"):
+        found = invert(model, given, **settings)
     assert (sum(sizes), max(sizes) <= fits) == (40, True)
     assert refused == sorted(set(refused), reverse=True)  # a size is tried once, and none above it again
     for a, b in ((found.features, expected.features), (found.snapshots[3], expected.snapshots[3])):
@@ -175,7 +176,7 @@ def test_a_batch_too_large_for_the_memory_goes_in_halves(
         assert (a.vectors * b.vectors).sum(dim=1).min() > 0.9999
     torch.testing.assert_close(found.loss, expected.loss, atol=1e-4, rtol=0)
     fits = 0
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(torch.OutOfMemoryError), pytest.warns(UserWarning, match="do not fit"):
         invert(model, given, **settings)
 
 

@@ -23,6 +23,7 @@ from xgap_analysis.views.inversion.loop import (
 
 MAP = torch.randn(12, 5, generator=torch.Generator().manual_seed(0))
 SETTINGS = {"steps": 60, "lr": 2e-2, "weight_decay": 0.01}
+STOPS = ("fixed", "plateau", 0.97)
 
 
 def forward(tokens: Tensor) -> Tensor:
@@ -104,14 +105,64 @@ def test_a_descent_forgets_the_batch_before(stop: str | float) -> None:
         assert torch.equal(found.snapshots[7], first.snapshots[7])
 
 
-def test_a_step_that_is_replayed_does_what_the_plain_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def alone(start: Tensor, target: Tensor, steps: int, rule: str | float) -> tuple[Tensor, list[float], int]:
+    """One item as a first implementation would write it: its tokens, its losses, and the number of its updates."""
+    tokens = start[None].clone().requires_grad_()
+    optimiser = torch.optim.AdamW([tokens], lr=SETTINGS["lr"], weight_decay=SETTINGS["weight_decay"])
+    losses, best, since = [], float("inf"), 0
+    for step in range(steps):
+        loss = 1 - F.cosine_similarity(forward(tokens), target[None])
+        losses.append(loss.item())
+        if isinstance(rule, float) and 1 - losses[-1] >= rule:
+            return tokens.detach()[0], losses, step
+        if losses[-1] < best - PLATEAU_GAIN:
+            best, since = losses[-1], 0
+        else:
+            since += 1
+        if rule == "plateau" and since >= PLATEAU_STEPS:
+            return tokens.detach()[0], losses, step
+        optimiser.zero_grad()
+        loss.sum().backward()
+        optimiser.step()
+    return tokens.detach()[0], losses, steps
+
+
+@pytest.mark.parametrize("rule", STOPS)
+def test_each_row_does_and_stops_as_it_would_alone_in_a_plain_loop(rule: str | float) -> None:
+    """The step that keeps all in tensors and looks at none of them, which is the one that CUDA captures."""
+    start, targets = problem(9)
+    steps = 400
+    descent = InversionLoop(forward, (9, 2, 6), 5, start.device, **{**SETTINGS, "steps": steps}, stop=rule)
+    descent._load(start, targets)
+    for _ in range(steps):
+        descent._step()
+    found, updates = optimise(forward, start, targets, **{**SETTINGS, "steps": steps}, stop=rule), []
+    assert torch.equal(found.tokens, descent._tokens)  # a look from the host changes no row
+    torch.testing.assert_close(found.loss, descent._losses, atol=1e-6, rtol=0)
+    for row in range(9):
+        tokens, losses, n = alone(start[row], targets[row], steps, rule)
+        expected = torch.tensor([*losses, *[losses[-1]] * (steps - len(losses))])
+        torch.testing.assert_close(found.loss[:, row], expected, atol=2e-5, rtol=1e-3)
+        torch.testing.assert_close(found.tokens[row], tokens, atol=1e-3, rtol=1e-3)
+        if rule != "fixed":
+            moves = (found.loss[:, row].diff() != 0).nonzero()[:, 0].tolist()
+            assert n == max(moves, default=-1) + 1
+        updates.append(n)
+    assert len(set(updates)) > 3 or rule == "fixed"  # rows stop at steps of their own, most between two looks
+
+
+@pytest.mark.parametrize("rule", STOPS)
+def test_a_step_that_is_replayed_does_what_the_plain_one_does(
+    rule: str | float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All but the capture, on any machine: the buffers that a replay reads and writes hold the batch at hand."""
     start, targets = problem(9)
-    descent, captures = InversionLoop(forward, (9, 2, 6), 5, start.device, **SETTINGS), []
+    settings = {**SETTINGS, "stop": rule}
+    descent, captures = InversionLoop(forward, (9, 2, 6), 5, start.device, **settings), []
     monkeypatch.setattr(descent, "_to_capture", True)
     monkeypatch.setattr(descent, "_captured", lambda: captures.append(1) or descent._step)
     for first, goal in ((start, targets), (-start, targets.flip(0)), (start, targets)):
-        expected = optimise(forward, first, goal, snapshots=(7,), **SETTINGS)
+        expected = optimise(forward, first, goal, snapshots=(7,), **settings)
         replayed = descent.run(first, goal, snapshots=(7,))
         for part in ("tokens", "features", "loss"):
             assert torch.equal(getattr(replayed, part), getattr(expected, part))
@@ -119,16 +170,18 @@ def test_a_step_that_is_replayed_does_what_the_plain_one_does(monkeypatch: pytes
     assert captures == [1]
 
 
+@pytest.mark.parametrize("rule", STOPS)
 @pytest.mark.parametrize("index", [0, 1])
-def test_the_captured_step_is_the_plain_one(index: int) -> None:
+def test_the_captured_step_is_the_plain_one(index: int, rule: str | float) -> None:
     """The second device is not the current one, on which a graph would be captured unless it is told."""
     if torch.cuda.device_count() <= index:
         pytest.skip(f"a CUDA graph needs a CUDA device {index}")
     start, targets = problem(9)
     device = torch.device("cuda", index)
-    descent = InversionLoop(forward_on(device), (9, 2, 6), 5, device, **SETTINGS)
+    settings = {**SETTINGS, "stop": rule}
+    descent = InversionLoop(forward_on(device), (9, 2, 6), 5, device, **settings)
     for first, goal in ((start, targets), (-start, targets.flip(0)), (start, targets)):
-        expected = optimise(forward, first, goal, snapshots=(7,), **SETTINGS)
+        expected = optimise(forward, first, goal, snapshots=(7,), **settings)
         captured = descent.run(first, goal, snapshots=(7,))
         assert descent._replay is not None  # and not the plain step in its place
         torch.testing.assert_close(captured.loss.cpu(), expected.loss, atol=1e-4, rtol=1e-3)

@@ -18,12 +18,14 @@ from torch import Tensor, nn
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.models.adapters.depth import image_blocks, text_blocks
+from xgap_analysis.models.adapters.halves import with_half_weights
+from xgap_analysis.models.adapters.heads import image_head, text_head
 from xgap_analysis.models.adapters.hidden import are_words, features_and_patches, features_and_words
 from xgap_analysis.models.adapters.shortcut import causal_prompt, class_token_features
 from xgap_analysis.models.captions import Tokenizer
 from xgap_analysis.models.fingerprint import architecture, weights_digest
 from xgap_analysis.models.locks import lock_of
-from xgap_analysis.models.precision import AUTOCAST, autocast
+from xgap_analysis.models.precision import AUTOCAST, autocast, is_full
 from xgap_analysis.models.tower import Model
 
 Module = Any  # a module of open_clip; what it is made of has no static types
@@ -46,7 +48,8 @@ def from_open_clip(
         tokenize: its tokenizer.
         preprocess: its transform for evaluation.
         name: what tables call it.
-        precision: `"fp32"`, `"bf16"` or `"fp16"` (autocast).
+        precision: `"fp32"`, or `"bf16"` / `"fp16"`: autocast over a copy whose products have weights in half precision
+            (see `models.adapters.halves`), which is made at the first pass.
         settings: see `Model`; with `image_only` the text tower, which was never trained, is left out.
         shortcuts: False takes the general way everywhere (to check the shortcuts, which give the same numbers).
 
@@ -76,7 +79,14 @@ def from_open_clip(
 
 
 class ImageTower:
-    """The image tower of an open_clip model; see `Invertible`."""
+    """The image tower of an open_clip model; see `Invertible`.
+
+    Args:
+        model: open_clip's.
+        preprocess: its transform for evaluation.
+        precision, shortcuts: see `from_open_clip`.
+        halves: False for modules that half-precision weights are no copy of: they are one, or parts are replaced.
+    """
 
     space = "image"
 
@@ -86,10 +96,11 @@ class ImageTower:
         preprocess: Callable[[Image.Image], Tensor],
         precision: str = "fp32",
         shortcuts: bool = True,
+        halves: bool = True,
     ) -> None:
-        self.preprocess = preprocess
+        self.preprocess, self._halves = preprocess, halves
         self._model, self._visual = model, model.visual
-        self._head, self._blocks = _image_head(model.visual), image_blocks(model.visual)
+        self._head, self._blocks = image_head(model.visual), image_blocks(model.visual)
         self._precision, self._shortcuts = precision, shortcuts
         size = model.visual.image_size
         self._size: tuple[int, int] = (size, size) if isinstance(size, int) else tuple(size)
@@ -100,8 +111,20 @@ class ImageTower:
         return self._model
 
     def again(self, shortcuts: bool) -> "ImageTower":
-        """The same over the same model, with its shortcuts or without."""
-        return ImageTower(self._model, self.preprocess, self._precision, shortcuts and self._shortcuts)
+        """The same over the same model, whose parts may be replaced around a pass, with its shortcuts or without."""
+        return ImageTower(self._model, self.preprocess, self._precision, shortcuts and self._shortcuts, halves=False)
+
+    @property
+    def _passing(self) -> "ImageTower":
+        """The tower whose modules a pass goes through: this one, or the same over half-precision weights."""
+        if not self._halves or self._precision == "fp32" or is_full():
+            return self
+        return self._over_halves
+
+    @cached_property
+    def _over_halves(self) -> "ImageTower":
+        made = with_half_weights(self._model, self._precision)
+        return ImageTower(made, self.preprocess, self._precision, self._shortcuts, halves=False)
 
     @property
     def visual(self) -> Module:
@@ -136,6 +159,8 @@ class ImageTower:
 
     def encode(self, batch: Tensor, project: bool = True, layer: int | None = None) -> Tensor:
         """See `Tower.encode`."""
+        if self._passing is not self:
+            return self._passing.encode(batch, project, layer)
         pixels = batch.to(_device(self._model))
         head = contextlib.nullcontext() if project else self._head.removed()
         with lock_of(self._model), autocast(pixels.device, self._precision), head, self._blocks.first(layer):
@@ -151,6 +176,8 @@ class ImageTower:
 
     def encode_tokens(self, tokens: Tensor, batch: Tensor | None = None) -> Tensor:
         """See `Invertible.encode_tokens`."""
+        if self._passing is not self:
+            return self._passing.encode_tokens(tokens, batch)
         _check_tokens(tokens, self.length, self.width)
         tokens = tokens.to(_device(self._model))
         with lock_of(self._model), autocast(tokens.device, self._precision):
@@ -163,6 +190,8 @@ class ImageTower:
 
     def hidden(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """See `Tower`: the patches, projected as the class token is."""
+        if self._passing is not self:
+            return self._passing.hidden(batch)
         pixels = batch.to(_device(self._model))
         with lock_of(self._model), autocast(pixels.device, self._precision):
             tokens = features_and_patches(self._visual, pixels)[1].float()
@@ -180,8 +209,9 @@ class ImageTower:
 
     @cached_property
     def _emitted_shape(self) -> tuple[int, ...]:
-        with lock_of(self._model), torch.no_grad():
-            return tuple(self._patching(torch.zeros(1, 3, *self._size, device=_device(self._model))).shape[1:])
+        device = _device(self._model)
+        with lock_of(self._model), torch.no_grad(), autocast(device, self._precision):
+            return tuple(self._patching(torch.zeros(1, 3, *self._size, device=device)).shape[1:])
 
     @property
     def _channels_first(self) -> bool:
@@ -208,6 +238,7 @@ class TextTower:
         tokenize: its tokenizer.
         name: of the model, for warnings of captions that are cut.
         precision, shortcuts: see `from_open_clip`.
+        halves: False for modules that half-precision weights are no copy of: they are one, or parts are replaced.
     """
 
     space = "text"
@@ -219,12 +250,13 @@ class TextTower:
         name: str,
         precision: str = "fp32",
         shortcuts: bool = True,
+        halves: bool = True,
     ) -> None:
-        self._model, self._name = model, name
+        self._model, self._name, self._halves = model, name, halves
         self._text = model.text if hasattr(model, "text") else model  # CLIP holds the parts of its text tower itself
         table = getattr(self._text, "token_embedding", None)
         self._table: nn.Embedding = self._text.transformer.get_input_embeddings() if table is None else table
-        self._head, self._blocks = _text_head(self._text), text_blocks(self._text)
+        self._head, self._blocks = text_head(self._text), text_blocks(self._text)
         self._precision, self._shortcuts = precision, shortcuts
         self.width = self._table.embedding_dim
         self.words = self._table.num_embeddings
@@ -248,8 +280,22 @@ class TextTower:
         return self._precision
 
     def again(self, shortcuts: bool, tokenize: Callable[[list[str]], Tensor]) -> "TextTower":
-        """The same over the same model, with its shortcuts or without, and another tokenizer."""
-        return TextTower(self._model, tokenize, self._name, self._precision, shortcuts and self._shortcuts)
+        """The same over the same model, whose parts may be replaced around a pass, and another tokenizer."""
+        return TextTower(
+            self._model, tokenize, self._name, self._precision, shortcuts and self._shortcuts, halves=False
+        )
+
+    @property
+    def _passing(self) -> "TextTower":
+        """The tower whose modules a pass goes through: this one, or the same over half-precision weights."""
+        if not self._halves or self._precision == "fp32" or is_full():
+            return self
+        return self._over_halves
+
+    @cached_property
+    def _over_halves(self) -> "TextTower":
+        made = with_half_weights(self._model, self._precision)
+        return TextTower(made, self.tokenize.silent, self._name, self._precision, self._shortcuts, halves=False)
 
     @property
     def projection(self) -> Tensor:
@@ -263,6 +309,8 @@ class TextTower:
 
     def encode(self, batch: Tensor, project: bool = True, layer: int | None = None) -> Tensor:
         """See `Tower.encode`."""
+        if self._passing is not self:
+            return self._passing.encode(batch, project, layer)
         ids = batch.to(_device(self._model))
         head = contextlib.nullcontext() if project else self._head.removed()
         with lock_of(self._model), autocast(ids.device, self._precision), head, self._blocks.first(layer):
@@ -275,6 +323,8 @@ class TextTower:
 
     def encode_tokens(self, tokens: Tensor, batch: Tensor | None = None) -> Tensor:
         """See `Invertible.encode_tokens`."""
+        if self._passing is not self:
+            return self._passing.encode_tokens(tokens, batch)
         _check_tokens(tokens, self.length, self.width)
         if batch is None:
             raise XgapError("a text tower pools by token ids; give the ids of the prompt with the tokens")
@@ -285,6 +335,8 @@ class TextTower:
 
     def hidden(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """See `Tower`: the words, without the tokens that an empty caption has too (start, end, padding)."""
+        if self._passing is not self:
+            return self._passing.hidden(batch)
         ids = batch.to(_device(self._model))
         with lock_of(self._model), autocast(ids.device, self._precision):
             tokens = features_and_words(self._text, ids, self._model.encode_text)[1].float()
@@ -292,6 +344,8 @@ class TextTower:
 
     def shortcut(self, ids: Tensor, start: int, count: int) -> Callable[[Tensor], Tensor] | None:
         """See `Invertible`; None for a tower that is not plain and causal."""
+        if self._passing is not self:
+            return self._passing.shortcut(ids, start, count)
         device = _device(self._model)
         with lock_of(self._model), torch.no_grad(), autocast(device, self._precision):
             quick = causal_prompt(self._text, ids.to(device), start, count) if self._shortcuts else None
@@ -303,75 +357,6 @@ class TextTower:
                 return quick(pseudo.to(device)).float()
 
         return features
-
-
-class _Head:
-    """The last map of a tower: read, or taken away for the length of a `with` block.
-
-    Args:
-        owner, attribute: where it stands; owner None where the tower ends in something else than one linear map.
-        absent: what the library accepts in its place.
-        end: how the tower ends, where that is no linear map.
-    """
-
-    def __init__(
-        self,
-        owner: Module,
-        attribute: str = "",
-        absent: nn.Module | None = None,
-        *,
-        end: str = "without",
-    ) -> None:
-        self._owner, self._attribute, self._absent, self._end = owner, attribute, absent, end
-
-    def weight(self) -> Tensor:
-        """The matrix `[p, d]`.
-
-        Raises:
-            XgapError: it is not one linear map without bias.
-        """
-        head = getattr(self._owner, self._attribute, None)
-        if isinstance(head, Tensor):
-            return head
-        if not isinstance(head, nn.Linear):
-            raise XgapError(f"this tower ends {self._end} a linear projection, so there are no features before it")
-        bias = dict(head.named_parameters()).get("bias")
-        if bias is not None and bias.any():  # timm gives PE's head one, which its weights set to zero
-            raise XgapError("this tower's projection has a bias, so it is not a linear map that can be split off")
-        return head.weight.T
-
-    @contextlib.contextmanager
-    def removed(self) -> Iterator[None]:
-        self.weight()
-        head = getattr(self._owner, self._attribute)
-        setattr(self._owner, self._attribute, self._absent)
-        try:
-            yield
-        finally:
-            setattr(self._owner, self._attribute, head)
-
-
-def _image_head(visual: Module) -> _Head:
-    if hasattr(visual, "class_embedding"):
-        return _Head(visual, "proj")
-    if not hasattr(visual, "trunk"):  # a ResNet, whose projection is inside its attention pool
-        return _Head(None)
-    if len(visual.head):
-        return _Head(visual.head, "proj", nn.Identity()) if hasattr(visual.head, "proj") else _Head(None)
-    classifier = visual.trunk.get_classifier()
-    pooled = getattr(visual.trunk, "attn_pool", None) is not None
-    end = "in an attention pool, whose last map adds an MLP to its input, and not in" if pooled else "without"
-    for name, module in visual.trunk.named_modules():
-        if module is classifier and name:
-            parent, _, attribute = name.rpartition(".")
-            return _Head(visual.trunk.get_submodule(parent), attribute, nn.Identity(), end=end)
-    return _Head(None, end=end)
-
-
-def _text_head(text: Module) -> _Head:
-    if hasattr(text, "text_projection"):
-        return _Head(text, "text_projection")
-    return _Head(text, "proj", nn.Identity())
 
 
 @contextlib.contextmanager

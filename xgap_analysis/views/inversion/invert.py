@@ -19,12 +19,14 @@ from xgap_analysis.models.threads import suited
 from xgap_analysis.models.tower import Invertible, Model
 from xgap_analysis.store import Store, compute, entry_key, key_of
 from xgap_analysis.views.inversion import textual, visual
+from xgap_analysis.views.inversion.capacity import most_rows
 from xgap_analysis.views.inversion.loop import unit_features
 from xgap_analysis.views.inversion.settings import NAMES, STEPS, Settings
 from xgap_analysis.views.inversion.work import Work
 from xgap_analysis.views.keeping import kept_in
+from xgap_analysis.views.pace import Pace
 
-SHARD = 256  # items; a killed run loses at most this much work
+SHARD = 256  # items, or one batch where that is larger; a killed run loses at most this much work
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +37,8 @@ class Inversion:
         features: `[n, d]`, with the inputs' ids and origin, in the other space.
         pseudo_tokens: `[n, r, width]`; `encode_pseudo_tokens` gives the features again.
         loss: `[steps, n]`, in [0, 2]; row s is `1 - cos(feature, target)` before update s, so row 0 is the start's.
-            After an item has stopped (`stop`), its loss stays as it was.
+            After an item has stopped (`stop`), its loss stays as it was. With L-BFGS, of the best of the first s + 1
+            points that were tried, the start among them.
         snapshots: number of updates to features after them; 0 is the start.
         provenance: parameters, model and inputs.
 
@@ -73,8 +76,9 @@ def invert(
     snapshots: Iterable[int] = (),
     stop: str | float = "fixed",
     start: str = "normal",
-    batch_size: int = 64,
-    precision: str = "fp32",
+    optimiser: str = "adamw",
+    batch_size: int | None = None,
+    precision: str | None = None,
     store: Store | str | None = "default",
     progress: bool = True,
 ) -> Inversion:
@@ -100,8 +104,12 @@ def invert(
             which an item stops. Each item stops on its own.
         start: `"normal"`, the paper's, drawn from (seed, id); or `"closed-form"`, computed from the target by a linear
             model of the tower (see `ClosedForm`), for fewer steps. Lower loss is not better retrieval.
-        batch_size: items optimised together, at most 256; a batch that does not fit the device's memory goes in halves.
-        precision: `"bf16"` or `"fp16"` for autocast in the loop; the features are computed without it.
+        optimiser: `"adamw"`, the paper's; or `"l-bfgs"`, for fewer steps: it has no learning rate and no weight decay,
+            and a step is one pass, whose point is kept only if the loss falls (see `LBFGS`).
+        batch_size: items optimised together. By default 64 on a processor, and on CUDA what the free memory holds (two
+            small steps are measured), up to 2,048. A batch that does not fit goes in halves, with a warning.
+        precision: of the loop: `"fp32"`, or `"bf16"` / `"fp16"` for autocast. By default the model's own, in which the
+            features are computed, too; a model in half precision is not inverted in float32.
         store: where results are kept and found again; None keeps nothing. By default the user's store.
         progress: show a bar when something has to be computed.
 
@@ -121,6 +129,7 @@ def invert(
         >>> bool(oti.loss[-1].mean() < oti.loss[0].mean())  # the loss is 1 - cosine to the native feature
         True
     """
+    batch_size = Pace(batch_size).filled().batch_size
     settings = Settings.of(
         model,
         features,
@@ -134,8 +143,9 @@ def invert(
         snapshots=snapshots,
         stop=stop,
         start=start,
+        optimiser=optimiser,
         batch_size=batch_size,
-        precision=precision,
+        precision=_precision(model, precision),
     )
     tower = model.invertible(settings.space)
     prompt = textual.make_prompt(model.tokenize, template, settings.tokens) if settings.space == "text" else None
@@ -151,7 +161,7 @@ def invert(
         entries,
         items,
         work.rows,
-        shard_size=SHARD,
+        shard_size=max(SHARD, batch_size or most_rows(model.device, tower.length)),
         store=kept_in(store) if is_known(model) else None,
         description=settings.name.upper(),
         progress=False,  # the bar of the work counts steps: a shard of a thousand steps is too long to wait for
@@ -236,6 +246,14 @@ def pseudo_forward(model: Model, space: str, template: str, count: int) -> Calla
 
 def _forward(tower: Invertible, count: int, prompt: textual.Prompt | None) -> Callable[[Tensor], Tensor]:
     return visual.pseudo_forward(tower, count) if prompt is None else textual.pseudo_forward(tower, prompt)
+
+
+def _precision(model: Model, given: str | None) -> str:
+    """That of the loop: the model's where it is not given."""
+    if given not in (None, model.precision) and model.precision != "fp32":
+        what = f"model {model.name!r} computes in {model.precision}, and the passes of its inversion with it"
+        raise XgapError(f'{what}: leave precision={given!r} out, or load the model with precision="fp32"')
+    return given or model.precision
 
 
 def _check_dimensions(

@@ -17,6 +17,7 @@ from torch import Tensor
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.precision import held, home
 from xgap_analysis.models.adapters.openclip import autocast
+from xgap_analysis.views.inversion.quasi_newton import LBFGS
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # AdamW's defaults, which the paper keeps
 PLATEAU_STEPS, PLATEAU_GAIN = 25, 1e-3  # an item stops when its cosine has not gained this much in so many steps
@@ -30,7 +31,8 @@ class Optimised:
     Args:
         tokens: `[n, r, width]`, after the last step.
         features: `[n, d]`, unit rows, of these tokens.
-        loss: `[steps, n]`; row s is `1 - cos` before update s, so that row 0 is the start's.
+        loss: `[steps, n]`; row s is `1 - cos` before update s, so that row 0 is the start's. With L-BFGS it is that of
+            the best point among the start and the s that were tried after it.
         snapshots: step to features `[n, d]` after so many updates (0: the start).
     """
 
@@ -48,6 +50,15 @@ class AdamW:
         self._mean, self._square = torch.zeros_like(tensor), torch.zeros_like(tensor)
         # On the tensor's device, so that a graph can count.
         self._step = torch.zeros((), dtype=torch.float64, device=home(tensor.device))
+
+    @property
+    def tokens(self) -> Tensor:
+        """The tensor."""
+        return self._tensor
+
+    def see(self, loss: Tensor, gradient: Tensor) -> Tensor:
+        """The losses as they are: no point is refused."""
+        return loss
 
     def restart(self) -> None:
         """Forgets what was seen so far; the tensor may hold other values now."""
@@ -69,11 +80,12 @@ class AdamW:
 
 
 class Stop:
-    """Which items go on, each according to its own losses.
+    """Which items go on, each according to its own losses. All of it is on the device, so that a graph can update it.
 
     Args:
         rule: `"fixed"` (all steps), `"plateau"`, or the cosine at which an item stops.
         n: number of items.
+        device: of the losses.
     """
 
     def __init__(self, rule: str | float, n: int, device: torch.device) -> None:
@@ -82,15 +94,21 @@ class Stop:
         self._best = torch.full((n,), torch.inf, device=device)
         self._since = torch.zeros(n, dtype=torch.long, device=device)
 
+    def restart(self) -> None:
+        """All items go on, and nothing was seen so far."""
+        self.active.fill_(True)
+        self._best.fill_(torch.inf)
+        self._since.zero_()
+
     def see(self, loss: Tensor) -> None:
         """Takes note of the losses `[n]` before an update, and freezes the items that are done."""
         if isinstance(self._rule, float):
-            self.active = self.active & (1 - loss < self._rule)
-            return
-        better = loss < self._best - PLATEAU_GAIN
-        self._best = torch.where(better, loss, self._best)
-        self._since = torch.where(better, 0, self._since + 1)
-        self.active = self.active & (self._since < PLATEAU_STEPS)
+            self.active.logical_and_(1 - loss < self._rule)
+        elif self._rule == "plateau":
+            better = loss < self._best - PLATEAU_GAIN
+            self._best.copy_(torch.where(better, loss, self._best))
+            self._since.add_(1).masked_fill_(better, 0)
+            self.active.logical_and_(self._since < PLATEAU_STEPS)
 
 
 def check_stop(rule: str | float) -> str | float:
@@ -126,6 +144,7 @@ class InversionLoop:
         device: where to compute.
         steps, lr, weight_decay: of AdamW.
         stop: see `Stop`.
+        optimiser: `"adamw"`, or `"l-bfgs"`, which has no use for `lr` and `weight_decay` (see `LBFGS`).
         precision: autocast of the loop's passes (`"bf16"`, `"fp16"`); features are always computed without it.
     """
 
@@ -140,17 +159,20 @@ class InversionLoop:
         lr: float,
         weight_decay: float,
         stop: str | float = "fixed",
+        optimiser: str = "adamw",
         precision: str = "fp32",
     ) -> None:
-        self._forward, self._stop, self._precision = forward, stop, precision
+        self._forward, self._precision = forward, precision
         with torch.inference_mode(False):
             self._tokens = torch.zeros(shape, device=device, requires_grad=True)
             self._targets = torch.zeros(shape[0], dim, device=device)
             self._losses = torch.zeros(steps, shape[0], device=device)
             self._row = torch.zeros(1, dtype=torch.long, device=device)  # there, so that a graph can count
-            self._optimiser = AdamW(self._tokens.detach(), lr, weight_decay)  # shares memory with the tokens
+            shared = self._tokens.detach()  # the same memory
+            self._optimiser = LBFGS(shared) if optimiser == "l-bfgs" else AdamW(shared, lr, weight_decay)
+            self._stop = None if stop == "fixed" else Stop(stop, shape[0], device)
         self._replay: Callable[[], None] | None = None
-        self._to_capture = stop == "fixed" and device.type == "cuda"
+        self._to_capture = device.type == "cuda"
 
     def run(
         self,
@@ -173,30 +195,27 @@ class InversionLoop:
             self._load(start, targets)
             if self._to_capture:
                 self._replay, self._to_capture = self._captured(), False
-            stop = None if self._stop == "fixed" else Stop(self._stop, len(start), self._tokens.device)
+            take = self._replay or self._step
             for step in range(steps):
                 if step in keep:
-                    kept[step] = unit_features(self._forward, self._tokens)
-                if self._replay is not None:
-                    self._replay()
-                elif stop is None:
-                    self._step()
-                else:
-                    loss, gradient = self._descend()
-                    self._losses[step] = loss
-                    stop.see(loss)
-                    if step % LOOK_EVERY == 0 and not bool(stop.active.any()):
-                        self._losses[step + 1 :] = loss
-                        break
-                    self._optimiser.step(gradient, stop.active)
+                    kept[step] = unit_features(self._forward, self._optimiser.tokens)
+                take()
                 if on_step is not None:
                     on_step(step + 1)
-            features = unit_features(self._forward, self._tokens)
+                if self._stop is not None and step % LOOK_EVERY == 0 and not bool(self._stop.active.any()):
+                    self._losses[step + 1 :] = self._losses[step]
+                    break
+            features = unit_features(self._forward, self._optimiser.tokens)
         kept |= {step: features for step in keep if step not in kept}  # the last step, and those after all stopped
         if on_step is not None:
             on_step(steps)
         ordered = {step: kept[step] for step in sorted(kept)}
-        return Optimised(self._tokens.detach().clone(), features, self._losses.clone(), ordered)
+        return Optimised(self._optimiser.tokens.clone(), features, self._losses.clone(), ordered)
+
+    def probe(self) -> None:
+        """One plain step of whatever is loaded, to see what a batch takes of the device's memory."""
+        with torch.inference_mode(False), torch.enable_grad():
+            self._step()
 
     @torch.no_grad()
     def _load(self, start: Tensor, targets: Tensor) -> None:
@@ -204,6 +223,8 @@ class InversionLoop:
         self._targets.copy_(F.normalize(targets.to(self._targets.device), dim=1))
         self._row.zero_()
         self._optimiser.restart()
+        if self._stop is not None:
+            self._stop.restart()
 
     def _descend(self) -> tuple[Tensor, Tensor]:
         """Losses `[n]` and the gradient of their sum."""
@@ -213,18 +234,22 @@ class InversionLoop:
         return loss.detach(), torch.autograd.grad(loss.sum(), self._tokens)[0]
 
     def _step(self) -> None:
+        """One step of all items, without a look from the host; those that have stopped keep their tokens."""
         loss, gradient = self._descend()
+        loss = self._optimiser.see(loss, gradient)
         self._losses.index_copy_(0, self._row, loss[None])
         self._row.add_(1)
-        self._optimiser.step(gradient)
+        if self._stop is not None:
+            self._stop.see(loss)
+        self._optimiser.step(gradient, None if self._stop is None else self._stop.active)
 
     def _captured(self) -> Callable[[], None] | None:
-        """The whole step (forward, backward, AdamW, the loss into its row) as one CUDA graph, to be replayed.
+        """The whole step (forward, backward, who has stopped, AdamW, the loss into its row) as one CUDA graph.
 
         A step of a small tower is many short kernels, and launching them from Python takes longer than running them. A
         CUDA graph records them once and launches them with one call. It records addresses, not values: tokens, targets,
-        losses and the optimiser's state are therefore buffers that `_load` overwrites in place, and the number of the
-        step is a tensor on the device.
+        losses, and the optimiser's and the stop's state are therefore buffers that `_load` overwrites in place, and the
+        number of the step is a tensor on the device. Whether all items have stopped is looked at every few replays.
 
         None where a tower does something that cannot be captured, such as waiting for the device.
         """

@@ -13,9 +13,9 @@ from xgap_analysis.store import key_of
 from xgap_analysis.views.inversion.loop import check_stop
 from xgap_analysis.views.inversion.textual import Prompt
 
-MOST = 256  # items in a batch
 INTO = {"image": "text", "text": "image"}  # by the space of the features: the space they are inverted into
 STEPS = {"text": 150, "image": 1000}  # by the space inverted into: OTI, OVI (the paper's configurations)
+OPTIMISERS = ("adamw", "l-bfgs")
 NAMES = {"text": "oti", "image": "ovi"}
 
 
@@ -36,7 +36,8 @@ class Settings:
 
     Args:
         space: inverted into.
-        steps, tokens, template, lr, weight_decay, init_std, seed, stop, start, batch_size, precision: see `invert`.
+        steps, tokens, template, lr, weight_decay, init_std, seed, stop, start, optimiser, batch_size, precision: see
+            `invert`.
         snapshots: sorted, each once.
     """
 
@@ -51,7 +52,8 @@ class Settings:
     snapshots: tuple[int, ...]
     stop: str | float
     start: str
-    batch_size: int
+    optimiser: str
+    batch_size: int | None
     precision: str
 
     @classmethod
@@ -97,14 +99,14 @@ class Settings:
 
     def made_by(self, model: Model, prompt: Prompt | None) -> dict[str, Any]:
         """What determines the numbers, besides an item."""
+        adamw = {"lr": self.lr, "weight_decay": self.weight_decay}
         return {
             "view": self.name,
             "fingerprint": model.fingerprint,
             "precision": model.precision,
             "steps": self.steps,
             "tokens": self.tokens,
-            "lr": self.lr,
-            "weight_decay": self.weight_decay,
+            **(adamw if self.optimiser == "adamw" else {"optimiser": self.optimiser}),
             "stop": self.stop,
             "loop_precision": self.precision,
             **({"init_std": self.init_std, "seed": self.seed} if self.drawn else {"start": self.start}),
@@ -130,10 +132,12 @@ class Settings:
             raise XgapError(f"inversion takes at least one step, not {steps}")
         if snapshots and not (snapshots[0] >= 0 and snapshots[-1] <= steps):
             raise XgapError(f"snapshots are steps from 0 to {steps}, not {snapshots}")
-        if not 1 <= self.batch_size <= MOST:
-            raise XgapError(f"batch_size is between 1 and {MOST}, not {self.batch_size}")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise XgapError(f"batch_size is at least 1, or None for what the device holds, not {self.batch_size}")
         if self.precision not in AUTOCAST:
             raise XgapError(f"precision is one of {', '.join(AUTOCAST)}, not {self.precision!r}")
+        if self.optimiser not in OPTIMISERS:
+            raise XgapError(f"optimiser is {' or '.join(map(repr, OPTIMISERS))}, not {self.optimiser!r}")
         if self.start not in ("normal", "closed-form"):
             raise XgapError(f'start is "normal" or "closed-form", not {self.start!r}')
 

@@ -1,20 +1,23 @@
 """The work of an inversion: batches of items through the loop, within the device's memory, and a bar over the steps."""
 
 import functools
+import math
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from xgap_analysis.core.errors import notice
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.progress import Bar
 from xgap_analysis.models.threads import suited
 from xgap_analysis.models.tower import Invertible, Model
 from xgap_analysis.store import Rows
+from xgap_analysis.views.inversion.capacity import evened, free_bytes, most_rows, peak_bytes, rows_within
 from xgap_analysis.views.inversion.closed_form import ClosedForm
 from xgap_analysis.views.inversion.loop import InversionLoop, Optimised, starts
-from xgap_analysis.views.inversion.settings import MOST, Settings
+from xgap_analysis.views.inversion.settings import Settings
 
 
 class Work:
@@ -44,8 +47,9 @@ class Work:
         self._computed = functools.cache(lambda: ClosedForm(forward, settings.tokens, width, model.device))
         title = f"{settings.name.upper()} with {model.name}"
         self._bar = StepBar(title, len(features), settings.steps, progress)
-        self._loop = WithinMemory(
-            lambda n: InversionLoop(
+
+        def loop(n: int) -> InversionLoop:
+            return InversionLoop(
                 forward,
                 (n, settings.tokens, width),
                 features.dim,
@@ -54,14 +58,18 @@ class Work:
                 lr=settings.lr,
                 weight_decay=settings.weight_decay,
                 stop=settings.stop,
+                optimiser=settings.optimiser,
                 precision=settings.precision,
             )
-        )
+
+        self._loop = WithinMemory(loop)
+        # Measured only where something has to be computed.
+        self._fitting = functools.cache(lambda: rows_that_fit(loop, model.device, tower.length))
 
     def rows(self, places: Sequence[int], missing: Collection[str]) -> dict[str, Rows]:
         """The inversions of the items in these places, `"whole"`, and the snapshots that are missing, by their step."""
         lacking = [step for step in self._settings.between if str(step) in missing]
-        size, parts = self._settings.batch_size, []
+        size, parts = self._settings.batch_size or self._size(len(places)), []
         for position in range(0, len(places), size):
             batch = list(places[position : position + size])
             targets = self._features.vectors[batch]
@@ -80,6 +88,11 @@ class Work:
             **{str(step): Rows({"features": torch.cat([p.snapshots[step] for p in parts])}) for step in lacking},
         }
 
+    def _size(self, n: int) -> int:
+        """The size of batches of n items, where none is given."""
+        fitting = self._fitting()
+        return fitting if self._device.type != "cuda" else evened(n, fitting)
+
     def _starts(self, ids: Sequence[str], targets: Tensor) -> Tensor:
         settings = self._settings
         if not settings.drawn:
@@ -92,6 +105,14 @@ class Work:
         self._bar.close()
 
 
+def rows_that_fit(loop: Callable[[int], InversionLoop], device: torch.device, length: int) -> int:
+    """The number of items at once: what a GPU's memory holds, measured by two small steps; 64 elsewhere."""
+    most = most_rows(device, length)
+    if device.type != "cuda":
+        return most
+    return rows_within(lambda n: peak_bytes(lambda: loop(n).probe(), device), free_bytes(device), most)
+
+
 class WithinMemory:
     """Runs batches; one that does not fit the device's memory goes in halves, which changes no more than rounding.
 
@@ -101,7 +122,7 @@ class WithinMemory:
 
     def __init__(self, make: Callable[[int], InversionLoop]) -> None:
         self._make = functools.lru_cache(maxsize=1)(make)
-        self._fits = MOST  # items, as far as is known
+        self._fits = math.inf  # items, as far as is known
 
     def run(
         self, start: Tensor, targets: Tensor, snapshots: Collection[int], on_step: Callable[[int], Any] | None
@@ -115,6 +136,10 @@ class WithinMemory:
                 if n == 1:
                     raise
                 self._fits = n - 1
+            notice(
+                f"{n} items at once do not fit the memory of {start.device}: they are optimised in halves, with the "
+                f"same result; batch_size={n // 2} saves the attempt"
+            )
             self._make.cache_clear()
             if start.is_cuda:  # outside the handler, whose traceback would hold the tensors of the attempt
                 torch.cuda.empty_cache()

@@ -1,0 +1,446 @@
+"""A study whose features several processes compute has the numbers of one process, through kills and restarts."""
+
+import importlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from pandas.testing import assert_frame_equal
+
+from tests.experiments.test_study import animals
+from xgap_analysis.cli import main
+from xgap_analysis.cli.command import _parse
+from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.features import Features
+from xgap_analysis.datasets.items import Images, Texts
+from xgap_analysis.experiments.shared_work import shared, table_work
+from xgap_analysis.experiments.study import Study
+from xgap_analysis.models import MODELS, Model
+from xgap_analysis.store import ShareStored, Store, actors, engine
+from xgap_analysis.store.engines import PATIENCE, Ranks, Ray, ranks_of
+from xgap_analysis.views import register_view, view
+from xgap_analysis.views.encode import encode
+from xgap_analysis.views.sharing import share_of
+
+ROOT = Path(__file__).parents[2]
+COUNTED = "tests.experiments.counted"
+
+
+@pytest.fixture
+def counting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The module of a model that writes down what it encodes, here and in processes that are started."""
+    monkeypatch.setenv("COUNTED_LOG", str(tmp_path / "log"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    (tmp_path / "log").touch()
+    module = importlib.import_module(COUNTED)
+    return module if "counted" in MODELS else importlib.reload(module)
+
+
+def grid(model: Model, **changed: Any) -> Study:
+    """A study with inversions along an axis, fusion, class names, and a correction that is fitted."""
+    given: dict[str, Any] = {
+        "comparisons": ["I-I", "OTI-I", "I+OTI-I", "I-T", "zero-shot"],
+        "corrections": ["none", "center"],
+        "axes": {"oti.steps": [1, 3]},
+        "seeds": (1, 2),
+        "progress": False,
+    }
+    return Study([model], [animals()], **{**given, **changed})
+
+
+def numbers(table: pd.DataFrame) -> pd.DataFrame:
+    """A table without what the batches of a process may change in the last digits."""
+    return table.round(5)
+
+
+def as_an_array(study: Study, store: Path, world: int = 2) -> None:
+    """The tasks of a Slurm array, one after the other, each in a process that knows nothing of the others."""
+    for rank in range(world):
+        with pytest.raises(ShareStored) as ended:
+            Study(**{**vars(study), "store": Store(store), "engine": Ranks(rank, world)}).run()
+        assert ended.value.code == 0
+
+
+# Ranks
+
+
+def test_an_array_and_one_process_give_one_table(model: Model, tmp_path: Path) -> None:
+    expected = grid(model, store=Store(tmp_path / "alone")).run()
+    as_an_array(grid(model), tmp_path / "array")
+    reading = Store(tmp_path / "array").reading()  # a row of the table would say what has to be computed
+    made = grid(model, store=reading).run()
+    assert (expected["note"] == "").all()
+    assert_frame_equal(numbers(made), numbers(expected))
+
+
+def test_ranks_that_wait_give_one_table_each(model: Model, tmp_path: Path) -> None:
+    expected = grid(model, store=Store(tmp_path / "alone")).run()
+    with pytest.raises(ShareStored):
+        grid(model, store=Store(tmp_path / "gang"), engine=Ranks(1, 2)).run()
+    made = grid(model, store=Store(tmp_path / "gang"), engine=Ranks(0, 2, waits=True, patience=0.1)).run()
+    assert_frame_equal(numbers(made), numbers(expected))
+
+
+def test_the_gap_of_an_array_is_that_of_one_process(model: Model, tmp_path: Path) -> None:
+    for rank in range(2):
+        with pytest.raises(ShareStored):
+            grid(model, store=Store(tmp_path / "array"), engine=Ranks(rank, 2)).gaps()
+    made = grid(model, store=Store(tmp_path / "array").reading()).gaps()
+    assert_frame_equal(numbers(made), numbers(grid(model, store=Store(tmp_path / "alone")).gaps()))
+
+
+def test_a_filter_reads_the_union(model: Model, tmp_path: Path) -> None:
+    study = grid(model, comparisons=["I-I", "OTI-I"], only="zero-shot-correct", axes={"oti.steps": [2]})
+    expected = Study(**{**vars(study), "store": Store(tmp_path / "alone")}).run()
+    as_an_array(study, tmp_path / "array")
+    made = Study(**{**vars(study), "store": Store(tmp_path / "array")}).run()
+    assert_frame_equal(numbers(made), numbers(expected))
+
+
+def test_what_is_fitted_to_all_items_never_sees_a_share(model: Model, tmp_path: Path) -> None:
+    seen = []
+
+    @register_view("whole", modality="image")
+    def whole(model: Model, items: Images, *, store: Store | None = None) -> Features:
+        """Images without their mean."""
+        own = encode(model, items, store=store, progress=False)
+        seen.append(len(own))
+        return replace(own, vectors=own.vectors - own.vectors.mean(dim=0))
+
+    study = grid(model, comparisons=["whole-whole"], corrections=["none"], axes={})
+    expected = Study(**{**vars(study), "store": Store(tmp_path / "alone")}).run()
+    once = list(seen)
+    seen.clear()
+    as_an_array(study, tmp_path / "array")
+    assert seen == []
+    made = Study(**{**vars(study), "store": Store(tmp_path / "array").reading()}).run()
+    assert seen == once
+    assert_frame_equal(numbers(made), numbers(expected))
+
+
+def test_fits_read_their_split_item_by_item(model: Model) -> None:
+    def work(**changed: Any) -> set[tuple[str, str, bool]]:
+        (evaluation,) = grid(model, axes={}, comparisons=["OTI-I"], **changed).evaluations()
+        return {(str(one.view), one.part, one.of_fit) for one in table_work(evaluation)}
+
+    native = {("oti", "queries", False), ("image", "queries", False), ("image", "gallery", False)}
+    assert work(corrections=["none"]) == native
+    assert work(corrections=["isoclip"]) == native  # which reads the model alone
+    assert work(corrections=["center"]) == native | {("image", "all", True), ("text", "all", True)}
+    learned = work(corrections=["none"], scorers=["x_pool(epochs=1)"])
+    assert learned == native | {(name, part, True) for name, part, _ in native}
+
+
+def test_another_number_of_ranks_goes_on_from_what_is_stored(counting: ModuleType, tmp_path: Path) -> None:
+    study = Study(["counted"], ["counted-images"], ["I-I"], progress=False)
+    for rank, world in ((0, 2), (1, 3), (0, 3), (2, 3)):
+        with pytest.raises(ShareStored):
+            Study(**{**vars(study), "store": Store(tmp_path), "engine": Ranks(rank, world)}).run()
+    assert counting.counted() == dict.fromkeys(map(str, range(counting.N)), 1)
+
+
+def test_copies_are_in_one_share_and_equal_tokens_too(model: Model) -> None:
+    ids = [str(i) for i in range(30)]
+    images = Images(ids, lambda i: None, lambda i: f"digest {int(i) % 10}")  # type: ignore[arg-type, return-value]
+    texts = Texts(ids, [("a cat", "A  Cat", "a dog")[i % 3] for i in range(30)])
+    for items, kind in ((images, lambda i: int(i) % 10), (texts, lambda i: int(i) % 3 == 2)):
+        shares = [share_of(model, items, Ranks(rank, 3).owns, "skip").ids for rank in range(3)]
+        assert sorted(i for share in shares for i in share) == sorted(ids)
+        kinds = [{kind(i) for i in share} for share in shares]
+        assert sum(map(len, kinds)) == len(set.union(*kinds))
+
+
+def test_a_share_without_one_readable_item_is_no_mistake(
+    model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def opener(item: str) -> Any:
+        if Ranks(1, 2).owns(f"digest {item}"):
+            raise OSError("broken")
+        return animals().images[int(item)]
+
+    images = Images([str(i) for i in range(8)], opener, lambda i: f"digest {i}")
+    labels = {"kind": {i: str(int(i) % 2) for i in images.ids}}
+    data = animals(images=images, texts=Texts((), ()), labels=labels, class_names={}, splits={}, image_queries=())
+    given: dict[str, Any] = {"on_error": "skip", "progress": False}
+    with pytest.raises(ShareStored):
+        Study([model], [data], ["I-I"], store=Store(tmp_path), engine=Ranks(1, 2), **given).run()
+    with pytest.raises(XgapError, match="broken"):
+        Study([model], [data], ["I-I"], store=Store(tmp_path), engine=Ranks(1, 2), progress=False).run()
+    capsys.readouterr()
+
+
+def test_a_full_disk_ends_a_rank(model: Model, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(XgapError, match="cannot be written"):
+        grid(model, store=Store(tmp_path / "file"), engine=Ranks(0, 2)).run()
+
+
+GANG = """
+import sys
+import xgap_analysis.views.encode
+from xgap_analysis.cli import main
+sys.modules["xgap_analysis.views.encode"].SHARD = 5
+import tests.experiments.counted
+sys.exit(main(["study", "--models", "counted", "--datasets", "counted-images", "--comparisons", "I-I",
+               "--engine", "ranks(patience=2)", "--out", sys.argv[1]]))
+"""
+
+
+def test_a_rank_is_killed_and_the_first_one_prints_the_table(counting: ModuleType, tmp_path: Path) -> None:
+    """Only what the killed rank had in work is computed twice, and by no second command."""
+    shares = {rank: [i for i in range(counting.N) if _owner(counting, i) == rank] for rank in (0, 1)}
+    victim = str(shares[1][7])  # in the second shard of the rank
+    own = {**os.environ, "OMP_NUM_THREADS": "1", "WORLD_SIZE": "2", "XGAP_HOME": str(tmp_path / "home")}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", GANG, str(tmp_path / f"{rank}.parquet")],
+            env={**own, "RANK": str(rank), **({"COUNTED_KILL": victim} if rank == 1 else {})},
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+        )
+        for rank in (0, 1)
+    ]
+    assert [rank.wait() for rank in ranks] == [0, -9]
+    lost = set(map(str, shares[1][5:10]))
+    assert counting.counted() == {str(i): 2 if str(i) in lost else 1 for i in range(counting.N)}
+    assert not (tmp_path / "1.parquet").exists()
+    made = pd.read_parquet(tmp_path / "0.parquet")
+    expected = Study(["counted"], ["counted-images"], ["I-I"], store=Store(tmp_path / "alone"), progress=False).run()
+    assert made["value"].round(5).tolist() == expected["value"].round(5).tolist()
+    assert Store(tmp_path / "home").verify() == []
+
+
+def _owner(counting: ModuleType, item: int) -> int:
+    images = counting.counted_images().images
+    return next(rank for rank in (0, 1) if Ranks(rank, 2).owns(images.digest_of(str(item))))
+
+
+def test_views_of_ranks_from_python(model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images, store = animals().images, Store(tmp_path)
+    own = view("oti", steps=2)
+    with pytest.raises(ShareStored, match="rank 1 of 2: its share"):
+        own(model, images, store=store, engine=Ranks(1, 2), progress=False)
+    waiting: dict[str, Any] = {"store": store, "engine": Ranks(0, 2, waits=True, patience=0.1), "progress": False}
+    expected = own(model, images, store=None, progress=False)
+    made = own(model, images, **waiting)
+    torch.testing.assert_close(made.vectors, expected.vectors, atol=1e-5, rtol=0)
+    native = encode(model, images, **waiting)
+    assert list(native.ids) == list(made.ids) == list(images.ids)
+    with pytest.raises(XgapError, match="load models and datasets by their names"):
+        encode(model, images, store=store, engine="ray")
+    unknown = Images(images.ids, images.opener)
+    with pytest.raises(XgapError, match="never kept, since nothing says what they are"):
+        encode(model, unknown, store=store, engine=Ranks(0, 2))
+    with pytest.raises(XgapError, match="store is None"):
+        encode(model, images, store=None, engine=Ranks(0, 2))
+    with pytest.raises(XgapError, match="may depend on all items"):
+        view(lambda model, items: encode(model, items))(model, images, engine=Ranks(0, 2))
+    capsys.readouterr()
+
+
+# The command line
+
+
+def test_the_tasks_of_an_array_say_what_is_stored_and_what_is_owed(
+    counting: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    given = ["--model", "counted", "--dataset", "counted-images", "--engine", "ranks"]
+    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "2")
+    mine = [sum(_owner(counting, i) == rank for i in range(counting.N)) for rank in (0, 1)]
+    for task in (0, 1):
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", str(task))
+        assert main(["encode", *given]) == 0
+        said = capsys.readouterr()
+        assert said.out == ""
+        owed = f"of 40 rows, {mine[0]} are in the store, and {mine[1]} are owed by other ranks"
+        assert (owed if task == 0 else "rank 1 of 2: all 40 rows are in the store") in said.err
+    monkeypatch.delenv("SLURM_ARRAY_TASK_ID")
+    assert main(["encode", *given[:4]]) == 0
+    assert "image features [40, 6]" in capsys.readouterr().out
+    assert counting.counted() == dict.fromkeys(map(str, range(counting.N)), 1)
+    assert main(["encode", *given]) == 2
+    assert "needs a launcher" in capsys.readouterr().err
+
+
+def test_an_inversion_belongs_to_the_rank_of_its_image(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], xgap_home: Path
+) -> None:
+    given = ["invert", "--limit", "2", "--steps", "2", "--engine", "ranks(patience=0.5)"]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    assert main(given) == 0
+    assert "rank 1 of 2: its share" in capsys.readouterr().err
+    first = {entry.provenance["view"]: entry.n_items for entry in Store(xgap_home).entries()}
+    assert 0 < first["oti"] == first["image"]
+    monkeypatch.setenv("RANK", "0")  # which waits for what is there already
+    assert main(given) == 0
+    said = capsys.readouterr().out
+    assert "OTI features" in said
+    assert main(["invert", "--limit", "2", "--steps", "2"]) == 0
+    assert capsys.readouterr().out == said
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_failures_are_tried_again_by_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], xgap_home: Path
+) -> None:
+    (tmp_path / "data" / "red").mkdir(parents=True)
+    for i in range(3):
+        (tmp_path / "data" / "red" / f"{i}.png").write_bytes(b"no image" + bytes([i]))
+    animals().images[0].save(tmp_path / "data" / "red" / "3.png")
+    given = ["encode", "--dataset", str(tmp_path / "data"), "--split", "all", "--on-error", "skip"]
+    for extra in ([], ["--retry-failed"]):
+        assert main([*given, *extra]) == 0
+        assert "image features [1, 512]" in capsys.readouterr().out
+    (entry,) = Store(xgap_home).entries()
+    assert (entry.n_items, entry.n_failed) == (1, 3)
+
+
+def test_prune_says_what_it_did(capsys: pytest.CaptureFixture[str], xgap_home: Path) -> None:
+    assert main(["encode", "--limit", "1", "--space", "text"]) == 0
+    capsys.readouterr()
+    assert main(["store", "prune", "--max-size", "1GB"]) == 0
+    assert "0 removed" in capsys.readouterr().err
+    assert main(["store", "prune", "--max-size", "0MB", "--dry-run"]) == 0
+    said = capsys.readouterr()
+    assert "last used" in said.out
+    assert "1 would be removed" in said.err
+    assert len(Store(xgap_home).entries()) == 1
+    assert main(["store", "prune", "--max-size", "0MB", "--json"]) == 0
+    assert '"n_bytes"' in capsys.readouterr().out
+    assert Store(xgap_home).entries() == []
+    for wrong in (["prune", "--max-size", "much"], ["list", "--dry-run"], ["prune", "3f9a"]):
+        assert main(["store", *wrong]) == 2
+
+
+def test_the_page_on_clusters_says_what_the_code_does() -> None:
+    page = (ROOT / "docs" / "how-to" / "cluster.md").read_text()
+    shell = "\n".join(re.findall(r"```sh\n(.*?)```", page, re.DOTALL)).replace("\\\n", " ")
+    engines = set()
+    for line in shell.splitlines():
+        words = shlex.split(line, comments=True)
+        words = shlex.split(words[words.index("--wrap") + 1]) if "--wrap" in words else words
+        if "xgap" in words:
+            parsed = _parse(words[words.index("xgap") + 1 :])
+            engines.add((words[0], getattr(parsed, "engine", "local")))
+    rays = {("xgap", "ray"), ("xgap", "ray(workers=8, gpus=0.5)")}
+    assert engines == {("xgap", "local"), ("torchrun", "ranks"), ("srun", "ranks"), ("xgap", "ranks"), *rays}
+    assert {str(engine(name)) for _, name in rays} == {"ray", "ray(workers=8, gpus=0.5)"}
+    modules = [sys.modules[f"xgap_analysis.views.{name}"] for name in ("encode", "inversion.invert")]
+    encoded, inverted = (module.SHARD for module in modules)
+    assert f"at most {encoded:,} encoded or {inverted} inverted items" in page
+    assert PATIENCE == 600
+    assert "ten minutes" in page
+    assert actors.LIVES == 3
+    assert "up to three times" in page
+    product = {"RANK": "3", "WORLD_SIZE": "8", "SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_TASK_COUNT": "4"}
+    assert str(ranks_of(product)) == "rank 19 of 32"
+    assert "process 3 of task 2 is rank 19 of 32" in page
+
+
+# Ray
+
+
+def test_what_no_fresh_process_could_find_is_refused(counting: ModuleType, model: Model, tmp_path: Path) -> None:
+    @register_view("by-hand", modality="image", by_item=True)
+    def by_hand(model: Model, items: Images, *, store: Store | None = None) -> Features:
+        """Images as they are."""
+        return encode(model, items, store=store, progress=False)
+
+    by_hand.__module__ = "__main__"  # as in a notebook
+    names: dict[str, Any] = {"models": ["counted"], "datasets": ["counted-images"], "comparisons": ["I-I"]}
+    for changed, message in (
+        ({"models": [model]}, "load each model by its name, and 'random-0' is an object; use engine local or ranks"),
+        ({"datasets": [animals()]}, "load each dataset by its name, and 'animals' is an object"),
+    ):
+        with pytest.raises(XgapError, match=message):
+            Study(**{**names, **changed}, store=Store(tmp_path), engine="ray(workers=2)").run()
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(
+        textwrap.dedent("""
+        import xgap_analysis as xg
+        @xg.register_model("from-a-file")
+        def made():
+            return xg.as_model(lambda items: [[1.0, 2.0]] * len(items), ["image"])
+        """)
+    )
+    from xgap_analysis.core.plugins import load_plugin
+    from xgap_analysis.experiments.shared_work import Work, _options
+
+    load_plugin(plugin)
+    study = Study(**names)
+    with pytest.raises(XgapError, match=r"model 'from-a-file' was registered by code .* file of --plugin"):
+        Study(**{**names, "models": ["from-a-file"]}, engine=Ray(2)).run()
+    for own, message in ((view("by-hand"), "view 'by-hand' was registered"), (view(by_hand), "has none; register it")):
+        with pytest.raises(XgapError, match=message):
+            _options(study, "counted", "counted-images", Work(own, "all"), Store(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A Ray cluster on this machine with two workers, for all tests of this module; the log of what they encode."""
+    ray = pytest.importorskip("ray")
+    log = tmp_path_factory.mktemp("counted") / "log"
+    log.touch()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"COUNTED_LOG": str(log), "COUNTED_KILL": "17", "PYTHONPATH": str(ROOT)}.items():
+            patch.setenv(name, value)
+        patch.setattr(actors.os, "cpu_count", lambda: 2)
+        try:
+            actors._connect(None, Ray(2))
+        except XgapError as error:
+            pytest.skip(str(error))
+        yield log
+        ray.shutdown()
+
+
+@pytest.mark.slow
+def test_a_killed_worker_loses_only_the_list_in_work(
+    cluster: Path, counting: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(actors, "LEAST", 5)
+    study = Study(["counted"], ["counted-images"], ["I-I"], store=Store(tmp_path / "alone"), progress=False)
+    expected = study.run()
+    monkeypatch.setenv("COUNTED_LOG", str(cluster))
+    made = Study(**{**vars(study), "store": Store(tmp_path / "ray"), "engine": "ray(workers=2)"}).run()
+    assert Path(f"{cluster}.killed").exists()
+    assert counting.counted() == {str(i): 2 if 15 <= i < 20 else 1 for i in range(counting.N)}
+    assert_frame_equal(numbers(made), numbers(expected))
+    assert Store(tmp_path / "ray").verify() == []
+    assert not list((tmp_path / "ray").glob(".tmp-*"))
+
+
+@pytest.mark.slow
+def test_workers_and_one_process_give_one_table(cluster: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(actors, "LEAST", 6)
+    given: dict[str, Any] = {"limit": 2, "axes": {"oti.steps": [1, 2]}, "corrections": ["none", "center"]}
+    study = Study(["tiny"], ["emoji"], ["OTI-I"], fit_split="val", progress=False, **given)
+    workers = Study(**{**vars(study), "store": Store(tmp_path / "ray"), "engine": "ray(workers=2)"})
+    there = shared(workers, table_work)
+    assert there.engine == "local"
+    made = Study(**{**vars(there), "store": Store(tmp_path / "ray").reading()}).run()
+    assert_frame_equal(numbers(made), numbers(Study(**{**vars(study), "store": Store(tmp_path / "alone")}).run()))
+
+
+@pytest.mark.slow
+def test_workers_say_why_they_leave_items_out(cluster: Path, tmp_path: Path) -> None:
+    from xgap_analysis.store.actors import Task, started
+
+    with started(Ray(2), Store(tmp_path)) as workers:
+        assert workers.run(Task(f"{COUNTED}_not:fill", {}), ["a"], "") == [f"No module named '{COUNTED}_not'"]
+        workers.mark.unlink()
+        (reason,) = workers.run(Task(f"{COUNTED}:fill", {}), ["a"], "")
+        assert "not the same folder" in reason
+    with pytest.raises(XgapError, match="2 cores and 0 GPUs: too few for 3 workers"), started(Ray(3), Store(tmp_path)):
+        pass

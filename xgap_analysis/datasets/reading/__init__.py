@@ -1,0 +1,1 @@
+"""Items opened ahead of the model, in threads or in processes."""
