@@ -177,9 +177,10 @@ class Study:
         p_adjusted is over, fixed here), claim, control, verdict and reason (see `metrics.verdict`), seed_spread
         (standard deviation of the value over inversion seeds), n_queries, n_unanswerable, n_gallery, n_groups,
         effective_groups (how many groups of equal size weigh as much), icc and design_effect (how alike the differences
-        of one group are, and what that costs; of a baseline, its values: see `metrics.dependence`), detectable (the smallest true difference that this test would have seen four times out of
-        five, see `metrics.detectable_difference`), note, against_best (of the main measure, among all that have one
-        baseline and are not transductive: `best`, `tied` with it, or `lower`, see `metrics.against_best`), and where
+        of one group are, and what that costs; of a baseline, its values: see `metrics.dependence`), detectable (the
+        smallest true difference that this test would have seen four times out of five, see
+        `metrics.detectable_difference`), note, against_best (of the main measure, among all that have one baseline and
+        are not transductive: `best`, `tied` with it, or `lower`, see `metrics.against_best`), and where
         the features came from (`of_...`). All scores are in [0, 1]. The baseline is the comparison's own,
         uncorrected; its rows have no difference. A cell that cannot be computed (a tower without a linear projection,
         say) has a `note` instead of a value, and one that could only come out as 1 (one class, say) has a `note` beside
