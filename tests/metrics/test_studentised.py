@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from xgap_analysis.metrics import paired_test
-from xgap_analysis.metrics.significance import sign_flip_p
+from xgap_analysis.metrics.resampling import sign_flip_p
 from xgap_analysis.metrics.studentised import effective_groups, studentised_p
 
 

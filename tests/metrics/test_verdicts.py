@@ -18,7 +18,7 @@ from benchmarks.type_one import (
     results_together,
 )
 from xgap_analysis.metrics import holm, paired_test, verdict, with_verdicts
-from xgap_analysis.metrics.significance import sign_flip_p
+from xgap_analysis.metrics.resampling import sign_flip_p
 from xgap_analysis.metrics.verdicts import ENOUGH_GROUPS, LEVEL
 
 PUBLISHED = xg.embedded_table("type-one")

@@ -12,7 +12,7 @@ def generator(*seed: Any) -> np.random.Generator:
     """A generator of random numbers by a seed, or by several numbers that name one.
 
     Raises:
-        XgapError: a seed that is no whole number of 0 or more.
+        XgapError: a seed other than a whole number of 0 or more.
 
     Example:
         >>> bool(generator(7).normal() == generator(7).normal() != generator(8).normal())
@@ -28,7 +28,7 @@ def check_seed(seed: Any) -> None:
     """Refuse what numpy and scikit-learn take for no seed.
 
     Raises:
-        XgapError: a seed that is no whole number of 0 or more.
+        XgapError: a seed other than a whole number of 0 or more.
     """
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise XgapError(f"a seed is a whole number of 0 or more, not {seed!r}")

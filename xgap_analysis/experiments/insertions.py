@@ -59,8 +59,8 @@ def image_cosines(model: Model, images: AnyItems, *, prefix: str = "", store: St
 def falsified(rows: Sequence[Described], kinds: Sequence[Sequence[str]] = KINDS, seed: int = 0) -> list[Described]:
     """The same captions with attributes that their objects do not have: each replaced by another of the same kind.
 
-    A word of the object's name is not chosen (a blue heart is not made "blue" where that is false), unless its kind has
-    no other.
+    A word of the object's name is not chosen (a blue heart is not made "blue" where that is false), unless there is no
+    other of that kind.
 
     Args:
         rows: captions with true attributes.

@@ -17,7 +17,7 @@ from torch import Tensor
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.seeds import generator
 from xgap_analysis.metrics.groups import Groups, group_codes
-from xgap_analysis.metrics.resampling import chunks
+from xgap_analysis.metrics.resampling import chunks, sign_flip_p
 from xgap_analysis.metrics.studentised import effective_groups, studentised_p
 
 Values: TypeAlias = Sequence[float] | np.ndarray | Tensor | pd.Series
@@ -269,20 +269,6 @@ def paired_tests(
             mean, effective = float(total.sum() / n), effective_groups(count)
             found[name] = PairedTest(mean, float(low), float(high), p, n, len(total), effective)
     return {name: found[name] for name in sums}
-
-
-def sign_flip_p(totals: np.ndarray, resamples: int, rng: Generator) -> np.ndarray:
-    """The two-sided p-values `[k]` of sums of zero, of totals `[k, g]` that could each as well have the other sign.
-
-    They are exact for totals whose distribution is symmetric around zero; see `paired_test`.
-    """
-    whole = totals.sum(axis=1)
-    slack = 1e-12 * np.abs(totals).sum(axis=1)  # a sum in another order is the same sum
-    extreme = np.zeros(len(totals), np.int64)
-    for size in chunks(resamples, totals.shape[1]):
-        flips = rng.integers(0, 2, size=(size, totals.shape[1]), dtype=np.int8).astype(np.float64)
-        extreme += (np.abs(whole - 2 * (flips @ totals.T)) >= np.abs(whole) - slack).sum(axis=0)
-    return np.asarray((1 + extreme) / (1 + resamples))
 
 
 def holm(p_values: Values) -> np.ndarray:
