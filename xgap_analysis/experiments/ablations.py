@@ -22,6 +22,7 @@ from scipy import stats
 
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.progress import Bar
+from xgap_analysis.core.seeds import generator
 from xgap_analysis.datasets import Dataset, load_dataset
 from xgap_analysis.experiments.evaluation import Evaluation
 from xgap_analysis.experiments.gaps import misalignment_by_anchor
