@@ -10,7 +10,7 @@ from xgap_analysis.core.features import Features
 from xgap_analysis.core.tokens import AnyFeatures
 from xgap_analysis.datasets.images import UNREADABLE as UNREADABLE
 from xgap_analysis.models.fingerprint import is_known
-from xgap_analysis.models.precision import tf32
+from xgap_analysis.models.precision import rounding
 from xgap_analysis.models.tower import Model
 from xgap_analysis.store import Engine, Rows, Store, compute, entry_key, key_of
 from xgap_analysis.store import engine as named_engine
@@ -118,7 +118,7 @@ def encode(
             "projected": project,
             **({} if way.layer is None else {"layer": way.layer}),
             **({} if decoder == "full" else {"decoder": decoder}),
-            **({"tf32": True} if model.device.type == "cuda" and tf32() else {}),
+            **rounding(way.tower, model.device),
             **source.made_by,
         }
         known = all(source.contents) and is_known(model)

@@ -152,7 +152,7 @@ def invert(
     with suited(tower, 1, model.device):
         forward = _forward(tower, settings.tokens, prompt)
         _check_dimensions(model, features, forward, (settings.tokens, tower.width))
-    made_by = settings.made_by(model, prompt)
+    made_by = settings.made_by(model, tower, prompt)
     # What is looked at on the way changes no number, so it is kept beside the inversion and not as a part of it.
     entries = {"whole": made_by, **{str(step): {**made_by, "snapshot": step} for step in settings.between}}
     items = settings.items(features)
