@@ -99,6 +99,19 @@ def test_a_process_that_starts_is_not_interrupted(tmp_path: Path) -> None:
     assert subprocess.run(command, env=own, cwd=tmp_path, capture_output=True, text=True).stdout == "1 2\n"
 
 
+@pytest.mark.usefixtures("patient")
+def test_a_process_that_ends_within_its_reply_is_said_to_have_ended(
+    files: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk = "import os, sys; from multiprocessing.connection import Connection; to = int(sys.argv[1])"
+    part = "talk = Connection(to); talk.send(True); talk.recv(); os.write(to, bytes([0, 0, 1, 0, 7])); os._exit(9)"
+    monkeypatch.setattr(readers, "_SERVE", f"{talk}; {part}")
+    with Readers(files, np.asarray, 1) as own:
+        own.begin(1)
+        with pytest.raises(XgapError, match="a process that reads images ended with exit code 9"):
+            own.submit([0]).result()
+
+
 def test_items_in_memory_are_not_copied_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
     items = Items(["a"], {"a": bytes(2000)}.__getitem__, "1", "audio")
     assert readers._task(items, as_is, 0) is not None

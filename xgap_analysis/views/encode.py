@@ -61,7 +61,8 @@ def encode(
             in float32), so rows of any batch size are found again in the store.
         num_workers: processes that read images; 0 reads them in threads. By default processes are started where a
             thousand images or more are to be read and there are four cores or more. It changes no feature: items that
-            cannot be handed to a process, such as functions of a notebook, are read in threads.
+            cannot be handed to a process, such as functions of a notebook, or lists of more than 256 MiB in memory, are
+            read in threads.
         store: where features are kept and found again, item by item and by content; by default the user's store, None
             keeps nothing. Items of which nothing says what they are (`Images` without `content`) are never kept.
         engine: `"local"`, or `"ranks"` where a launcher has started several processes (see `store.engines`): each

@@ -207,8 +207,11 @@ class ReaderProcess:
         Raises:
             EOFError, ConnectionError: the process has ended.
         """
-        self._talk.send(rows)
-        reply, given = self._talk.recv()
+        try:
+            self._talk.send(rows)
+            reply, given = self._talk.recv()
+        except OSError as error:  # a connection that ends within a message is no ConnectionError yet
+            raise ConnectionError(str(error)) from error
         for text, category, file, line in given:
             warnings.warn_explicit(text, category, file, line, registry=self._warned)
         raised(reply)
