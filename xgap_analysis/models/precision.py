@@ -69,7 +69,7 @@ def tf32() -> bool:
 
 def _of_convolutions() -> tuple[str, ...]:
     """TF32 of convolutions and recurrent layers, as torch's older name of it says, or else its newer one."""
-    cudnn = torch.backends.cudnn
+    cudnn: Any = torch.backends.cudnn
     try:
         return ("tf32" if cudnn.allow_tf32 else "ieee",)
     except RuntimeError:  # as in `tf32`
@@ -78,7 +78,7 @@ def _of_convolutions() -> tuple[str, ...]:
 
 def _set_convolutions(kinds: tuple[str, ...]) -> None:
     """Sets what `_of_convolutions` gave, by the name that it was read by."""
-    cudnn = torch.backends.cudnn
+    cudnn: Any = torch.backends.cudnn
     if len(kinds) == 1:
         cudnn.allow_tf32 = kinds == ("tf32",)
     else:

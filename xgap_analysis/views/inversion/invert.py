@@ -86,8 +86,8 @@ def invert(
 
     Image features go through the text tower (OTI: prompt with pseudo-tokens), text features through the image tower
     (OVI: pseudo-patches). An item's result does not depend on its company, order or shard beyond rounding (cosine
-    above 0.9999; for L-BFGS see `optimiser`). What the store has of an item is found again whatever the list; a rerun gives the same bits, and a
-    longer list computes the new items alone.
+    above 0.9999; for L-BFGS see `optimiser`). What the store has of an item is found again whatever the list; a rerun
+    gives the same bits, and a longer list computes the new items alone.
 
     Args:
         model: whose features these are.
