@@ -109,7 +109,7 @@ def test_before_a_change_of_scores_each_part_of_a_view_is_mapped_in_its_own_spac
     texts = replace(features(5, 6, "text", 9), ids=images.ids, origin="image")
     chained = correction(f"chain({names})").fit(own)
     pair = chained.apply_to(
-        lambda by: xg.fuse(*(of if by is None else by(of) for of in (images, texts))),
+        lambda by: xg.fuse(images, texts) if by is None else xg.fuse(by(images), by(texts)),
         lambda by: gallery if by is None else by(gallery),
     )
     maps = correction(f"chain({names})".replace("sinkhorn", "none")).fit(own)
