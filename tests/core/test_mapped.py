@@ -93,6 +93,7 @@ def test_metrics_read_blocks_and_give_the_same_numbers(source, labels, itself, n
     relevance = xg.Relevance.from_labels([i % labels for i in range(50)], gallery)
     for measure in (xg.retrieval, xg.misalignment, metrics.cutoffs):
         assert measure(query, features, relevance).equals(measure(query, held, relevance))
+    assert xg.retrieval(query, features, relevance, block=9).equals(xg.retrieval(query, held, relevance))
     pooled = metrics.pooled_misalignment
     assert pooled(query, features, relevance) == pooled(query, held, relevance)
     assert torch.equal(metrics.k_occurrence(query, features, 5), metrics.k_occurrence(query, held, 5))
