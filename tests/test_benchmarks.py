@@ -84,6 +84,7 @@ MACHINE = (
     "date", "device", "processor", "cores", "threads", "load", "torch", "float32_matrix_rate", "bfloat16_matrix_rate"
 )  # fmt: skip
 
+
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak cannot be counted from a moment on")
 def test_a_folder_holds_galleries_of_several_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT)

@@ -184,7 +184,7 @@ def test_a_device_repeats_close_calls_only(monkeypatch):
 
 
 def test_a_product_that_is_right_for_the_relevant_item_alone_is_noticed_on_a_device(monkeypatch):
-    query, gallery, bound, expected = searched("random", 3000)
+    query, gallery, _, _ = searched("random", 3000)
     one = query.select(query.ids[:1])
     bound = Relevance.from_labels([5], range(3000)).bind(one.ids, gallery.ids)
 

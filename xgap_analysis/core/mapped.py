@@ -6,7 +6,6 @@ reads them into memory.
 """
 
 import hashlib
-import os
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
@@ -293,7 +292,7 @@ def _state(part: Any) -> tuple[int, ...]:
     """Which file a part is mapped from, when it was last written and its size; empty where there is none."""
     name = getattr(part, "filename", None)
     try:
-        found = os.stat(name) if isinstance(name, str | Path) else None
+        found = Path(name).stat() if isinstance(name, str | Path) else None
     except OSError:
         return ()
     return () if found is None else (found.st_ino, found.st_mtime_ns, found.st_size)

@@ -263,7 +263,7 @@ def paired_tests(
         extreme = np.zeros(len(names), np.int64)
         for size in chunks(resamples, totals.shape[1]):
             flips = rng.integers(0, 2, size=(size, totals.shape[1]), dtype=np.int8).astype(np.float64)
-            extreme += (np.abs(whole - 2 * (flips @ totals.T)) >= np.abs(whole) - slack).sum(axis=0)
+            extreme += (np.abs(whole - 2 * _each(flips, totals)) >= np.abs(whole) - slack).sum(axis=0)
         for name, (low, high), more in zip(names, ends, extreme.tolist(), strict=True):
             total, count = sums[name]
             n, p = int(count.sum()), (1 + more) / (1 + resamples)
@@ -389,8 +389,13 @@ def _intervals(totals: np.ndarray, counts: np.ndarray, level: float, resamples: 
     for size in chunks(resamples, width):
         drawn = rng.integers(width, size=(size, width), dtype=np.int32) + np.arange(size)[:, None] * width
         times = np.bincount(drawn.ravel(), minlength=size * width).reshape(size, width).astype(np.float64)
-        means.append((times @ totals.T) / (times @ counts.T))
+        means.append(_each(times, totals) / _each(times, counts))
     return np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2], axis=0).T
+
+
+def _each(drawn: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Sums `[resamples, k]`, each column by itself: one product of all would change their last bits."""
+    return np.stack([drawn @ column for column in columns], axis=1)
 
 
 def _check(level: float, resamples: int) -> None:
