@@ -64,6 +64,8 @@ def test_more_pairs_give_a_narrower_interval():
 
 def test_users_mistakes():
     x, labels = items()
+    with pytest.raises(XgapError, match="a whole number, not 10000.0"):
+        sampled_uniformity(np.eye(3), pairs=1e4)
     with pytest.raises(XgapError, match="at least 1000 pairs"):
         sampled_misalignment(x, x, labels, pairs=999)
     with pytest.raises(XgapError, match="at least 1000 pairs"):

@@ -11,6 +11,8 @@ these items may be, and nothing about other items.
 
 import math
 from collections.abc import Callable
+from numbers import Integral
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,15 +66,14 @@ def sampled_misalignment(
         >>> found.low < found.mean < found.high, abs(found.mean - exact) < 0.02
         (True, True)
     """
-    if pairs < 10 * BATCHES:
-        raise XgapError(f"a sample is of at least {10 * BATCHES} pairs, not {pairs}")
+    number = _number(pairs)
     first = as_features(query)
     second = first if gallery is query else as_features(gallery)
     if first.dim != second.dim:
         raise XgapError(f"the query has {first.dim} dimensions and the gallery {second.dim}; they must be the same")
     bound = as_relevance(relevance, first, second).bind(first.ids, second.ids)
     apart = exclude_self and first.has_items_of(second)
-    rng, number = np.random.default_rng(seed), pairs // BATCHES * BATCHES
+    rng = np.random.default_rng(seed)
     scores = [
         _cosines(first, second, *_drawn(draw, bound, apart, wanted, number)).split(number // BATCHES)
         for wanted, draw in ((True, _same(bound, rng)), (False, _any(len(first), len(second), rng)))
@@ -103,18 +104,24 @@ def sampled_uniformity(x: FeaturesLike, *, pairs: int = 100_000, seed: int = 0, 
         >>> found.low < found.mean < found.high < -3
         True
     """
-    if pairs < 10 * BATCHES:
-        raise XgapError(f"a sample is of at least {10 * BATCHES} pairs, not {pairs}")
+    number = _number(pairs)
     x = distinct(x)
     if len(x) < 2:
         raise XgapError("there are no two distinct vectors to draw a pair from")
-    rng, number = np.random.default_rng(seed), pairs // BATCHES * BATCHES
+    rng = np.random.default_rng(seed)
     a = rng.integers(len(x), size=number)
     b = (a + rng.integers(1, len(x), size=number)) % len(x)  # another one
     values = (-4 * (1 - _cosines(x, x, a, b).double())).exp().view(BATCHES, -1).mean(dim=1)
     found = bootstrap_interval(values, level=level, seed=seed)
     mean, low, high = (math.log(value) for value in (found.mean, found.low, found.high))
     return Interval(mean, low, high, level, number, BATCHES)
+
+
+def _number(pairs: Any) -> int:
+    """So many pairs, in equal batches."""
+    if not isinstance(pairs, Integral) or pairs < 10 * BATCHES:
+        raise XgapError(f"a sample is of at least {10 * BATCHES} pairs, a whole number, not {pairs!r}")
+    return int(pairs) // BATCHES * BATCHES
 
 
 def _same(bound: BoundRelevance, rng: np.random.Generator) -> Draw:

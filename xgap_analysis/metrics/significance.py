@@ -258,12 +258,12 @@ def paired_tests(
     for names, totals, counts in _of_one_width(sums):
         rng = np.random.default_rng(seed)
         ends = _intervals(totals, counts, level, resamples, rng)
-        whole = totals.sum(axis=1)
-        slack = 1e-12 * np.abs(totals).sum(axis=1)  # a sum in another order is the same sum
+        whole, slack = totals.sum(axis=1), 1e-12 * np.abs(totals).sum(axis=1)  # a sum in another order is the same
         extreme = np.zeros(len(names), np.int64)
         for size in chunks(resamples, totals.shape[1]):
             flips = rng.integers(0, 2, size=(size, totals.shape[1]), dtype=np.int8).astype(np.float64)
-            extreme += (np.abs(whole - 2 * _each(flips, totals)) >= np.abs(whole) - slack).sum(axis=0)
+            flipped = np.stack([flips @ total for total in totals], axis=1)
+            extreme += (np.abs(whole - 2 * flipped) >= np.abs(whole) - slack).sum(axis=0)
         for name, (low, high), more in zip(names, ends, extreme.tolist(), strict=True):
             total, count = sums[name]
             n, p = int(count.sum()), (1 + more) / (1 + resamples)
@@ -384,18 +384,13 @@ def _of_one_width(
 
 
 def _intervals(totals: np.ndarray, counts: np.ndarray, level: float, resamples: int, rng: Generator) -> np.ndarray:
-    """Low and high `[k, 2]` of the ratios of totals to counts, both `[k, g]`, of groups drawn with replacement."""
+    """Low and high `[k, 2]` of the ratios of totals to counts, `[k, g]`, of groups drawn; each to the bit as alone."""
     means, width = [], totals.shape[1]
     for size in chunks(resamples, width):
         drawn = rng.integers(width, size=(size, width), dtype=np.int32) + np.arange(size)[:, None] * width
         times = np.bincount(drawn.ravel(), minlength=size * width).reshape(size, width).astype(np.float64)
-        means.append(_each(times, totals) / _each(times, counts))
+        means.append(np.stack([(times @ a) / (times @ b) for a, b in zip(totals, counts, strict=True)], axis=1))
     return np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2], axis=0).T
-
-
-def _each(drawn: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Sums `[resamples, k]`, each column by itself: one product of all would change their last bits."""
-    return np.stack([drawn @ column for column in columns], axis=1)
 
 
 def _check(level: float, resamples: int) -> None:
