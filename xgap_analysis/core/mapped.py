@@ -299,7 +299,7 @@ def _state(part: Any) -> tuple[int, ...]:
 
 
 def _are_numbers(features: MappedFeatures) -> bool:
-    """What `Features.numbered` says, which is asked often and here kept."""
+    """The value of `Features.numbered`, which is computed once."""
     return bool(features.items) and all(name == str(i) for i, name in enumerate(features.ids))
 
 
