@@ -14,6 +14,7 @@ from xgap_analysis.cli.notebook import cells_of
 from xgap_analysis.cli.page import make_report
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+HINTS = "|was trained on drawings|groups of queries"
 pytestmark = pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
 
 
@@ -62,9 +63,11 @@ def report(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.timeout(2400)
 def test_it_runs_top_to_bottom(file: Path, report: Path) -> None:
     assert list((report / "figures").glob(f"{file.stem}-*.png"))
-    # Five of the 2,615 training captions are longer than `tiny` reads, which is said; nothing else is.
+    # Five of the 2,615 training captions are longer than `tiny` reads, which is said; and what `tiny` was trained on,
+    # of the folder and the table that notebook 10 makes: no name says that they hold drawings. Nothing else is said.
     said = re.findall(r"\w+Warning: .*", (report / "pages" / f"{file.stem}.html").read_text(encoding="utf-8"))
-    assert [warning for warning in said if not re.search(r"captions are longer than the \d+ tokens", warning)] == []
+    expected = r"captions are longer than the \d+ tokens" + (HINTS if file.stem.startswith("10") else "")
+    assert [warning for warning in said if not re.search(expected, warning)] == []
 
 
 SHORT: dict[str, Any] = {"LABELS": 6, "TEXT_LABELS": 3, "STEPS": 10}

@@ -68,6 +68,17 @@ def test_headings_sort_up_down_and_back(study: xg.Study) -> None:
     assert board._heat.order == given
 
 
+def test_a_heading_that_is_pressed_stays_and_so_keeps_the_focus(study: xg.Study) -> None:
+    board = VariantBoard(study, study.run())
+    header, pressed = board._heat.children[0], heading(board, "OTI-I")
+    pressed.click()
+    assert board._heat.children[0] is header
+    assert heading(board, "OTI-I") is pressed
+    assert pressed.description == "OTI-I ▼"
+    board._pick["comparisons"].value = ("I-I",)
+    assert [button.description for button in header.children] == ["model · correction", "I-I"]
+
+
 def test_a_cell_opens_the_neighbours_behind_it(study: xg.Study) -> None:
     board = VariantBoard(study, study.run())
     cell = next(c for c in cells(board) if "OTI-I · center · random-1" in c.tooltip)

@@ -249,6 +249,20 @@ def test_a_lasso_shows_and_marks_what_it_selects(evaluation: Evaluation, hostile
     assert "lasso" in gapmap._about.value
 
 
+def test_a_lasso_of_thousands_looks_up_as_many_partners_as_lines_are_drawn(
+    evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from xgap_analysis.widgets import scene
+    from xgap_analysis.widgets.scene import Scene
+
+    gapmap, looked_up, partners = GapMap(evaluation), list[int](), Scene.partners
+    monkeypatch.setattr(Scene, "partners", lambda self, index: looked_up.append(index) or partners(self, index))
+    monkeypatch.setattr(scene, "MOST_LINES", 5)
+    gapmap._map._plot.selection = np.arange(24, dtype="uint32")  # type: ignore[union-attr]
+    assert looked_up == [0, 1, 2]  # two lines each
+    assert len(gapmap._map._scatter.annotations()["annotations"]) == 5  # type: ignore[union-attr]
+
+
 def test_points_without_a_class_are_small(evaluation: Evaluation) -> None:
     data = evaluation.data
     artist = {item: "one" if int(item[1:]) < 6 else "two" for item in data.images.ids}  # texts have no artist

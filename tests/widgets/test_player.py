@@ -69,7 +69,6 @@ def test_a_drag_is_one_refresh(evaluation: Evaluation, monkeypatch: pytest.Monke
 
     asyncio.run(drag())
     assert refreshed == [1]
-    assert not player._step.continuous_update
 
 
 def test_texts_are_inverted_too(evaluation: Evaluation, hostile: str, xgap_home: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from xgap_analysis.cli.features import check_writable
 from xgap_analysis.cli.output import say
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.paths import results_folder
 from xgap_analysis.experiments.plan import plan
 from xgap_analysis.experiments.study import Study
 from xgap_analysis.experiments.table_files import check_table_file
@@ -22,8 +23,8 @@ def table_file(named: Path | None, overwrite: bool) -> Path:
     Raises:
         XgapError: a file that exists and is not to be replaced, a place that cannot be written, or another format.
     """
-    numbered = (Path(f"results/study-{n}.parquet") for n in itertools.count(2))
-    free = itertools.chain([Path("results/study.parquet")], numbered)
+    folder = results_folder()
+    free = itertools.chain([folder / "study.parquet"], (folder / f"study-{n}.parquet" for n in itertools.count(2)))
     out = named or next(path for path in free if not path.exists())
     check_table_file(out)
     check_writable(out)

@@ -128,7 +128,7 @@ class Study:
         Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: results/study.parquet)")
     ] = None
     """File for the table: every row (.parquet, .csv), or the main rows for a paper (.tex, .md). Without it the first of
-    results/study.parquet, results/study-2.parquet, ... that does not exist."""
+    study.parquet, study-2.parquet, ... that does not exist in the results folder (XGAP_RESULTS, or results)."""
     overwrite: bool = False
     """Replace the file that --out names."""
     json: bool = False

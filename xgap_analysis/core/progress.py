@@ -78,6 +78,8 @@ def while_reporting(what: str, call: Callable[[], Result]) -> Result:
 class Bar(tqdm):  # type: ignore[type-arg,misc]
     """tqdm's bar, which shows nothing where somebody watches, and a line every half minute in a log file.
 
+    In a notebook a finished bar goes away: a cell shows one, that of the work at present.
+
     Args:
         total: of the work.
         desc: what is done.
@@ -89,7 +91,8 @@ class Bar(tqdm):  # type: ignore[type-arg,misc]
     def __init__(self, *, total: int, desc: str, unit: str, disable: bool = False, initial: int = 0) -> None:
         hidden = disable or _WATCHER.get() is not None
         self._lines = not hidden and not IN_NOTEBOOK and not sys.stderr.isatty()
-        super().__init__(total=total, desc=desc, unit=unit, disable=hidden or self._lines, initial=initial)
+        shown = {"disable": hidden or self._lines, "leave": not IN_NOTEBOOK}
+        super().__init__(total=total, desc=desc, unit=unit, initial=initial, **shown)
         self._what, self._total = desc, total
         self.n, self._next_line = initial, time.monotonic() + EVERY  # tqdm does not count where it shows nothing
 

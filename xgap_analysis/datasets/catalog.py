@@ -1,6 +1,7 @@
 """Datasets by name."""
 
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -218,6 +219,18 @@ def modalities_of(name: str) -> tuple[str, ...]:
     """The modalities of the items of a dataset by name, without reading it; images and texts where nothing says."""
     known = _known(name)
     return ("image", "text") if known is None else DATASETS[known[0]].modalities
+
+
+def is_embedded(name: str) -> bool:
+    """Whether a dataset of this name, options included, comes with the package.
+
+    Example:
+        >>> from xgap_analysis.datasets.catalog import is_embedded
+        >>> is_embedded("emoji:de"), is_embedded("my photos")
+        (True, False)
+    """
+    base = re.split("[:(]", name, maxsplit=1)[0]
+    return base in DATASETS and DATASETS[base].function.__module__.startswith(f"{__name__.partition('.')[0]}.")
 
 
 def _known(name: str) -> tuple[str, dict[str, Any]] | None:

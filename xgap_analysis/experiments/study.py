@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from xgap_analysis.core.errors import XgapError, unknown_name
+from xgap_analysis.core.errors import XgapError, notice, unknown_name
+from xgap_analysis.core.seeds import check_distinct
 from xgap_analysis.corrections import Correction, correction
 from xgap_analysis.corrections.protocol import Fit
 from xgap_analysis.datasets import Dataset, load_dataset, modalities_of
@@ -15,6 +16,7 @@ from xgap_analysis.experiments.comparison import COMPARISONS, AnyComparison, Com
 from xgap_analysis.experiments.comparison import comparison as named_comparison
 from xgap_analysis.experiments.evaluation import Evaluation
 from xgap_analysis.experiments.filters import FILTERS
+from xgap_analysis.experiments.hints import hints
 from xgap_analysis.experiments.shared_work import Work, gap_work, shared, table_work
 from xgap_analysis.metrics import Metric, MetricFunction, metric
 from xgap_analysis.models import Model, load_model
@@ -113,6 +115,7 @@ class Study:
         if self.only is not None and self.only not in FILTERS:
             raise unknown_name("filter", self.only, FILTERS)
         check_axes(self.axes)
+        check_distinct(self.seeds)
         assert self.pace  # refuses numbers that there are not
         engine(self.engine)  # refuses an unknown one
         if "checkpoint" in self.axes and len(self.models) > 1:
@@ -170,22 +173,24 @@ class Study:
 
         Columns: model, dataset, split, label_set, comparison, correction, scorer, one for each axis, fitted_on,
         transductive, metric, value, low, high (95 % paired bootstrap over groups of queries that share a label),
-        baseline, difference, difference_low, difference_high, p_value (sign-flip test), p_adjusted (Holm's, over the
+        baseline, difference, difference_low, difference_high, p_value (see `paired_test`), p_adjusted (Holm's, over the
         main measures of one model on one dataset), family and family_size (the id and the number of the tests that
         p_adjusted is over, fixed here), claim, control, verdict and reason (see `metrics.verdict`), seed_spread
-        (standard deviation of the value over inversion seeds), n_queries, n_unanswerable, n_gallery, n_groups, icc and
-        design_effect (how alike the differences of one group are, and what that costs; of a baseline, its values: see
-        `metrics.dependence`), detectable (the smallest true difference that this test would have seen four times out of
-        five, see `metrics.detectable_difference`), note, against_best (of the main measure, among all that have one
-        baseline and are not transductive: `best`, `tied` with it, or `lower`, see `metrics.against_best`), and where
+        (standard deviation of the value over inversion seeds), n_queries, n_unanswerable, n_gallery, n_groups,
+        effective_groups (how many groups of equal size weigh as much), icc and design_effect (how alike the differences
+        of one group are, and what that costs; of a baseline, its values: see `metrics.dependence`), detectable (the
+        smallest true difference that this test would have seen four times out of five, see
+        `metrics.detectable_difference`), note, against_best (of the main measure, among all that have one baseline and
+        are not transductive: `best`, `tied` with it, or `lower`, see `metrics.against_best`), and where
         the features came from (`of_...`). All scores are in [0, 1]. The baseline is the comparison's own,
         uncorrected; its rows have no difference. A cell that cannot be computed (a tower without a linear projection,
         say) has a `note` instead of a value, and one that could only come out as 1 (one class, say) has a `note` beside
         it.
 
-        Features are kept in the store, so a run that was killed resumes where it stopped.
+        Features are kept in the store, so a run that was killed resumes where it stopped. What keeps the results from
+        saying much (an embedded model on other images than it was trained on, few groups) is said in a warning.
         """
-        return self._along(Evaluation.table, table_work)
+        return self._along(_with_hints, table_work)
 
     def gaps(self, sample: int | None = None) -> pd.DataFrame:
         """The gap metrics of each model on each dataset: one row each (see `gap_report`), with intra-modal
@@ -232,3 +237,10 @@ class Study:
                 limited = chosen if self.limit is None else chosen.limit(self.limit)
                 evaluation = Evaluation(self, loaded, limited, fitted)
                 yield evaluation if self.only is None else FILTERS[self.only](evaluation)
+
+
+def _with_hints(evaluation: Evaluation) -> pd.DataFrame:
+    """The table of an evaluation, after what a reader should know of it."""
+    for hint in hints(evaluation):
+        notice(hint)
+    return evaluation.table()

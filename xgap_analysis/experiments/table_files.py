@@ -1,12 +1,12 @@
 """Tables as files: every row for programs (.parquet, .csv), or the main rows for a paper (.tex, .md)."""
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.paths import results_folder
 from xgap_analysis.core.writing import written_whole
 from xgap_analysis.experiments.tables import as_markdown, main_results, main_rows
 
@@ -23,7 +23,7 @@ def save_table(table: pd.DataFrame, path: Path | str) -> Path:
 
     Args:
         table: from `Study.run()` or `Study.gaps()`.
-        path: where; a bare file name goes to the results folder (the environment variable XGAP_RESULTS, or `results`).
+        path: where; a bare file name goes to the results folder (`core.paths.results_folder`).
 
     Raises:
         XgapError: a place that cannot be written, another ending, or a `.tex` or `.md` file of a table without main
@@ -38,7 +38,7 @@ def save_table(table: pd.DataFrame, path: Path | str) -> Path:
     check_table_file(path)
     bare = path.name == str(path)
     if bare:
-        path = Path(os.environ.get("XGAP_RESULTS", "results")) / path
+        path = results_folder() / path
     try:
         with written_whole(path, "this table") as temporary:
             WRITERS[path.suffix](table, temporary)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.experiments import Evaluation, Study
+from xgap_analysis.experiments.hints import hints
 from xgap_analysis.widgets.choices import Choices, Chosen, one_at_a_time, shown_rows, with_rows
 from xgap_analysis.widgets.debounce import Debounced
 from xgap_analysis.widgets.heat import HeatTable, varying
@@ -109,6 +110,8 @@ class VariantBoard(Panel):
 
         def done(_: None) -> None:
             self._show()
+            of = (self._evaluations.get((m, d)) for m in chosen["models"] for d in chosen["datasets"])
+            self.show_hints(list(dict.fromkeys(hint for one in of if one is not None for hint in hints(one))))
             if refused:
                 raise XgapError("; ".join(refused))
 

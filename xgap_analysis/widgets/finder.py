@@ -19,6 +19,7 @@ class Finder(ipywidgets.VBox):
 
     Args:
         placeholder: what stands in the empty field.
+        named: what the list holds, for screen readers.
         nothing: the list's first entry, which chooses nothing.
         find: words to the label and the value of each entry.
         on_choose: called with the value of the chosen entry, or None.
@@ -29,6 +30,7 @@ class Finder(ipywidgets.VBox):
     def __init__(
         self,
         placeholder: str,
+        named: str,
         nothing: str,
         find: Callable[[str], Sequence[tuple[str, Any]]],
         on_choose: Callable[[Any], None],
@@ -37,7 +39,8 @@ class Finder(ipywidgets.VBox):
     ) -> None:
         self._nothing, self._find = nothing, find
         self.field = ipywidgets.Text(placeholder=placeholder, layout={"width": "240px"})
-        self.entries = ipywidgets.Select(options=[], rows=rows, layout={"width": "240px"})
+        self.entries = ipywidgets.Select(options=[], rows=rows, description=named, layout={"width": "240px"})
+        self.entries.add_class("xgap-unseen-name")
         super().__init__([self.field, self.entries])
         self.field.observe(Debounced(lambda change: guarded(lambda: self.show(change["new"]))), "value")
         self.entries.observe(lambda change: guarded(lambda: on_choose(change["new"])), "value")

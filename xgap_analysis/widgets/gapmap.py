@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 
 import ipywidgets
 import pandas as pd
+import traitlets
 
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.experiments import Evaluation
+from xgap_analysis.experiments.hints import hints
 from xgap_analysis.widgets.debounce import Debounced
 from xgap_analysis.widgets.finder import Finder
 from xgap_analysis.widgets.items import Items
@@ -15,12 +17,14 @@ from xgap_analysis.widgets.panel import Panel
 from xgap_analysis.widgets.points import axes_words, found_points, numbers_html, points_html, scene_figure
 from xgap_analysis.widgets.scatter import EmbeddingMap
 from xgap_analysis.widgets.scene import FAR, OTHERS, Scene, make_scene
+from xgap_analysis.widgets.slider import Slider
 from xgap_analysis.widgets.style import BESIDE, BLUE, MAP, ORANGE, WRAP
 from xgap_analysis.widgets.view_code import map_code
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+SHIFTS = [round(FAR[0] + k / 10, 1) for k in range(round(10 * (FAR[1] - FAR[0])) + 1)]  # what the slider offers
 COLOURS = {"image": BLUE, "text": ORANGE}
 
 
@@ -44,10 +48,7 @@ class MapControls(ipywidgets.HBox):
         self.colour = ipywidgets.Dropdown(
             options=colours, value=colour, description="colour by", layout={"width": "210px"}
         )
-        self.shift = ipywidgets.FloatSlider(
-            lambda_, min=FAR[0], max=FAR[1], step=0.1, description="gap shift λ", continuous_update=False
-        )
-        self.shift.layout.width = "330px"
+        self.shift = Slider(sorted({*SHIFTS, lambda_}), lambda_, "gap shift λ")
         self.method.style.description_width = "40px"
         super().__init__([self.method, self.colour, self.shift], layout=WRAP)
 
@@ -58,7 +59,8 @@ class GapMap(Panel):
     Clicking a point (or choosing it in the list) joins it to the items of the other modality that are relevant to it;
     the lasso (the second button beside the map) selects several. The panel beside the map shows what the
     pointer is on, or what is selected; the saved table marks it. The slider moves images and texts along the vector
-    between their means, as the correction `gap-shift` does, fitted on what is shown.
+    between their means, as the correction `gap-shift` does, fitted on what is shown. `link` joins the map to
+    explorers of neighbours.
 
     Args:
         evaluation: a model on a dataset, from `Study.evaluations()`.
@@ -67,7 +69,7 @@ class GapMap(Panel):
         lambda_: where the slider starts; 0 moves nothing.
 
     Attributes:
-        selected: (modality, id) of each selected item.
+        selected: (modality, id) of each selected item; a trait, for `observe`.
         numbers: the metrics at the slider's place.
 
     Example:
@@ -77,6 +79,8 @@ class GapMap(Panel):
         >>> widgets.GapMap(evaluation).name()
         'gapmap-tiny-emoji-gap-lambda=0'
     """
+
+    selected: "traitlets.List[tuple[str, str]]" = traitlets.List()
 
     def __init__(
         self, evaluation: Evaluation, method: str = "gap", colour: str = "modality", lambda_: float = 0.0
@@ -90,7 +94,13 @@ class GapMap(Panel):
         self._first_numbers: Mapping[str, float] = {}
 
         self._finder = Finder(
-            "find an item: words or id", "(none selected)", self._find, self._listed, self.guarded, rows=6
+            "find an item: words or id",
+            "items found",
+            "(none selected)",
+            self._find,
+            self._listed,
+            self.guarded,
+            rows=6,
         )
         self._about = ipywidgets.HTML(layout={"width": "240px"})
         self._table = ipywidgets.HTML()
@@ -101,6 +111,7 @@ class GapMap(Panel):
             f"Gap map · {evaluation.model.name} on {evaluation.data.name} ({evaluation.data.split_name})",
             [self._controls],
             [ipywidgets.HBox([self._plot, beside], layout=WRAP), self._axes],
+            hints=hints(evaluation),
         )
         move = Debounced(lambda _: self.refresh(), 0.1)
         for control in (self._controls.method, self._controls.shift):
@@ -108,11 +119,6 @@ class GapMap(Panel):
         self._controls.colour.observe(lambda _: self.guarded(self._paint), "value")
         self._hover = Debounced(lambda index: self.guarded(lambda: self._describe(index)), 0.05)
         self.refresh()
-
-    @property
-    def selected(self) -> list[tuple[str, str]]:
-        """Modality and id of each selected item."""
-        return [self._made().item(index) for index in self._chosen]
 
     @property
     def numbers(self) -> Mapping[str, float]:
@@ -192,12 +198,17 @@ class GapMap(Panel):
     def _choose(self, indices: Sequence[int]) -> None:
         if list(indices) == self._chosen or self._map is None:
             return
-        self._chosen = list(indices)
-        self._map.select(indices)
+        self._mark(indices)
         if self._controls.colour.value == "similarity":
             self._paint()
         self._join()
         self._describe(None)
+
+    def _mark(self, indices: Sequence[int]) -> None:
+        if self._map is not None:
+            self._chosen = list(indices)
+            self._map.select(indices)
+            self.selected = [self._made().item(index) for index in indices]
 
     def _join(self) -> None:
         if self._map is not None and self._scene is not None:
@@ -209,8 +220,7 @@ class GapMap(Panel):
         by, scene = self._controls.colour.value, self._scene
         if by == "similarity":
             if not self._chosen:
-                self._chosen = [0]
-                self._map.select(self._chosen)
+                self._mark([0])
             first = self._chosen[0]
             self._map.colour_by_value(scene.similarity(first), f"cosine to {scene.item(first)[1]}")
         elif by == "modality":

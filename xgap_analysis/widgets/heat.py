@@ -1,6 +1,6 @@
 """The main rows of a study as a heat map of buttons: headings sort, cells open what is behind them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -44,11 +44,21 @@ class HeatTable(ipywidgets.VBox):
         self._on_open = on_open
         self._rows = pd.DataFrame()
         self._page, self._sorted_by, self._descending = 0, "", True
+        # Headings and page buttons stay: new ones would take the focus from one that was pressed.
+        self._headings: dict[str, ipywidgets.Button] = {}
+        self._header = ipywidgets.HBox()
+        self._earlier = ipywidgets.Button(icon="chevron-left", tooltip="earlier lines")
+        self._later = ipywidgets.Button(icon="chevron-right", tooltip="later lines")
+        self._earlier.on_click(lambda _: self._turn(-1))
+        self._later.on_click(lambda _: self._turn(1))
+        self._which = ipywidgets.Label()
+        self._pages = ipywidgets.HBox([self._earlier, self._later, self._which])
         self._styles = {
             tint: ipywidgets.ButtonStyle(button_color=tint, text_color="#111") for tint in (*TINTS, BASELINE, MISSING)
         }
         self._cell_layout = ipywidgets.Layout(width=WIDTH, height="62px")
         super().__init__(layout={"overflow": "auto"})
+        self.add_class("xgap-table")
 
     def show(self, rows: pd.DataFrame) -> None:
         """Shows the main rows of a study."""
@@ -95,10 +105,9 @@ class HeatTable(ipywidgets.VBox):
         first = self._page * ROWS
         about = columns_of(self._rows)
         several = varying(self._rows) or ["model"]
-        header = [self._heading("" if self._sorted_by else "order of the table", "", LABEL)]
-        header[0].description = " · ".join(several)
-        header += [self._heading(self._marked(name), name, WIDTH) for name in comparisons]
-        drawn = [ipywidgets.HBox(header)]
+        self._show_headings(" · ".join(several), comparisons)
+        drawn = [self._header, *([self._pages] if len(lines) > ROWS else [])]
+        self._number_pages(len(lines))
         for key, cells in lines[first : first + ROWS]:
             words = [part for name, part in zip(about, key, strict=True) if name in several and part]
             label = ipywidgets.HTML(
@@ -106,16 +115,23 @@ class HeatTable(ipywidgets.VBox):
                 layout={"width": LABEL, "min_width": LABEL},
             )
             drawn.append(ipywidgets.HBox([label, *(self._cell(cells.get(name), bound) for name in comparisons)]))
-        if len(lines) > ROWS:
-            drawn.append(self._pages(len(lines)))
         self.children = [*drawn, ipywidgets.HTML(f"<div class='xgap-about'>{LEGEND}</div>")]
 
     def _marked(self, name: str) -> str:
         return f"{name} {'▼' if self._descending else '▲'}" if name == self._sorted_by else name
 
-    def _heading(self, text: str, sort_by: str, width: str) -> ipywidgets.Button:
+    def _show_headings(self, about: str, comparisons: Sequence[str]) -> None:
+        """One heading for what a line is about, and one for each comparison."""
+        for name in ("", *comparisons):
+            if name not in self._headings:
+                self._headings[name] = self._heading(name)
+            self._headings[name].description = self._marked(name) if name else about
+        self._header.children = [self._headings[name] for name in ("", *comparisons)]
+
+    def _heading(self, sort_by: str) -> ipywidgets.Button:
         what = f"sort by {sort_by}" if sort_by else "back to the table's order"
-        button = ipywidgets.Button(description=text, tooltip=what, layout={"width": width, "height": "34px"})
+        layout = {"width": WIDTH if sort_by else LABEL, "height": "34px"}
+        button = ipywidgets.Button(tooltip=what, layout=layout)
         button.add_class("xgap-head")
         button.on_click(lambda _: self.sort(sort_by))
         return button
@@ -133,13 +149,10 @@ class HeatTable(ipywidgets.VBox):
             button.on_click(lambda _: self._on_open(row))
         return button
 
-    def _pages(self, n: int) -> ipywidgets.HBox:
+    def _number_pages(self, n: int) -> None:
         last = (n - 1) // ROWS
-        earlier = ipywidgets.Button(icon="chevron-left", tooltip="earlier lines", disabled=not self._page)
-        later = ipywidgets.Button(icon="chevron-right", tooltip="later lines", disabled=self._page == last)
-        earlier.on_click(lambda _: self._turn(-1))
-        later.on_click(lambda _: self._turn(1))
-        return ipywidgets.HBox([earlier, later, ipywidgets.Label(f"page {self._page + 1} of {last + 1}")])
+        self._earlier.disabled, self._later.disabled = not self._page, self._page == last
+        self._which.value = f"page {self._page + 1} of {last + 1}"
 
     def _turn(self, by: int) -> None:
         self._page += by

@@ -10,6 +10,7 @@ import pandas as pd
 
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.experiments import Evaluation
+from xgap_analysis.experiments.hints import hints
 from xgap_analysis.widgets.cards import HINT, Card
 from xgap_analysis.widgets.concepts import SHOWN_GAPS, Concepts, make_concepts, names_of
 from xgap_analysis.widgets.debounce import Debounced
@@ -74,7 +75,9 @@ class ModalityExplorer(Panel):
             layout={"width": "160px"},
             style={"description_width": "40px"},
         )
-        self._finder = Finder("find a label: words", "(none chosen)", self._find, self._chosen, self.guarded, rows=8)
+        self._finder = Finder(
+            "find a label: words", "labels found", "(none chosen)", self._find, self._chosen, self.guarded, rows=8
+        )
         self._gaps = ipywidgets.HTML()
         self._about = ipywidgets.HTML(layout={"max_width": "400px"})
         self._plot = ipywidgets.VBox(layout=MAP)
@@ -84,6 +87,7 @@ class ModalityExplorer(Panel):
             f"Modalities · {evaluation.model.name} on {evaluation.data.name} ({evaluation.data.split_name})",
             [self._method],
             [ipywidgets.HBox([self._plot, beside], layout=WRAP), self._rows, ipywidgets.HTML(HINT)],
+            hints=hints(evaluation),
         )
         self._hover = Debounced(lambda index: self.guarded(lambda: self._describe(index)), 0.05)
         self._method.observe(Debounced(lambda _: self.refresh(), 0.1), "value")

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 import ipywidgets
 import pandas as pd
+import traitlets
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.corrections import Correction, complete_corrections, correction
 from xgap_analysis.corrections.protocol import Fit
 from xgap_analysis.experiments import COMPARISONS, Comparison, Evaluation
 from xgap_analysis.experiments.comparison import AnyComparison
+from xgap_analysis.experiments.hints import hints
 from xgap_analysis.scoring import COSINE, ScoreFunction, Scorer, scorer
 from xgap_analysis.widgets.cards import HINT, Card
 from xgap_analysis.widgets.debounce import Debounced
@@ -74,7 +76,7 @@ class NeighbourExplorer(Panel):
         scorers: names, `Scorer` objects or functions; each is shown for each comparison and correction.
 
     Attributes:
-        query: id of the query.
+        query: id of the query; a trait, for `observe`.
         rankings: title of a row to its ranking (columns `item`, `rank`, `score`, `hit`, `space`).
 
     Example:
@@ -85,6 +87,8 @@ class NeighbourExplorer(Panel):
         >>> explorer.table().columns.tolist()
         ['item', 'rank', 'score', 'hit', 'space', 'query', 'row']
     """
+
+    query = traitlets.Unicode()
 
     def __init__(
         self,
@@ -118,6 +122,7 @@ class NeighbourExplorer(Panel):
             f"Neighbours · {evaluation.model.name} on {evaluation.data.name} ({evaluation.data.split_name})",
             [self._strip, controls],
             [self._about, self._rows, ipywidgets.HTML(HINT)],
+            hints=hints(evaluation),
         )
         self._strip.turn_to(self.query)
         self.refresh()
@@ -135,16 +140,20 @@ class NeighbourExplorer(Panel):
         self._pick_corrections = ipywidgets.SelectMultiple(
             options=offered, value=list(self._corrections), rows=4, description="corrections", layout={"width": "330px"}
         )
-        self._k = ipywidgets.IntSlider(
-            k, 1, max(12, k), description="neighbours", continuous_update=False, layout={"width": "290px"}
+        self._k = ipywidgets.BoundedIntText(
+            k, min=1, max=max(12, k), description="neighbours", layout={"width": "160px"}
         )
-        for picker in (self._pick_comparisons, self._pick_corrections):
+        for picker in (self._pick_comparisons, self._pick_corrections, self._k):
             picker.style.description_width = "90px"
         controls = (self._pick_comparisons, self._pick_corrections, self._k)
         refresh = Debounced(lambda _: self.refresh(), 0.15)
         for control in controls:
             control.observe(refresh, "value")
         return ipywidgets.HBox(controls, layout=WRAP)
+
+    def offers(self, item: str) -> bool:
+        """Whether an item is one of the queries."""
+        return item in self._ids
 
     def choose(self, query: str) -> None:
         """Makes an item the query."""
@@ -183,7 +192,7 @@ class NeighbourExplorer(Panel):
         return [f"{letter} · {way.comparison.name} · {way.about}" for letter, way in lettered]
 
     def _clicked(self, card: Card) -> None:
-        if card.space == self.space and card.item in self._ids:
+        if card.space == self.space and self.offers(card.item):
             self.choose(card.item)
         else:
             self.show_error(XgapError(f"{card.item!r} is a {card.space} that is not among the queries"))

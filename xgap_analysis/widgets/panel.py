@@ -14,6 +14,7 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.progress import Cancelled
 from xgap_analysis.experiments.table_files import save_table
 from xgap_analysis.widgets.jobs import Jobs
+from xgap_analysis.widgets.keys import OwnKeys
 from xgap_analysis.widgets.pictures import alone
 from xgap_analysis.widgets.style import STYLE
 
@@ -31,6 +32,7 @@ class Panel(ipywidgets.VBox):
         controls: from top to bottom.
         body: what they change: rows, a map, a figure.
         below: what stands under the two buttons.
+        hints: what a reader should know first, a sentence each (plain text).
     """
 
     def __init__(
@@ -39,8 +41,11 @@ class Panel(ipywidgets.VBox):
         controls: Sequence[ipywidgets.Widget],
         body: Sequence[ipywidgets.Widget],
         below: Sequence[ipywidgets.Widget] = (),
+        hints: Sequence[str] = (),
     ) -> None:
-        self._heading = ipywidgets.HTML(f"{STYLE}<div class='xgap-title'>{escape(title)}</div>")
+        self._title = f"{STYLE}<div class='xgap-title'>{escape(title)}</div>"
+        self._heading = ipywidgets.HTML()
+        self.show_hints(hints)
         self._error = ipywidgets.HTML(layout={"display": "none"})
         self._jobs = Jobs()
         self._code_button = ipywidgets.Button(
@@ -56,11 +61,17 @@ class Panel(ipywidgets.VBox):
         self._answer = ipywidgets.VBox()
         # Progress and errors stand beside the controls: below a tall body nobody would see them.
         tools = ipywidgets.HBox([self._code_button, self._save_button])
-        super().__init__([self._heading, *controls, self._jobs, self._error, *body, tools, self._answer, *below])
+        shown = [self._heading, *controls, self._jobs, self._error, *body, tools, self._answer, *below]
+        super().__init__([*shown, OwnKeys()])
         self.add_class("xgap")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: open the notebook in JupyterLab to use it>"
+
+    def show_hints(self, hints: Sequence[str]) -> None:
+        """Shows sentences below the title, in place of those that are there."""
+        said = "".join(f"<div class='xgap-hint'>ⓘ {escape(hint)}.</div>" for hint in hints)
+        self._heading.value = f"{self._title}{said}"
 
     @property
     def error(self) -> str:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.experiments import Evaluation
+from xgap_analysis.experiments.hints import hints
 from xgap_analysis.views.inversion.invert import STEPS
 from xgap_analysis.widgets.cards import HINT, Card
 from xgap_analysis.widgets.debounce import Debounced
@@ -19,6 +20,7 @@ from xgap_analysis.widgets.panel import Panel
 from xgap_analysis.widgets.pictures import picture_html
 from xgap_analysis.widgets.rankings import Ranking, RankingRows
 from xgap_analysis.widgets.scatter import EmbeddingMap
+from xgap_analysis.widgets.slider import Slider
 from xgap_analysis.widgets.style import BESIDE, BLUE, MAP, ORANGE, WRAP
 from xgap_analysis.widgets.view_code import step_code
 
@@ -80,6 +82,7 @@ class InversionPlayer(Panel):
 
         self._finder = Finder(
             "find a query: words or id",
+            "queries found",
             "(choose a query)",
             self._find,
             lambda item: self.choose(item or self.query),
@@ -97,21 +100,16 @@ class InversionPlayer(Panel):
             f"Inversion player ({METHODS[modality]}) · {evaluation.model.name} on {named}",
             [self._controls()],
             [map_and_query, self._chart, self._rows, ipywidgets.HTML(HINT)],
+            hints=hints(evaluation),
         )
         self._finder.show()
         self.refresh()
 
     def _controls(self) -> ipywidgets.HBox:
         """The slider over the steps, and the button that plays them."""
-        last = len(self.steps) - 1
-        self._play = ipywidgets.Play(value=last, min=0, max=last, interval=PACE, description="play the steps")
-        self._step = ipywidgets.SelectionSlider(
-            options=self.steps, value=self.steps[-1], description="step", continuous_update=False
-        )
-        self._step.layout.width = "420px"
-        ipywidgets.jslink((self._step, "index"), (self._play, "value"))
+        self._step = Slider(self.steps, self.steps[-1], "step", PACE, "420px")
         self._step.observe(Debounced(lambda _: self.refresh(), 0.1), "value")
-        return ipywidgets.HBox([self._play, self._step], layout=WRAP)
+        return ipywidgets.HBox([self._step], layout=WRAP)
 
     @property
     def step(self) -> int:

@@ -50,6 +50,7 @@ class RankingRows(ipywidgets.VBox):
     def __init__(self, items: Items, on_click: Callable[[Card], None]) -> None:
         self._items, self._on_click = items, on_click
         self.lines: list[tuple[ipywidgets.HTML, CardRow]] = []
+        self._boxes: list[ipywidgets.HBox] = []  # a new one would take the focus from a card that was pressed
         super().__init__()
 
     def show(self, rankings: Sequence[Ranking], k: int) -> None:
@@ -57,6 +58,7 @@ class RankingRows(ipywidgets.VBox):
         for _ in range(len(self.lines), len(rankings)):
             label = ipywidgets.HTML(layout={"width": LABEL_WIDTH, "min_width": LABEL_WIDTH})
             self.lines.append((label, CardRow(self._items, self._on_click)))
+            self._boxes.append(ipywidgets.HBox(self.lines[-1]))
         ranks = [dict(zip(r.frame["item"], r.frame["rank"], strict=True)) for r in rankings]
         for number, (ranking, (label, row)) in enumerate(zip(rankings, self.lines, strict=False)):
             head = ranking.head(k)
@@ -70,7 +72,7 @@ class RankingRows(ipywidgets.VBox):
                 if i != number and other.space == ranking.space
             }
             row.show([_card(line, line["space"], others) for line in head.to_dict("records")])
-        self.children = [ipywidgets.HBox(line) for line in self.lines[: len(rankings)]]
+        self.children = self._boxes[: len(rankings)]
 
 
 def _card(line: dict[str, Any], space: str, others: dict[str, dict[str, int]]) -> Card:

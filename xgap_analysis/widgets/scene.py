@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -50,7 +51,7 @@ class Scene:
         images, texts = self.native
         return ["image"] * len(images) + ["text"] * len(texts)
 
-    @property
+    @cached_property
     def relevance(self) -> Relevance | None:
         """Which texts are relevant to which images, where the dataset says so."""
         return known(lambda: self.evaluation.data.relevance(self.evaluation.study.label_set))
@@ -91,7 +92,11 @@ class Scene:
 
     def lines(self, indices: Sequence[int]) -> list[np.ndarray]:
         """Lines `[2, 2]` from points to their partners, each once and not more than a reader can follow."""
-        pairs = {(min(a, b), max(a, b)) for a in indices for b in self.partners(a)}
+        pairs = set[tuple[int, int]]()
+        for a in indices[:MOST_LINES]:  # to look up the partners of thousands takes seconds
+            pairs |= {(min(a, b), max(a, b)) for b in self.partners(a)}
+            if len(pairs) >= MOST_LINES:
+                break
         return [self.points[list(pair)] for pair in sorted(pairs)[:MOST_LINES]]
 
     def similarity(self, index: int) -> np.ndarray:

@@ -11,10 +11,13 @@ BESIDE = {"flex": "0 0 auto", "padding": "0 0 0 12px"}
 STYLE = f"""<style>
 .xgap {{ max-width: 1000px; }}
 .xgap img {{ max-width: 100%; }}
+.xgap .widget-inline-hbox, .xgap .xgap-slider, .xgap select {{ max-width: calc(100% - 4px); }}
 .xgap .xgap-numbers {{ max-width: 240px; }}
 .xgap .xgap-title {{ font-weight: 600; font-size: 15px; line-height: 22px; }}
 .xgap button:focus-visible, .xgap input:focus-visible, .xgap select:focus-visible, .xgap textarea:focus-visible
-  {{ outline: 3px solid {BLUE}; outline-offset: 1px; }}
+  {{ outline: 3px solid {BLUE} !important; outline-offset: 1px; }}
+.xgap .xgap-unseen-name > label {{ position: absolute; width: 1px; height: 1px; margin: 0;
+  overflow: hidden; clip-path: inset(50%); }}
 .xgap .xgap-error {{ border-left: 4px solid {RED}; padding: 4px 10px; background: #FDF0E9; color: #111;
   line-height: 18px; white-space: normal; }}
 .xgap .xgap-code textarea {{ font-family: var(--jp-code-font-family, monospace); font-size: 12px; line-height: 16px; }}

@@ -10,6 +10,7 @@ import pandas as pd
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.experiments import Comparison, Evaluation
 from xgap_analysis.experiments.comparison import AnyComparison
+from xgap_analysis.experiments.hints import hints
 from xgap_analysis.scoring import ScoreFunction, Scorer, TokenPairs, scorer, token_pairs
 from xgap_analysis.views import VIEWS, DescribedItem, described
 from xgap_analysis.widgets.finder import QueryStrip
@@ -78,6 +79,7 @@ class TokenExplorer(Panel):
             f"Tokens · {where}",
             [controls, self._queries],
             [self._picture, self._rows, ipywidgets.HTML(HINT)],
+            hints=hints(evaluation),
         )
         self._pick.observe(lambda _: self.guarded(lambda: self._compare()), "value")
         self._by.observe(lambda _: self.refresh(), "value")

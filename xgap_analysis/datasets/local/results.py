@@ -1,20 +1,21 @@
 """What this tool itself writes among a user's own data, so that it is not taken for data."""
 
-import os
 from collections.abc import Collection
 from pathlib import Path
+
+from xgap_analysis.core.paths import results_folder
 
 OWN_COLUMNS = frozenset(("model", "dataset", "comparison", "metric", "value"))  # of the table of a study
 
 
 def is_results_folder(folder: Path, names: Collection[str]) -> bool:
-    """Whether a folder is where this tool writes: the one of XGAP_RESULTS, a report, or one with a table of a study.
+    """Whether a folder is where this tool writes: the results folder, a report, or one with a table of a study.
 
     Args:
         folder: the folder.
         names: of the files in it.
     """
-    results = Path(os.environ.get("XGAP_RESULTS", "results"))
+    results = results_folder()
     if folder.name == results.name and folder.resolve() == results.resolve():
         return True
     if "index.html" in names and (folder / "pages").is_dir() and (folder / "figures").is_dir():
