@@ -67,6 +67,8 @@ def test_users_mistakes():
     x, labels = items()
     with pytest.raises(XgapError, match=r"a whole number, not 10000\.0"):
         _number(1e4)
+    with pytest.raises(XgapError, match="seed"):
+        sampled_uniformity(x, seed=-1)
     with pytest.raises(XgapError, match="at least 1000 pairs"):
         sampled_misalignment(x, x, labels, pairs=999)
     with pytest.raises(XgapError, match="at least 1000 pairs"):

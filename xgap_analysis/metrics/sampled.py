@@ -22,6 +22,7 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features, FeaturesLike, as_features
 from xgap_analysis.core.precision import exact
 from xgap_analysis.core.relevance import BoundRelevance, RelevanceLike, as_relevance
+from xgap_analysis.core.seeds import generator
 from xgap_analysis.metrics.half_wins import ascending, half_wins_of
 from xgap_analysis.metrics.significance import Interval, bootstrap_interval
 from xgap_analysis.metrics.spread import distinct
@@ -73,7 +74,7 @@ def sampled_misalignment(
         raise XgapError(f"the query has {first.dim} dimensions and the gallery {second.dim}; they must be the same")
     bound = as_relevance(relevance, first, second).bind(first.ids, second.ids)
     apart = exclude_self and first.has_items_of(second)
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     scores = [
         _cosines(first, second, *_drawn(draw, bound, apart, wanted, number)).split(number // BATCHES)
         for wanted, draw in ((True, _same(bound, rng)), (False, _any(len(first), len(second), rng)))
@@ -108,7 +109,7 @@ def sampled_uniformity(x: FeaturesLike, *, pairs: int = 100_000, seed: int = 0, 
     x = distinct(x)
     if len(x) < 2:
         raise XgapError("there are no two distinct vectors to draw a pair from")
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     a = rng.integers(len(x), size=number)
     b = (a + rng.integers(1, len(x), size=number)) % len(x)  # another one
     values = (-4 * (1 - _cosines(x, x, a, b).double())).exp().view(BATCHES, -1).mean(dim=1)
