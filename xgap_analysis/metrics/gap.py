@@ -21,7 +21,7 @@ from torch import Tensor
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features, FeaturesLike, as_pair, side_by_side
 from xgap_analysis.core.precision import exact
-from xgap_analysis.core.seeds import check_seed
+from xgap_analysis.core.seeds import check_seed, generator
 from xgap_analysis.core.table_values import id_text
 from xgap_analysis.metrics.sampled import sampled_uniformity
 from xgap_analysis.metrics.spread import blocks_of, cone, effective_rank, mean_of, uniformity
@@ -262,7 +262,7 @@ def _some(x: Features, sample: int | None, seed: int) -> Features:
     """So many rows, drawn without replacement, or all."""
     if sample is None or len(x) <= sample:
         return x
-    return x.select(x.ids[i] for i in np.sort(np.random.default_rng(seed).permutation(len(x))[:sample]).tolist())
+    return x.select(x.ids[i] for i in np.sort(generator(seed).permutation(len(x))[:sample]).tolist())
 
 
 def _uniformities(x: Features, y: Features, sample: int | None, seed: int) -> dict[str, float]:

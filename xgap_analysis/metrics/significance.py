@@ -378,12 +378,12 @@ def _of_one_width(
 
 
 def _intervals(totals: np.ndarray, counts: np.ndarray, level: float, resamples: int, rng: Generator) -> np.ndarray:
-    """Low and high `[k, 2]` of the ratios of totals to counts, both `[k, g]`, of groups drawn with replacement."""
+    """Low and high `[k, 2]` of the ratios of totals to counts, `[k, g]`, of groups drawn; each to the bit as alone."""
     means, width = [], totals.shape[1]
     for size in chunks(resamples, width):
         drawn = rng.integers(width, size=(size, width), dtype=np.int32) + np.arange(size)[:, None] * width
         times = np.bincount(drawn.ravel(), minlength=size * width).reshape(size, width).astype(np.float64)
-        means.append((times @ totals.T) / (times @ counts.T))
+        means.append(np.stack([(times @ a) / (times @ b) for a, b in zip(totals, counts, strict=True)], axis=1))
     return np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2], axis=0).T
 
 
