@@ -96,7 +96,7 @@ def checked_pythons(root: Path, own: str, on_path: list[str], of_pyenv: list[str
     for file in (".ci/pythons", "pyproject.toml"):
         (root / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / file, root / file)
-    script(root / ".venv/bin/python", f"echo {own}")
+    script(root / ".venv/bin/python", f'[ "$1" = -c ] && echo {own} || echo "$*"')
     script(root / ".venv/bin/uv", '[ "$1" != venv ] || install -D -m 755 "${0%uv}says" "$5/bin/python"', 'echo "uv $*"')
     script(root / ".venv/bin/says", 'echo "$*"')
     answer = "case $2 in *\"'{}'\"*) exit 0;; *) exit 1;; esac"  # to the question whether it is of that version
@@ -127,6 +127,8 @@ def test_the_oldest_and_the_newest_python_of_a_machine_are_checked_too(
     assert re.findall(r"^Python (\S+) \(", said, re.MULTILINE) == checked
     for tool in ("-m ruff check", "-m mypy", "-m pytest"):
         assert said.count(tool) == len(checked)
+    older = said.count("-m mypy --python-version 3.10")  # types of the libraries in .venv, in the oldest Python
+    assert older == checked.count("3.10")
     of = dict(re.findall(r"^Python (\S+) \(.*\), (\S+)$", said, re.MULTILINE))
     assert of == {version: f"requirements{'-lowest' if version == '3.10' else ''}.lock" for version in checked}
     assert ("no other supported Python" in said) is not checked
