@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -485,38 +485,60 @@ def use_the_map(page: Page) -> None:
 
     # A lasso around half of the map selects several items, which are listed.
     gapmap.get_by_title("Activate lasso selection").click()
-    box = gapmap.locator("canvas").first.bounding_box()
-    assert box is not None
     corners = [(0.1, 0.05), (0.9, 0.05), (0.9, 0.6), (0.1, 0.6), (0.1, 0.08)]
-    ring = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
-    page.mouse.move(*ring[0])
-    page.mouse.down()
-    for corner in ring[1:]:
-        page.mouse.move(*corner, steps=15)
-    page.mouse.up()
-    selected = gapmap.locator(".xgap-about").filter(has_text=re.compile(r"selected \d+ (image|text)s?"))
-    expect(selected).to_be_visible()
+
+    def lasso() -> None:
+        left, top, width, height = place_of_the_canvas(gapmap)
+        ring = [(left + x * width, top + y * height) for x, y in corners]
+        page.mouse.move(*ring[0])
+        page.mouse.down()
+        for corner in ring[1:]:
+            page.mouse.move(*corner, steps=15)
+        page.mouse.up()
+
+    about = gapmap.locator(".xgap-about")
+    repeat(lasso, about.filter(has_text=re.compile(r"selected \d+ (image|text)s?")))
     gapmap.screenshot(path=PICTURES / "lasso.png")
     gapmap.get_by_title("Activate pan & zoom").click()
 
     # The pointer on a dot shows what it is; a click on it shows its neighbours in the linked explorer.
     item, x, y = place_of_an_image(page)
-    about = gapmap.locator(".xgap-about").filter(has_text=re.compile(rf"^\s*image {item}"))
-    canvas = gapmap.locator("canvas").first
-    for _ in range(100):  # a busy plot overlooks a pointer that came while it drew
-        canvas.scroll_into_view_if_needed()
-        box = canvas.bounding_box() or box
-        for apart in (9, 0):
-            across = box["width"] / 2 + (x - 0.5) * box["height"]  # both axes are drawn to the scale of the height
-            page.mouse.move(box["x"] + across, box["y"] + y * box["height"] + apart)
-        page.wait_for_timeout(200)
-        if about.count():
-            break
-    expect(about.locator("img")).to_be_visible()
-    page.mouse.down()
-    page.mouse.up()
-    expect(about).to_contain_text("joined to")
+
+    def point_at() -> None:
+        left, top, width, height = place_of_the_canvas(gapmap)
+        dot = left + width / 2 + (x - 0.5) * height, top + y * height  # both axes are drawn to the scale of the height
+        page.mouse.move(dot[0], dot[1] + 60)
+        page.mouse.move(*dot)
+
+    def click() -> None:
+        point_at()
+        page.mouse.down()
+        page.mouse.up()
+
+    this = about.filter(has_text=re.compile(rf"^\s*image {item}"))
+    repeat(point_at, this)
+    expect(this.locator("img")).to_be_visible()
+    repeat(click, this.filter(has_text="joined to"))
     expect(neighbours.locator(".xgap-about")).to_contain_text(item)
+
+
+def place_of_the_canvas(gapmap: Locator) -> tuple[float, float, float, float]:
+    """Left, top, width and height of the plot, once it is in sight."""
+    canvas = gapmap.locator("canvas").first
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    assert box is not None
+    return box["x"], box["y"], box["width"], box["height"]
+
+
+def repeat(gesture: Callable[[], None], seen: Locator, most: int = 20) -> None:
+    """Does something with the mouse until its effect is seen: a plot overlooks the mouse while it draws."""
+    for _ in range(most):
+        gesture()
+        with contextlib.suppress(AssertionError):
+            expect(seen).to_be_visible(timeout=4000)
+            return
+    expect(seen).to_be_visible()
 
 
 PLACE = """

@@ -87,6 +87,14 @@ def test_the_points_move_with_the_sides(evaluation: Evaluation) -> None:
     np.testing.assert_allclose(gapmap.table()[["x", "y"]].to_numpy(), expected)
 
 
+def test_the_pointer_finds_moved_points_at_their_new_place(evaluation: Evaluation) -> None:
+    """jupyter-scatter keeps the index by which the mouse finds points where the last change was one of colour."""
+    gapmap = GapMap(evaluation)
+    plot = gapmap._map._plot  # type: ignore[union-attr]
+    gapmap._controls.shift.value = 0.5
+    assert plot.non_spatial_points_update is False
+
+
 def test_the_slider_closes_the_gap_that_the_plane_shows(evaluation: Evaluation) -> None:
     gapmap = GapMap(evaluation)
     assert gapmap.name().endswith("-gap-lambda=0")
