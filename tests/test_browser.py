@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -250,35 +251,44 @@ def check_looks(outputs: Mapping[str, Locator]) -> None:
     found = []
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": TALL})
-        page.wait_for_timeout(1500)
         for name, output in outputs.items():
+            seen = [in_the_end(page, partial(check, output)) for check in (sideways, found_by_axe)]
             output.screenshot(path=PICTURES / f"{name}-{width}.png")
-            found += [f"{name} at {width}: {what}" for what in [*sideways(output), *found_by_axe(output)]]
+            found += [f"{name} at {width}: {what}" for of in seen for what in of]
     assert found == []
+
+
+def in_the_end(page: Page, found: Callable[[], list[str]], most: int = 20) -> list[str]:
+    """What is found still after a while: a busy machine needs a moment to draw a page, or to send and save."""
+    for _ in range(most):
+        if not found():
+            break
+        page.wait_for_timeout(1000)
+    return found()
 
 
 def test_the_quickstart_runs_in_jupyterlab(page: Page, lab: tuple[str, str, Path]) -> None:
     folder = lab[2]
     uncaught = run_all(page, lab, NOTEBOOK)
     page.keyboard.press("Control+s")
-    page.wait_for_timeout(2000)  # thumbnails and widgets are drawn after the kernel has ended
-
+    use_the_quickstart(page)
     page.screenshot(path=PICTURES / "quickstart.png")
     bars = page.locator(".jp-CodeCell").evaluate_all(
         """cells => cells.map(cell => [...cell.querySelectorAll("[role=progressbar], .widget-hprogress, progress")]
             .filter(bar => bar.offsetParent).length)"""
     )
     assert max(bars) <= 1, "a finished bar goes away"
-    use_the_quickstart(page)
     assert complaints(page) == []
     assert page.get_by_role("dialog").count() == 0
     assert uncaught == []
 
-    saved = nbformat.read(folder / NOTEBOOK, as_version=4)
-    code = [cell for cell in saved.cells if cell.cell_type == "code" and cell.source.strip()]
-    assert code
-    assert [cell.source for cell in code if not cell.execution_count] == []
-    assert [output for cell in code for output in cell.outputs if output.output_type == "error"] == []
+    def code() -> list[nbformat.NotebookNode]:
+        saved = nbformat.read(folder / NOTEBOOK, as_version=4)
+        return [cell for cell in saved.cells if cell.cell_type == "code" and cell.source.strip()]
+
+    assert code()
+    assert in_the_end(page, lambda: [cell.source for cell in code() if not cell.execution_count]) == []
+    assert [output for cell in code() for output in cell.outputs if output.output_type == "error"] == []
 
 
 def use_the_quickstart(page: Page) -> None:
@@ -565,13 +575,17 @@ def test_the_explorers_are_used_by_keyboard_alone(opened: Opened) -> None:
     page.keyboard.press("Home")
     expect(gapmap.locator(".xgap-numbers")).to_contain_text("λ = -0.5")
     tab_to(page, gapmap.get_by_placeholder("find an item"))
-    page.keyboard.type("openmoji")
+    page.keyboard.insert_text("openmoji")  # at once: letter by letter would be several searches on a busy machine
     found = gapmap.get_by_role("listbox", name="items found")
     expect(found).to_contain_text("openmoji")
     expect(found).not_to_contain_text("noto/")
     tab_to(page, found)
     about = gapmap.locator(".xgap-about").filter(has_text="joined to")
-    page.keyboard.press("ArrowDown")  # which JupyterLab would take for its own
+    page.keyboard.press("End")
+    expect(about).to_contain_text("openmoji")
+    last = about.inner_text()
+    page.keyboard.press("ArrowUp")  # which JupyterLab would take for its own
+    expect(about).not_to_have_text(last)
     expect(about).to_contain_text("openmoji")
     expect(neighbours.locator(".xgap-about")).to_contain_text("openmoji")
 
@@ -596,8 +610,11 @@ def test_the_explorers_are_used_by_keyboard_alone(opened: Opened) -> None:
     expect(player.locator(".xgap-about").last).to_contain_text("step 2")
 
     start_at(page, 3)
-    tab_to(page, board.get_by_role("button", name="run"))
+    run = board.get_by_role("button", name="run")
+    tab_to(page, run)
     page.keyboard.press("Enter")
+    expect(board.locator("button.xgap-cell")).to_have_count(2)
+    expect(run).to_be_enabled()
     tab_to(page, board.get_by_role("combobox", name="figure"))
     page.keyboard.press("ArrowDown")
     expect(board.get_by_role("img")).to_be_visible()
@@ -619,7 +636,7 @@ def test_the_explorers_are_used_by_keyboard_alone(opened: Opened) -> None:
     label = modalities.locator(".xgap-about b").first
     before = label.inner_text()
     tab_to(page, modalities.get_by_role("listbox", name="labels found"))
-    page.keyboard.press("ArrowDown")
+    page.keyboard.press("End")
     expect(label).not_to_have_text(before)
     assert complaints(page) == page.locator(".xgap").last.locator(".xgap-error").all_inner_texts()
     assert uncaught == []
@@ -642,7 +659,6 @@ def test_no_traceback_is_overlooked(opened: Opened) -> None:
     button = "button = widgets.panel.ipywidgets.Button(description='broken')\nbutton.on_click(lambda _: [][1])\nbutton"
     run_in_the_last_cell(page, button)
     output.get_by_role("button", name="broken").click()
-    page.wait_for_timeout(2000)
-    assert any("IndexError" in text for text in uncaught)
+    assert in_the_end(page, lambda: [] if any("IndexError" in text for text in uncaught) else ["overlooked"]) == []
     run_in_the_last_cell(page, "")
     uncaught.clear()

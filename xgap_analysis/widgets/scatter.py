@@ -74,7 +74,7 @@ class EmbeddingMap(ipywidgets.VBox):
         """Changes inside are drawn together: a plot on screen leaves out what comes while it draws."""
         with self._plot.hold_sync():
             yield
-            # A new colour says that no point has moved. Where one has, pointer and lasso would find it at its old place.
+            # A new colour says that no point moved; where one did, pointer and lasso would look at its old place.
             self._plot.non_spatial_points_update = False
 
     def move(self, points: np.ndarray) -> None:
