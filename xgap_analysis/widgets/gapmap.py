@@ -117,6 +117,7 @@ class GapMap(Panel):
         for control in (self._controls.method, self._controls.shift):
             control.observe(move, "value")
         self._controls.colour.observe(lambda _: self.guarded(self._paint), "value")
+        self._count = Debounced(self._count_at_rest, 0.4)
         self._hover = Debounced(lambda index: self.guarded(lambda: self._describe(index)), 0.05)
         self.refresh()
 
@@ -125,25 +126,43 @@ class GapMap(Panel):
         """The metrics at the slider's place."""
         return {} if self._scene is None else self._scene.numbers
 
+    @property
+    def made(self) -> bool:
+        """Whether there is a map yet."""
+        return self._scene is not None
+
     def refresh(self) -> None:
-        """Places images and texts anew: after another map or another shift."""
+        """Places images and texts anew, after another map or another shift, then computes the numbers."""
         method, lambda_ = self._controls.method.value, float(self._controls.shift.value)
         if not self._jobs.running and self._on_screen == (method, lambda_):
             return
 
-        def work() -> tuple[Scene, Scene]:
+        def work() -> Scene:
             import jscatter  # noqa: F401  its import takes seconds, which the progress bar covers
 
-            scene = make_scene(self.evaluation, method, lambda_)
-            needs_first = not self._first_numbers and lambda_
-            return scene, make_scene(self.evaluation, method, 0.0) if needs_first else scene
+            return make_scene(self.evaluation, method, lambda_)
 
-        def done(made: tuple[Scene, Scene]) -> None:
-            scene, first = made
-            self._first_numbers = self._first_numbers or first.numbers
+        def done(scene: Scene) -> None:
             self._show(scene)
+            self._count(scene)
 
         self.work(work, done)
+
+    def _count_at_rest(self, scene: Scene) -> None:
+        """Computes the numbers of a map that is still on screen, which a slider in motion does not wait for."""
+        if scene is not self._scene or self._jobs.running:
+            return
+
+        def work() -> Mapping[str, float]:
+            if not self._first_numbers:
+                unmoved = make_scene(self.evaluation, scene.plane.method, 0.0) if scene.lambda_ else scene
+                self._first_numbers = unmoved.numbers
+            return scene.numbers
+
+        def done(numbers: Mapping[str, float]) -> None:
+            self._table.value = numbers_html(self._first_numbers, numbers, scene.lambda_)
+
+        self.work_on(work, done)
 
     @property
     def _on_screen(self) -> tuple[str, float] | None:
@@ -184,7 +203,7 @@ class GapMap(Panel):
         if fresh:  # a plot that is on screen already would miss the colours of its first moment
             self._map.select(self._chosen)
             self._plot.children = [self._map]
-        self._table.value = numbers_html(self._first_numbers, scene.numbers, scene.lambda_)
+        self._table.value = numbers_html(self._first_numbers, None, scene.lambda_)
         self._describe(None)
         self._axes.value = f"<div class='xgap-about'>{axes_words(scene)}</div>"
 

@@ -96,11 +96,12 @@ def axes_words(scene: Scene) -> str:
     return f"→ {across}; ↑ {up}. The plane shows {scene.plane.share:.0%} of the variance."
 
 
-def numbers_html(first: Mapping[str, float], now: Mapping[str, float], lambda_: float) -> str:
-    """The numbers before the move and after it."""
+def numbers_html(first: Mapping[str, float], now: Mapping[str, float] | None, lambda_: float) -> str:
+    """The numbers before the move and after it; while those are computed (None), dots."""
     rows = "".join(
-        f"<tr><td>{TITLES[name]}</td><td>{first.get(name, np.nan):.3f}</td><td><b>{value:.3f}</b></td></tr>"
-        for name, value in now.items()
+        f"<tr><td>{TITLES[name]}</td><td>{first.get(name, np.nan):.3f}</td>"
+        f"<td><b>{'…' if now is None else f'{now[name]:.3f}'}</b></td></tr>"
+        for name in (first if now is None else now)
     )
     head = f"<tr><td></td><td>λ = 0</td><td><b>λ = {lambda_:g}</b></td></tr>"
     return f"<table class='xgap-numbers'>{head}{rows}</table>"
