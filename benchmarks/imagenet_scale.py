@@ -56,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--folder", type=Path, help="of the shards, written there once; by default a temporary one")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = options.folder or Path(temporary)
+        name = f"{options.gallery}x{options.dim}_of_{options.classes}"  # a folder holds the shards of one gallery
+        folder = (options.folder or Path(temporary)) / name
         _write(folder, options.gallery, options.dim, options.classes)
         rows = list(_measured(folder, options.queries, options.gallery, options.dim, options.classes))
     for row in rows:
@@ -67,9 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
 def _write(folder: Path, n: int, dim: int, classes: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for start in range(0, n, SHARD):
-        path = folder / f"shard_{start // SHARD}_of_{n}x{dim}.npy"
+        path, part = folder / f"shard_{start // SHARD}.npy", folder / "part"
         if not path.exists():
-            np.save(path, _vectors(start, min(start + SHARD, n), dim, classes).astype(np.float16))
+            with part.open("wb") as file:
+                np.save(file, _vectors(start, min(start + SHARD, n), dim, classes).astype(np.float16))
+            part.replace(path)  # whole, or not there
 
 
 def _vectors(start: int, stop: int, dim: int, classes: int) -> np.ndarray:

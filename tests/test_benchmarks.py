@@ -84,6 +84,19 @@ MACHINE = (
     "date", "device", "processor", "cores", "threads", "load", "torch", "float32_matrix_rate", "bfloat16_matrix_rate"
 )  # fmt: skip
 
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak cannot be counted from a moment on")
+def test_a_folder_holds_galleries_of_several_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks import imagenet_scale
+
+    few = ["--queries", "5", "--dim", "8", "--folder", str(tmp_path)]
+    for size, classes in ((300, 10), (200, 10), (200, 5)):
+        rows = imagenet_scale.main([*few, "--gallery", str(size), "--classes", str(classes)])
+        assert rows[0]["value"] == size
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 SMALL = """
 import sys
 from benchmarks import imagenet_scale

@@ -97,7 +97,7 @@ def checked_pythons(root: Path, own: str, on_path: list[str], of_pyenv: list[str
         (root / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / file, root / file)
     script(root / ".venv/bin/python", f"echo {own}")
-    script(root / ".venv/bin/uv", '[ "$1" != venv ] || install -D -m 755 "${0%uv}says" "$5/bin/python"')
+    script(root / ".venv/bin/uv", '[ "$1" != venv ] || install -D -m 755 "${0%uv}says" "$5/bin/python"', 'echo "uv $*"')
     script(root / ".venv/bin/says", 'echo "$*"')
     answer = "case $2 in *\"'{}'\"*) exit 0;; *) exit 1;; esac"  # to the question whether it is of that version
     script(root / "bin/python3", answer.format(own))
@@ -130,3 +130,5 @@ def test_the_oldest_and_the_newest_python_of_a_machine_are_checked_too(
     of = dict(re.findall(r"^Python (\S+) \(.*\), (\S+)$", said, re.MULTILINE))
     assert of == {version: f"requirements{'-lowest' if version == '3.10' else ''}.lock" for version in checked}
     assert ("no other supported Python" in said) is not checked
+    wheels = re.findall(r"^uv pip install .*--no-build --require-hashes -r (\S+)$", said, re.MULTILINE)
+    assert wheels == list(of.values())  # nothing is compiled

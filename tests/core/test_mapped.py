@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -92,6 +93,7 @@ def test_metrics_read_blocks_and_give_the_same_numbers(source, labels, itself, n
     relevance = xg.Relevance.from_labels([i % labels for i in range(50)], gallery)
     for measure in (xg.retrieval, xg.misalignment, metrics.cutoffs):
         assert measure(query, features, relevance).equals(measure(query, held, relevance))
+    assert xg.retrieval(query, features, relevance, block=9).equals(xg.retrieval(query, held, relevance))
     pooled = metrics.pooled_misalignment
     assert pooled(query, features, relevance) == pooled(query, held, relevance)
     assert torch.equal(metrics.k_occurrence(query, features, 5), metrics.k_occurrence(query, held, 5))
@@ -152,8 +154,68 @@ def test_users_mistakes(tmp_path):
         xg.open_features(np.eye(3), ids=["a", "b"])
     with pytest.raises(XgapError, match="1 ids have no vector"):
         xg.open_features(np.eye(3)).select(["x"])
-    with pytest.raises(XgapError, match="a file, a folder of shards or an array"):
-        xg.open_features(5)
+    with pytest.raises(XgapError, match="'0' stands for more than one vector"):
+        xg.open_features(np.eye(3)).select(["0", "0"])
+    for wrong in (5, pd.DataFrame(np.eye(3))):
+        with pytest.raises(XgapError, match="a file, a folder of shards or an array"):
+            xg.open_features(wrong)
+    for kind in (torch.complex64, torch.bool):
+        with pytest.raises(XgapError, match="must be real numbers"):
+            xg.open_features(torch.eye(3).to(kind))
+
+
+TYPES = ["f8", ">f4", ">f8", "f2", "i8", "u2", "longdouble"]
+
+
+@pytest.mark.parametrize("kind", [*TYPES, torch.float64, torch.int64, torch.bfloat16])
+def test_every_type_of_numbers_is_read_as_in_memory(kind, tmp_path):
+    rows = np.random.default_rng(0).normal(size=(40, 6)) * (1e3 if kind == "f2" else 1e9)  # above 2^24
+    if isinstance(kind, str):
+        held = rows.astype(kind) if kind[0] != "u" else (np.abs(rows) % 1000).astype(kind)
+        np.save(tmp_path / "rows.npy", held)
+        features = xg.open_features(tmp_path / "rows.npy")
+    else:
+        held = torch.from_numpy(rows).to(kind)
+        save_file({"vectors": held}, tmp_path / "rows.safetensors")
+        features = xg.open_features(tmp_path / "rows.safetensors")
+        assert torch.equal(xg.open_features(held.float().requires_grad_()).vectors, as_features(held.float()).vectors)
+        assert torch.equal(xg.open_features(held).vectors, as_features(held).vectors)
+    expected = as_features(held)
+    assert torch.equal(features.vectors, expected.vectors)
+    assert torch.equal(features.rows(torch.tensor([39, 0, 7])), expected.vectors[[39, 0, 7]])
+    assert features.items == expected.items
+
+
+@pytest.mark.parametrize("kind", ["npy", "safetensors"])
+def test_a_file_that_was_written_to_is_refused_and_one_in_its_place_is_not_read(kind, tmp_path):
+    path, rows = tmp_path / f"rows.{kind}", np.random.default_rng(0).normal(size=(40, 6))
+    write = np.save if kind == "npy" else lambda to, of: save_file({"vectors": torch.from_numpy(of)}, to)
+    write(path, rows)
+    features = xg.open_features(path)
+    write(tmp_path / f"new.{kind}", rows[::-1].copy())
+    (tmp_path / f"new.{kind}").replace(path)
+    assert torch.equal(features.vectors, as_features(rows).vectors)
+    features = xg.open_features(path)
+    held = path.read_bytes()
+    with path.open("r+b") as file:
+        file.write(held[:-48])
+        file.truncate()
+    for read in (lambda: features.vectors, lambda: features.rows(torch.tensor([3]))):
+        with pytest.raises(XgapError, match="has changed since it was opened; open it again"):
+            read()
+
+
+def test_ids_are_text_and_numbers_are_no_names_as_in_memory():
+    for ids in ([7.0, 8.0, 9], [b"a", b"b", b"c"], ["0", "1", "2"], None):
+        for items in ("", "a set"):
+            of = {} if ids is None else {"ids": ids}
+            features = xg.open_features(np.eye(3), space="image", items=items, **of)
+            known = ["0", "1", "2"] if ids is None else ids
+            held = Features(np.eye(3), known, "image", "image", items=items or features.items)
+            assert features.ids == held.ids
+            assert features.numbered == held.numbered
+            for some in (held.ids[:2], held.ids[1:]):
+                assert features.select(some).numbered == held.select(some).numbered
 
 
 def test_features_on_disk_are_features():

@@ -12,6 +12,7 @@ import xgap_analysis as xg
 from tests.corrections.test_protocol import calibration, features, opposite
 from xgap_analysis.core.features import Features
 from xgap_analysis.corrections import Calibration, correction
+from xgap_analysis.experiments.pairing import fitted_scorer
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -99,6 +100,43 @@ def test_the_last_correction_may_change_scores(last: str) -> None:
     assert chained.transductive is correction(last).transductive
     with pytest.raises(xg.XgapError, match="changes scores: use its apply"):
         chained.fit(own)(query)
+
+
+@pytest.mark.parametrize("names", ["center, sinkhorn", "center, chain(whiten, sinkhorn)"])
+def test_before_a_change_of_scores_each_part_of_a_view_is_mapped_in_its_own_space(names: str) -> None:
+    own = calibration()
+    images, gallery = features(5, 6, "image", 7), features(9, 6, "image", 8)
+    texts = replace(features(5, 6, "text", 9), ids=images.ids, origin="image")
+    chained = correction(f"chain({names})").fit(own)
+    pair = chained.apply_to(
+        lambda by: xg.fuse(images, texts) if by is None else xg.fuse(by(images), by(texts)),
+        lambda by: gallery if by is None else by(gallery),
+    )
+    maps = correction(f"chain({names})".replace("sinkhorn", "none")).fit(own)
+    torch.testing.assert_close(pair.query.vectors, xg.fuse(maps(images), maps(texts)).vectors)
+    assert torch.equal(pair.gallery.vectors, maps(gallery).vectors)
+    assert pair.query.provenance["correction"] == chained.name
+
+
+def test_a_learned_scorer_is_fitted_to_what_it_scores_behind_a_chain_that_changes_scores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[Any] = []
+
+    def noted(scoring: Any, query: Features, gallery: Features, **_: Any) -> Any:
+        seen.append((query, gallery))
+        return scoring
+
+    monkeypatch.setattr("xgap_analysis.experiments.pairing.fitted", noted)
+    study = xg.Study(["tiny-untrained"], ["emoji"], ["T-I"], limit=6, fit_split="val", progress=False)
+    (evaluation,) = study.evaluations()
+    for name in ("center", "chain(center, inverted-softmax)", "inverted-softmax", "none"):
+        fitted_scorer(evaluation, study.comparison("T-I"), name, "x_pool(epochs=1)", 0)
+    centred, chained, plain, none = seen
+    for role in (0, 1):
+        assert torch.equal(chained[role].vectors, centred[role].vectors)
+        assert torch.equal(plain[role].vectors, none[role].vectors)
+        assert not torch.equal(chained[role].vectors, none[role].vectors)
 
 
 def test_the_last_correction_may_have_a_map_for_each_role() -> None:

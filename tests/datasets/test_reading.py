@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.datasets.items import Images, Items
@@ -68,6 +70,53 @@ def test_a_process_gives_what_a_thread_gives_until_it_is_killed(files: Images) -
         told = "a process that reads images was ended by SIGKILL, at 'plain.png' or one of the 1 after it"
         with pytest.raises(XgapError, match=f"{told}.*num_workers=0"):
             own.submit([0, 1]).result()
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_process_has_the_decoders_and_the_modules_of_the_one_that_started_it(
+    files: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torch.py").write_text("raise SystemExit(1)")  # in the working directory, where this process looks last
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    expected = opened(files, np.asarray, [2])
+    assert isinstance(expected[0], np.ndarray)  # cut.png
+    with Readers(files, np.asarray, 1) as own:
+        own.begin(1)
+        found = own.submit([2]).result()
+        assert own._processes[0].is_ready() or sys.version_info < (3, 11)
+    assert same(found[0], expected[0])
+
+
+def test_a_process_that_starts_is_not_interrupted(tmp_path: Path) -> None:
+    package = tmp_path / "xgap_analysis" / "datasets" / "reading"
+    package.mkdir(parents=True)
+    interrupted = "import os, signal; os.kill(os.getpid(), signal.SIGINT); serve = print"
+    for folder in (package, package.parent, package.parent.parent):
+        (folder / "__init__.py").touch()
+    (package / "serving.py").write_text(interrupted)
+    command, own = [sys.executable, "-c", readers._SERVE, "1", "2"], {**os.environ, "PYTHONPATH": str(tmp_path)}
+    assert subprocess.run(command, env=own, cwd=tmp_path, capture_output=True, text=True).stdout == "1 2\n"
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_process_that_ends_within_its_reply_is_said_to_have_ended(
+    files: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk = "import os, sys; from multiprocessing.connection import Connection; to = int(sys.argv[1])"
+    part = "talk = Connection(to); talk.send(True); talk.recv(); os.write(to, bytes([0, 0, 1, 0, 7])); os._exit(9)"
+    monkeypatch.setattr(readers, "_SERVE", f"{talk}; {part}")
+    with Readers(files, np.asarray, 1) as own:
+        own.begin(1)
+        with pytest.raises(XgapError, match="a process that reads images ended with exit code 9"):
+            own.submit([0]).result()
+
+
+def test_items_in_memory_are_not_copied_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    items = Items(["a"], {"a": bytes(2000)}.__getitem__, "1", "audio")
+    assert readers._task(items, as_is, 0) is not None
+    monkeypatch.setattr(readers, "HANDED", 1500)
+    assert readers._task(items, as_is, 0) is None
 
 
 def test_functions_of_a_script_and_models_are_read_by_threads(files: Images) -> None:

@@ -1,13 +1,12 @@
 """A model and a dataset that any process finds by name, and that write down which items are encoded.
 
 Environment: COUNTED_LOG names the file. COUNTED_KILL names an item at which the process ends, as by a kill, the first
-time that it is reached; COUNTED_SLOW names one that takes a while.
+time that it is reached.
 """
 
 import dataclasses
 import os
 import signal
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -36,8 +35,6 @@ def encode(items: list[Any]) -> np.ndarray:
         if name == os.environ.get("COUNTED_KILL") and not flag.exists():
             flag.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        if name == os.environ.get("COUNTED_SLOW"):
-            time.sleep(1)
     return np.stack([np.random.default_rng(_seed(item)).normal(size=6) + 1 for item in items])
 
 

@@ -151,7 +151,9 @@ def test_one_seed_is_no_verdict() -> None:
 def test_tests_are_adjusted_over_the_systems_of_a_quantity() -> None:
     p = [0.001, 0.02, 0.04, math.nan]
     rows = [
-        {"quantity": q, "p_value": x, "low": 0.1, "high": 0.2, "n_groups": 20, "reason": ""} for q in "ab" for x in p
+        {"quantity": q, "p_value": x, "low": 0.1, "high": 0.2, "effective_groups": 20, "reason": ""}
+        for q in "ab"
+        for x in p
     ]
     table = _with_verdicts(pd.DataFrame(rows))
     for quantity in "ab":

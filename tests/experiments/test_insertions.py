@@ -22,6 +22,12 @@ def test_false_attributes_are_of_the_same_kind_and_never_true() -> None:
             assert own != other
             assert ({own, other} == {"large", "small"}) or not {own, other} & {"large", "small"}
     assert falsified(rows, seed=1) != falsified(rows) == falsified(rows)
+    kind = ("blue", "red", "black")
+    named = [Described(f"{k}", "i", "a blue heart", ["blue heart"], ["red"]) for k in range(30)]
+    assert {row.attributes[0] for row in falsified(named, [kind])} == {"black"}  # a blue heart is no "blue blue heart"
+    assert falsified([Described("t", "i", "a blue heart", ["blue heart"], ["red"])], [kind[:2]])[0].attributes == [
+        "blue"
+    ]
     with pytest.raises(xg.XgapError, match="attribute 'furry' of caption 't' is of no kind"):
         falsified([Described("t", "i", "a bear", ["bear"], ["furry"])])
 

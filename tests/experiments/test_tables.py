@@ -15,7 +15,12 @@ def test_numbers_stand_with_their_intervals() -> None:
             {**ROW, "main": False, "value": 0.9, "low": 0.9, "high": 0.9, "n_queries": 7},
             {**ROW, "value": 0.25, "low": np.nan, "high": np.nan, "n_queries": 1, "difference": -0.25}
             | {"difference_low": -0.5, "difference_high": 0.125, "verdict": "inconclusive", "transductive": True}
-            | {"p_value": 0.104, "p_adjusted": 0.184, "n_groups": 10, "reason": "10 groups, at least 15 needed"},
+            | {
+                "p_value": 0.104,
+                "p_adjusted": 0.184,
+                "n_groups": 10,
+                "reason": "10 effective groups, at least 20 needed",
+            },
         ]
     )
     first, second = main_results(table)
@@ -23,7 +28,7 @@ def test_numbers_stand_with_their_intervals() -> None:
     assert second["value"] == "0.250"
     assert (second["difference"], second["vs"]) == ("-0.250 [-0.500, +0.125]", "I-I")
     assert (second["p"], second["p adjusted"], second["groups"]) == ("0.1040", "0.1840", "10")
-    assert (second["verdict"], second["reason"]) == ("inconclusive", "10 groups, at least 15 needed")
+    assert (second["verdict"], second["reason"]) == ("inconclusive", "10 effective groups, at least 20 needed")
     assert second["correction"] == "none (transductive)"
     assert first.keys() == second.keys()
 

@@ -14,7 +14,7 @@ from xgap_analysis.experiments.two_factors import two_factors
 from xgap_analysis.metrics import moad, paired_test
 from xgap_analysis.views import Precomputed
 
-KINDS, VOICES, N = 20, 16, 320
+KINDS, VOICES, N = 24, 20, 480
 KIND = {str(i): f"kind {i % KINDS}" for i in range(N)}
 VOICE = {str(i): f"voice {i // KINDS}" for i in range(N)}
 

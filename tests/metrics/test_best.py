@@ -23,7 +23,7 @@ def test_a_variant_is_lower_where_a_verdict_against_the_best_says_so() -> None:
     assert list(found) == list(variants)
     for name in variants.keys() - {best}:
         test = paired_test(variants[best], variants[name], groups=groups)
-        said = verdict(test.low, test.high, min(1.0, 15 * test.p_value), 30)  # 15 pairs of 6 variants
+        said = verdict(test.low, test.high, min(1.0, 15 * test.p_value), 30.0)  # 15 pairs of 6 variants
         assert found[name] == ("lower" if said.word == "lower" else "tied")
     assert {"tied", "lower"} <= set(found.values())
 

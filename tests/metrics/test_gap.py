@@ -90,6 +90,8 @@ def test_effective_rank():
     assert effective_rank(features(np.ones((4, 3)))) == pytest.approx(1)
     with pytest.raises(XgapError, match="no spectrum"):
         effective_rank(features(np.eye(3)[[0, 0]]), centred=True)
+    with pytest.raises(XgapError, match="no vectors"):
+        effective_rank(np.zeros((0, 3)))
 
 
 def test_separability_is_held_out_accuracy():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from xgap_analysis.metrics import half_wins as module
 from xgap_analysis.metrics import misalignment, pooled_misalignment
-from xgap_analysis.metrics.half_wins import PairBlock, half_wins
+from xgap_analysis.metrics.half_wins import PairBlock, far_wins, half_wins
 
 
 @pytest.mark.parametrize("places", [1, 3, 500])
@@ -33,6 +33,12 @@ def test_the_table_counts_what_sorting_counts(places, seed):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "PLACES", places)
         assert half_wins(blocks, module.HELD + 1) == (expected, len(low), len(high))
+
+
+def test_pairs_of_millions_of_items_are_counted_in_full():
+    below, other = np.array([1_600_000_000, 7, 3]), np.array([1_600_000_000_000, 5, 10])
+    wins = far_wins(below, other, np.array([True, False, True]))
+    assert wins == 5_120_000_000_000_000_000_060  # beyond the 64 bits of both columns
 
 
 @pytest.mark.parametrize("exclude_self", [True, False])

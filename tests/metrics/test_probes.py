@@ -62,7 +62,7 @@ def test_a_probe_of_another_set_is_fitted_on_all_of_it() -> None:
     assert found.tolist() == expected
 
 
-@pytest.mark.parametrize(("k", "temperature"), [(1, 0.07), (5, 0.07), (20, 0.3), (100, 50.0)])
+@pytest.mark.parametrize(("k", "temperature"), [(1, 0.07), (5, 0.07), (20, 0.3), (100, 50.0), (100, math.inf)])
 def test_neighbours_vote_as_in_a_loop(k: int, temperature: float) -> None:
     for seed, same in ((3, True), (4, False)):
         features, codes = drawn(30, 4, seed)
@@ -134,6 +134,15 @@ def test_the_row_of_all_modalities_shows_what_a_gap_does_to_neighbours() -> None
     assert table.loc["image", "knn"] == knn(single, single, [labels[i] for i in ids], k=5).mean()
 
 
+def test_chance_is_of_the_items_that_are_predicted() -> None:
+    images, _ = drawn(11, 2)
+    texts = xg.Features(drawn(11, 2, 1)[0].vectors, images.ids, "text", "text")
+    table = probes([images, texts], [*"aaaaaaaaa", "b", "c"])  # the last two have no other item of their label
+    assert table["chance"].tolist() == [1.0] * 3
+    assert (table[["probe", "knn"]] <= 1).all(axis=None)
+    assert table["n"].tolist() == [11, 11, 22]
+
+
 def test_a_study_has_them_as_rows_with_intervals() -> None:
     study = xg.Study(
         ["tiny-untrained"], ["emoji"], ["I-I", "T-I"], metrics=["probe", "knn(k=5)"], limit=8, progress=False
@@ -150,6 +159,7 @@ def test_a_study_has_them_as_rows_with_intervals() -> None:
 
 def test_mistakes_are_one_sentence() -> None:
     features, codes = drawn(12, 3)
+    other = xg.Features(features.vectors, features.ids, "text", "text")
     graded = xg.Relevance.from_qrels({"image 0": {"image 1": 1}})
     tokens = xg.TokenFeatures(np.ones((4, 2)), [0, 2, 4], ["a", "b"], "image", "image")
     for act, message in (
@@ -160,7 +170,11 @@ def test_mistakes_are_one_sentence() -> None:
         (lambda: probe(features, features, graded), "needs a label of every item"),
         (lambda: probe(features, features, [1] * 12), "items of two labels or more"),
         (lambda: knn(tokens, tokens, ["x", "y"]), "pool them first"),
+        (lambda: probe(features, features, [1] * 11 + [2]), "has a single item"),
         (lambda: probes([features], codes), "of two modalities or more"),
+        (lambda: probes([features, other], codes, c=0.0), "c of a probe is above 0"),
+        (lambda: probes([features, other], codes, folds=1), "folds are 2 or more"),
+        (lambda: probes([features, other], list(range(12))), "each label is that of one item"),
     ):
         with pytest.raises(xg.XgapError, match=message) as caught:
             act()

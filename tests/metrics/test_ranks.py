@@ -178,9 +178,37 @@ def test_a_device_repeats_close_calls_only(monkeypatch):
     monkeypatch.setattr(device_ranks, "products", None)  # no block is computed in double precision
     (part,) = device_ranks.cosine_ranks(query, gallery, bound, True, None, False)
     assert torch.equal(part.rank, expected[:, 1])
-    relevant, close = seen
-    assert relevant == len(expected)
+    relevant, probes, close = seen
+    assert (relevant, probes) == (len(expected), len(query) * block_ranks.PROBES)
     assert 0 < close < 0.01 * len(query) * len(gallery)
+
+
+def test_a_product_that_is_right_for_the_relevant_item_alone_is_noticed_on_a_device(monkeypatch):
+    query, gallery, _, _ = searched("random", 3000)
+    one = query.select(query.ids[:1])
+    bound = Relevance.from_labels([5], range(3000)).bind(one.ids, gallery.ids)
+
+    def wrong(rows, of, out, **how):
+        products(rows, of, out=out)
+        kept = out[:, 5].clone()
+        out += 0.01 * torch.from_numpy(np.random.default_rng(0).normal(size=out.shape))
+        out[:, 5] = kept
+        return out
+
+    (true,) = device_ranks.cosine_ranks(one, gallery, bound, True, None, False)
+    monkeypatch.setattr(device_ranks, "single_products", wrong)
+    (part,) = device_ranks.cosine_ranks(one, gallery, bound, True, None, False)
+    assert torch.equal(part.rank, true.rank)
+
+
+def test_a_chunk_without_a_probe_is_computed_in_double_precision(monkeypatch):
+    _, gallery, _, _ = searched("random", 400)
+    query = gallery.select(gallery.ids[:1])
+    bound = Relevance.from_labels([0], [i % 600 for i in range(3000)]).bind(query.ids, gallery.ids)
+    expected = found(query, gallery, bound)
+    monkeypatch.setattr(ranks, "_columns", lambda gallery, dim: 20)  # 150 chunks, and 16 probes
+    monkeypatch.setattr(torch, "mm", coarse)
+    assert torch.equal(found(query, gallery, bound), expected)
 
 
 def adversarial(seed, n, m, d):

@@ -7,6 +7,7 @@ import xgap_analysis as xg
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.relevance import Relevance
 from xgap_analysis.metrics import pooled_misalignment, sampled_misalignment, sampled_uniformity, uniformity
+from xgap_analysis.metrics.sampled import _number
 
 SEEDS = 40
 
@@ -64,6 +65,10 @@ def test_more_pairs_give_a_narrower_interval():
 
 def test_users_mistakes():
     x, labels = items()
+    with pytest.raises(XgapError, match=r"a whole number, not 10000\.0"):
+        _number(1e4)
+    with pytest.raises(XgapError, match="seed"):
+        sampled_uniformity(x, seed=-1)
     with pytest.raises(XgapError, match="at least 1000 pairs"):
         sampled_misalignment(x, x, labels, pairs=999)
     with pytest.raises(XgapError, match="at least 1000 pairs"):

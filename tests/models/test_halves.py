@@ -1,6 +1,10 @@
 """Half-precision weights: near the features in float32, the model's own as they were; TF32 only if it is set."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +16,10 @@ from xgap_analysis.models import Model
 from xgap_analysis.models.adapters.halves import with_half_weights
 from xgap_analysis.models.adapters.openclip import ImageTower, TextTower, autocast
 from xgap_analysis.models.fingerprint import weights_digest
-from xgap_analysis.models.precision import full_precision, tf32, without_tf32
+from xgap_analysis.models.precision import full_precision, rounding, tf32, without_tf32
+from xgap_analysis.views.encode import encode
+from xgap_analysis.views.inversion.invert import invert
+from xgap_analysis.views.inversion.settings import Settings
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -142,3 +149,61 @@ def test_tf32_is_off_unless_it_is_set() -> None:
     assert tf32()
     with without_tf32(gpu):
         assert torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="torch has the older names alone")
+@pytest.mark.parametrize("how", ["fp32_precision", "cudnn.conv.fp32_precision"])
+def test_tf32_is_read_and_kept_under_torchs_newer_names(how: str) -> None:
+    code = f"""
+import torch
+from xgap_analysis.models.precision import tf32, without_tf32
+cudnn = torch.backends.cudnn
+torch.backends.{how} = "tf32" if "conv" not in {how!r} else "ieee"
+before = cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
+with without_tf32(torch.device("cuda")):
+    print(tf32(), cudnn.conv.fp32_precision)
+assert before == (cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )  # torch forgets none
+    assert ended.stdout.split() == (["False", "ieee"] if "conv" in how else ["True", "tf32"])
+
+
+@pytest.mark.usefixtures("torch_settings")
+def test_rows_of_another_rounding_have_a_key_of_their_own(
+    make_model: Callable[..., Model], pixels: Tensor, captions: list[str]
+) -> None:
+    exact, rough = make_model("native"), make_model("native", precision="bf16")
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert rounding(exact.image, cpu) == rounding(exact.text, gpu) == {}
+    assert rounding(rough.image, cpu) == rounding(rough.text, cpu) == {"half_weights": True}
+    assert rounding(rough.image.again(True), cpu) == {}
+    texts = encode(rough, captions, store=None, progress=False)
+    made = [texts, invert(rough, texts, steps=1, store=None, progress=False)]
+    assert [one.provenance["half_weights"] for one in made] == [True, True]
+    assert "half_weights" not in encode(exact, captions, store=None, progress=False).provenance
+    torch.set_float32_matmul_precision("high")
+    assert rounding(exact.image, gpu) == {"tf32": True}
+    assert rounding(exact.image, cpu) == {}
+
+
+@pytest.mark.usefixtures("torch_settings")
+def test_an_inversion_under_tf32_is_not_that_in_float32(make_model: Callable[..., Model], captions: list[str]) -> None:
+    model = make_model("native")
+    how: dict[str, Any] = {
+        "snapshots": (),
+        "stop": "fixed",
+        "template": "a {}",
+        "lr": 0.02,
+        "weight_decay": 0.0,
+        "init_std": 0.02,
+    }
+    how |= {"seed": 1, "start": "normal", "optimiser": "adamw", "batch_size": None, "precision": "fp32", "tokens": 1}
+    settings = Settings.of(model, encode(model, captions, store=None, progress=False), steps=1, **how)
+    there: Any = SimpleNamespace(fingerprint="0", precision="fp32", device=torch.device("cuda"))
+    plain = settings.made_by(there, model.image, None)
+    torch.set_float32_matmul_precision("high")
+    assert settings.made_by(there, model.image, None) == {**plain, "tf32": True}
+    there.device = torch.device("cpu")
+    assert settings.made_by(there, model.image, None) == plain

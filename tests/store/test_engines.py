@@ -39,6 +39,7 @@ def test_the_launcher_numbers_the_ranks(environment: dict[str, str], expected: R
         ({"RANK": "1"}, "a number in the variable WORLD_SIZE, not ''"),
         ({"RANK": "one", "WORLD_SIZE": "2"}, "variable RANK, not 'one'"),
         ({"RANK": "2", "WORLD_SIZE": "2"}, "from 0 to 1, and this process has rank 2"),
+        ({"RANK": "0", "WORLD_SIZE": "0"}, "at least one rank, not 0"),
         ({**BATCH, "SLURM_NTASKS": "4"}, "4 tasks .* write srun before the command"),
         ({"SLURM_ARRAY_TASK_ID": "9", "SLURM_ARRAY_TASK_COUNT": "3", "SLURM_ARRAY_TASK_MIN": "1"}, "--array=0-2"),
         ({"SLURM_ARRAY_TASK_ID": "2"}, "SLURM_ARRAY_TASK_COUNT"),

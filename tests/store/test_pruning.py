@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 import torch
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.store import Rows, Store, compute, entry_key, prune
+from xgap_analysis.store import Rows, Store, compute, entry_key, prune, pruning
+from xgap_analysis.store.entries import folder_bytes
+from xgap_analysis.store.keys import FORMAT
 from xgap_analysis.store.pruning import parse_size
 
 ITEMS = [f"item-{i}" for i in range(8)]
@@ -90,6 +93,30 @@ def test_without_a_size_only_what_nobody_reads_goes(store: Store) -> None:
     assert living.exists()
     assert not leaving.exists()
     assert [entry.key for entry in store.entries()] == [folder.name]
+
+
+def test_a_newer_version_that_shares_the_store_keeps_its_entries(store: Store) -> None:
+    newer = store.folder("0" * 64)
+    newer.mkdir(parents=True)
+    (newer / "entry.json").write_text(json.dumps({"format": FORMAT + 1, "provenance": {}}))
+    assert prune(store) == []
+    assert [one.what for one in prune(store, 0)] == [newer.name]  # by its last use, as any other
+
+
+def test_an_entry_that_another_process_removes_meanwhile_is_no_mistake(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, sizes = filled(store, "a"), list[int]()
+
+    def size_of(own: Path) -> int:
+        if sizes:
+            shutil.rmtree(folder, ignore_errors=True)
+        sizes.append(folder_bytes(own))
+        return sizes[-1]
+
+    monkeypatch.setattr(pruning, "folder_bytes", size_of)
+    assert [one.what for one in prune(store, 0)] == [folder.name]
+    assert sizes == [sizes[0], 0]
 
 
 def test_an_entry_that_is_pruned_while_it_is_written_is_begun_again(store: Store) -> None:

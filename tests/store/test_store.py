@@ -23,6 +23,7 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.store import Rows, Store, compute, entry_key, key_of, tasks
 from xgap_analysis.store.engines import Ranks
 from xgap_analysis.store.entries import Lacking
+from xgap_analysis.store.shards import Shard, read_shard
 
 IDS = tuple(f"item-{i}" for i in range(10))
 PROVENANCE = {"model": "tiny", "steps": 3, "rate": 0.02, "nested": {"b": [1, None], "a": True}}
@@ -614,6 +615,102 @@ def test_rows_of_others_are_waited_for(store: Store, monkeypatch: pytest.MonkeyP
     waits.clear()
     assert same(run(store.waiting(10.0), mine), numbers(IDS))
     assert waits == []
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The waits of a store, which take no time."""
+    waits = list[float]()
+    monkeypatch.setattr(tasks.time, "sleep", waits.append)
+    monkeypatch.setattr(tasks.time, "monotonic", lambda: float(sum(waits)))
+    return waits
+
+
+def test_a_shard_that_cannot_be_read_at_once_is_looked_at_again(
+    store: Store, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hiccup of a network disk costs one look, and not the whole patience and the work of others."""
+    run(store)
+    first = shards(store)[0]
+    errors = [OSError(errno.EIO, "a hiccup"), OSError(errno.EIO, "a hiccup"), FileNotFoundError()]
+
+    def hiccup(file: Path) -> Shard:
+        if file == first and errors:
+            raise errors.pop()
+        return read_shard(file)
+
+    monkeypatch.setattr(tasks, "read_shard", hiccup)
+    mine = Counting()
+    with pytest.warns(UserWarning, match="cannot be read") as said:
+        assert same(run(store.waiting(10.0), mine), numbers(IDS))
+    assert len(said) == 1
+    assert mine.asked == []
+    assert clock == [1.0] * 3
+
+
+def test_a_shard_that_others_repair_is_found_under_its_name(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(store, items=IDS[:4])
+    (file,) = store.folder(entry_key(PROVENANCE)).glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    waits = list[float]()
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        run(Store(store.root), items=IDS[:4])
+
+    monkeypatch.setattr(tasks.time, "sleep", sleep)
+    monkeypatch.setattr(tasks.time, "monotonic", lambda: float(sum(waits)))
+    mine = Counting()
+    with pytest.warns(UserWarning, match="damaged shard"):
+        assert same(run(store.waiting(10.0), mine, IDS[:4]), numbers(IDS[:4]))
+    assert (mine.asked, len(waits)) == ([], 1)
+
+
+def test_what_was_waited_for_in_vain_is_not_waited_for_again(store: Store, clock: list[float]) -> None:
+    """A failure that nobody stores costs the patience once, in however many views the item stands."""
+    asked = []
+
+    def worker(places: Sequence[int], _: Collection[str]) -> dict[str, Rows]:
+        asked.append(list(places))
+        return {"it": Rows({}, {0: "the share is away"}, passing=[0])}
+
+    run(store, items=IDS[1:], provenance={})
+    waiting = store.waiting(10.0)
+    for _ in range(3):
+        made = compute({"it": {}}, IDS, worker, shard_size=4, store=waiting, description="", progress=False)["it"]
+        assert made.failed == {0: "the share is away"}
+        assert len(clock) == 10
+    assert asked == [[0]] * 3
+    run(waiting, items=IDS[:1])  # another entry
+    assert len(clock) == 20
+
+
+def test_failures_that_are_tried_again_are_not_waited_for(store: Store, clock: list[float]) -> None:
+    """Whether another rank has tried them again by now changes no result."""
+    broken, asked = {"item-1", "item-5"}, list[list[str]]()
+    found = failing(broken, asked)
+    found(store)
+    mine, _ = Store(store.root, retry_failed=True), asked.clear()
+    assert found(mine, IDS[:4]).failed.keys() == {1}
+    broken.clear()
+    made = found(mine.waiting(10.0))
+    assert made.failed.keys() == {1}  # tried again before, with this process's share
+    assert same(dict(made.tensors), numbers((IDS[0], *IDS[2:])))
+    assert asked == [["item-1"], ["item-5"]]
+    assert clock == []
+
+
+def test_what_others_store_meanwhile_is_not_computed_again(store: Store) -> None:
+    asked = list[tuple[str, ...]]()
+
+    def worker(ids: tuple[str, ...]) -> dict[str, Tensor]:
+        asked.append(ids)
+        if len(asked) == 1:
+            run(Store(store.root), items=IDS[5:9], shard_size=4)
+        return numbers(ids)
+
+    assert same(run(store, worker, shard_size=3), numbers(IDS))
+    assert asked == [IDS[:3], IDS[3:5], IDS[9:]]
 
 
 SHARING = """

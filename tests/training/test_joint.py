@@ -167,7 +167,9 @@ def test_it_is_the_same_from_its_file(tmp_path: Path) -> None:
     about = {"model": "mine", "weights": "w1"}
     texts, sounds, clips = (xg.Features(x, "abcdefgh", space, space, about) for space in ("text", "audio", "image"))
     fitted = fit_joint(texts, sounds, clips, queries=3, heads=2, epochs=2)
-    again = xg.load_joint(xg.save_joint(fitted, tmp_path / "new" / "joint.safetensors"))
+    path, before = xg.save_joint(fitted, tmp_path / "new" / "joint.safetensors"), torch.get_rng_state()
+    again = xg.load_joint(path)
+    assert torch.equal(torch.get_rng_state(), before)
     for sets in ({"audio": sounds}, {"video": clips}, {"audio": sounds, "video": clips}):
         assert torch.equal(again.encode(**sets).vectors, fitted.encode(**sets).vectors)
     assert (again.losses, again.models, again.module.sizes) == (fitted.losses, fitted.models, fitted.module.sizes)
@@ -193,6 +195,7 @@ def test_a_file_that_is_none_is_one_sentence(tmp_path: Path) -> None:
         ({"heads": 3}, whole, "do not divide|heads"),
         ({"queries": 3}, whole, "holds other weights than those"),
         ({"dim": 10**7}, whole, "holds fewer weights than its sizes"),
+        ({"dim": 10**6}, {"few": torch.zeros(10**6)}, "holds other weights than those"),  # of which 10^13 would be made
         ({"dim": "16"}, whole, "'16' is no size"),
         ({"losses": None}, whole, "cannot be read as a joint encoder"),
         ({"models": 3}, whole, "cannot be read as a joint encoder"),

@@ -4,6 +4,7 @@ import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import xgap_analysis as xg
@@ -36,19 +37,23 @@ def test_it_is_the_published_steps_and_a_projection(tiny: Model, images: xg.Imag
     projected /= np.linalg.norm(projected, axis=1, keepdims=True)
     np.testing.assert_allclose(made.vectors.numpy(), projected, atol=1e-6)
     assert (made.space, made.origin, made.ids, made.items) == ("text", "image", native.ids, native.items)
-    assert made.provenance["semobridge"] == int((s > 0.3).sum())
+    assert (made.provenance["view"], made.provenance["rank"]) == ("semobridge", int((s > 0.3).sum()))
 
 
 def test_without_a_cut_nothing_of_the_span_is_lost(tiny: Model, images: xg.Images) -> None:
     whole = xg.view("semobridge(cut=0.0)")(tiny, images)
-    assert whole.provenance["semobridge"] == min(tiny.tower("text").projection.shape)
+    assert whole.provenance["rank"] == min(tiny.tower("text").projection.shape)
     again = xg.view("semobridge(cut=0.0)")(tiny, images)
     assert (whole.vectors == again.vectors).all()
 
 
 def test_the_control_has_its_rank_and_its_draw(tiny: Model, images: xg.Images) -> None:
     made, other = (xg.view("semobridge-random", draw=draw)(tiny, images) for draw in (0, 1))
-    assert made.provenance["semobridge"] == xg.view("semobridge")(tiny, images).provenance["semobridge"]
+    whole = xg.view("semobridge")(tiny, images)
+    assert made.provenance["rank"] == whole.provenance["rank"]
+    names = [of.provenance["view"] for of in (whole, made)]
+    assert names == ["semobridge", "semobridge-random"]  # each says what made it, and of which draw
+    assert [of.provenance["draw"] for of in (made, other)] == [0, 1]
     assert float((made.vectors - other.vectors).abs().max()) > 0.01
     assert made.space == "text"
 
@@ -59,6 +64,10 @@ def test_it_stands_beside_oti_in_a_study(tiny: Model) -> None:
     rows = xg.main_rows(table).set_index("comparison")
     assert rows["baseline"].tolist() == ["I-I"] * 4
     assert rows["value"].between(0, 1).all()
+    assert rows["control"].tolist() == [False, False, False, True]
+    assert rows.loc["semobridge-random-I", "reason"] == "control"
+    assert pd.isna(rows.loc["semobridge-random-I", "verdict"])
+    assert rows.loc["semobridge-I", "verdict"] == "inconclusive"  # of six concepts
 
 
 def test_what_it_cannot_invert_is_said(tiny: Model, images: xg.Images) -> None:

@@ -14,14 +14,14 @@ OFFERED = ("on_error", "store", "progress")  # to every view by the study, which
 
 
 def views() -> list[dict[str, Any]]:
-    """One row for each view: name, modality of its items, space of its features, options, what it is."""
+    """One row for each view: name, modality of its items, space of its features, options, control, what it is."""
     from xgap_analysis.views.view import LEADING, VIEWS
 
     rows = []
     for name, entry in sorted(VIEWS.items()):
         options = options_of(entry.function, LEADING)
         own = {option: value for option, value in options.items() if option not in OFFERED}
-        about = {"modality": entry.modality, "space": entry.space, "options": own}
+        about = {"modality": entry.modality, "space": entry.space, "options": own, "control": entry.control}
         rows.append({"view": name, **about, "about": summary_of(entry.function)})
     return rows
 

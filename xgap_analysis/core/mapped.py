@@ -35,6 +35,7 @@ class Shards:
         if wrong is not None or not shapes:
             found = "there is none" if not shapes else f"one is of shape {wrong}, the first of {shapes[0]}"
             raise XgapError(f"shards must be matrices [n, d] of as many dimensions; {found}")
+        self._states = [_state(part) for part in parts]
         self._starts = [0, *np.cumsum([shape[0] for shape in shapes]).tolist()]
         self.shape = (self._starts[-1], shapes[0][1])
 
@@ -45,20 +46,26 @@ class Shards:
         while start < stop:
             part = bisect_right(self._starts, start) - 1
             until = min(stop, self._starts[part + 1])
-            here = self._parts[part][start - self._starts[part] : until - self._starts[part]]
-            found.append(here.float() if isinstance(here, Tensor) else float_tensor(np.asarray(here)))
+            found.append(_numbers(self._part(part)[start - self._starts[part] : until - self._starts[part]]))
             start = until
         return found[0] if len(found) == 1 else torch.cat([torch.empty(0, self.shape[1], dtype=torch.float32), *found])
+
+    def _part(self, number: int) -> Any:
+        part, state = self._parts[number], self._states[number]
+        now = _state(part) if state else state
+        # Another file in its place leaves the old one mapped as it was, and so does its removal.
+        if now != state and now[:1] == state[:1]:
+            raise XgapError(f"{part.filename} has changed since it was opened; open it again")
+        return part
 
     def take(self, index: Tensor) -> Tensor:
         """Single rows by their numbers."""
         part = torch.searchsorted(torch.tensor(self._starts[1:]), index, right=True)
         made = torch.empty(len(index), self.shape[1], dtype=torch.float64)
         for number in part.unique().tolist():
-            here, own = self._parts[number], part == number
+            here, own = self._part(number), part == number
             rows = index[own] - self._starts[number]
-            found = here[rows] if isinstance(here, Tensor | _Matrix) else torch.from_numpy(here[rows.numpy()])
-            made[own] = found.double()
+            made[own] = _numbers(here[rows if isinstance(here, Tensor | _Matrix) else rows.numpy()]).double()
         return made
 
 
@@ -73,7 +80,7 @@ class MappedFeatures(Features):
     def __init__(
         self,
         vectors: Any,
-        ids: Iterable[str] | None,
+        ids: Iterable[Any] | None,
         space: str,
         origin: str,
         provenance: Mapping[str, Any] | None = None,
@@ -82,7 +89,7 @@ class MappedFeatures(Features):
         vectors = vectors if isinstance(vectors, Shards) else Shards([vectors])
         n = vectors.shape[0]
         known = tuple(map(str, range(n))) if ids is None else checked_ids(ids, n)
-        self._set(_source=vectors, _index=None, _numbered=ids is None, ids=known, space=space, origin=origin)
+        self._set(_source=vectors, _index=None, ids=known, space=space, origin=origin)
         self._set(provenance=dict(provenance or {}), _norms=torch.empty(n, dtype=torch.float64))
         # The content is the name of a set without ids, as in `as_features`.
         digest = hashlib.sha256(repr(tuple(vectors.shape)).encode())
@@ -98,6 +105,7 @@ class MappedFeatures(Features):
             if ids is None and not items:
                 digest.update(_unit(raw, norms).numpy().tobytes())
         self._set(items=items or (digest.hexdigest() if ids is None else ""))
+        self._set(_numbered=_are_numbers(self))
 
     def _set(self, **values: Any) -> None:
         for name, value in values.items():
@@ -161,8 +169,8 @@ class MappedFeatures(Features):
         index = torch.tensor([place[i] for i in ids], dtype=torch.long)
         made = object.__new__(MappedFeatures)
         made._set(**self.__dict__)
-        made._set(ids=ids, _index=index if self._index is None else self._index[index])
-        made._set(_numbered=self._numbered and ids == self.ids)
+        made._set(ids=checked_ids(ids, len(ids)), _index=index if self._index is None else self._index[index])
+        made._set(_numbered=_are_numbers(made))
         return made
 
     def to(self, device: str | torch.device) -> Features:
@@ -185,7 +193,8 @@ def open_features(
     the gap metrics, read them a block at a time, within the memory that `metrics.ranks` states and about 300 bytes an
     item for ids and labels; everything else reads them whole. An array of `np.load(path, mmap_mode="r")` may be given
     to these functions as it is.
-    Opening reads all rows once, to measure their lengths; every number is that of the same vectors in memory.
+    Opening reads all rows once, to measure their lengths; every number is that of the same vectors in memory. A file
+    that is written to afterwards is refused when it is read.
 
     Args:
         source: a `.npy` or `.safetensors` file, a folder of such shards (in the order of their names, in which 10 comes
@@ -211,14 +220,19 @@ def open_features(
     """
     given = source if isinstance(source, list | tuple) else [source]
     parts = [part for one in given for part in _parts(one)]
-    return MappedFeatures(Shards(parts), None if ids is None else map(str, ids), space, origin or space, None, items)
+    return MappedFeatures(Shards(parts), ids, space, origin or space, None, items)
 
 
 def _parts(source: Any) -> list[Any]:
     if not isinstance(source, str | Path):
-        kind = getattr(getattr(source, "dtype", None), "kind", "f")
-        if not hasattr(source, "shape") or kind not in NUMBERS:
+        if not hasattr(source, "shape") or hasattr(source, "columns"):
             raise XgapError(f"vectors on disk are a file, a folder of shards or an array, not {type(source).__name__}")
+        if isinstance(source, Tensor):
+            source, real = source.detach().cpu(), not (source.is_complex() or source.dtype == torch.bool)
+        else:
+            real = getattr(getattr(source, "dtype", None), "kind", "f") in NUMBERS
+        if not real:
+            raise XgapError(f"vectors must be real numbers, not of type {source.dtype}")
         return [source]
     path = Path(source)
     if path.is_dir():
@@ -258,12 +272,35 @@ class _Matrix:
         if len(matrices) != 1:
             raise XgapError(f"{path} must hold one matrix [n, d], not {len(matrices)} (of {', '.join(names)})")
         self._rows = self._file.get_slice(matrices[0])
+        self.filename = path
         self.shape = tuple(self._rows.get_shape())
 
     def __getitem__(self, rows: slice | Tensor) -> Tensor:
         if isinstance(rows, slice):
             return self._rows[rows]
         return torch.cat([self._rows[row : row + 1] for row in rows.tolist()])
+
+
+def _numbers(given: Any) -> Tensor:
+    """Rows in single precision where that holds their type, or else in double."""
+    if not isinstance(given, Tensor):
+        return float_tensor(np.asarray(given))
+    return given.float() if given.dtype in (torch.float16, torch.bfloat16, torch.float32) else given.double()
+
+
+def _state(part: Any) -> tuple[int, ...]:
+    """Which file a part is mapped from, when it was last written and its size; empty where there is none."""
+    name = getattr(part, "filename", None)
+    try:
+        found = Path(name).stat() if isinstance(name, str | Path) else None
+    except OSError:
+        return ()
+    return () if found is None else (found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+def _are_numbers(features: MappedFeatures) -> bool:
+    """The value of `Features.numbered`, which is computed once."""
+    return bool(features.items) and all(name == str(i) for i, name in enumerate(features.ids))
 
 
 def _unit(raw: Tensor, norms: Tensor) -> Tensor:

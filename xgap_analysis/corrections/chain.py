@@ -12,11 +12,9 @@ from xgap_analysis.corrections.protocol import (
     FeatureMap,
     FittedCorrection,
     Made,
-    QueryGallery,
     ScoreCorrection,
     register_correction,
 )
-from xgap_analysis.scoring.scorer import Scorer
 
 
 @register_correction("chain")
@@ -62,12 +60,8 @@ def chain(calibration: Calibration, *parts: Correction) -> Made:
         return _through(before, features)
 
     if isinstance(last.made, ScoreCorrection):
-
-        def apply(query: Features, gallery: Features, scorer: Scorer) -> QueryGallery:
-            of_query = through(query)
-            return last.apply(of_query, of_query if gallery is query else through(gallery), scorer)
-
-        return ScoreCorrection(apply)
+        own: FeatureMap = last.made.before or (lambda features: features)
+        return replace(last.made, before=lambda features: own(through(features)))
     if last.changes_features:
         return lambda features: last(through(features))
     assert last.maps is not None  # for type checkers: what maps each role in its own way

@@ -48,6 +48,7 @@ class ScoreCorrection:
 
     Args:
         apply: `apply(query, gallery, scorer)` gives `QueryGallery`.
+        before: what both go through first, in a chain; each part of a view of several spaces by itself.
 
     Example:
         >>> import xgap_analysis as xg
@@ -62,6 +63,7 @@ class ScoreCorrection:
     """
 
     apply: Callable[[Features, Features, Scorer], QueryGallery]
+    before: "FeatureMap | None" = None
 
 
 FeatureMap = Callable[[Features], Features]
@@ -194,6 +196,14 @@ class FittedCorrection:
         return both, both
 
     @property
+    def maps_to_score(self) -> tuple[AnyMap | None, AnyMap | None]:
+        """What query and gallery go through before they are scored: `maps`, or what is before a change of scores."""
+        if not isinstance(self.made, ScoreCorrection):
+            return self.maps or (None, None)
+        by = None if self.made.before is None else partial(self._mapped, self.made.before)
+        return by, by
+
+    @property
     def changes_features(self) -> bool:
         """Whether it maps features of either role alike, so that it can be called; otherwise use `apply`."""
         maps = self.maps
@@ -235,16 +245,14 @@ class FittedCorrection:
             query, gallery: functions that are given what maps features of their role, or None where nothing does.
             scorer: how a pair is scored.
         """
-        maps = self.maps
-        if maps is not None:
-            of_query, of_gallery = maps
-            return QueryGallery(query(of_query), gallery(of_gallery), scorer=scorer)
-        assert isinstance(self.made, ScoreCorrection)  # for type checkers: what has no maps
-        native = query(None), gallery(None)
-        if isinstance(native[0], TokenFeatures) or isinstance(native[1], TokenFeatures):
+        of_query, of_gallery = self.maps_to_score
+        found = query(of_query), gallery(of_gallery)
+        if not isinstance(self.made, ScoreCorrection):
+            return QueryGallery(*found, scorer=scorer)
+        if isinstance(found[0], TokenFeatures) or isinstance(found[1], TokenFeatures):
             what = f"correction {self.name} compares scores with those of whole items"
             raise XgapError(f"{what}; sets of vectors take corrections that map features, such as center")
-        given = where_doubles_are(native[0]), where_doubles_are(native[1])
+        given = where_doubles_are(found[0]), where_doubles_are(found[1])
         pair = self.made.apply(*given, as_scorer(scorer))
         return replace(pair, query=self._stated(given[0], pair.query), gallery=self._stated(given[1], pair.gallery))
 

@@ -22,6 +22,7 @@ from scipy import stats
 
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.progress import Bar
+from xgap_analysis.core.seeds import generator
 from xgap_analysis.datasets import Dataset, load_dataset
 from xgap_analysis.experiments.evaluation import Evaluation
 from xgap_analysis.experiments.gaps import misalignment_by_anchor
@@ -309,7 +310,7 @@ def relation(table: pd.DataFrame, x: str, y: str, *, resamples: int = 2000, seed
     if len(wide) < 3:
         raise XgapError(f"a relation needs three runs at least, and {len(wide)} have both {x!r} and {y!r}")
     groups = [part.to_numpy() for _, part in wide.groupby(["ablation", "setting"])]
-    draw = np.random.default_rng(seed)
+    draw = generator(seed)
     drawn = []
     for _ in range(resamples):
         sample = np.concatenate([groups[i] for i in draw.integers(0, len(groups), len(groups))])

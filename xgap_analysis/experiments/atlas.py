@@ -90,10 +90,10 @@ def atlas(
     Returns:
         Columns system, kind, setting, model, dataset, quantity, value, baseline (its value) and baseline_setting,
         difference, low, high (95 %; `over` says whether over groups of queries or over training seeds), queries_low,
-        queries_high (over groups of queries in either case), p_value (sign-flip test over groups; of the gap of
+        queries_high (over groups of queries in either case), p_value (`paired_test` over groups; of the gap of
         trained models Student's test over seeds), p_adjusted (Holm's, over all that was tested of this quantity in
         the atlas, or in the table of trained models), verdict and reason (as `metrics.verdict`; of trained models both
-        intervals have to lie beside zero), seeds, n_queries, n_groups, fitted_on.
+        intervals have to lie beside zero), seeds, n_queries, n_groups, effective_groups, fitted_on.
 
     Raises:
         XgapError: an unknown system, or one without a row.
@@ -216,7 +216,7 @@ def _pair(evaluation: Evaluation, way: Way, direction: str) -> QueryGallery | No
 def _compared(evaluation: Evaluation, base: Any, values: Any, missing: str) -> dict[str, Any]:
     """The numbers of a row; `missing` is why there are none."""
     nothing = dict.fromkeys(("difference", "low", "high", "queries_low", "queries_high", "p_value"), math.nan)
-    counts = {"over": "queries", "seeds": 1, "n_queries": 0, "n_groups": 0}
+    counts = {"over": "queries", "seeds": 1, "n_queries": 0, "n_groups": 0, "effective_groups": 0.0}
     if base is None or values is None:
         return {"value": math.nan, "baseline": math.nan, **nothing, **counts, "reason": missing}
     values = values.reindex(base.index)
@@ -224,7 +224,7 @@ def _compared(evaluation: Evaluation, base: Any, values: Any, missing: str) -> d
     concept = evaluation.data.labels.get("concept", evaluation.labels)
     groups = [concept.get(i, i) for i in base.index]
     test = paired_test(base, values, groups=groups)
-    counts |= {"n_queries": test.n, "n_groups": test.n_groups}
+    counts |= {"n_queries": test.n, "n_groups": test.n_groups, "effective_groups": test.effective_groups}
     if (base.dropna() == values.dropna()).all():
         return {**both, **nothing, **counts, "reason": NOT_ACTED_ON}
     found = {"difference": test.difference, "low": test.low, "high": test.high, "p_value": test.p_value}
@@ -241,7 +241,8 @@ def rows_of_trained(runs: TrainedRuns) -> pd.DataFrame:
     table = embedded_table(runs.table)
     of = {runs.named.get(quantity, quantity): quantity for quantity in QUANTITIES}
     changes = contrasts(table, runs.control, [name for name in of if name in set(table["quantity"])])
-    changes["n_groups"] = changes.groupby("setting")["n_groups"].transform("max")  # of the gap too
+    numbers_of_groups = ["n_groups", "effective_groups"]
+    changes[numbers_of_groups] = changes.groupby("setting")[numbers_of_groups].transform("max")  # of the gap too
     changes = _with_tests_over_seeds(changes)
     rows = []
     for row in changes[changes["setting"].isin(runs.systems)].to_dict("records"):
@@ -253,7 +254,7 @@ def rows_of_trained(runs: TrainedRuns) -> pd.DataFrame:
         numbers |= {end: row[end] for end in ends} | {"over": "seeds" if seeds else "queries", "seeds": row["seeds"]}
         if not seeds:
             numbers |= {"low": row["queries_low"], "high": row["queries_high"]}
-        numbers |= {name: row[name] for name in ("p_value", "p_adjusted", "n_groups")}
+        numbers |= {name: row[name] for name in ("p_value", "p_adjusted", "n_groups", "effective_groups")}
         rows.append({**about, **numbers, "fitted_on": "train", **_of_trained(row)})
     return pd.DataFrame(rows)
 
@@ -276,7 +277,7 @@ def _of_trained(row: Mapping[Any, Any]) -> dict[str, Any]:
     ends = [(row["low"], row["high"]), (row["queries_low"], row["queries_high"])]
     known = [(low, high) for low, high in ends if not math.isnan(low)]
     low, high = min(low for low, _ in known), max(high for _, high in known)
-    found = verdict(low, high, row["p_adjusted"], int(row["n_groups"]))
+    found = verdict(low, high, row["p_adjusted"], float(row["effective_groups"]))
     return {"verdict": found.word, "reason": found.reason}
 
 
@@ -286,7 +287,7 @@ def _with_verdicts(table: pd.DataFrame) -> pd.DataFrame:
     for _, part in table[table["p_value"].notna()].groupby("quantity"):
         table.loc[part.index, "p_adjusted"] = holm(part["p_value"].to_numpy())
     for place, row in table[table["p_value"].notna()].iterrows():
-        found = verdict(row["low"], row["high"], row["p_adjusted"], int(row["n_groups"]))
+        found = verdict(row["low"], row["high"], row["p_adjusted"], float(row["effective_groups"]))
         table.loc[place, ["verdict", "reason"]] = found.word, found.reason
     return table
 

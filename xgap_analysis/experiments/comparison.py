@@ -70,6 +70,11 @@ class Comparison:
         """Whether the scores depend on a seed."""
         return any(v.is_seeded for v in self.views)
 
+    @property
+    def is_control(self) -> bool:
+        """Whether one of its views is a control, so that nothing is claimed of it."""
+        return any(v.is_control for v in self.views)
+
     def with_options(self, options: Mapping[str, Mapping[str, Any]]) -> "Comparison":
         """The comparison with options of views set by name: `{"oti": {"steps": 25}}`, nested views included."""
         query, gallery = (_with_options(v, options) for v in self.views)

@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -58,6 +59,9 @@ def image_cosines(model: Model, images: AnyItems, *, prefix: str = "", store: St
 def falsified(rows: Sequence[Described], kinds: Sequence[Sequence[str]] = KINDS, seed: int = 0) -> list[Described]:
     """The same captions with attributes that their objects do not have: each replaced by another of the same kind.
 
+    A word of the object's name is not chosen (a blue heart is not made "blue" where that is false), unless there is no
+    other of that kind.
+
     Args:
         rows: captions with true attributes.
         kinds: groups of attributes of which an object has one at most.
@@ -79,9 +83,16 @@ def falsified(rows: Sequence[Described], kinds: Sequence[Sequence[str]] = KINDS,
             if kind is None:
                 raise XgapError(f"attribute {attribute!r} of caption {row.id!r} is of no kind; add it to one of kinds")
             digest = hashlib.sha256(f"{seed} {row.id} {place}".encode()).digest()
-            false.append(random.Random(digest).choice([word for word in kind if word != attribute]))
+            false.append(random.Random(digest).choice(_others(kind, attribute, row.objects[place])))
         made.append(Described(row.id, row.image, row.text, row.objects, false))
     return made
+
+
+def _others(kind: Sequence[str], attribute: str, name: str) -> list[str]:
+    """The attributes of a kind that are neither an object's own nor a word of its name, where there are such."""
+    other = [word for word in kind if word != attribute]
+    words = {word.casefold() for word in re.findall(r"\w+", name)}
+    return [word for word in other if word.casefold() not in words] or other
 
 
 def insertion_table(

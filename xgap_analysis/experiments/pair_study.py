@@ -26,7 +26,7 @@ from xgap_analysis.views import Precomputed
 
 LABEL_SET = TASK = "pair-scores"
 MAIN = "spearman"
-COUNTS = ("seeds", "n_pairs", "n_groups")
+COUNTS = ("seeds", "n_pairs", "n_groups", "effective_groups")
 
 
 def pair_table(
@@ -125,10 +125,12 @@ def _rows(evaluation: Evaluation, pairs: PairScores, cell: Cell, scored: dict[An
         own = correlation(scores, pairs.scores, method=metric, groups=pairs.groups)
         row = {"metric": metric, "main": metric == MAIN, "value": own.value, "low": own.low, "high": own.high}
         row |= {**dict.fromkeys(TEST, math.nan), "seeds": len(scores), "n_pairs": own.n, "n_groups": own.n_groups}
+        row["effective_groups"] = math.nan
         if cell.baseline is not None:
             base = scored[cell.baseline.key]
             test = correlation_test(base, scores, pairs.scores, method=metric, groups=pairs.groups)
             row |= dict(zip(TEST, (test.difference, test.low, test.high, test.p_value), strict=True))
+            row["effective_groups"] = test.effective_groups
         each_seed = [correlation(of, pairs.scores, method=metric, resamples=1).value for of in scores]
         row["seed_spread"] = float(np.std(each_seed, ddof=1)) if len(each_seed) > 1 else math.nan
         rows.append({**row, **where})

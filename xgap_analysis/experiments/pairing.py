@@ -78,10 +78,8 @@ def fitted_scorer(
     key = (str(scoring), scoring.function, comparison, str(own), own.makers, seed if comparison.is_seeded else None)
     if key not in evaluation.kept.scorers:
         there = fit_split_of(evaluation, scoring)
-        maps = None if str(own) == "none" else evaluation.fitted(own).maps
-        query, gallery = (
-            role(by) for role, by in zip(roles_of(there, comparison, seed), maps or (None, None), strict=True)
-        )
+        maps = (None, None) if str(own) == "none" else evaluation.fitted(own).maps_to_score
+        query, gallery = (role(by) for role, by in zip(roles_of(there, comparison, seed), maps, strict=True))
         pairs = there.relevance(comparison).pairs(query.ids, gallery.ids, query.has_items_of(gallery))
         split = there.data.split_name
         evaluation.kept.scorers[key] = fitted(scoring, query, gallery, pairs=pairs, split=split)

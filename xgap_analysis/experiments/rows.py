@@ -23,7 +23,8 @@ from xgap_analysis.metrics import (
     with_verdicts,
 )
 from xgap_analysis.metrics.retrieval import counted_elsewhere
-from xgap_analysis.metrics.significance import Interval, PairedTest
+from xgap_analysis.metrics.significance import Interval, PairedTest, grouped_sums
+from xgap_analysis.metrics.studentised import effective_groups
 from xgap_analysis.metrics.verdicts import UNTESTED
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ NOT_SCORES = ("n_relevant", "rank")  # columns of a comparison's scores that are
 OFFICIAL = "ap_trapezoid"  # the main measure in place of "ap", where it is given; see `revisited`
 POWER = ("icc", "design_effect", "detectable")
 TEST = ("difference", "difference_low", "difference_high", "p_value")
-COUNTS = ("seeds", "n_queries", "n_unanswerable", "n_gallery", "n_groups")
+COUNTS = ("seeds", "n_queries", "n_unanswerable", "n_gallery", "n_groups", "effective_groups")
 
 
 def table_of(evaluation: "Evaluation") -> pd.DataFrame:
@@ -170,13 +171,15 @@ def _measured(
         "n_queries": int(values.notna().sum()),
         "n_unanswerable": int(values.isna().sum()),
         "n_groups": interval.n_groups,
+        "effective_groups": effective_groups(grouped_sums(values, groups)[1]),
         "detectable": math.nan,
     }
     compared = values
     if base is not None and test is not None:
         compared = values - base[values.name]
         row |= dict(zip(TEST, (test.difference, test.low, test.high, test.p_value), strict=True))
-        row |= {"n_groups": test.n_groups, "detectable": detectable_difference(compared, groups)}
+        row |= {"n_groups": test.n_groups, "effective_groups": test.effective_groups}
+        row |= {"detectable": detectable_difference(compared, groups)}
     alike = dependence(compared, groups)
     return {**row, "icc": alike.icc, "design_effect": alike.design_effect}
 
@@ -198,7 +201,7 @@ def _about(evaluation: "Evaluation", cell: Cell) -> dict[str, Any]:
         "task": comparison.task,
         "baseline": comparison.baseline,
         "claim": comparison.claim if native else by.claims.get(comparison.name, 0),
-        "control": evaluation.is_control or by.control,
+        "control": evaluation.is_control or by.control or comparison.is_control,
         "note": "",
     }
 

@@ -97,9 +97,8 @@ def _by_item(evaluation: Evaluation, needed: Mapping[View, set[str]]) -> list[Wo
     """Views whose rows depend on one item each; of another view, which may fit something, the native features."""
     work, towers = [], getattr(evaluation.model, "towers", {})
     for joined, parts in needed.items():
-        leaves = parts_of(joined)
-        for own in [joined] if joined.by_item and all(leaf.by_item for leaf in leaves) else leaves:
-            one = own if own.by_item else native_view(own.modality)
+        for own in [joined] if joined.is_by_item else parts_of(joined):
+            one = own if own.is_by_item else native_view(own.modality)
             if one.function is native and one.modality not in towers:
                 continue
             seeds = evaluation.study.seeds if one.is_seeded else (None,)

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from xgap_analysis.core.errors import XgapError, notice, unknown_name
+from xgap_analysis.core.seeds import check_distinct
 from xgap_analysis.corrections import Correction, correction
 from xgap_analysis.corrections.protocol import Fit
 from xgap_analysis.datasets import Dataset, load_dataset, modalities_of
@@ -114,6 +115,7 @@ class Study:
         if self.only is not None and self.only not in FILTERS:
             raise unknown_name("filter", self.only, FILTERS)
         check_axes(self.axes)
+        check_distinct(self.seeds)
         assert self.pace  # refuses numbers that there are not
         engine(self.engine)  # refuses an unknown one
         if "checkpoint" in self.axes and len(self.models) > 1:
@@ -171,14 +173,15 @@ class Study:
 
         Columns: model, dataset, split, label_set, comparison, correction, scorer, one for each axis, fitted_on,
         transductive, metric, value, low, high (95 % paired bootstrap over groups of queries that share a label),
-        baseline, difference, difference_low, difference_high, p_value (sign-flip test), p_adjusted (Holm's, over the
+        baseline, difference, difference_low, difference_high, p_value (see `paired_test`), p_adjusted (Holm's, over the
         main measures of one model on one dataset), family and family_size (the id and the number of the tests that
         p_adjusted is over, fixed here), claim, control, verdict and reason (see `metrics.verdict`), seed_spread
-        (standard deviation of the value over inversion seeds), n_queries, n_unanswerable, n_gallery, n_groups, icc and
-        design_effect (how alike the differences of one group are, and what that costs; of a baseline, its values: see
-        `metrics.dependence`), detectable (the smallest true difference that this test would have seen four times out of
-        five, see `metrics.detectable_difference`), note, against_best (of the main measure, among all that have one
-        baseline and are not transductive: `best`, `tied` with it, or `lower`, see `metrics.against_best`), and where
+        (standard deviation of the value over inversion seeds), n_queries, n_unanswerable, n_gallery, n_groups,
+        effective_groups (how many groups of equal size weigh as much), icc and design_effect (how alike the differences
+        of one group are, and what that costs; of a baseline, its values: see `metrics.dependence`), detectable (the
+        smallest true difference that this test would have seen four times out of five, see
+        `metrics.detectable_difference`), note, against_best (of the main measure, among all that have one baseline and
+        are not transductive: `best`, `tied` with it, or `lower`, see `metrics.against_best`), and where
         the features came from (`of_...`). All scores are in [0, 1]. The baseline is the comparison's own,
         uncorrected; its rows have no difference. A cell that cannot be computed (a tower without a linear projection,
         say) has a `note` instead of a value, and one that could only come out as 1 (one class, say) has a `note` beside

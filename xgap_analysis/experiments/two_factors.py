@@ -17,11 +17,12 @@ from xgap_analysis.experiments.study import Study
 from xgap_analysis.metrics import paired_test, scores, with_verdicts
 from xgap_analysis.metrics.retrieval import counted_elsewhere
 from xgap_analysis.metrics.significance import grouped_sums
+from xgap_analysis.metrics.studentised import effective_groups
 from xgap_analysis.metrics.verdicts import LEVEL, UNTESTED
 
 METRIC = "ap"
 FACTORS = ("class", "nuisance")
-PARTS = ("value", "difference", "difference_low", "difference_high", "p_value", "n_groups")
+PARTS = ("value", "difference", "difference_low", "difference_high", "p_value", "n_groups", "effective_groups")
 
 
 def two_factors(study: Study, nuisance: str) -> pd.DataFrame:
@@ -86,7 +87,16 @@ def _table(evaluation: Evaluation, nuisance: str, cells: Sequence[Cell]) -> pd.D
         except XgapError as error:
             refused.append(error)
             numbers = dict.fromkeys((*TEST, *(f"{f}_{part}" for f in FACTORS for part in PARTS)), math.nan)
-            rows.append({**about, **numbers, "n_queries": 0, "n_groups": 0, "note": " ".join(str(error).split())})
+            rows.append(
+                {
+                    **about,
+                    **numbers,
+                    "n_queries": 0,
+                    "n_groups": 0,
+                    "effective_groups": 0,
+                    "note": " ".join(str(error).split()),
+                }
+            )
     if len(refused) == len(cells):
         raise refused[0]
     return with_verdicts(pd.DataFrame(rows).assign(**UNTESTED))
@@ -104,11 +114,16 @@ def _row(
             kept[each.key] = _values(evaluation, each, nuisance)
     own = kept[cell.key]
     base = None if cell.baseline is None else kept[cell.baseline.key]
-    row: dict[str, Any] = {"n_queries": len(own["class"]), "n_groups": 0, **dict.fromkeys(TEST, math.nan)}
+    row: dict[str, Any] = {
+        "n_queries": len(own["class"]),
+        "n_groups": 0,
+        "effective_groups": 0,
+        **dict.fromkeys(TEST, math.nan),
+    }
     changes = {}
     for factor in FACTORS:
-        row |= {f"{factor}_value": float(own[factor].mean()), f"{factor}_n_groups": 0}
-        row |= {f"{factor}_{part}": math.nan for part in PARTS if part not in ("value", "n_groups")}
+        row |= {f"{factor}_value": float(own[factor].mean()), f"{factor}_n_groups": 0, f"{factor}_effective_groups": 0}
+        row |= {f"{factor}_{part}": math.nan for part in PARTS if part not in ("value", "n_groups", "effective_groups")}
         if base is not None:
             changes[factor] = own[factor] - base[factor]
             row |= _tested(changes[factor], labels[factor], f"{factor}_")
@@ -121,14 +136,14 @@ def _row(
         "difference_low": min(test["difference_low"] for test in tests),
         "difference_high": max(test["difference_high"] for test in tests),
         "p_value": max(test["p_value"] for test in tests),
-        "n_groups": min(test["n_groups"] for test in tests),
+        **{name: min(test[name] for test in tests) for name in ("n_groups", "effective_groups")},
     }
     return row
 
 
 def _tested(change: pd.Series, labels: Mapping[str, str], prefix: str = "") -> dict[str, Any]:
     test = paired_test([0.0] * len(change), change.tolist(), groups=[labels.get(i, i) for i in change.index])
-    numbers = (test.difference, test.low, test.high, test.p_value, test.n_groups)
+    numbers = (test.difference, test.low, test.high, test.p_value, test.n_groups, test.effective_groups)
     return {f"{prefix}{part}": number for part, number in zip(PARTS[1:], numbers, strict=True)}
 
 
@@ -140,6 +155,7 @@ def _two_way(change: pd.Series, labels: Mapping[str, Mapping[str, str]]) -> dict
     n, mean = len(change), float(change.mean())
     k = [len(count) for _, count in by]
     about = {"difference": mean, "n_groups": min(k[:2])}
+    about["effective_groups"] = min(effective_groups(count) for _, count in by[:2])
     if min(k[:2]) < 2:
         return {**about, "difference_low": -math.inf, "difference_high": math.inf, "p_value": 1.0}
     one, other, each = (

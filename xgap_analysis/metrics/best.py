@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from xgap_analysis.metrics.significance import Groups, Values, paired_test
+from xgap_analysis.metrics.groups import Groups
+from xgap_analysis.metrics.significance import Values, paired_test
 from xgap_analysis.metrics.verdicts import LEVEL, verdict
 
 BEST, TIED, LOWER = "best", "tied", "lower"
@@ -19,9 +20,9 @@ def against_best(
     How to read it: `best` has the highest mean, `tied` is not shown to be below it (which is no proof that it is
     equal), and `lower` is. A table in which everything is tied ranks nothing.
 
-    Formula: a paired sign-flip test over groups of each variant and the best. The best was chosen by looking at all of
-    them, so that each p-value is multiplied by the number of *all* pairs, `k (k - 1) / 2`, which bounds the chance that
-    any variant is wrongly called lower whichever is best (Bonferroni). `lower` needs what a verdict needs (`verdict`):
+    Formula: `paired_test` over groups of each variant and the best. The best was chosen by looking at all of them, so
+    that each p-value is multiplied by the number of *all* pairs, `k (k - 1) / 2`, which bounds the chance that any
+    variant is wrongly called lower whichever is best (Bonferroni). `lower` needs what a verdict needs (`verdict`):
     adjusted p below 0.05, an interval that excludes zero, and enough groups.
 
     Args:
@@ -52,6 +53,6 @@ def against_best(
     found = {best: BEST}
     for name in variants.keys() - {best}:
         test = paired_test(variants[best], variants[name], groups=groups, resamples=enough)
-        said = verdict(test.low, test.high, min(1.0, pairs * test.p_value), test.n_groups)
+        said = verdict(test.low, test.high, min(1.0, pairs * test.p_value), test.effective_groups)
         found[name] = LOWER if said.word == "lower" else TIED
     return {name: found[name] for name in variants}

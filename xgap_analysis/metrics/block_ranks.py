@@ -4,6 +4,7 @@ First the true scores of the relevant items are collected, and with them those o
 items will be close to a relevant one; then every chunk is counted. See `ranks` for what is counted, and why.
 """
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -78,12 +79,16 @@ class BlockRanks:
         kept = np.delete(np.arange(len(cells)), first[first < np.searchsorted(cells, out, side="right")])
         return cls(query, columns, row[kept], column[kept], grade[kept], (out // columns, out % columns), ties)
 
+    @property
+    def probes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Row and column of some items of each query, evenly over the gallery."""
+        of = np.arange(len(self.query) * PROBES)
+        return of % len(self.query), of * self.columns // len(of)
+
     @cached_property
     def _samples(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Row and column of the relevant items and of the probes, the order of these columns, and the true scores."""
-        probes = np.arange(len(self.query) * PROBES)
-        row = np.concatenate([self.row, probes % len(self.query)])
-        column = np.concatenate([self.column, probes * self.columns // len(probes)])
+        row, column = (np.concatenate(parts) for parts in zip((self.row, self.column), self.probes, strict=True))
         order = np.argsort(column, kind="stable")  # so that the gallery is read once, from its beginning to its end
         return row, column, order, np.empty(len(row), np.float32)
 
@@ -152,11 +157,12 @@ class BlockRanks:
             self._count(scores, first, self._samples[3], None, gallery, pool)
 
     def _error(self, scores: Tensor, first: int) -> float:
-        """The largest that is seen. Where it is above the bound, the product is none of single precision."""
+        """The largest that is seen, infinite of none. Above the bound, the product is none of single precision."""
         row, column, order, true = self._samples
         a, b = np.searchsorted(column[order], [first, first + scores.shape[1]])
         own = order[a:b]
-        return float(np.abs(scores.numpy()[row[own], column[own] - first] - true[own]).max(initial=0))
+        seen = np.abs(scores.numpy()[row[own], column[own] - first] - true[own])
+        return float(seen.max()) if len(seen) else math.inf
 
     def add_true(self, scores: Tensor, pool: ThreadPoolExecutor) -> None:
         """Counts true scores `[b, m]` of the whole gallery, which are overwritten."""

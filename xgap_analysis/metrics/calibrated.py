@@ -21,9 +21,10 @@ from scipy.optimize import linear_sum_assignment
 from xgap_analysis.core.calls import parse
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.features import FeaturesLike, as_features, where_doubles_are
+from xgap_analysis.core.seeds import generator
+from xgap_analysis.metrics.groups import Groups
 from xgap_analysis.metrics.permutations import cells_of, codes_of, drawn, random_columns, sampled
 from xgap_analysis.metrics.relations import Measure, turned_values_of, values_of
-from xgap_analysis.metrics.significance import Groups
 from xgap_analysis.metrics.structure import check_same_items
 
 SLACK = 1e-9  # a score in another order of summation is the same score
@@ -196,7 +197,7 @@ def calibrated_layers(
     first, second = ([where_doubles_are(as_features(of)) for of in layers.values()] for layers in (x, y))
     for own in (*first, *second):
         check_same_items(first[0], own)
-    n, rng = len(first[0]), np.random.default_rng(seed)
+    n, rng = len(first[0]), generator(seed)
     codes, strata = codes_of(groups, n, "groups"), codes_of(within, n, "within")
     chosen = sampled(n if groups is None else codes, sample, rng)
     codes, strata = (np.unique(of[chosen], return_inverse=True)[1] for of in (codes, strata))

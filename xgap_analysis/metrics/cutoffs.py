@@ -41,11 +41,12 @@ def cutoffs(
     | `n_relevant` | R | 0 .. n_gallery |
     | `precision_at_k` | P(k); a shorter gallery counts as followed by others | [0, 1], 1 |
     | `recall_at_k` | share of the R relevant items among the first k | [0, 1], 1 |
-    | `ap_at_k` | `sum over i <= k of P(i) rel(i) / R` (map_cut of trec_eval), or over min(k, R) | [0, 1], 1 |
+    | `ap_at_k` | `sum over i <= k of P(i) rel(i) / R` (map_cut of trec_eval) | [0, 1], 1 |
     | `mp_at_k` | P(min(k, rank of the last relevant item)) (Radenovic et al., 2018, and their code) | [0, 1], 1 |
     | `ndcg_at_k` | `sum over i <= k of gain(i) / log2(i + 1)`, over its best with all R items | [0, 1], 1 |
 
-    With exponential gains the last is `ndcg_exp_at_k`. `ap_at_k` by R cannot reach 1 where R is above k.
+    With exponential gains the last is `ndcg_exp_at_k`. `ap_at_k` cannot reach 1 where R is above k; with `reachable`,
+    `ap_reachable_at_k` stands in its place, which is over min(k, R).
 
     Args:
         query, gallery, relevance, exclude_self, block, normalise, scorer: as in `retrieval`.
@@ -85,13 +86,13 @@ def _measure(ranks: Ranks, ks: Sequence[int], gain: str, reachable: bool) -> dic
     of = Counted.of(ranks)
     some = exact(of.n > 0) / (of.n > 0)  # 1, or NaN for a query without relevant items
     columns = {"n_relevant": of.n}
-    name = "ndcg" if gain == "linear" else "ndcg_exp"
+    ap, name = "ap_reachable" if reachable else "ap", "ndcg" if gain == "linear" else "ndcg_exp"
     for k in ks:
         first = of.rank < k
         columns |= {
             f"precision_at_{k}": of.total(first) / k * some,
             f"recall_at_{k}": of.total(first) / of.n,
-            f"ap_at_{k}": of.total(of.precision * first) / (of.n.clamp(max=k) if reachable else of.n),
+            f"{ap}_at_{k}": of.total(of.precision * first) / (of.n.clamp(max=k) if reachable else of.n),
             f"mp_at_{k}": of.mp(k),
             f"{name}_at_{k}": of.ndcg(k, GAINS[gain]),
         }

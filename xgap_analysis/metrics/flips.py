@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
@@ -11,6 +10,7 @@ from torch import Tensor
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.features import Features, FeaturesLike, as_pair
 from xgap_analysis.core.precision import exact
+from xgap_analysis.core.seeds import generator
 from xgap_analysis.scoring.blocks import ScoreNormaliser, score_blocks
 from xgap_analysis.scoring.cosine import COSINE
 from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
@@ -79,7 +79,7 @@ def flips(
 def _changed(features: Features, by: str, sigma: float, of: tuple[int, int, int]) -> Features:
     rows = exact(features.vectors)
     if by == "noise":
-        drawn = torch.from_numpy(np.random.default_rng(of).normal(size=rows.shape)).to(rows.device)
+        drawn = torch.from_numpy(generator(*of).normal(size=rows.shape)).to(rows.device)
         return replace(features, vectors=rows + sigma / rows.shape[1] ** 0.5 * drawn)
     if by == "int8":
         step = rows.abs().amax(dim=1, keepdim=True) / 127

@@ -21,6 +21,7 @@ from torch import Tensor
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features, FeaturesLike, as_pair, side_by_side
 from xgap_analysis.core.precision import exact
+from xgap_analysis.core.seeds import check_seed, generator
 from xgap_analysis.core.table_values import id_text
 from xgap_analysis.metrics.sampled import sampled_uniformity
 from xgap_analysis.metrics.spread import blocks_of, cone, effective_rank, mean_of, uniformity
@@ -144,6 +145,7 @@ def held_out_hits(
 
     x, y = as_pair(x, y)
     _check(x, y, least=2)
+    check_seed(seed)
     vectors = np.concatenate([x.vectors.cpu().numpy(), y.vectors.cpu().numpy()])
     modality = np.repeat([0, 1], [len(x), len(y)])
     split = StratifiedKFold(min(folds, len(x), len(y)), shuffle=True, random_state=seed)
@@ -260,7 +262,7 @@ def _some(x: Features, sample: int | None, seed: int) -> Features:
     """So many rows, drawn without replacement, or all."""
     if sample is None or len(x) <= sample:
         return x
-    return x.select(x.ids[i] for i in np.sort(np.random.default_rng(seed).permutation(len(x))[:sample]).tolist())
+    return x.select(x.ids[i] for i in np.sort(generator(seed).permutation(len(x))[:sample]).tolist())
 
 
 def _uniformities(x: Features, y: Features, sample: int | None, seed: int) -> dict[str, float]:

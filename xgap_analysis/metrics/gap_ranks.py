@@ -11,6 +11,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from xgap_analysis.core.errors import XgapError, unknown_name
+from xgap_analysis.core.seeds import generator
 from xgap_analysis.metrics.modalities import RETRIEVAL
 
 Square: TypeAlias = NDArray[np.float64]
@@ -66,7 +67,7 @@ def gap_ranks(table: pd.DataFrame, *, by: str = "ap", resamples: int = 9999, see
         raise XgapError("a rank correlation over pairs of modalities needs three modalities, and this table has two")
     if any(by not in of for of in squares):
         raise XgapError(f"one of the {len(tables)} tables has no measure {by!r}; leave it out")
-    drawn = _orders(names, resamples, np.random.default_rng(seed))
+    drawn = _orders(names, resamples, generator(seed))
     rows = []
     for measure in squares[0]:
         if measure in RETRIEVAL or any(measure not in of for of in squares):

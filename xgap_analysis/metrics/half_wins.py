@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from xgap_analysis.metrics.block_ranks import share
@@ -47,6 +48,7 @@ class PairBlock:
         return (self.every, 1), (self.same, -1), (self.left_out, -1)
 
 
+Counts = NDArray[np.int64]
 Blocks = Callable[[], Iterator[PairBlock]]
 
 
@@ -97,7 +99,7 @@ def _tabled(blocks: Blocks) -> tuple[int, int, int]:
         spread_out(_keys(block.same), found)
         same += found
     below = same.cumsum() - same
-    halves = int((2 * below * other)[same == 0].sum())
+    halves = far_wins(below, other, same == 0)
     runs = np.flatnonzero(same)
     kind = np.uint32 if int(same.sum()) < 2**32 else np.int64
     places = PLACES * 4 // np.dtype(kind).itemsize
@@ -116,6 +118,11 @@ def _tabled(blocks: Blocks) -> tuple[int, int, int]:
                     n = sum(number for _, number in parts)
                     halves += sign * (sum(counted for counted, _ in parts) + 2 * int(below[some[0]]) * n)
     return halves, int(same.sum()), int(other.sum())
+
+
+def far_wins(below: Counts, other: Counts, of: NDArray[np.bool_]) -> int:
+    """Twice the others of some runs times the same scores below: more than 64 bits hold, of millions of items."""
+    return 2 * sum(low * high for low, high in zip(below[of].tolist(), other[of].tolist(), strict=True))
 
 
 def _keys(scores: Tensor) -> np.ndarray:

@@ -30,10 +30,11 @@ from xgap_analysis.core.features import (
     where_doubles_are,
 )
 from xgap_analysis.core.relevance import UNLABELLED, Relevance, labels_by_id
+from xgap_analysis.core.seeds import generator
 from xgap_analysis.core.table_values import label_text
 from xgap_analysis.metrics.gap import held_out_hits
+from xgap_analysis.metrics.resampling import chunks
 from xgap_analysis.metrics.retrieval import counted_elsewhere, retrieval
-from xgap_analysis.metrics.significance import chunks
 from xgap_analysis.metrics.spread import distinct
 
 PLAIN = ("modality_gap", "centroid_cosine", "mean_cosine", "cone_x", "cone_y")  # of all items, paired or not
@@ -115,7 +116,7 @@ def gap_table(
     within = [_within(f, rows, n) for f, rows in zip(sets, codes, strict=True)]
     between = {(a, b): _between(sets, label_of, codes, a, b, n) for a, b in combinations(range(len(sets)), 2)}
     value = _measured(within, between, np.ones((1, n)))
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     draws = (rng.multinomial(n, np.full(n, 1 / n), size=size).astype(float) for size in chunks(resamples, n))
     parts = [_measured(within, between, weights, across=True) for weights in draws]
     rows = []

@@ -12,8 +12,12 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError, unknown_name
+from xgap_analysis.core.seeds import generator
 from xgap_analysis.core.tokens import AnyFeatures, ScoredLike, scored_pair
-from xgap_analysis.metrics.significance import CELLS, Groups, PairedTest
+from xgap_analysis.metrics.groups import Groups, group_codes
+from xgap_analysis.metrics.resampling import CELLS
+from xgap_analysis.metrics.significance import PairedTest
+from xgap_analysis.metrics.studentised import effective_groups
 from xgap_analysis.scoring.blocks import ScoreNormaliser, score_blocks
 from xgap_analysis.scoring.cosine import COSINE
 from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
@@ -202,9 +206,11 @@ def correlation_test(
         for weights in _weights(codes, resamples, seed)
     ]
     n_groups = int(codes.max()) + 1
-    p_value = _exchange_test(first, second, y, codes, method, flips, np.random.default_rng(seed))
+    p_value = _exchange_test(first, second, y, codes, method, flips, generator(seed))
     difference = _value(second, y, method) - _value(first, y, method)
-    return PairedTest(difference, *_limits(np.concatenate(draws), level), p_value, len(y), n_groups)
+    low, high = _limits(np.concatenate(draws), level)
+    effective = effective_groups(np.bincount(codes))
+    return PairedTest(difference, low, high, p_value, len(y), n_groups, effective)
 
 
 def _places(features: AnyFeatures, ids: Sequence[str]) -> Int[np.ndarray, " n"]:
@@ -222,7 +228,7 @@ def _checked(
         raise XgapError(f"level lies between 0 and 1, and resamples are at least 1, not {level} and {resamples}")
     y = np.atleast_1d(_array(people))
     rows = [np.atleast_2d(_array(scores)) for scores in given]
-    labels = np.arange(y.shape[-1]) if groups is None else np.asarray(groups, dtype=object)
+    labels = np.arange(y.shape[-1]) if groups is None else group_codes(groups)
     lengths = [*(x.shape[-1] for x in rows), y.shape[-1], len(labels)]
     if y.ndim != 1 or any(x.ndim != 2 for x in rows) or len(set(lengths)) != 1:
         raise XgapError(f"scores, people's scores and groups are of {lengths} pairs; they must be of the same")
@@ -233,9 +239,9 @@ def _checked(
     for what, values in [("scores", x) for x in np.vstack(rows)] + [("people's scores", y)]:
         if (values == values[0]).all():
             raise XgapError(f"all {what} are {values[0]:g}, so that no correlation is defined")
-    codes, _ = pd.factorize(labels[kept])
-    if (codes < 0).any():
+    if (labels[kept] < 0).any():
         raise XgapError("a pair has no group (NaN or None)")
+    codes, _ = pd.factorize(labels[kept])
     return rows, y, codes
 
 
@@ -249,7 +255,7 @@ def _value(rows: Rows, y: Vector, method: str) -> float:
 
 def _weights(codes: Int[np.ndarray, " n"], resamples: int, seed: int) -> Iterator[Float[np.ndarray, "r n"]]:
     """How often each pair is drawn, in each of r resamples at a time: as often as its group."""
-    rng, n_groups = np.random.default_rng(seed), int(codes.max()) + 1
+    rng, n_groups = generator(seed), int(codes.max()) + 1
     step = max(1, CELLS // len(codes))
     for start in range(0, resamples, step):
         size = min(step, resamples - start)

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.metrics.significance import Groups
+from xgap_analysis.metrics.groups import Groups, group_codes
 
 
 def codes_of(labels: Groups | None, n: int, name: str) -> np.ndarray:
@@ -15,10 +14,10 @@ def codes_of(labels: Groups | None, n: int, name: str) -> np.ndarray:
         return np.arange(n) if name == "groups" else np.zeros(n, int)
     if len(labels) != n:
         raise XgapError(f"{len(labels)} labels were given as {name} for {n} items")
-    codes, _ = pd.factorize(np.asarray(labels, dtype=object))
+    codes = group_codes(labels)
     if (codes < 0).any():
         raise XgapError(f"an item has no label in {name} (NaN or None)")
-    return np.asarray(codes)
+    return codes
 
 
 def sampled(codes: int | np.ndarray, sample: int, rng: np.random.Generator) -> np.ndarray:

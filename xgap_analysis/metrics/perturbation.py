@@ -11,7 +11,8 @@ from xgap_analysis.core.features import Features
 from xgap_analysis.core.relevance import Relevance, RelevanceLike, as_relevance
 from xgap_analysis.metrics.caption_protocol import images_by_text, in_folds
 from xgap_analysis.metrics.first_rank import reciprocal_rank
-from xgap_analysis.metrics.significance import Groups, bootstrap_interval, holm, paired_test, ratio_interval
+from xgap_analysis.metrics.groups import Groups
+from xgap_analysis.metrics.significance import bootstrap_interval, holm, paired_test, ratio_interval
 from xgap_analysis.metrics.verdicts import verdict
 
 MRR, OWN, OVER, BEYOND, TEXTS = "mrr", "I-T", "I-T over others", "I-T beyond movement", "T-T"
@@ -62,9 +63,10 @@ def perturbation(
 
     Returns:
         One row per quantity: `before`, `after`, `change` with `low` and `high` (95 % over groups), `p_value` and
-        `p_adjusted` (sign flips; Holm's over the first four, none of `T-T`, which cannot be above 0), `relative`
+        `p_adjusted` (`paired_test`; Holm's over the first four, none of `T-T`, which cannot be above 0), `relative`
         (change over before) with `relative_low` and `relative_high` (NaN where the mean before may be 0), `n`,
-        `n_groups`, and `verdict` with its `reason`: of the claim, and of none in the other rows.
+        `n_groups`, `effective_groups` (NaN of `T-T`), and `verdict` with its `reason`: of the claim, and of none in the
+        other rows.
 
     Raises:
         XgapError: other ids after than before, a text without an image or without other images, or what
@@ -94,7 +96,7 @@ def perturbation(
     }
     rows = [_row(name, old, new, groups, resamples) for name, (old, new) in values.items()]
     for row, p in zip(rows[:-1], holm([row["p_value"] for row in rows[:-1]]), strict=True):
-        said = verdict(row["low"], row["high"], float(p), row["n_groups"], claim * (row["quantity"] in CLAIMED))
+        said = verdict(row["low"], row["high"], float(p), row["effective_groups"], claim * (row["quantity"] in CLAIMED))
         row |= {"p_adjusted": float(p), "verdict": said.word, "reason": said.reason}
     return pd.DataFrame(rows)
 
@@ -139,9 +141,11 @@ def _row(name: str, old: np.ndarray, new: np.ndarray, groups: Groups | None, res
     how: dict[str, Any] = {"groups": groups, "resamples": resamples}
     found = bootstrap_interval(new - old, **how)
     row |= {"change": found.mean, "low": found.low, "high": found.high, "p_value": math.nan}
+    row |= {"effective_groups": math.nan}
     if name != TEXTS:
         test = paired_test(old, new, **how)
         row |= {"low": test.low, "high": test.high, "p_value": test.p_value}
+        row |= {"effective_groups": test.effective_groups}
     row |= {"p_adjusted": math.nan, "relative": row["change"] / row["before"] if row["before"] else math.nan}
     ratio = ratio_interval(new - old, old, signed=True, **how)
     row |= {"relative_low": ratio.low, "relative_high": ratio.high}

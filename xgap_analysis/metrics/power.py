@@ -10,7 +10,8 @@ from scipy import optimize, stats
 from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.metrics.significance import Groups, Values, as_values, grouped_sums
+from xgap_analysis.metrics.groups import Groups
+from xgap_analysis.metrics.significance import Values, as_values, grouped_sums
 
 
 @dataclass(frozen=True)

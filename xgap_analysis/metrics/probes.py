@@ -73,8 +73,7 @@ def probe(
         >>> float(right), round(float(xg.retrieval(images, images, list(kinds))["ap"].mean()), 1)
         (1.0, 0.6)
     """
-    if not c > 0 or isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
-        raise XgapError(f"c of a probe is above 0 and its folds are 2 or more, not {c} and {folds}")
+    _check_fit(c, folds)
     train, test = _labelled(query, gallery, relevance, "probe")
     return pd.Series(_probed(train, test, c, folds, seed), index=test.index, name="probe")
 
@@ -88,13 +87,13 @@ def knn(
     the near ones. Leave-one-out: the query's own item does not vote.
 
     Formula: the label with the largest sum of `exp(s / temperature)`, s the cosine, over the k nearest items; of equal
-    sums, the label that comes first.
+    sums, the label that comes first; of equal cosines, the items that come first in the gallery are near.
 
     Args:
         query, gallery: `[n, d]` and `[m, d]`.
         relevance: labels, as in `retrieval`; graded relevance has none.
         k: neighbours; all where there are fewer.
-        temperature: above 0; a large one makes all k votes equal.
+        temperature: above 0; an infinite one makes all k votes equal.
 
     Returns:
         n values, indexed by query id ("query"); NaN where a query's label has no other item in the gallery.
@@ -144,6 +143,7 @@ def probes(
     Returns:
         One row for each modality and one for all, indexed by `modality`: n (rows), n_labels, `probe` with `probe_low`
         and `probe_high`, `knn` with its own (95 % bootstrap over labels), and `chance`, the share of the largest label.
+        The only item of its label votes and is fitted, but is not predicted, and counts in n and n_labels alone.
 
     Raises:
         XgapError: no item that has a label and all modalities, one label, or an option out of range.
@@ -159,9 +159,13 @@ def probes(
         >>> list(made.index), made["probe"].tolist(), made["knn"].tolist(), made["chance"].tolist()
         (['a', 'b', 'all'], [1.0, 1.0, 1.0], [1.0, 1.0, 1.0], [0.5, 0.5, 0.5])
     """
+    _check_fit(c, folds)
     _check_neighbours(k, temperature)
     parts, named = labelled_together(features, labels, "probes")
     codes = pd.factorize(named)[0]
+    sizes = np.bincount(codes)
+    if (sizes == 1).all():
+        raise XgapError("each label is that of one item, so that none can be predicted by another; give coarser labels")
     rows = []
     for name, stack in [*((name_among(f, parts), [f]) for f in parts), (TOGETHER, parts)]:
         vectors = np.concatenate([f.vectors.cpu().double().numpy() for f in stack])
@@ -172,7 +176,7 @@ def probes(
         for what, hits in (("probe", _probed(own, own, c, folds, seed)), ("knn", _voted(own, own, k, temperature))):
             interval = bootstrap_interval(pd.Series(hits), groups=groups)
             row |= {what: float(np.nanmean(hits)), f"{what}_low": interval.low, f"{what}_high": interval.high}
-        rows.append({**row, "chance": float(np.bincount(codes).max() / len(codes))})
+        rows.append({**row, "chance": float(sizes.max() / sizes[sizes > 1].sum())})
     return pd.DataFrame(rows).set_index("modality")
 
 
@@ -237,7 +241,7 @@ def _predict(train: _Labelled, test: _Labelled, rows: Rows, fitted_on: Rows, c: 
     if not len(known):
         return
     if len(np.unique(labels)) < 2:
-        raise XgapError("the items of a fold's probe have one label alone; give fewer folds, or more items")
+        raise XgapError("one of the two labels has a single item, which is in one fold with others; leave it out")
     mean = train.rows[fitted_on].mean(axis=0)
     spread = np.sqrt(np.mean((train.rows[fitted_on] - mean) ** 2)) or 1.0
     model = LogisticRegression(C=c, max_iter=STEPS, tol=1e-6)
@@ -261,11 +265,17 @@ def _voted(train: _Labelled, test: _Labelled, k: int, temperature: float) -> Row
         nearest, place = scores.sort(dim=1, descending=True, stable=True)
         nearest, place = nearest[:, :k], place[:, :k]
         weight = ((nearest - nearest[:, :1].nan_to_num(neginf=0.0)) / temperature).exp()
+        weight = weight.masked_fill(nearest.isneginf(), 0.0)  # also where the temperature is infinite
         votes = torch.zeros(len(scores), n_labels, dtype=weight.dtype).scatter_add(1, codes[place], weight)
         right = torch.from_numpy(test.codes[some])
         there = ((codes[None] == right[:, None]) & ~own).any(dim=1)
         hits.append(torch.where(there, (votes.argmax(dim=1) == right).double(), torch.nan))
     return torch.cat(hits).numpy()
+
+
+def _check_fit(c: float, folds: int) -> None:
+    if not c > 0 or isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
+        raise XgapError(f"c of a probe is above 0 and its folds are 2 or more, not {c} and {folds}")
 
 
 def _check_neighbours(k: int, temperature: float) -> None:

@@ -100,7 +100,7 @@ def _counted(
     query: Features, gallery: Features, bound: BoundRelevance, exclude_self: bool, block: int | None, ties: bool
 ) -> Iterator[Ranks]:
     m = len(gallery)
-    columns = _columns(gallery, query.dim) if block is None else m
+    columns = _columns(gallery, query.dim) if block is None or not gallery.in_memory else m
     bounds = list(_bounds(bound.n_relevant.numpy(), columns, block))
     space = torch.empty(max(stop - start for start, stop in bounds) * columns, dtype=torch.float32)
     chunks = [(first, min(first + columns, m)) for first in range(0, m, columns)]

@@ -11,6 +11,8 @@ these items may be, and nothing about other items.
 
 import math
 from collections.abc import Callable
+from numbers import Integral
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features, FeaturesLike, as_features
 from xgap_analysis.core.precision import exact
 from xgap_analysis.core.relevance import BoundRelevance, RelevanceLike, as_relevance
+from xgap_analysis.core.seeds import generator
 from xgap_analysis.metrics.half_wins import ascending, half_wins_of
 from xgap_analysis.metrics.significance import Interval, bootstrap_interval
 from xgap_analysis.metrics.spread import distinct
@@ -64,15 +67,14 @@ def sampled_misalignment(
         >>> found.low < found.mean < found.high, abs(found.mean - exact) < 0.02
         (True, True)
     """
-    if pairs < 10 * BATCHES:
-        raise XgapError(f"a sample is of at least {10 * BATCHES} pairs, not {pairs}")
+    number = _number(pairs)
     first = as_features(query)
     second = first if gallery is query else as_features(gallery)
     if first.dim != second.dim:
         raise XgapError(f"the query has {first.dim} dimensions and the gallery {second.dim}; they must be the same")
     bound = as_relevance(relevance, first, second).bind(first.ids, second.ids)
     apart = exclude_self and first.has_items_of(second)
-    rng, number = np.random.default_rng(seed), pairs // BATCHES * BATCHES
+    rng = generator(seed)
     scores = [
         _cosines(first, second, *_drawn(draw, bound, apart, wanted, number)).split(number // BATCHES)
         for wanted, draw in ((True, _same(bound, rng)), (False, _any(len(first), len(second), rng)))
@@ -103,18 +105,24 @@ def sampled_uniformity(x: FeaturesLike, *, pairs: int = 100_000, seed: int = 0, 
         >>> found.low < found.mean < found.high < -3
         True
     """
-    if pairs < 10 * BATCHES:
-        raise XgapError(f"a sample is of at least {10 * BATCHES} pairs, not {pairs}")
+    number = _number(pairs)
     x = distinct(x)
     if len(x) < 2:
         raise XgapError("there are no two distinct vectors to draw a pair from")
-    rng, number = np.random.default_rng(seed), pairs // BATCHES * BATCHES
+    rng = generator(seed)
     a = rng.integers(len(x), size=number)
     b = (a + rng.integers(1, len(x), size=number)) % len(x)  # another one
     values = (-4 * (1 - _cosines(x, x, a, b).double())).exp().view(BATCHES, -1).mean(dim=1)
     found = bootstrap_interval(values, level=level, seed=seed)
     mean, low, high = (math.log(value) for value in (found.mean, found.low, found.high))
     return Interval(mean, low, high, level, number, BATCHES)
+
+
+def _number(pairs: Any) -> int:
+    """So many pairs, in equal batches."""
+    if not isinstance(pairs, Integral) or pairs < 10 * BATCHES:
+        raise XgapError(f"a sample is of at least {10 * BATCHES} pairs, a whole number, not {pairs!r}")
+    return int(pairs) // BATCHES * BATCHES
 
 
 def _same(bound: BoundRelevance, rng: np.random.Generator) -> Draw:

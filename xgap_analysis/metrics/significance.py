@@ -7,7 +7,7 @@ whole groups are drawn and flipped.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -15,12 +15,13 @@ from numpy.random import Generator
 from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.seeds import generator
+from xgap_analysis.metrics.groups import Groups, group_codes
+from xgap_analysis.metrics.resampling import chunks, sign_flip_p
+from xgap_analysis.metrics.studentised import effective_groups, studentised_p
 
 Values: TypeAlias = Sequence[float] | np.ndarray | Tensor | pd.Series
-Groups: TypeAlias = Sequence[Any] | np.ndarray | pd.Series
 Columns: TypeAlias = Mapping[str, Values] | pd.DataFrame
-
-CELLS = 1 << 22  # of a chunk of resamples held at a time (32 MB)
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Mean of `b - a` with its bootstrap interval, and the two-sided p-value of "b and a are exchangeable".
+    """Mean of `b - a` with its bootstrap interval, and the two-sided p-value of "there is no difference".
 
-    `n` values lie in `n_groups` independent groups; with fewer than `metrics.verdicts.ENOUGH_GROUPS` the interval is
-    too narrow and carries no conclusion.
+    `n` values lie in `n_groups` independent groups, which weigh as much as `effective_groups` groups of equal size;
+    with fewer than `metrics.verdicts.ENOUGH_GROUPS` of these the interval is too narrow and carries no conclusion.
 
     Example:
         >>> import xgap_analysis as xg
@@ -62,6 +63,7 @@ class PairedTest:
     p_value: float
     n: int
     n_groups: int
+    effective_groups: float
 
 
 def bootstrap_interval(
@@ -125,7 +127,7 @@ def bootstrap_intervals(
         sums[name] = _sums(array, _codes(groups, columns[name]), ~np.isnan(array))
     found = {}
     for names, totals, counts in _of_one_width(sums):
-        ends = _intervals(totals, counts, level, resamples, np.random.default_rng(seed))
+        ends = _intervals(totals, counts, level, resamples, generator(seed))
         for name, (low, high) in zip(names, ends, strict=True):
             total, count = sums[name]
             mean = float(total.sum() / count.sum())
@@ -179,11 +181,11 @@ def ratio_interval(
     mean = float(total.sum() / base.sum()) if base.sum() else math.nan
     known = bool(base.any())
     if known and signed:
-        low, high = _intervals(base[None], np.ones((1, len(base))), level, resamples, np.random.default_rng(seed))[0]
+        low, high = _intervals(base[None], np.ones((1, len(base))), level, resamples, generator(seed))[0]
         known = not low <= 0 <= high
     low, high = (math.nan, math.nan)
     if known:
-        low, high = _intervals(total[None], base[None], level, resamples, np.random.default_rng(seed))[0].tolist()
+        low, high = _intervals(total[None], base[None], level, resamples, generator(seed))[0].tolist()
     return Interval(mean, low, high, level, int(count.sum()), len(count))
 
 
@@ -196,25 +198,27 @@ def paired_test(
     seed: int = 0,
     level: float = 0.95,
 ) -> PairedTest:
-    """Whether b is better than a on the same queries: paired interval and sign-flip (randomisation) test.
+    """Whether b is better than a on the same queries: paired interval, and the larger p-value of two tests.
 
-    Formula: with `d = b - a`, the interval is the percentile bootstrap of mean(d). Were a and b exchangeable, each d
-    could as well have the other sign: `p = (1 + number of random sign patterns whose |mean| is at least |mean(d)|) /
-    (1 + resamples)`, two-sided, in (0, 1], small where the difference is not by chance.
+    Formula: with `d = b - a`, the interval is the percentile bootstrap of mean(d). The p-value, two-sided and in
+    (0, 1], is the larger of two. Were a and b exchangeable, each d could as well have the other sign: `(1 + number of
+    random sign patterns whose |mean| is at least |mean(d)|) / (1 + resamples)`. That is exact for differences whose
+    distribution is symmetric; for skewed ones (many small losses, few large gains) stands the studentised bootstrap
+    (`metrics.studentised.studentised_p`), which alone is false too often with few groups or many zeros.
 
     Args:
         a, b: `[n]`, the same queries in the same order; two Series are aligned by their index, which must hold the
             same queries. Queries where either is NaN are left out.
         groups: n labels in the order of a (a Series is aligned like b); values of one label are drawn and flipped
             together.
-        resamples: of each of the two.
+        resamples: of the interval and the sign flips, and twice as many of the studentised bootstrap.
         seed, level: as in `bootstrap_interval`.
 
     Raises:
         XgapError: values or groups that do not fit, or no query left.
 
     Source: Smucker, Allan, Carterette, A comparison of statistical significance tests for information retrieval, CIKM
-    2007; p with the 1 added, Phipson and Smyth, 2010.
+    2007; p with the 1 added, Phipson and Smyth, 2010; for skewed differences, `studentised_p`.
 
     Example:
         >>> import numpy as np
@@ -256,18 +260,14 @@ def paired_tests(
     sums = {name: _difference(a[name], b[name], groups) for name in a if name in b}
     found = {}
     for names, totals, counts in _of_one_width(sums):
-        rng = np.random.default_rng(seed)
+        rng = generator(seed)
         ends = _intervals(totals, counts, level, resamples, rng)
-        whole = totals.sum(axis=1)
-        slack = 1e-12 * np.abs(totals).sum(axis=1)  # a sum in another order is the same sum
-        extreme = np.zeros(len(names), np.int64)
-        for size in chunks(resamples, totals.shape[1]):
-            flips = rng.integers(0, 2, size=(size, totals.shape[1]), dtype=np.int8).astype(np.float64)
-            extreme += (np.abs(whole - 2 * (flips @ totals.T)) >= np.abs(whole) - slack).sum(axis=0)
-        for name, (low, high), more in zip(names, ends, extreme.tolist(), strict=True):
+        flips = sign_flip_p(totals, resamples, rng)
+        for name, (low, high), by_flips in zip(names, ends, flips.tolist(), strict=True):
             total, count = sums[name]
-            n, p = int(count.sum()), (1 + more) / (1 + resamples)
-            found[name] = PairedTest(float(total.sum() / n), float(low), float(high), p, n, len(total))
+            n, p = int(count.sum()), max(by_flips, studentised_p(total, count, resamples, seed))
+            mean, effective = float(total.sum() / n), effective_groups(count)
+            found[name] = PairedTest(mean, float(low), float(high), p, n, len(total), effective)
     return {name: found[name] for name in sums}
 
 
@@ -331,7 +331,7 @@ def _codes(groups: Groups | None, values: Values) -> np.ndarray:
         groups = _aligned(groups, values, "groups")
     if len(groups) != len(values):
         raise XgapError(f"{len(groups)} groups were given for {len(values)} values")
-    codes, _ = pd.factorize(np.asarray(groups, dtype=object))
+    codes = group_codes(groups)
     if (codes < 0).any():
         raise XgapError("a value has no group (NaN or None)")
     return codes
@@ -357,12 +357,6 @@ def grouped_sums(values: Values, groups: Groups | None = None) -> tuple[np.ndarr
     return total, count, _sums(array**2, codes, keep)[0]
 
 
-def chunks(resamples: int, width: int) -> list[int]:
-    """Numbers of resamples of this width that are drawn at a time."""
-    step = max(1, CELLS // width)
-    return [min(step, resamples - start) for start in range(0, resamples, step)]
-
-
 def _difference(a: Values, b: Values, groups: Groups | None) -> tuple[np.ndarray, np.ndarray]:
     """Total and number of `b - a` in each group."""
     if isinstance(a, pd.Series) and isinstance(b, pd.Series):
@@ -384,12 +378,12 @@ def _of_one_width(
 
 
 def _intervals(totals: np.ndarray, counts: np.ndarray, level: float, resamples: int, rng: Generator) -> np.ndarray:
-    """Low and high `[k, 2]` of the ratios of totals to counts, both `[k, g]`, of groups drawn with replacement."""
+    """Low and high `[k, 2]` of the ratios of totals to counts, `[k, g]`, of groups drawn; each to the bit as alone."""
     means, width = [], totals.shape[1]
     for size in chunks(resamples, width):
         drawn = rng.integers(width, size=(size, width), dtype=np.int32) + np.arange(size)[:, None] * width
         times = np.bincount(drawn.ravel(), minlength=size * width).reshape(size, width).astype(np.float64)
-        means.append((times @ totals.T) / (times @ counts.T))
+        means.append(np.stack([(times @ a) / (times @ b) for a, b in zip(totals, counts, strict=True)], axis=1))
     return np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2], axis=0).T
 
 

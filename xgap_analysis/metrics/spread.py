@@ -93,6 +93,9 @@ def effective_rank(x: FeaturesLike, *, centred: bool = False) -> float:
         x: `[n, d]`.
         centred: subtract the mean first, so that the direction of the cone does not count. The source does not.
 
+    Raises:
+        XgapError: no vectors, or only equal ones that are centred.
+
     Source: Roy and Vetterli, The effective rank, EUSIPCO 2007; as RankMe for representations in Garrido et al., 2023.
 
     Example:
@@ -102,6 +105,8 @@ def effective_rank(x: FeaturesLike, *, centred: bool = False) -> float:
         2.0
     """
     x = distinct(x)
+    if not len(x):
+        raise XgapError("there are no vectors to take a spectrum of")
     mean = mean_of(x) if centred else 0
     triangle = None
     for block in blocks_of(x):

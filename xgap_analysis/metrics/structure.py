@@ -18,6 +18,7 @@ from torch import Tensor
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features, FeaturesLike, as_features, as_pair
 from xgap_analysis.core.precision import exact, widest
+from xgap_analysis.core.seeds import generator
 from xgap_analysis.metrics.neighbourhoods import nearest
 from xgap_analysis.scoring.blocks import descending, score_blocks
 
@@ -163,7 +164,7 @@ def similarity_spearman(x: FeaturesLike, y: FeaturesLike, *, sample: int = 2000,
         raise XgapError(f"a rank correlation of pairs needs at least 3 items, not {len(x)}")
     chosen: np.ndarray = np.arange(len(x))
     if len(x) > sample:
-        chosen = np.sort(np.random.default_rng(seed).choice(len(x), sample, replace=False))
+        chosen = np.sort(generator(seed).choice(len(x), sample, replace=False))
     ranks = []
     for own in (x, y):
         rank = similarity_ranks(exact(own.vectors.cpu()[torch.from_numpy(chosen)]))

@@ -12,6 +12,7 @@ from torch import Tensor
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features, FeaturesLike, as_pair
 from xgap_analysis.core.precision import exact
+from xgap_analysis.core.seeds import generator
 from xgap_analysis.metrics.gap import gap_vector
 from xgap_analysis.metrics.spread import distinct, effective_rank
 
@@ -93,7 +94,7 @@ def principal_angles(
         raise XgapError(f"x has {x.dim} dimensions and y {y.dim}; they must be the same")
     first, second = (_basis(own, rank, energy, centred) for own in (x, y))
     degrees = _angles(first, second)
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     sizes = first.shape[1], second.shape[1]
     drawn = [_angles(*(_random(x.dim, size, rng) for size in sizes)) for _ in range(DRAWS)]
     chance = np.mean([[float(angle) for angle in angles] for angles in drawn], axis=0)

@@ -11,7 +11,8 @@ from torch import Tensor
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.precision import exact
 from xgap_analysis.core.tokens import ScoredLike, as_scored, as_tokens
-from xgap_analysis.metrics.significance import Groups, Interval, bootstrap_interval, ratio_interval
+from xgap_analysis.metrics.groups import Groups
+from xgap_analysis.metrics.significance import Interval, bootstrap_interval, ratio_interval
 
 
 def token_spread(tokens: ScoredLike, *, groups: Groups | None = None, **how: Any) -> pd.DataFrame:

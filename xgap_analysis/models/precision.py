@@ -14,7 +14,8 @@ AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 ONLY_FLOAT32 = frozenset({"mps"})  # devices whose autocast lacks what towers need
 _FULL = ContextVar("whether autocast is off, whatever a tower says", default=False)
 _LOCK = threading.Lock()
-_WITHOUT, _BEFORE = 0, True  # blocks without TF32 that are open, and what was set before the first of them
+_WITHOUT = 0  # blocks without TF32 that are open
+_BEFORE: tuple[str, ...] = ()  # what was set before the first of them
 
 
 def check_precision(precision: str, device: torch.device) -> None:
@@ -42,13 +43,46 @@ def is_full() -> bool:
     return _FULL.get()
 
 
+def rounding(tower: Any, device: torch.device) -> dict[str, Any]:
+    """What else than `precision` decides how products are rounded, where it is not the default: part of a store's key.
+
+    Args:
+        tower: that computes; `half_weights` says whether its weights of products are a copy in half precision, where
+            autocast alone rounds otherwise.
+        device: where it computes.
+    """
+    half = {"half_weights": True} if getattr(tower, "half_weights", False) else {}
+    return half | ({"tf32": True} if device.type == "cuda" and tf32() else {})
+
+
 def tf32() -> bool:
     """Whether TF32 is on: by `torch.set_float32_matmul_precision`, or by `allow_tf32` of torch's matrix products.
 
     It rounds the factors of float32 products to 11 bits on NVIDIA's GPUs. Torch does without in matrix products, and
     with it in convolutions; here both are as matrix products are.
     """
-    return torch.get_float32_matmul_precision() != "highest"
+    try:
+        return torch.get_float32_matmul_precision() != "highest"
+    except RuntimeError:  # set by `fp32_precision`, torch's newer name, after which the older cannot be read
+        return bool(torch.backends.cuda.matmul.fp32_precision == "tf32")
+
+
+def _of_convolutions() -> tuple[str, ...]:
+    """TF32 of convolutions and recurrent layers, as torch's older name of it says, or else its newer one."""
+    cudnn: Any = torch.backends.cudnn
+    try:
+        return ("tf32" if cudnn.allow_tf32 else "ieee",)
+    except RuntimeError:  # as in `tf32`
+        return cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
+
+
+def _set_convolutions(kinds: tuple[str, ...]) -> None:
+    """Sets what `_of_convolutions` gave, by the name that it was read by."""
+    cudnn: Any = torch.backends.cudnn
+    if len(kinds) == 1:
+        cudnn.allow_tf32 = kinds == ("tf32",)
+    else:
+        cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = kinds
 
 
 @contextlib.contextmanager
@@ -63,16 +97,16 @@ def without_tf32(device: torch.device) -> Iterator[None]:
         return
     with _LOCK:
         if not _WITHOUT:
-            _BEFORE = torch.backends.cudnn.allow_tf32
+            _BEFORE = _of_convolutions()
         _WITHOUT += 1
-        torch.backends.cudnn.allow_tf32 = False
+        _set_convolutions(("ieee",) * len(_BEFORE))
     try:
         yield
     finally:
         with _LOCK:
             _WITHOUT -= 1
             if not _WITHOUT:
-                torch.backends.cudnn.allow_tf32 = _BEFORE
+                _set_convolutions(_BEFORE)
 
 
 @contextlib.contextmanager
@@ -85,4 +119,4 @@ def full_precision() -> Iterator[None]:
         _FULL.reset(before)
 
 
-__all__ = ["AUTOCAST", "autocast", "check_precision", "full_precision", "is_full", "tf32", "without_tf32"]
+__all__ = ["AUTOCAST", "autocast", "check_precision", "full_precision", "is_full", "rounding", "tf32", "without_tf32"]

@@ -22,16 +22,19 @@ def curves(
 
     Args:
         ax: where to draw.
-        table: one row for each point; rows without a value are left out.
+        table: one row for each point; rows without a value or a place are left out.
         x, y, by: columns.
         ends: the columns between which a band lies.
         marked: each point has a mark.
     """
-    rows = table[table[y].notna()].assign(**{by: lambda of: of[by].astype(str)})
+    rows = table[table[[x, y]].notna().all(axis=1)].assign(**{by: lambda of: of[by].astype(str)})
+    if rows.empty:
+        return
     names, drawn = list(dict.fromkeys(rows[by])), len(ax.lines)
     look = dict(zip(names, line_styles(), strict=False))
     sns.lineplot(
-        _with_ends(rows.sort_values(x, kind="stable"), y, ends), x=x, y=y, hue=by, style=by, sort=False, legend=False,
+        _with_ends(rows.sort_values(x, kind="stable"), y, ends), x=x, y=y, hue=by, style=by, hue_order=names,
+        style_order=names, sort=False, legend=False,  # without orders, lines are drawn by who has the first place
         palette={name: colour for name, (colour, _, _) in look.items()},
         dashes={name: dashes for name, (_, dashes, _) in look.items()},
         markers={name: marker for name, (_, _, marker) in look.items()} if marked else False,

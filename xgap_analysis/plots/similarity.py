@@ -72,7 +72,7 @@ def cosines(histograms: Mapping[str, pd.DataFrame], pairs: str = "all", ax: Axes
         >>> labels = ["cat", "dog", "cat", "dog"]
         >>> histograms = {"I-I": xg.similarity_histograms(vectors, vectors, labels, bins=8)}
         >>> ax = xg.plots.cosines(histograms)
-        >>> len(ax.lines) > 0
+        >>> len(ax.collections) > 0
         True
     """
     if pairs not in ("all", "same", "different"):

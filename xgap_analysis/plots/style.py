@@ -19,7 +19,7 @@ HIGHER, LOWER, SAME = BLUE, ORANGE, "#F7F7F7"  # a difference by its sign, in ev
 VERDICT_MARKER = {"supported": "o", "contradicted": "X", "higher": "^", "lower": "v", "inconclusive": "s"}
 _DASHES = ("", (4, 1.6), (6.4, 1.6, 1, 1.6), (1, 1.6), (7, 1.5))  # in line widths, as seaborn takes them
 LINES = tuple(zip((BLUE, ORANGE, GREEN, RED, GREY), _DASHES, "o^sDv", strict=True))
-_STYLE = {"axes.titlesize": "medium", "axes.edgecolor": "#444444", "xtick.color": "#444444", "ytick.color": "#444444"}
+_STYLE = {"axes.edgecolor": "#444444", "xtick.color": "#444444", "ytick.color": "#444444"}
 _ONE_STYLED = threading.RLock()
 
 

@@ -87,6 +87,8 @@ class Workers:
                     lambda actor, some: actor.run.remote(task.function, options, some, mark), lists
                 ):
                     bar.update(1)
+                    with contextlib.suppress(OSError):
+                        self.mark.touch()  # so that it is never a day old, and taken for a dead process's
                     if reason:
                         reasons[reason] = None
             except RayActorError as error:

@@ -67,6 +67,8 @@ class Ranks:
     gpu: int | None = None
 
     def __post_init__(self) -> None:
+        if self.world < 1:
+            raise XgapError(f"there is at least one rank, not {self.world}")
         if not 0 <= self.rank < self.world:
             raise XgapError(f"ranks count from 0 to {self.world - 1}, and this process has rank {self.rank}")
         if not self.patience > 0:

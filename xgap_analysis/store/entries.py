@@ -83,13 +83,15 @@ class Store:
         self.retry_failed = retry_failed
         self.retried: set[tuple[str, str]] = set()  # entry and item
         self.patience = 0.0
+        self.overdue: set[tuple[str, str]] = set()  # entry and item: not waited for any more
         self.computes = True
 
     def waiting(self, patience: float) -> "Store":
         """The same store for work that others have begun: what is lacking is computed here only when no row of it has
-        come for `patience` seconds.
+        come for `patience` seconds. Kept failures that are to be tried again are not waited for.
         """
-        made = Store(self.root)
+        made = Store(self.root, retry_failed=self.retry_failed)
+        made.retried = self.retried
         made.patience = patience
         return made
 

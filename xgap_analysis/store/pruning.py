@@ -1,6 +1,7 @@
 """A smaller store: what no process reads any more, and then the least recently used entries."""
 
 import contextlib
+import math
 import os
 import re
 import shutil
@@ -68,14 +69,16 @@ def prune(store: Store, max_bytes: int | None = None, *, dry_run: bool = False) 
     kept: list[Path] = []
     for folder in store.folders():
         about = read_about(folder)
-        (kept if about is None or about["format"] == FORMAT else old).append(folder)
+        (old if about is not None and _is_older(about["format"]) else kept).append(folder)
     chosen = [(folder, "of an older format, which is no longer read") for folder in old]
-    size, by_use = sum(map(folder_bytes, kept)), iter(sorted(kept, key=last_use))
-    while max_bytes is not None and size > max_bytes:
-        folder = next(by_use)
+    sizes = {folder: folder_bytes(folder) for folder in kept}  # once: other processes write and prune meanwhile
+    size, room = sum(sizes.values()), math.inf if max_bytes is None else max_bytes
+    for folder in sorted(kept, key=last_use):
+        if size <= room:
+            break
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(last_use(folder)))
         chosen.append((folder, f"last used {when}"))
-        size -= folder_bytes(folder)
+        size -= sizes[folder]
     for folder, reason in chosen:
         pruned.append(Pruned(folder.name, folder_bytes(folder), reason))
         if not dry_run:
@@ -100,6 +103,11 @@ def parse_size(text: str) -> int:
     return int(float(found[1]) * UNITS[found[2].upper()])
 
 
+def _is_older(format: object) -> bool:
+    """Whether nobody writes entries of a format any more; a newer one is of another version that shares the store."""
+    return not isinstance(format, int) or format < FORMAT
+
+
 def _temporaries(store: Store) -> Iterator[Path]:
     yield from stale_temporaries(store.root)
     for folder in sorted((store.root / "store").glob("??")):
@@ -122,6 +130,8 @@ def _remove_whole(folder: Path) -> None:
     try:
         folder.rename(leaving)
         os.utime(leaving)
+    except FileNotFoundError:  # another process has removed it meanwhile
+        return
     except OSError as error:
         raise XgapError(f"{folder} cannot be removed ({error.strerror or error})") from error
     _delete(leaving)

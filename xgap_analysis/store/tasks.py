@@ -5,7 +5,7 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -104,7 +104,7 @@ def compute(
     for name, shelf in shelves.items():
         found[name].add(*shelf.read(distinct))
         if store is not None and store.retry_failed:
-            found[name].forget(shelf.key, store.retried)
+            store.overdue |= found[name].forget(shelf.key, store.retried)  # whoever else tries them again
     groups = _lacking(found, distinct)
     done = len(distinct) - sum(map(len, groups.values()))
     if groups and store is not None and not store.computes:
@@ -112,16 +112,17 @@ def compute(
     with Bar(total=len(distinct), desc=description, unit="item", disable=not progress or not groups) as bar:
         bar.update(done)
         if groups and store is not None and store.patience:
-            groups, done = _awaited(store.patience, shelves, found, distinct, bar)
+            groups, done = _awaited(store, shelves, found, distinct, bar)
         for lacking, group in groups.items():
             for part in (group[i : i + shard_size] for i in range(0, len(group), shard_size)):
                 for name in lacking:  # another process may have written them since
-                    found[name].add(*shelves[name].read(part))
-                missing = [name for name in lacking if any(item not in found[name] for item in part)]
-                made = worker([place[item] for item in part], missing) if missing else {}
+                    found[name].add(*shelves[name].read(item for item in distinct if item not in found[name]))
+                left = [item for item in part if any(item not in found[name] for name in lacking)]
+                missing = [name for name in lacking if any(item not in found[name] for item in left)]
+                made = worker([place[item] for item in left], missing) if missing else {}
                 for name in missing:
                     try:
-                        found[name].add(shelves[name].publish(part, made[name]))
+                        found[name].add(shelves[name].publish(left, made[name]))
                     except OSError as error:
                         assert store is not None
                         raise Unwritable(
@@ -145,21 +146,29 @@ def _lacking(found: Mapping[str, "_Found"], items: Sequence[str]) -> dict[tuple[
 
 
 def _awaited(
-    patience: float, shelves: Mapping[str, "_Shelf"], found: Mapping[str, "_Found"], items: Sequence[str], bar: Bar
+    store: Store, shelves: Mapping[str, "_Shelf"], found: Mapping[str, "_Found"], items: Sequence[str], bar: Bar
 ) -> tuple[dict[tuple[str, ...], list[str]], int]:
-    """What is still lacking when nothing new has come for `patience` seconds, and the number of the other items."""
-    groups, done, last = _lacking(found, items), int(bar.n), time.monotonic()
-    while groups and time.monotonic() - last < patience:
-        time.sleep(min(POLL_SECONDS, patience / 10))
+    """What is still lacking when nothing new has come for the store's patience, and the number of the other items.
+
+    What was waited for in vain is overdue, and is not waited for again.
+    """
+
+    def lacking() -> set[tuple[str, str]]:
+        return {(shelves[name].key, item) for name, known in found.items() for item in items if item not in known}
+
+    last, awaited = time.monotonic(), lacking() - store.overdue
+    while awaited and time.monotonic() - last < store.patience:
+        time.sleep(min(POLL_SECONDS, store.patience / 10))
         for name, shelf in shelves.items():
-            found[name].add(*shelf.read([item for item in items if item not in found[name]]))
-        before, groups = sum(map(len, groups.values())), _lacking(found, items)
-        left = sum(map(len, groups.values()))
-        if left < before:
+            found[name].add(*shelf.read(item for item in items if item not in found[name]))
+        before, left = len(awaited), lacking()
+        awaited = left - store.overdue
+        if len(awaited) < before:
             last = time.monotonic()
-        done = len(items) - left
-        bar.update(done - bar.n)
-    return groups, done
+        bar.update(len(items) - len({item for _, item in left}) - bar.n)
+    store.overdue |= awaited
+    groups = _lacking(found, items)
+    return groups, len(items) - sum(map(len, groups.values()))
 
 
 class _Found:
@@ -187,11 +196,17 @@ class _Found:
             self._row |= {item: self._n + row for row, item in enumerate(shard.items)}
             self._n += len(shard.items)
 
-    def forget(self, key: str, retried: set[tuple[str, str]]) -> None:
-        """Forgets failures, so that their items are computed again, but those that were tried again already."""
+    def forget(self, key: str, retried: set[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Forgets failures, so that their items are computed again, but those that were tried again already.
+
+        Returns:
+            Entry and item of what was forgotten.
+        """
         known = {item: reason for item, reason in self._failed.items() if item not in self._row}
         self._failed = {item: reason for item, reason in known.items() if (key, item) in retried}
-        retried.update((key, item) for item in known)
+        forgotten = {(key, item) for item in known.keys() - self._failed.keys()}
+        retried |= forgotten
+        return forgotten
 
     def rows(self, items: Sequence[str]) -> Rows:
         chosen = torch.tensor([self._row[item] for item in items if item in self._row], dtype=torch.long)
@@ -212,32 +227,42 @@ class _Shelf:
         self.key = key_of(self._what)
         self._folder = None if store is None else store.folder(self.key)
         self._seen: set[Path] = set()
+        self._unread: set[Path] = set()  # of which it was said
         self._prepared = False
 
-    def read(self, wanted: Collection[str]) -> Iterator[Shard]:
-        """What the shards that came since the last call hold of these items; a damaged one is said, and removed."""
+    def read(self, wanted: Iterable[str]) -> Iterator[Shard]:
+        """What the shards that came since the last call hold of these items; a damaged one is said, and removed.
+
+        What such a shard holds of other items is not looked at again.
+        """
         if self._folder is None:
             return
         record_use(self._folder)
-        left = set(wanted)
-        for file in shard_files(self._folder):
-            if file in self._seen or not left:
-                continue
+        new = [file for file in shard_files(self._folder) if file not in self._seen]
+        left = set(wanted) if new else set()
+        for file in new:
+            if not left:
+                return
             self._seen.add(file)
             try:
                 inside = header(file)
                 if left.isdisjoint(inside["items"]) and left.isdisjoint(inside["failed"]):
                     continue
                 shard = read_shard(file).of(left)
-            except FileNotFoundError:  # another process is repairing it
+            except FileNotFoundError:  # another process is repairing it, under the same name
+                self._seen.discard(file)
                 continue
-            except OSError as error:
-                warnings.warn(f"shard {file} cannot be read: {error}; its items are computed again", stacklevel=5)
+            except OSError as error:  # it may pass: the next call looks again
+                self._seen.discard(file)
+                if file not in self._unread:
+                    self._unread.add(file)
+                    warnings.warn(f"shard {file} cannot be read: {error}; its items are computed again", stacklevel=5)
                 continue
             except ValueError as error:
                 warnings.warn(f"damaged shard {file}: {error}; its items are computed again", stacklevel=5)
                 with contextlib.suppress(OSError):
                     file.unlink()
+                    self._seen.discard(file)  # whoever computes its items gives it the same name
                 continue
             left.difference_update(shard.items)  # a row in another shard counts more than a failure in this one
             yield shard

@@ -71,14 +71,14 @@ def load_joint(path: Path | str) -> FittedJoint:
     except (OSError, SafetensorError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise XgapError(f"{path} cannot be read as a joint encoder ({error})") from error
     if max(sizes.values()) > sum(weight.numel() for weight in weights.values()):
-        raise XgapError(f"{path} holds fewer weights than its sizes {sizes} need")  # or few bytes would take any memory
-    with torch.random.fork_rng():
+        raise XgapError(f"{path} holds fewer weights than its sizes {sizes} need")  # or queries would fill the memory
+    with torch.device("meta"):  # sizes of a few bytes take no memory, and no random numbers are drawn
         module = JointEncoder(**sizes)
     own = {name: tuple(weight.shape) for name, weight in module.state_dict().items()}
     there = {name: tuple(weight.shape) for name, weight in weights.items()}
     if own != there or not all(torch.isfinite(weight).all() for weight in weights.values()):
         raise XgapError(f"{path} holds other weights than those of a joint encoder of sizes {sizes}")
-    module.load_state_dict(weights)
+    module.load_state_dict({name: weight.float() for name, weight in weights.items()}, assign=True)
     return FittedJoint(module.eval().requires_grad_(False), losses, models)
 
 

@@ -10,7 +10,7 @@ from xgap_analysis.core.features import Features
 from xgap_analysis.core.tokens import AnyFeatures
 from xgap_analysis.datasets.images import UNREADABLE as UNREADABLE
 from xgap_analysis.models.fingerprint import is_known
-from xgap_analysis.models.precision import tf32
+from xgap_analysis.models.precision import rounding
 from xgap_analysis.models.tower import Model
 from xgap_analysis.store import Engine, Rows, Store, compute, entry_key, key_of
 from xgap_analysis.store import engine as named_engine
@@ -61,7 +61,8 @@ def encode(
             in float32), so rows of any batch size are found again in the store.
         num_workers: processes that read images; 0 reads them in threads. By default processes are started where a
             thousand images or more are to be read and there are four cores or more. It changes no feature: items that
-            cannot be handed to a process, such as functions of a notebook, are read in threads.
+            cannot be handed to a process, such as functions of a notebook, or lists of more than 256 MiB in memory, are
+            read in threads.
         store: where features are kept and found again, item by item and by content; by default the user's store, None
             keeps nothing. Items of which nothing says what they are (`Images` without `content`) are never kept.
         engine: `"local"`, or `"ranks"` where a launcher has started several processes (see `store.engines`): each
@@ -118,7 +119,7 @@ def encode(
             "projected": project,
             **({} if way.layer is None else {"layer": way.layer}),
             **({} if decoder == "full" else {"decoder": decoder}),
-            **({"tf32": True} if model.device.type == "cuda" and tf32() else {}),
+            **rounding(way.tower, model.device),
             **source.made_by,
         }
         known = all(source.contents) and is_known(model)

@@ -57,10 +57,10 @@ def semobridge(
         ('text', 'image')
     """
     own = encode(model, items, on_error=on_error, store=store, progress=progress)
-    return _projected(own, _kept(model, cut))
+    return _projected(own, _kept(model, cut), "semobridge", cut=cut)
 
 
-@register_view("semobridge-random", modality="image", space="text", by_item=True)
+@register_view("semobridge-random", modality="image", space="text", control=True, by_item=True)
 def semobridge_random(
     model: Any,
     items: Any,
@@ -90,7 +90,7 @@ def semobridge_random(
     own = encode(model, items, on_error=on_error, store=store, progress=progress)
     d, rank = _kept(model, cut).shape
     normal = torch.randn(d, d, generator=torch.Generator().manual_seed(draw), dtype=torch.float64)
-    return _projected(own, torch.linalg.qr(normal).Q[:, :rank])
+    return _projected(own, torch.linalg.qr(normal).Q[:, :rank], "semobridge-random", cut=cut, draw=draw)
 
 
 def _kept(model: Any, cut: float) -> Float[Tensor, "d r"]:
@@ -107,10 +107,10 @@ def _kept(model: Any, cut: float) -> Float[Tensor, "d r"]:
     return right[values > cut].T
 
 
-def _projected(own: Features, kept: Float[Tensor, "d r"]) -> Features:
+def _projected(own: Features, kept: Float[Tensor, "d r"], name: str, **how: Any) -> Features:
     if own.dim != len(kept):
         raise XgapError(f"the image features have {own.dim} dimensions, and the text projection gives {len(kept)}")
     basis = kept.to(own.vectors.device)
     about = {key: value for key, value in own.provenance.items() if key != "digest"}  # which names the native vectors
     made = (exact(own.vectors) @ basis) @ basis.T
-    return replace(own, vectors=made, space="text", provenance={**about, "semobridge": len(kept.T)})
+    return replace(own, vectors=made, space="text", provenance={**about, "view": name, "rank": len(kept.T), **how})

@@ -29,6 +29,7 @@ class View:
         modality: of the items; `image+text` where it takes those of two modalities.
         space: where the features lie on the sphere: the modality whose encoder gave them.
         arguments, options: given by the user; other options keep the function's defaults.
+        control: it stands beside another view, and nothing is claimed of it; tables give it no verdict.
         by_item: whether an item's rows depend on that item alone; see `register_view`.
 
     Example:
@@ -43,6 +44,7 @@ class View:
     space: str
     arguments: tuple[Any, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    control: bool = False
     by_item: bool = False
 
     def __str__(self) -> str:
@@ -74,7 +76,7 @@ class View:
 
     def _stored_by(self, by: Engine, model: Any, items: Any, context: Mapping[str, Any]) -> Any:
         """The store in which the rows of all items are found, after an engine has computed them."""
-        if not self.by_item or not all(a.by_item for a in self.arguments if isinstance(a, View)):
+        if not self.is_by_item:
             what = f"view {self} may depend on all items at once, and ranks compute items one by one"
             raise XgapError(f"{what}; register it with by_item=True if it does not, or use engine local")
         how = {"store": context.get("store", "default"), "on_error": context.get("on_error", "raise")}
@@ -91,9 +93,19 @@ class View:
         return option in parameters or passes
 
     @property
+    def is_by_item(self) -> bool:
+        """Whether an item's rows depend on that item alone: in this view, and in every view among its arguments."""
+        return self.by_item and all(a.is_by_item for a in self.arguments if isinstance(a, View))
+
+    @property
     def names(self) -> set[str]:
         """Its name and those of the views among its arguments."""
         return {self.name}.union(*(a.names for a in self.arguments if isinstance(a, View)))
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it is a control, or made of one."""
+        return self.control or any(a.is_control for a in self.arguments if isinstance(a, View))
 
     def __hash__(self) -> int:
         return hash((str(self), self.function))
@@ -112,6 +124,7 @@ class _Entry:
     function: Callable[..., AnyFeatures]
     modality: str | None
     space: str | None
+    control: bool
     by_item: bool
 
 
@@ -119,7 +132,12 @@ VIEWS: Registry[_Entry] = Registry("view", lambda entry: entry.function)
 
 
 def register_view(
-    name: str, *, modality: str | None, space: str | None = None, by_item: bool = False
+    name: str,
+    *,
+    modality: str | None,
+    space: str | None = None,
+    control: bool = False,
+    by_item: bool = False,
 ) -> Callable[[Callable[..., AnyFeatures]], Callable[..., AnyFeatures]]:
     """Make a view known by name to studies, the command line, the widgets and the notebooks.
 
@@ -131,6 +149,7 @@ def register_view(
         modality: of the items that it takes; None where it is that of the views among its arguments (`image+text` where
             they are of two).
         space: where its features lie; the modality by default.
+        control: it is what another view is compared with; its rows in a table carry no verdict.
         by_item: whether an item's rows depend on that item alone, and what they cost is kept in the store. Then several
             processes may compute some of the items each (see `xgap study --engine`). Of any other view, which may fit
             something to all items, they compute the native features, and one process does the rest.
@@ -152,7 +171,7 @@ def register_view(
     """
 
     def add(function: Callable[..., AnyFeatures]) -> Callable[..., AnyFeatures]:
-        VIEWS.add(name, _Entry(function, modality, space or modality, by_item))
+        VIEWS.add(name, _Entry(function, modality, space or modality, control, by_item))
         return function
 
     return add
@@ -161,7 +180,8 @@ def register_view(
 def view(wanted: "str | Call | View | Callable[..., AnyFeatures]", *arguments: Any, **options: Any) -> View:
     """A view by name, with options: `view("oti", steps=25)` or `view("oti(steps=25)")`; or a function as it is.
 
-    A function that is not registered takes images, unless it says otherwise in the attributes `modality` and `space`.
+    A function that is not registered takes images, unless it says otherwise in the attributes `modality`, `space` and
+    `control`.
     Any other word is the native view of a modality of that name (`"audio"`), where a dataset has one.
 
     Raises:
@@ -192,7 +212,8 @@ def view(wanted: "str | Call | View | Callable[..., AnyFeatures]", *arguments: A
         space = entry.space or next((v.space for v in views), "")
         if not modality:
             raise XgapError(f"view {wanted.name!r} takes views as arguments: {wanted.name}(image, oti)")
-        return View(wanted.name, entry.function, modality, space, nested, options, entry.by_item)
+        about = {"control": entry.control, "by_item": entry.by_item}
+        return View(wanted.name, entry.function, modality, space, nested, options, **about)
     if isinstance(wanted, View):
         if not options:
             return wanted
@@ -201,7 +222,8 @@ def view(wanted: "str | Call | View | Callable[..., AnyFeatures]", *arguments: A
     if callable(wanted):
         check_options("view", getattr(wanted, "__name__", ""), wanted, LEADING, options)
         modality = getattr(wanted, "modality", "image")
-        return View(name_of(wanted), wanted, modality, getattr(wanted, "space", modality), arguments, options)
+        space, control = getattr(wanted, "space", modality), bool(getattr(wanted, "control", False))
+        return View(name_of(wanted), wanted, modality, space, arguments, options, control)
     raise XgapError(f"a view is a name, a View or a function (model, items) -> Features, not {wanted!r}")
 
 

@@ -18,21 +18,29 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from xgap_analysis.core.errors import XgapError, notice
 from xgap_analysis.datasets.reading.opened import opened
-from xgap_analysis.datasets.reading.serving import Memory, raised
+from xgap_analysis.datasets.reading.serving import Decoders, Memory, raised
 
 MANY = 1024  # items to be read that are worth the start of processes
 ENOUGH_CORES = 4  # with fewer, the model and the threads keep all of them busy
 MOST = 16  # threads or processes
+HANDED = 2**28  # bytes of items; more, such as a list of images in memory, would be there once for each process
 LARGE = 2**20  # numbers in a tensor; one that is larger is part of a model and no setting of a preprocess
 PATIENCE = 0.0  # seconds that a read waits for the process to have started; until then its thread reads
 
-_SERVE = "import sys; from xgap_analysis.datasets.reading.serving import serve; serve(*map(int, sys.argv[1:]))"
+# Modules are looked for where this process does, and not in the working directory first (not before Python 3.11).
+_ALONE = ("-P",) if sys.version_info >= (3, 11) else ()
+# Ctrl-C in a terminal goes to all processes: the one that started this one ends it, also while it imports.
+_SERVE = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+    "from xgap_analysis.datasets.reading.serving import serve; serve(*map(int, sys.argv[1:]))"
+)
 
 
 def cores() -> int:
@@ -165,12 +173,12 @@ class ReaderProcess:
         quiet = {
             "OMP_NUM_THREADS": "1",
             "CUDA_VISIBLE_DEVICES": "",
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            "PYTHONPATH": os.pathsep.join(part or str(Path.cwd()) for part in sys.path),
         }
         with theirs:
             try:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-c", _SERVE, *map(str, handed)],
+                    [sys.executable, *_ALONE, "-c", _SERVE, *map(str, handed)],
                     pass_fds=handed,
                     stdin=subprocess.DEVNULL,
                     env={**os.environ, **quiet},
@@ -199,8 +207,11 @@ class ReaderProcess:
         Raises:
             EOFError, ConnectionError: the process has ended.
         """
-        self._talk.send(rows)
-        reply, given = self._talk.recv()
+        try:
+            self._talk.send(rows)
+            reply, given = self._talk.recv()
+        except OSError as error:  # a connection that ends within a message is no ConnectionError yet
+            raise ConnectionError(str(error)) from error
         for text, category, file, line in given:
             warnings.warn_explicit(text, category, file, line, registry=self._warned)
         raised(reply)
@@ -234,6 +245,20 @@ def _ended(process: ReaderProcess, items: Any, rows: list[int]) -> XgapError:
     )
 
 
+class _Bounded(io.BytesIO):
+    """Memory for `HANDED` bytes."""
+
+    def write(self, content: Any) -> int:
+        """Adds some.
+
+        Raises:
+            PicklingError: they are too many.
+        """
+        if self.tell() + memoryview(content).nbytes > HANDED:
+            raise pickle.PicklingError("more than a process is to be given")
+        return super().write(content)
+
+
 class _Pickler(pickle.Pickler):
     """Refuses what a process must not be sent: a model's weights, tensors on a device, and a script's own functions."""
 
@@ -249,9 +274,9 @@ class _Pickler(pickle.Pickler):
 
 def _task(items: Any, prepare: Callable[[Any], Any], edge: int) -> int | None:
     """The descriptor of a file with what readers need; None where it cannot be handed to a process."""
-    content = io.BytesIO()
+    content = _Bounded()
     try:
-        _Pickler(content, pickle.HIGHEST_PROTOCOL).dump((items, prepare, edge))
+        _Pickler(content, pickle.HIGHEST_PROTOCOL).dump((Decoders.here(), items, prepare, edge))
     except Exception:  # whatever somebody's own objects raise: threads read them
         return None
     descriptor = _anonymous("task")

@@ -7,13 +7,37 @@ started through `multiprocessing` (which runs the user's script again). It ends 
 import mmap
 import os
 import pickle
-import signal
 import traceback
 import warnings
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
+from PIL import Image, ImageFile
+
 ALIGNED = 64  # bytes at whose multiples tensors begin
+
+
+@dataclass(frozen=True)
+class Decoders:
+    """What decides, for a whole process, which images Pillow reads.
+
+    Args:
+        most_pixels: `Image.MAX_IMAGE_PIXELS`.
+        cut: `ImageFile.LOAD_TRUNCATED_IMAGES`.
+    """
+
+    most_pixels: int | None
+    cut: bool
+
+    @classmethod
+    def here(cls) -> "Decoders":
+        """That of this process."""
+        return cls(Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)
+
+    def set(self) -> None:
+        """Makes it that of this process."""
+        Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = self.most_pixels, self.cut
 
 
 class InMemory:
@@ -91,15 +115,15 @@ def serve(connection: int, memory: int, task: int) -> None:
 
     Args:
         connection, memory, task: descriptors: of a socket, of a `Memory`, and of a file with items, `prepare`
-            and the edge (see `opened`).
+            and the edge (see `opened`), after the `Decoders`.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one ends it
     with Connection(connection) as talk:
         try:
             from xgap_analysis.datasets.reading.opened import opened
 
             with mmap.mmap(task, 0, access=mmap.ACCESS_READ) as whole:
-                items, prepare, edge = pickle.loads(whole)
+                decoders, items, prepare, edge = pickle.loads(whole)
+            decoders.set()
             import torch
 
             torch.set_num_threads(1)

@@ -115,9 +115,14 @@ class ImageTower:
         return ImageTower(self._model, self.preprocess, self._precision, shortcuts and self._shortcuts, halves=False)
 
     @property
+    def half_weights(self) -> bool:
+        """Whether its passes go through a copy whose products have weights in half precision."""
+        return self._halves and self._precision != "fp32"
+
+    @property
     def _passing(self) -> "ImageTower":
         """The tower whose modules a pass goes through: this one, or the same over half-precision weights."""
-        if not self._halves or self._precision == "fp32" or is_full():
+        if not self.half_weights or is_full():
             return self
         return self._over_halves
 
@@ -286,9 +291,14 @@ class TextTower:
         )
 
     @property
+    def half_weights(self) -> bool:
+        """Whether its passes go through a copy whose products have weights in half precision."""
+        return self._halves and self._precision != "fp32"
+
+    @property
     def _passing(self) -> "TextTower":
         """The tower whose modules a pass goes through: this one, or the same over half-precision weights."""
-        if not self._halves or self._precision == "fp32" or is_full():
+        if not self.half_weights or is_full():
             return self
         return self._over_halves
 

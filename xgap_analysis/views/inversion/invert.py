@@ -86,8 +86,8 @@ def invert(
 
     Image features go through the text tower (OTI: prompt with pseudo-tokens), text features through the image tower
     (OVI: pseudo-patches). An item's result does not depend on its company, order or shard beyond rounding (cosine
-    above 0.9999). What the store has of an item is found again whatever the list; a rerun gives the same bits, and a
-    longer list computes the new items alone.
+    above 0.9999; for L-BFGS see `optimiser`). What the store has of an item is found again whatever the list; a rerun
+    gives the same bits, and a longer list computes the new items alone.
 
     Args:
         model: whose features these are.
@@ -105,7 +105,9 @@ def invert(
         start: `"normal"`, the paper's, drawn from (seed, id); or `"closed-form"`, computed from the target by a linear
             model of the tower (see `ClosedForm`), for fewer steps. Lower loss is not better retrieval.
         optimiser: `"adamw"`, the paper's; or `"l-bfgs"`, for fewer steps: it has no learning rate and no weight decay,
-            and a step is one pass, whose point is kept only if the loss falls (see `LBFGS`).
+            and a step is one pass, whose point is kept only if the loss falls (see `LBFGS`). It enlarges rounding: of
+            the same items in batches of another size, the embedded models' features had a lowest cosine of 0.99999
+            after 20 steps, 0.998 after 40 and 0.994 after 100, where losses differed by 0.0005 on average.
         batch_size: items optimised together. By default 64 on a processor, and on CUDA what the free memory holds (two
             small steps are measured), up to 2,048. A batch that does not fit goes in halves, with a warning.
         precision: of the loop: `"fp32"`, or `"bf16"` / `"fp16"` for autocast. By default the model's own, in which the
@@ -152,7 +154,7 @@ def invert(
     with suited(tower, 1, model.device):
         forward = _forward(tower, settings.tokens, prompt)
         _check_dimensions(model, features, forward, (settings.tokens, tower.width))
-    made_by = settings.made_by(model, prompt)
+    made_by = settings.made_by(model, tower, prompt)
     # What is looked at on the way changes no number, so it is kept beside the inversion and not as a part of it.
     entries = {"whole": made_by, **{str(step): {**made_by, "snapshot": step} for step in settings.between}}
     items = settings.items(features)

@@ -7,7 +7,7 @@ from typing import Any
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
-from xgap_analysis.models.precision import AUTOCAST
+from xgap_analysis.models.precision import AUTOCAST, rounding
 from xgap_analysis.models.tower import Model
 from xgap_analysis.store import key_of
 from xgap_analysis.views.inversion.loop import check_stop
@@ -97,7 +97,7 @@ class Settings:
         """The snapshots before the last step."""
         return tuple(step for step in self.snapshots if step < self.steps)
 
-    def made_by(self, model: Model, prompt: Prompt | None) -> dict[str, Any]:
+    def made_by(self, model: Model, tower: Any, prompt: Prompt | None) -> dict[str, Any]:
         """What determines the numbers, besides an item."""
         adamw = {"lr": self.lr, "weight_decay": self.weight_decay}
         return {
@@ -109,6 +109,7 @@ class Settings:
             **(adamw if self.optimiser == "adamw" else {"optimiser": self.optimiser}),
             "stop": self.stop,
             "loop_precision": self.precision,
+            **rounding(tower, model.device),
             **({"init_std": self.init_std, "seed": self.seed} if self.drawn else {"start": self.start}),
             **({} if prompt is None else {"prompt": [prompt.ids.tolist(), prompt.start]}),
         }
