@@ -13,8 +13,9 @@ from xgap_analysis.experiments.hints import hints
 from xgap_analysis.widgets.debounce import Debounced
 from xgap_analysis.widgets.finder import Finder
 from xgap_analysis.widgets.items import Items
+from xgap_analysis.widgets.numbers import Numbers
 from xgap_analysis.widgets.panel import Panel
-from xgap_analysis.widgets.points import axes_words, found_points, numbers_html, points_html, scene_figure
+from xgap_analysis.widgets.points import axes_words, found_points, points_html, scene_figure
 from xgap_analysis.widgets.scatter import EmbeddingMap
 from xgap_analysis.widgets.scene import FAR, OTHERS, Scene, make_scene
 from xgap_analysis.widgets.slider import Slider
@@ -91,8 +92,6 @@ class GapMap(Panel):
         self._scene: Scene | None = None
         self._map: EmbeddingMap | None = None
         self._chosen: list[int] = []  # points
-        self._first_numbers: Mapping[str, float] = {}
-
         self._finder = Finder(
             "find an item: words or id",
             "items found",
@@ -103,7 +102,7 @@ class GapMap(Panel):
             rows=6,
         )
         self._about = ipywidgets.HTML(layout={"width": "240px"})
-        self._table = ipywidgets.HTML()
+        self._table = Numbers()
         self._plot = ipywidgets.VBox(layout=MAP)
         self._axes = ipywidgets.HTML()
         beside = ipywidgets.VBox([self._table, self._finder, self._about], layout=BESIDE)
@@ -152,17 +151,7 @@ class GapMap(Panel):
         """Computes the numbers of a map that is still on screen, which a slider in motion does not wait for."""
         if scene is not self._scene or self._jobs.running:
             return
-
-        def work() -> Mapping[str, float]:
-            if not self._first_numbers:
-                unmoved = make_scene(self.evaluation, scene.plane.method, 0.0) if scene.lambda_ else scene
-                self._first_numbers = unmoved.numbers
-            return scene.numbers
-
-        def done(numbers: Mapping[str, float]) -> None:
-            self._table.value = numbers_html(self._first_numbers, numbers, scene.lambda_)
-
-        self.work_on(work, done)
+        self.work_on(lambda: self._table.compute(scene), lambda numbers: self._table.show(scene.lambda_, numbers))
 
     @property
     def _on_screen(self) -> tuple[str, float] | None:
@@ -173,6 +162,8 @@ class GapMap(Panel):
         """Shows an error; the controls say again what is on screen, as the map that was wanted has not been made."""
         super().show_error(error)
         if self._on_screen is not None and not self._jobs.running:
+            if self._on_screen != (self._controls.method.value, self._controls.shift.value):
+                self._count(self._scene)  # whose numbers may have been left for the map that was wanted
             self._controls.method.value, self._controls.shift.value = self._on_screen
 
     def select(self, modality: str, item: str) -> None:
@@ -203,7 +194,7 @@ class GapMap(Panel):
         if fresh:  # a plot that is on screen already would miss the colours of its first moment
             self._map.select(self._chosen)
             self._plot.children = [self._map]
-        self._table.value = numbers_html(self._first_numbers, None, scene.lambda_)
+        self._table.show(scene.lambda_)
         self._describe(None)
         self._axes.value = f"<div class='xgap-about'>{axes_words(scene)}</div>"
 
