@@ -171,6 +171,8 @@ def test_umap_is_cancelled_at_once_and_the_controls_say_what_is_on_screen(
         assert gapmap._controls.method.value == "gap"
         await asyncio.sleep(0.3)
         assert gapmap.error.startswith("Cancelled")  # going back to what is on screen is no new work
+        await until(lambda: "modality gap" in gapmap._table.value)  # whose numbers may have been left
+        assert "modality gap" in gapmap._table.value
         go_on.set()
         gapmap._controls.method.value = "umap"
         await until(lambda: gapmap._scene is not None and gapmap._scene.plane.method == "umap")
