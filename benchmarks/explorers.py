@@ -17,6 +17,7 @@ from PIL import Image
 import xgap_analysis as xg
 from xgap_analysis.experiments import Evaluation
 from xgap_analysis.widgets import GapMap, NeighbourExplorer, link
+from xgap_analysis.widgets.scene import make_scene
 
 ITEMS, DIMENSIONS, LABELS, GESTURES = 5000, 512, 1000, 40  # items a side
 
@@ -80,6 +81,9 @@ def main() -> None:
     def hover(k: int) -> None:
         plot.hovering = int(points[k])
 
+    def move(k: int) -> None:
+        gapmap._show(make_scene(evaluation, "gap", 0.1 * (1 + k % 10)))
+
     def slide(k: int) -> None:
         gapmap._controls.shift.value = 0.1 * (1 + k % 10)
 
@@ -88,7 +92,8 @@ def main() -> None:
     gapmap._controls.colour.value = "similarity"
     print(json.dumps(timed("select one, coloured by similarity", lambda k: click(GESTURES + k))))
     gapmap._controls.colour.value = "modality"
-    print(json.dumps(timed("move the sides (retrieval and zero-shot included)", slide, 10)))
+    print(json.dumps(timed("move the points", move, 10)))
+    print(json.dumps(timed("move the points, then the numbers (retrieval and zero-shot)", slide, 10)))
     explorer = NeighbourExplorer(evaluation, ["I-I"])
     assert explorer.error == ""
     print(

@@ -87,6 +87,42 @@ def test_the_points_move_with_the_sides(evaluation: Evaluation) -> None:
     np.testing.assert_allclose(gapmap.table()[["x", "y"]].to_numpy(), expected)
 
 
+def test_moved_points_do_not_wait_for_the_numbers(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
+    compute, go_on, counted = maps.gap_numbers, threading.Event(), list[float]()
+
+    def slow(*given: Any) -> dict[str, float]:
+        assert go_on.wait(60)
+        numbers = compute(*given)
+        counted.append(numbers["modality_gap"])
+        return numbers
+
+    async def cell() -> None:
+        gapmap = GapMap(evaluation)
+        go_on.set()
+        await until(lambda: "modality gap" in gapmap._table.value)
+        go_on.clear()
+        for lambda_ in (0.2, 0.5):  # the numbers of the first are not computed
+            gapmap._controls.shift.value = lambda_
+            await until(lambda lambda_=lambda_: gapmap._scene.lambda_ == lambda_)
+        assert "…" in gapmap._table.value
+        assert "λ = 0.5" in gapmap._table.value
+        go_on.set()
+        await until(lambda: "…" not in gapmap._table.value)
+        assert f"<b>{gapmap.numbers['modality_gap']:.3f}</b>" in gapmap._table.value
+
+    monkeypatch.setattr(maps, "gap_numbers", slow)
+    asyncio.run(cell())
+    assert len(counted) >= 2  # a busy machine may have begun with those between
+
+
+def test_the_pointer_finds_moved_points_at_their_new_place(evaluation: Evaluation) -> None:
+    """jupyter-scatter keeps the index by which the mouse finds points where the last change was one of colour."""
+    gapmap = GapMap(evaluation)
+    plot = gapmap._map._plot  # type: ignore[union-attr]
+    gapmap._controls.shift.value = 0.5
+    assert plot.non_spatial_points_update is False
+
+
 def test_the_slider_closes_the_gap_that_the_plane_shows(evaluation: Evaluation) -> None:
     gapmap = GapMap(evaluation)
     assert gapmap.name().endswith("-gap-lambda=0")
@@ -135,6 +171,8 @@ def test_umap_is_cancelled_at_once_and_the_controls_say_what_is_on_screen(
         assert gapmap._controls.method.value == "gap"
         await asyncio.sleep(0.3)
         assert gapmap.error.startswith("Cancelled")  # going back to what is on screen is no new work
+        await until(lambda: "modality gap" in gapmap._table.value)  # whose numbers may have been left
+        assert "modality gap" in gapmap._table.value
         go_on.set()
         gapmap._controls.method.value = "umap"
         await until(lambda: gapmap._scene is not None and gapmap._scene.plane.method == "umap")

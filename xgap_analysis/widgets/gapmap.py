@@ -13,8 +13,9 @@ from xgap_analysis.experiments.hints import hints
 from xgap_analysis.widgets.debounce import Debounced
 from xgap_analysis.widgets.finder import Finder
 from xgap_analysis.widgets.items import Items
+from xgap_analysis.widgets.numbers import Numbers
 from xgap_analysis.widgets.panel import Panel
-from xgap_analysis.widgets.points import axes_words, found_points, numbers_html, points_html, scene_figure
+from xgap_analysis.widgets.points import axes_words, found_points, points_html, scene_figure
 from xgap_analysis.widgets.scatter import EmbeddingMap
 from xgap_analysis.widgets.scene import FAR, OTHERS, Scene, make_scene
 from xgap_analysis.widgets.slider import Slider
@@ -91,8 +92,6 @@ class GapMap(Panel):
         self._scene: Scene | None = None
         self._map: EmbeddingMap | None = None
         self._chosen: list[int] = []  # points
-        self._first_numbers: Mapping[str, float] = {}
-
         self._finder = Finder(
             "find an item: words or id",
             "items found",
@@ -103,7 +102,7 @@ class GapMap(Panel):
             rows=6,
         )
         self._about = ipywidgets.HTML(layout={"width": "240px"})
-        self._table = ipywidgets.HTML()
+        self._table = Numbers()
         self._plot = ipywidgets.VBox(layout=MAP)
         self._axes = ipywidgets.HTML()
         beside = ipywidgets.VBox([self._table, self._finder, self._about], layout=BESIDE)
@@ -117,6 +116,7 @@ class GapMap(Panel):
         for control in (self._controls.method, self._controls.shift):
             control.observe(move, "value")
         self._controls.colour.observe(lambda _: self.guarded(self._paint), "value")
+        self._count = Debounced(self._count_at_rest, 0.4)
         self._hover = Debounced(lambda index: self.guarded(lambda: self._describe(index)), 0.05)
         self.refresh()
 
@@ -125,25 +125,33 @@ class GapMap(Panel):
         """The metrics at the slider's place."""
         return {} if self._scene is None else self._scene.numbers
 
+    @property
+    def made(self) -> bool:
+        """Whether there is a map yet."""
+        return self._scene is not None
+
     def refresh(self) -> None:
-        """Places images and texts anew: after another map or another shift."""
+        """Places images and texts anew, after another map or another shift, then computes the numbers."""
         method, lambda_ = self._controls.method.value, float(self._controls.shift.value)
         if not self._jobs.running and self._on_screen == (method, lambda_):
             return
 
-        def work() -> tuple[Scene, Scene]:
+        def work() -> Scene:
             import jscatter  # noqa: F401  its import takes seconds, which the progress bar covers
 
-            scene = make_scene(self.evaluation, method, lambda_)
-            needs_first = not self._first_numbers and lambda_
-            return scene, make_scene(self.evaluation, method, 0.0) if needs_first else scene
+            return make_scene(self.evaluation, method, lambda_)
 
-        def done(made: tuple[Scene, Scene]) -> None:
-            scene, first = made
-            self._first_numbers = self._first_numbers or first.numbers
+        def done(scene: Scene) -> None:
             self._show(scene)
+            self._count(scene)
 
         self.work(work, done)
+
+    def _count_at_rest(self, scene: Scene) -> None:
+        """Computes the numbers of a map that is still on screen, which a slider in motion does not wait for."""
+        if scene is not self._scene or self._jobs.running:
+            return
+        self.work_on(lambda: self._table.compute(scene), lambda numbers: self._table.show(scene.lambda_, numbers))
 
     @property
     def _on_screen(self) -> tuple[str, float] | None:
@@ -154,6 +162,8 @@ class GapMap(Panel):
         """Shows an error; the controls say again what is on screen, as the map that was wanted has not been made."""
         super().show_error(error)
         if self._on_screen is not None and not self._jobs.running:
+            if self._on_screen != (self._controls.method.value, self._controls.shift.value):
+                self._count(self._scene)  # whose numbers may have been left for the map that was wanted
             self._controls.method.value, self._controls.shift.value = self._on_screen
 
     def select(self, modality: str, item: str) -> None:
@@ -184,7 +194,7 @@ class GapMap(Panel):
         if fresh:  # a plot that is on screen already would miss the colours of its first moment
             self._map.select(self._chosen)
             self._plot.children = [self._map]
-        self._table.value = numbers_html(self._first_numbers, scene.numbers, scene.lambda_)
+        self._table.show(scene.lambda_)
         self._describe(None)
         self._axes.value = f"<div class='xgap-about'>{axes_words(scene)}</div>"
 

@@ -49,7 +49,7 @@ def link(gapmap: GapMap, *explorers: NeighbourExplorer) -> ipywidgets.VBox:
 
     def chosen(change: Any) -> None:
         space = change["owner"].space
-        if gapmap.numbers:  # the map has been made
+        if gapmap.made:
             gapmap.guarded(lambda: gapmap.select(space, change["new"]))
 
     gapmap.observe(clicked, "selected")

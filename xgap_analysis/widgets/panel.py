@@ -110,6 +110,10 @@ class Panel(ipywidgets.VBox):
     def work(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """Computes with progress and cancel, then calls `done` with the result; errors are shown in place."""
         self._say("")
+        self.work_on(work, done)
+
+    def work_on(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        """As `work`, of which it is a later part: an error that is shown stays."""
         self._jobs.run(work, lambda result: self.guarded(lambda: done(result)), self.show_error)
 
     def guarded(self, call: Callable[[], Any]) -> None:

@@ -1,11 +1,9 @@
 """Points of the gap map in words, and the map as a figure."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from xgap_analysis.widgets.items import Items, shortened
 from xgap_analysis.widgets.scene import Scene
@@ -20,12 +18,6 @@ AXES = {  # what the two axes of a map are
     "gap": ("along the gap: texts to images", "first principal component across it"),
     "pca": ("first principal component", "second"),
     "umap": ("", ""),
-}
-TITLES = {
-    "modality_gap": "modality gap",
-    "zero_shot_top1": "zero-shot top-1",
-    "ap_image_to_text": "I-T mean AP",
-    "ap_text_to_image": "T-I mean AP",
 }
 
 
@@ -94,13 +86,3 @@ def axes_words(scene: Scene) -> str:
         return "UMAP: near points are alike; distances and directions say nothing."
     across, up = AXES[scene.plane.method]
     return f"→ {across}; ↑ {up}. The plane shows {scene.plane.share:.0%} of the variance."
-
-
-def numbers_html(first: Mapping[str, float], now: Mapping[str, float], lambda_: float) -> str:
-    """The numbers before the move and after it."""
-    rows = "".join(
-        f"<tr><td>{TITLES[name]}</td><td>{first.get(name, np.nan):.3f}</td><td><b>{value:.3f}</b></td></tr>"
-        for name, value in now.items()
-    )
-    head = f"<tr><td></td><td>λ = 0</td><td><b>λ = {lambda_:g}</b></td></tr>"
-    return f"<table class='xgap-numbers'>{head}{rows}</table>"

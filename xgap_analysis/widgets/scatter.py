@@ -1,7 +1,7 @@
 """The embedding map: points of several modalities, by size and colour, with lines between some of them."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from html import escape
 from typing import Any
 
@@ -69,9 +69,13 @@ class EmbeddingMap(ipywidgets.VBox):
             self._plot.observe(lambda change: on_hover(change["new"]), "hovering")
         super().__init__([self._plot, self._legend])
 
-    def together(self) -> AbstractContextManager[Any]:
+    @contextmanager
+    def together(self) -> Iterator[None]:
         """Changes inside are drawn together: a plot on screen leaves out what comes while it draws."""
-        return self._plot.hold_sync()
+        with self._plot.hold_sync():
+            yield
+            # A new colour says that no point moved; where one did, pointer and lasso would look at its old place.
+            self._plot.non_spatial_points_update = False
 
     def move(self, points: np.ndarray) -> None:
         """Moves the points to other places."""

@@ -34,7 +34,7 @@ class Scene:
         lambda_: of the move.
         native, moved: images and texts before the move and after it.
         points: `[n, 2]`, where they lie after the move.
-        numbers: of the moved features, see `plots.maps.gap_numbers`.
+        moved_classes: the names of the classes after the move, where the dataset has classes.
     """
 
     evaluation: Evaluation
@@ -43,7 +43,22 @@ class Scene:
     native: tuple[Features, Features]
     moved: tuple[Features, Features]
     points: np.ndarray
-    numbers: Mapping[str, float]
+    moved_classes: Features | None
+
+    @cached_property
+    def numbers(self) -> Mapping[str, float]:
+        """Of the moved features, see `plots.maps.gap_numbers`; they take longer than the places."""
+        from xgap_analysis.plots import maps
+
+        of = self.evaluation
+        return maps.gap_numbers(
+            *self.moved,
+            self.relevance,
+            self.moved_classes,
+            known(lambda: of.labels),
+            known(lambda: of.pairs(*self.moved)),
+            (of.view("image", "queries").ids, of.view("text", "queries").ids),
+        )
 
     @property
     def modalities(self) -> list[str]:
@@ -146,16 +161,8 @@ def make_scene(evaluation: Evaluation, method: str, lambda_: float) -> Scene:
     moved = maps.move_modalities(lambda_, images, texts, *([classes] if classes is not None else []))
     # The native places are known already; UMAP would only come near them.
     places = [plane.place(features) for features in moved[:2]] if lambda_ else plane.places
-    numbers = maps.gap_numbers(
-        moved[0],
-        moved[1],
-        known(lambda: evaluation.data.relevance(evaluation.study.label_set)),
-        moved[2] if len(moved) > 2 else None,
-        known(lambda: evaluation.labels),
-        known(lambda: evaluation.pairs(moved[0], moved[1])),
-        (evaluation.view("image", "queries").ids, evaluation.view("text", "queries").ids),
-    )
-    return Scene(evaluation, plane, lambda_, (images, texts), (moved[0], moved[1]), np.concatenate(places), numbers)
+    named = moved[2] if len(moved) > 2 else None
+    return Scene(evaluation, plane, lambda_, (images, texts), (moved[0], moved[1]), np.concatenate(places), named)
 
 
 def known(wanted: Callable[[], Known]) -> Known | None:
