@@ -37,7 +37,7 @@ def hints(evaluation: "Evaluation") -> list[str]:
         groups = len(set(evaluation.labels.values()))
     except XgapError:  # relevance without labels
         return found
-    if groups < ENOUGH_GROUPS:
+    if 0 < groups < ENOUGH_GROUPS:  # listed relevance has none: each query is a group of its own
         what = f"{data.name!r} has {groups} groups of queries (labels of {evaluation.label_set!r})"
         found.append(f"{what}, which are few: no verdict is conclusive with fewer than {ENOUGH_GROUPS}")
     return found
