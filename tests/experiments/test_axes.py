@@ -261,6 +261,7 @@ def test_a_view_a_scorer_and_a_correction_are_plain_functions(model: Any) -> Non
     data = {"models": [model], "datasets": [animals("test")]}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", ".*groups of queries")
         table = study(
             (half, half),
             "I-I",

@@ -193,7 +193,7 @@ def test_intervals_and_tests_are_those_of_the_metrics_over_groups_of_one_label(m
     said = verdict(test.low, test.high, row["p_adjusted"], 5, -1)
     assert (row["verdict"], row["reason"]) == (said.word, said.reason)
     assert row["verdict"] == "inconclusive"
-    assert "5 groups, at least" in row["reason"]
+    assert "5 effective groups, at least" in row["reason"]
 
 
 @pytest.mark.usefixtures("world")

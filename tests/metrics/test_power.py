@@ -8,6 +8,7 @@ from scipy import stats
 
 from xgap_analysis import XgapError
 from xgap_analysis.metrics import dependence, detectable_difference, detectable_effect, paired_test, seed_interval
+from xgap_analysis.metrics.resampling import sign_flip_p
 
 
 def test_it_is_students_interval() -> None:
@@ -101,9 +102,9 @@ def test_the_detectable_difference_of_groups_is_that_of_their_means_where_sizes_
     assert math.isnan(detectable_difference([0.0] * 6, [1, 1, 2, 2, 3, 3]))
 
 
-def test_a_difference_of_that_size_is_found_with_that_power_by_the_group_test() -> None:
+def test_a_difference_of_that_size_is_found_with_that_power_by_sign_flips_and_less_often_by_the_paired_test() -> None:
     known = []  # the smallest effect by the formula, over draws of ragged groups
-    found = 0
+    by_flips, by_both = 0, 0
     for seed in range(300):
         values, groups = ragged(seed, 30, 0.5, largest=4)
         known.append(detectable_difference(values, groups))
@@ -111,5 +112,9 @@ def test_a_difference_of_that_size_is_found_with_that_power_by_the_group_test() 
     for seed in range(300, 600):
         values, groups = ragged(seed, 30, 0.5, largest=4)
         test = paired_test(np.zeros(len(values)), values + effect, groups=groups, resamples=400, seed=seed)
-        found += test.p_value < 0.05 and test.difference > 0
-    assert found / 300 == pytest.approx(0.8, abs=0.07)
+        totals = np.bincount(groups, weights=values + effect)[None]
+        flips = sign_flip_p(totals, 400, np.random.default_rng(seed))[0]
+        by_both += test.p_value < 0.05 and test.difference > 0
+        by_flips += flips < 0.05 and test.difference > 0
+    assert by_flips / 300 == pytest.approx(0.8, abs=0.07)
+    assert 0.65 < by_both / 300 <= by_flips / 300
