@@ -93,9 +93,9 @@ def detectable_difference(
     """The smallest true mean difference that a test over these groups would have seen with this power.
 
     How to read it: an inconclusive row whose `detectable` is 0.01 could not have shown a difference of 0.005, and one
-    of 0.03 would most likely have been seen. It is of one test; Holm's adjustment over a family needs more. It is that of
-    sign flips (and of Student's test); `paired_test`, which allows for skewed values, finds it somewhat less often, in 73 %
-    of draws of 30 unequal groups in the tests.
+    of 0.03 would most likely have been seen. It is of one test; Holm's adjustment over a family needs more. It is that
+    of sign flips (and of Student's test); `paired_test`, which allows for skewed values, finds it somewhat less often,
+    in 73 % of draws of 30 unequal groups in the tests.
 
     Formula: as `detectable_effect`, with the standard error of a mean over groups,
     `sqrt(k / (k - 1) sum_g (t_g - m_g d)^2) / n` for totals t_g and sizes m_g of k groups and the mean d, and k - 1
