@@ -65,7 +65,7 @@ class Shards:
         for number in part.unique().tolist():
             here, own = self._part(number), part == number
             rows = index[own] - self._starts[number]
-            made[own] = _numbers(here[rows if isinstance(here, Tensor | _Matrix) else rows.numpy()]).double()
+            made[own] = exact(_numbers(here[rows if isinstance(here, Tensor | _Matrix) else rows.numpy()]))
         return made
 
 
@@ -285,7 +285,7 @@ def _numbers(given: Any) -> Tensor:
     """Rows in single precision where that holds their type, or else in double."""
     if not isinstance(given, Tensor):
         return float_tensor(np.asarray(given))
-    return given.float() if given.dtype in (torch.float16, torch.bfloat16, torch.float32) else given.double()
+    return given.float() if given.dtype in (torch.float16, torch.bfloat16, torch.float32) else exact(given)
 
 
 def _state(part: Any) -> tuple[int, ...]:

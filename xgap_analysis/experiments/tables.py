@@ -87,8 +87,8 @@ def summary(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
     Example:
         >>> import xgap_analysis as xg
         >>> table = xg.embedded_table("study")
-        >>> xg.summary(table[table["model"] == "tiny"]).columns.tolist()
-        ['split', 'metric', 'value', 'difference', 'vs', 'p', 'p adjusted', 'verdict', 'reason', 'queries', 'groups']
+        >>> xg.summary(table[table["model"] == "tiny"]).columns.tolist()[:5]
+        ['split', 'metric', 'value', 'difference', 'vs']
     """
     if {"x", "y", "measure"} <= set(table):
         return _gap_summary(table, digits)

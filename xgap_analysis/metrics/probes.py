@@ -15,6 +15,7 @@ import torch
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import FeaturesLike
+from xgap_analysis.core.precision import exact
 from xgap_analysis.core.relevance import UNLABELLED, RelevanceLike, as_relevance
 from xgap_analysis.core.tokens import AnyFeatures, ScoredLike, TokenFeatures, scored_pair
 from xgap_analysis.metrics.clusters import TOGETHER, labelled_together, name_among
@@ -269,7 +270,7 @@ def _voted(train: _Labelled, test: _Labelled, k: int, temperature: float) -> Row
         votes = torch.zeros(len(scores), n_labels, dtype=weight.dtype).scatter_add(1, codes[place], weight)
         right = torch.from_numpy(test.codes[some])
         there = ((codes[None] == right[:, None]) & ~own).any(dim=1)
-        hits.append(torch.where(there, (votes.argmax(dim=1) == right).double(), torch.nan))
+        hits.append(torch.where(there, exact(votes.argmax(dim=1) == right), torch.nan))
     return torch.cat(hits).numpy()
 
 

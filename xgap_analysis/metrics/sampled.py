@@ -112,7 +112,7 @@ def sampled_uniformity(x: FeaturesLike, *, pairs: int = 100_000, seed: int = 0, 
     rng = generator(seed)
     a = rng.integers(len(x), size=number)
     b = (a + rng.integers(1, len(x), size=number)) % len(x)  # another one
-    values = (-4 * (1 - _cosines(x, x, a, b).double())).exp().view(BATCHES, -1).mean(dim=1)
+    values = (-4 * (1 - exact(_cosines(x, x, a, b)))).exp().view(BATCHES, -1).mean(dim=1)
     found = bootstrap_interval(values, level=level, seed=seed)
     mean, low, high = (math.log(value) for value in (found.mean, found.low, found.high))
     return Interval(mean, low, high, level, number, BATCHES)
