@@ -263,8 +263,9 @@ def test_features_are_read_as_arrays() -> None:
     frame = x.to_frame()
     assert (list(frame.index), frame.shape, frame.index.name) == (list("abcdefghi"), (N, D), "id")
     assert torch.equal(xg.as_features(frame).vectors, x.vectors)
-    with pytest.raises(ValueError, match="a copy was not allowed"):
-        np.array(x, dtype=np.float64, copy=False)
+    if np.lib.NumpyVersion(np.__version__) >= "2.0.0":  # before, no copy was a wish
+        with pytest.raises(ValueError, match="a copy was not allowed"):
+            np.array(x, dtype=np.float64, copy=False)
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".parquet", ".safetensors"])

@@ -22,6 +22,11 @@ def blocks_of(bare: Any, space: str) -> Any:
     return part.transformer.encoder.layer if hasattr(part, "pooler") else part.transformer.resblocks
 
 
+def unchanged(_: Any, given: tuple[Any, ...], made: Any) -> Any:
+    """What a block was given, in the form of what it gives: a tuple in transformers before version 5."""
+    return (given[0], *made[1:]) if isinstance(made, tuple) else given[0]
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("space", ["image", "text"])
 def test_an_early_layer_is_the_own_pass_without_the_later_blocks(
@@ -33,7 +38,7 @@ def test_an_early_layer_is_the_own_pass_without_the_later_blocks(
     assert tower.blocks == len(blocks) == (3 if space == "text" and kind != "hugging-face" else 2)
     seen = []
     for layer in range(1, len(blocks) + 1):
-        hooks = [block.register_forward_hook(lambda _, given, __: given[0]) for block in blocks[layer:]]
+        hooks = [block.register_forward_hook(unchanged) for block in blocks[layer:]]
         expected = bare.encode_image(own) if space == "image" else bare.encode_text(own)
         for hook in hooks:
             hook.remove()

@@ -72,7 +72,7 @@ def test_pictures_are_prepared_as_timm_does(tmp_path: Path) -> None:
     bare = timm_directory(tmp_path, *KINDS["DINOv2"][:3])
     model = load_model(tmp_path, device="cpu")
     picture = Image.effect_noise((90, 60), 80).convert("RGB")
-    bare = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=0)
+    bare = timm.create_model(f"local-dir:{tmp_path}", num_classes=0)  # for its settings
     own = timm.data.create_transform(**timm.data.resolve_model_data_config(bare), is_training=False)
     assert torch.equal(model.preprocess(picture), own(picture))
     white = model.preprocess(Image.new("RGB", (90, 60), "white"))
