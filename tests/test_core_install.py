@@ -39,4 +39,4 @@ def test_a_study_runs_and_reports_and_figures_name_the_extra(tmp_path: Path) -> 
     assert report.stderr.rstrip().endswith(sentence)
     code = "import xgap_analysis as xg\ntry:\n    xg.plots\nexcept xg.XgapError as error:\n    print(error)"
     plots = without(code, tmp_path)
-    assert plots.stdout.strip() == f"xgap_analysis.plots needs matplotlib, {sentence}", plots.stderr
+    assert plots.stdout.strip() == f"xgap_analysis.plots needs seaborn, {sentence}", plots.stderr

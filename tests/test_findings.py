@@ -36,7 +36,7 @@ def change(system: str, kind: str, quantity: str) -> str:
     [
         ("FILIP's maximum gains ", ("FILIP", "scorer", "I-I"), " in I-I"),
         (" in I-I and ", ("FILIP", "scorer", "T-I"), " in T-I"),
-        ("FILIP's objective lowers I-I by ", ("FILIP", "objective", "I-I"), ", although"),
+        ("FILIP's objective lowers I-I by ", ("FILIP", "objective", "I-I"), ", without a verdict"),
         ("ReAlign narrows the gap by ", ("ReAlign", "correction", "modality_gap"), " and inversion"),
         ('("Cross the Gap") by ', ("Cross the Gap", "view", "modality_gap"), ", and neither"),
         ("lowers T-T by ", ("Cross the Gap", "view", "T-T"), ". MacCap"),
@@ -51,7 +51,7 @@ def test_what_notebook_15_says_without_a_number_holds_in_the_atlas() -> None:
     for (_, kind, quantity), verdict in said.items():
         if kind in ("correction", "objective", "view"):
             assert (quantity, verdict) not in {("I-I", "higher"), ("misalignment_image", "lower")}
-    assert said["FILIP", "objective", "I-I"] == "lower"
+    assert ("FILIP", "objective", "I-I") not in said.index
     assert said["FILIP", "scorer", "I-I"] == "higher"
     assert said["ReAlign", "correction", "modality_gap"] == said["Cross the Gap", "view", "modality_gap"] == "lower"
     assert said["MacCap", "correction", "modality_gap"] == said["MacCap", "correction", "misalignment_text"] == "higher"
