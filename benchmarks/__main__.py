@@ -62,10 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for row in part():
             print(json.dumps(row), flush=True)
             rows.append(row)
-    told = f"--models {' '.join(options.models)} --batches {' '.join(map(str, options.batches))}"
-    told += f" --parts {' '.join(options.parts)}" if options.parts else ""
+    given = f"--models {' '.join(options.models)} --batches {' '.join(map(str, options.batches))}"
+    given += f" --parts {' '.join(options.parts)}" if options.parts else ""
     found = {
-        "command": f'make bench BENCH_ARGS="{told}"',
+        "command": f'make bench BENCH_ARGS="{given}"',
         "machine": _machine(device),
         "minutes": (time.monotonic() - begun) / 60,
         "rows": rows,

@@ -67,8 +67,8 @@ def test_a_process_gives_what_a_thread_gives_until_it_is_killed(files: Images) -
             own.submit([99]).result()
         assert same(own.submit([0]).result()[0], expected[0])  # and the process goes on
         os.kill(own._processes[0].pid, signal.SIGKILL)
-        told = "a process that reads images was ended by SIGKILL, at 'plain.png' or one of the 1 after it"
-        with pytest.raises(XgapError, match=f"{told}.*num_workers=0"):
+        message = "a process that reads images was ended by SIGKILL, at 'plain.png' or one of the 1 after it"
+        with pytest.raises(XgapError, match=f"{message}.*num_workers=0"):
             own.submit([0, 1]).result()
 
 
@@ -190,8 +190,8 @@ def test_tensors_of_any_shape_go_through_memory_and_the_rest_as_it_is(memories: 
     for size in (1, 500, 3):  # the memory grows, and is used again
         made = [torch.randn(size, 3), "text", torch.arange(size), torch.randn(2, size).T, torch.zeros(0, 4)]
         made.append(torch.randn(size).bfloat16())
-        told = writer.write(made)
-        assert [type(one) for one in told].count(InMemory) == 5
-        got = reader.read(told)
+        sent = writer.write(made)
+        assert [type(one) for one in sent].count(InMemory) == 5
+        got = reader.read(sent)
         assert got[1] == "text"
         assert all(torch.equal(a, b) for a, b in zip(made, got, strict=True) if isinstance(a, torch.Tensor))

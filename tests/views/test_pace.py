@@ -112,8 +112,8 @@ def test_a_batch_that_does_not_fit_goes_in_halves_with_one_warning(model: Model,
     assert float((made.vectors - expected.vectors).abs().max()) < 1e-5
     none = counting(model, most=10**6)
     none.image._most = 0
-    told = "one item does not fit the memory of cpu .CUDA out of memory.*batch_size"
-    with pytest.warns(UserWarning, match="does not fit"), pytest.raises(XgapError, match=told):
+    message = "one item does not fit the memory of cpu .CUDA out of memory.*batch_size"
+    with pytest.warns(UserWarning, match="does not fit"), pytest.raises(XgapError, match=message):
         encode(none, images, store=None, progress=False)
 
 

@@ -78,19 +78,19 @@ class Memory:
         import torch
 
         tensors = {place: one.detach().contiguous() for place, one in enumerate(made) if isinstance(one, torch.Tensor)}
-        told, end = list(made), 0
+        sent, end = list(made), 0
         for place, one in tensors.items():
-            told[place] = InMemory(end, tuple(one.shape), one.dtype)
+            sent[place] = InMemory(end, tuple(one.shape), one.dtype)
             end += -(-one.numel() * one.element_size() // ALIGNED) * ALIGNED
         if end:
             memory = self.at(end)
         for place, one in tensors.items():
             if one.numel():
-                there = torch.frombuffer(memory, dtype=one.dtype, count=one.numel(), offset=told[place].start)
+                there = torch.frombuffer(memory, dtype=one.dtype, count=one.numel(), offset=sent[place].start)
                 there.copy_(one.reshape(-1))
-        return told
+        return sent
 
-    def read(self, told: list[Any]) -> list[Any]:
+    def read(self, sent: list[Any]) -> list[Any]:
         """The list that `write` was given; tensors are copies."""
         import torch
 
@@ -104,7 +104,7 @@ class Memory:
             there = torch.frombuffer(memory, dtype=given.dtype, count=count, offset=given.start)
             return there.reshape(given.shape).clone()
 
-        return [one(given) for given in told]
+        return [one(given) for given in sent]
 
 
 def serve(connection: int, memory: int, task: int) -> None:
