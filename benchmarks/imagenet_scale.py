@@ -4,8 +4,8 @@
     python -m benchmarks.imagenet_scale --queries 50000 --gallery 1281167    # ImageNet: validation against train
 
 Random vectors about a centre for each class are written as float16 shards to `--folder` (1.3 GB of them for ImageNet),
-once; then each metric runs in turn, and one line of JSON each says its value, its seconds, those of the processor (which
-other users of the machine disturb less), and by how much the resident memory of the process rose at its peak (on Linux).
+once; then each metric runs in turn, and one line of JSON each says its value, its seconds, its processor seconds (which
+other users of the machine disturb less), and by how much the resident memory of the process rose at its peak (Linux).
 
 Memory: `2^29` bytes for the similarities and the rows of a chunk (`BUDGET`), up to a quarter of that for the relevant
 items in work and up to a quarter for the reading of one block of them, `4 n d` bytes for the n queries, and about 300
@@ -17,6 +17,7 @@ ImageNet: 0.5 + 0.25 + 0.1 + 0.4 + 1.3 = 2.6 GB, of which 1.3 are such pages. Th
 import argparse
 import json
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,6 @@ import numpy as np
 import torch
 
 from benchmarks.rankings import peak_of
-from benchmarks.timing import seconds
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.mapped import MappedFeatures, open_features
 from xgap_analysis.core.relevance import Relevance
@@ -97,12 +97,12 @@ def _measured(folder: Path, n: int, m: int, dim: int, classes: int) -> Iterator[
     bound = BUDGET * 3 // 2 + 4 * n * dim + PER_ITEM * m + 2 * m * dim
     for name, run in [("open", opened), *_parts(kept)]:
         found: list[float] = []
-        peaks: list[int | None] = []
-        wall, cpu = seconds(lambda run=run, found=found, peaks=peaks: peaks.append(peak_of(lambda: found.append(run()))))
+        wall, cpu = time.perf_counter(), time.process_time()
+        peak = peak_of(lambda run=run, found=found: found.append(run()))
+        times = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
         size = {"queries": n, "gallery": m, "dim": dim}
         value = found[0] if found else None
-        times = {"seconds": wall, "cpu_seconds": cpu}
-        yield {"metric": name, **size, "value": value, **times, "peak": peaks[0], "bound": bound}
+        yield {"metric": name, **size, "value": value, **times, "peak": peak, "bound": bound}
 
 
 def _parts(kept: dict[str, Any]) -> list[Part]:

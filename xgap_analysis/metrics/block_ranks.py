@@ -212,11 +212,14 @@ class BlockRanks:
             near = self._true_scores(row, own, gallery, pool)
             calls = np.searchsorted(row, np.arange(len(cells) + 1, dtype=np.uint32))
             for by, above_each in zip(ruled, found, strict=True):
-                share(pool, len(cells), partial(add_close, calls, own, place, near, first, begin, by, score, above_each))
+                work = partial(add_close, calls, own, place, near, first, begin, by, score, above_each)
+                share(pool, len(cells), work)
         self._above[:] += found
         return True
 
-    def _true_scores(self, row: np.ndarray, column: np.ndarray, gallery: Tensor, pool: ThreadPoolExecutor) -> np.ndarray:
+    def _true_scores(
+        self, row: np.ndarray, column: np.ndarray, gallery: Tensor, pool: ThreadPoolExecutor
+    ) -> np.ndarray:
         """Cosines `[c]` of pairs of queries and rows of a chunk, those of a few rows after one another.
 
         In the order of the pairs, each would read its row of the gallery from memory again.
