@@ -37,7 +37,7 @@ class Datasets:
             if not self.json:
                 for row in rows:
                     label_sets = {**row.pop("labels"), **row.pop("judgements")}
-                    row["answers"] = ", ".join(f"{n} {label_set}" for label_set, n in label_sets.items())
+                    row["labels"] = ", ".join(f"{n} {label_set}" for label_set, n in label_sets.items())
             print_rows(rows, self.json)
             return 0
         rows = inventory.datasets()

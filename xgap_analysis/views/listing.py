@@ -10,7 +10,7 @@ from PIL import Image
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.datasets.contents import of_file, of_image
-from xgap_analysis.datasets.images import UNREAD, as_rgb, is_picture, open_picture
+from xgap_analysis.datasets.images import UNREAD, as_rgb, is_image_file, open_image
 from xgap_analysis.datasets.items import AnyItems, Images, Texts
 from xgap_analysis.store import key_of
 
@@ -39,7 +39,7 @@ def as_items(items: Listed) -> Any:
         return Texts([str(i) for i in range(len(captions))], captions)
     paths = [x for x in listed if isinstance(x, Path)]
     if len(paths) == len(listed):
-        return Images([str(p) for p in paths], open_picture, of_file)
+        return Images([str(p) for p in paths], open_image, of_file)
     by_id = {str(i): x for i, x in enumerate(listed) if isinstance(x, Image.Image)}
     if len(by_id) == len(listed):
         locks = {id(image): Lock() for image in by_id.values()}  # an opened file is decoded when it is first read
@@ -75,7 +75,7 @@ def digest_of_list(listed: Listed, contents: Sequence[str]) -> str:
 
 def _check_captions(captions: Sequence[str]) -> None:
     """Refuse strings that name files of images, and say it where all of them are named like such files."""
-    named = [x for x in captions if len(x) < 4096 and (is_picture(x) or Path(x).suffix.lower() in UNREAD)]
+    named = [x for x in captions if len(x) < 4096 and (is_image_file(x) or Path(x).suffix.lower() in UNREAD)]
     there = next((x for x in named if _is_file(x)), None)
     how = "give paths as pathlib.Path, as in encode(model, [Path(name) for name in names])"
     if there is not None:

@@ -43,7 +43,7 @@ def save_scorer(scorer: Scorer, path: Path | str) -> Path:
     Example:
         >>> import tempfile, torch, xgap_analysis as xg
         >>> x = torch.randn(6, 8)
-        >>> texts, clips = (xg.Features(x, "abcdef", side, side) for side in ("text", "image"))
+        >>> texts, clips = (xg.Features(x, "abcdef", space, space) for space in ("text", "image"))
         >>> fitted = xg.fit_scorer("x_pool(epochs=0)", texts, clips)
         >>> path = save_scorer(fitted, tempfile.mkdtemp() + "/x_pool.safetensors")
         >>> torch.equal(xg.score(texts, clips, load_scorer(path)), xg.score(texts, clips, fitted))
@@ -63,7 +63,7 @@ def save_scorer(scorer: Scorer, path: Path | str) -> Path:
         "gallery": of.gallery,
         "dim": of.dim,
         "split": of.split,
-        "provenance": [{key: side[key] for key in KEPT if key in side} for side in of.provenance],
+        "provenance": [{key: own[key] for key in KEPT if key in own} for own in of.provenance],
         "items": sorted(of.items),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in own.module.state_dict().items()}
@@ -126,7 +126,7 @@ def _made(path: Path, call: Call, dim: int, weights: Mapping[str, Tensor]) -> Fi
 def _fitted_on(about: Mapping[str, Any]) -> FittedOn:
     query, gallery = about["provenance"]
     items = frozenset((str(origin), str(of), str(item)) for origin, of, item in about["items"])
-    first, second = (tuple(map(str, about[side])) for side in ("query", "gallery"))
+    first, second = (tuple(map(str, about[role])) for role in ("query", "gallery"))
     dim = about["dim"]
     if type(dim) is not int or dim < 1:
         raise ValueError(f"{dim!r} is no number of dimensions")

@@ -73,8 +73,8 @@ class AmortisedInverter:
         """
         if not len(features):
             raise XgapError("there is nothing to fit an inverter on: the features are empty")
-        side = space_into(features.space)
-        forward, width = pseudo_forward(model, side, template, tokens), model.invertible(side).width
+        into = space_into(features.space)
+        forward, width = pseudo_forward(model, into, template, tokens), model.invertible(into).width
         generator = torch.Generator().manual_seed(seed)
         with torch.inference_mode(False), torch.enable_grad():
             data = features.vectors.to(model.device).clone()
@@ -116,11 +116,11 @@ class AmortisedInverter:
             raise XgapError(
                 f"the inverter was fitted through other weights than those of model {model.name!r}; fit anew"
             )
-        side = space_into(self.space)
-        vectors = encode_pseudo_tokens(model, self.pseudo_tokens(features), side, self.template)
+        into = space_into(self.space)
+        vectors = encode_pseudo_tokens(model, self.pseudo_tokens(features), into, self.template)
         made = {"view": "amortised inversion", "model": model.name, "weights": model.weights_digest}
         about = {**made, "input": dict(features.provenance)}
-        return Features(vectors, features.ids, side, features.origin, about, features.items)
+        return Features(vectors, features.ids, into, features.origin, about, features.items)
 
     def save(self, path: str | Path) -> None:
         """Writes the map as safetensors."""
