@@ -44,7 +44,7 @@ class Datasets:
         if self.json:
             print_rows(rows, as_json=True)
             return 0
-        shown = ("dataset", "at_hand", "queries", "gallery", "relevance")
+        shown = ("dataset", "available", "queries", "gallery", "relevance")
         print_rows([{name: row[name] for name in shown} for row in rows], as_json=False)
         for row in rows:
             if row["missing"]:

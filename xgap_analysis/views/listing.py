@@ -32,7 +32,7 @@ def as_items(items: Listed) -> Any:
     """
     if has_ids(items):
         return items
-    listed: list[object] = [items] if isinstance(items, str | Image.Image | Path) else list(items)  # type: ignore[arg-type]
+    listed = _as_list(items)
     if all(isinstance(x, str) for x in listed):
         captions = [x for x in listed if isinstance(x, str)]  # as they are: a text may carry tags
         _check_captions(captions)
@@ -67,10 +67,13 @@ def digest_of_list(listed: Listed, contents: Sequence[str]) -> str:
     """
     if has_ids(listed):
         return ""
-    items: list[object] = [listed] if isinstance(listed, str | Image.Image | Path) else list(listed)  # type: ignore[arg-type]
-    if any(isinstance(x, Path) for x in items):
+    if any(isinstance(x, Path) for x in _as_list(listed)):
         return ""
     return key_of({"items": list(contents)})
+
+
+def _as_list(given: Any) -> list[object]:
+    return [given] if isinstance(given, str | Image.Image | Path) else list(given)
 
 
 def _check_captions(captions: Sequence[str]) -> None:
