@@ -110,10 +110,18 @@ def fit_two_views(
         return simclr_loss(made[0], made[1], temperature)
 
     pairs = TwoViews(inputs, augment, trained[0].device)
-    how = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate, "weight_decay": weight_decay}
     try:
         with seeded(seed) as generator:
-            return descend(module, loss, pairs, generator, **how)  # type: ignore[arg-type]
+            return descend(
+                module,
+                loss,
+                pairs,
+                generator,
+                epochs=epochs,
+                batch=batch,
+                learning_rate=learning_rate,
+                weight_decay=weight_decay,
+            )
     finally:  # `descend` freezes what it has fitted, and these go on to be aligned
         for weight in trained:
             weight.requires_grad_(True)
