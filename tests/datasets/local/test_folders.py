@@ -229,6 +229,29 @@ def test_images_that_are_not_read_archives_tables_and_odd_names_are_counted(anim
         load_dataset(str(animals / "fox"))
 
 
+def test_texts_beside_all_images_are_their_captions(animals: Path) -> None:
+    for file in load_dataset(str(animals)).images.ids:
+        (animals / file).with_suffix(".txt").write_text(f"This is {file}.\n\nIt is gray.\n", encoding="utf-8")
+    with pytest.warns(UserWarning, match=r"the 6 texts beside images of .* are taken for their captions, one a line"):
+        data = load_dataset(str(animals))
+    texts = dict(zip(data.texts.ids, data.texts, strict=True))
+    assert [texts[f"owl/a.png#{k}"] for k in range(2)] == ["This is owl/a.png.", "It is gray."]
+    assert data.labels_of("pair")["owl/a.png#1"] == "owl/a.png"
+    assert data.default_label_set == "class"
+    assert data.labels_of("class")["owl/a.png"] == "owl"
+
+
+@pytest.mark.parametrize("content", [None, "0 0.5 0.5 0.1 0.1\n", ""])
+def test_texts_that_are_not_captions_of_all_images_are_left_out(animals: Path, content: str | None) -> None:
+    for file in load_dataset(str(animals)).images.ids:
+        (animals / file).with_suffix(".txt").write_text("a caption", encoding="utf-8")
+    last = animals / "owl" / "a.txt"
+    last.unlink() if content is None else last.write_text(content, encoding="utf-8")
+    with pytest.warns(UserWarning, match=r"left out: [56] texts that bear the name of an image \(if they are captions"):
+        data = load_dataset(str(animals))
+    assert list(data.texts) == ["a photo of cat", "a photo of golden retriever", "a photo of owl"]
+
+
 def test_what_this_tool_wrote_is_no_data(
     animals: Path, plain: Plain, monkeypatch: pytest.MonkeyPatch, xgap_home: Path
 ) -> None:
