@@ -21,7 +21,7 @@ class XgapError(ValueError):
     """
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython, and so a notebook and papermill, shows of this error: its sentence, and the line of the cell."""
+        """What a notebook (and papermill) shows of this error: its sentence, and the line of the cell."""
         if debugging():
             return traceback.format_exception(self)
         cells = [frame for frame in traceback.extract_tb(self.__traceback__) if "ipykernel_" in frame.filename]

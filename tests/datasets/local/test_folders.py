@@ -35,8 +35,26 @@ def test_without_splits_all_is_judged_and_nothing_is_for_training(animals: Path)
     data = load_dataset(f"folder:{animals}")
     assert list(data.splits) == ["test", "all"]
     assert data.split("test").images.ids == data.images.ids
-    with pytest.raises(XgapError, match="has no split 'train'; it has: test, all"):
+    with pytest.raises(
+        XgapError, match=r"no split 'train'; it has: test, all; '/path/to/data\(train_share=0.5\)' makes"
+    ):
         data.split("train")
+
+
+def test_options_may_stand_in_the_path(animals: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (f"{animals}(train_share=0.5)", f"folder:{animals}(train_share=0.5)"):
+        data = load_dataset(name)
+        assert set(data.splits) == {"train", "test", "all"}
+        assert data.images.ids == load_dataset(str(animals)).images.ids
+        assert data.split("test").name == "animals(train_share=0.5)"
+    monkeypatch.chdir(animals.parent)
+    assert "train" in load_dataset("animals(train_share=0.5)").splits
+    animals.rename(animals.with_name("animals(a=1)"))
+    assert load_dataset("animals(a=1)").name == "animals(a=1)"
+    with pytest.raises(
+        XgapError, match="unknown option of data read as folder: 'train_shar'; nearest names: train_share"
+    ):
+        load_dataset("animals(a=1)(train_shar=0.5)")
 
 
 def test_a_share_for_training_is_cut_off_by_id_and_stays(animals: Path, plain: Callable[[int], Image.Image]) -> None:
@@ -85,7 +103,9 @@ def test_a_folder_of_pictures_alone_has_no_labels_and_says_so(animals: Path) -> 
     data = load_dataset(str(animals / "cat"))
     assert list(data.images.ids) == ["a.jpg", "b.png"]
     assert not len(data.texts)
-    with pytest.raises(XgapError, match="'cat' has no labels, so nothing defines which items are relevant"):
+    with pytest.raises(
+        XgapError, match=r"'cat' has no labels, so nothing defines .* put images into a folder per class"
+    ):
         data.relevance()
 
 
