@@ -9,8 +9,8 @@ from functools import cached_property, lru_cache
 from PIL import Image, ImageOps
 
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.datasets.images import UNREADABLE
 from xgap_analysis.experiments import Evaluation, Study
-from xgap_analysis.views.encode import UNREADABLE
 from xgap_analysis.widgets.style import SHOWN
 
 KEPT = 4096  # thumbnails in memory, a few kilobytes each
