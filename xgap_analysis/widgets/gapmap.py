@@ -12,7 +12,7 @@ from xgap_analysis.experiments import Evaluation
 from xgap_analysis.experiments.hints import hints
 from xgap_analysis.widgets.debounce import Debounced
 from xgap_analysis.widgets.finder import Finder
-from xgap_analysis.widgets.items import Items
+from xgap_analysis.widgets.items import Items, named
 from xgap_analysis.widgets.numbers import Numbers
 from xgap_analysis.widgets.panel import Panel
 from xgap_analysis.widgets.points import axes_words, found_points, points_html, scene_figure
@@ -107,7 +107,7 @@ class GapMap(Panel):
         self._axes = ipywidgets.HTML()
         beside = ipywidgets.VBox([self._table, self._finder, self._about], layout=BESIDE)
         super().__init__(
-            f"Gap map · {evaluation.model.name} on {evaluation.data.name} ({evaluation.data.split_name})",
+            f"Gap map · {named(evaluation)}",
             [self._controls],
             [ipywidgets.HBox([self._plot, beside], layout=WRAP), self._axes],
             hints=hints(evaluation),

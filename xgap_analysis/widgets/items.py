@@ -103,6 +103,24 @@ class Items:
         return sorted(found, key=rank)
 
 
+def named(evaluation: Evaluation) -> str:
+    """The model, the dataset and the split of an evaluation, for titles and messages."""
+    return f"{evaluation.model.name} on {evaluation.data.name} ({evaluation.data.split_name})"
+
+
+def queries_of(evaluation: Evaluation, modality: str) -> tuple[str, ...]:
+    """The ids of the queries of a modality.
+
+    Raises:
+        XgapError: a dataset without any.
+    """
+    ids = evaluation.data.queries(modality)
+    if not ids:
+        where = f"{evaluation.data.name!r} ({evaluation.data.split_name})"
+        raise XgapError(f"dataset {where} has no {modality}s that can be queries")
+    return ids
+
+
 def data_uri(image: Image.Image) -> str:
     """An image as a PNG in a `data:` address."""
     stream = io.BytesIO()
