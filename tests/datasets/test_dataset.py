@@ -57,7 +57,7 @@ def test_relevance_is_sharing_the_label_of_a_level() -> None:
         data.relevance("colour")
 
 
-def test_a_data_set_without_labels_says_so() -> None:
+def test_a_dataset_without_labels_says_so() -> None:
     data = pets(labels={})
     with pytest.raises(XgapError, match="'pets' has no labels"):
         data.relevance()
@@ -115,7 +115,7 @@ def judged(**changed: object) -> Dataset:
     return pets(**{"labels": {}, "judgements": {"loose": loose, "strict": strict}, "image_queries": asking, **changed})
 
 
-def test_what_is_judged_item_by_item_comes_before_labels() -> None:
+def test_what_is_evaluated_item_by_item_comes_before_labels() -> None:
     data = judged(labels=pets().labels)
     assert data.default_label_set == "loose"
     assert data.relevance().bind(["cat-0"], ["cat-1", "dog-1", "owl-1"]).grades(0, 1).tolist() == [[2, 0, 1]]

@@ -27,7 +27,7 @@ def colours(image: Image.Image) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.bmp", "a.gif", "a.tiff"])
-def test_every_format_gives_the_same_picture(name: str, tmp_path: Path) -> None:
+def test_every_format_gives_the_same_image(name: str, tmp_path: Path) -> None:
     LEFT_RED.save(tmp_path / name)
     assert is_image_file(name)
     assert colours(open_image(tmp_path / name)) == ("red", "blue")
@@ -99,7 +99,7 @@ def test_damaged_files_raise_what_encoding_knows_how_to_skip(tmp_path: Path) -> 
         open_image(tmp_path / "missing.jpg")
 
 
-def test_a_small_file_that_claims_a_huge_picture_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_file_that_claims_a_huge_image_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 

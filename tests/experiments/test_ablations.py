@@ -55,7 +55,7 @@ def data() -> Dataset:
     return colours("train", splits)
 
 
-def test_every_run_is_judged_at_every_checkpoint(data: Dataset, tmp_path: Path) -> None:
+def test_every_run_is_evaluated_at_every_checkpoint(data: Dataset, tmp_path: Path) -> None:
     settings: dict[str, dict[str, Any]] = {
         "0": {"objective": {"clip": 1.0, "image-image": 0.0}},
         "1": {"objective": {"clip": 1.0, "image-image": 1.0}},

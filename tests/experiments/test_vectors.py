@@ -141,7 +141,7 @@ def test_inverted_features_brought_along_are_measured_against_the_native_ones(wo
     assert alone["difference"].isna().all()
 
 
-def test_files_of_one_origin_exclude_self_matches_across_the_sides(tmp_path: Path) -> None:
+def test_files_of_one_origin_exclude_self_matches_across_the_modalities(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     images = draw.normal(size=(12, 8))
     for name, vectors in (("images", images), ("oti", images + 0.01 * draw.normal(size=(12, 8)))):

@@ -66,7 +66,7 @@ def test_questions_of_text_are_answered_in_one_sentence(tmp_path: Path) -> None:
         _ = model.image.projection
 
 
-def test_pictures_are_prepared_as_timm_does(tmp_path: Path) -> None:
+def test_images_are_prepared_as_timm_does(tmp_path: Path) -> None:
     import timm
 
     bare = timm_directory(tmp_path, *KINDS["DINOv2"][:3])
@@ -112,7 +112,7 @@ def test_names_that_lead_nowhere(name: str, message: str) -> None:
         load_model(name)
 
 
-def test_broken_directories_are_told_in_one_sentence(tmp_path: Path) -> None:
+def test_broken_directories_are_reported_in_one_sentence(tmp_path: Path) -> None:
     timm_directory(tmp_path, *KINDS["DINOv3"][:3])
     weights = tmp_path / "model.safetensors"
     whole = weights.read_bytes()

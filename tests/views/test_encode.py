@@ -141,7 +141,7 @@ def test_provenance_says_what_made_the_features(model: Model) -> None:
 # What may be given
 
 
-def test_captions_pictures_and_paths_may_be_plain_lists(model: Model, tmp_path: Path) -> None:
+def test_captions_images_and_paths_may_be_plain_lists(model: Model, tmp_path: Path) -> None:
     paths = [tmp_path / f"{i}.png" for i in range(3)]
     for i, path in enumerate(paths):
         picture(i).save(path)
@@ -176,7 +176,7 @@ def test_one_item_stands_for_a_list_of_one(model: Model, tmp_path: Path) -> None
         assert len(encode(model, one, progress=False)) == 1
 
 
-def test_pictures_of_other_modes_are_seen_as_rgb(model: Model) -> None:
+def test_images_of_other_modes_are_seen_as_rgb(model: Model) -> None:
     grey = picture(1).convert("L")
     for mode in ("L", "RGBA", "CMYK"):
         made = encode(model, [grey.convert(mode)], progress=False)
@@ -369,7 +369,7 @@ def test_one_image_under_two_ids_is_encoded_once(counted: Model, tmp_path: Path)
     assert counted.text.batches == [1]
 
 
-def test_files_of_the_same_names_sizes_and_times_are_told_apart(counted: Model, tmp_path: Path) -> None:
+def test_files_of_the_same_names_sizes_and_times_are_distinguished(counted: Model, tmp_path: Path) -> None:
     made = []
     for seed in (1, 2):
         path = tmp_path / str(seed) / "a.bmp"
@@ -381,7 +381,7 @@ def test_files_of_the_same_names_sizes_and_times_are_told_apart(counted: Model, 
     assert counted.image.batches == [1, 1]
 
 
-def test_pictures_in_memory_are_known_by_their_pixels(counted: Model, xgap_home: Path) -> None:
+def test_images_in_memory_are_known_by_their_pixels(counted: Model, xgap_home: Path) -> None:
     first = encode(counted, [picture(0)], progress=False)
     second = encode(counted, [picture(1)], progress=False)
     assert not torch.equal(first.vectors, second.vectors)

@@ -78,7 +78,7 @@ def test_it_is_fitted_once(evaluation: Evaluation, monkeypatch: pytest.MonkeyPat
     assert fits == ["gap"]
 
 
-def test_the_points_move_with_the_sides(evaluation: Evaluation) -> None:
+def test_the_points_move_with_the_modalities(evaluation: Evaluation) -> None:
     gapmap = GapMap(evaluation)
     gapmap._controls.shift.value = 0.5
     sides = evaluation.view("image", "all"), evaluation.view("text", "all")

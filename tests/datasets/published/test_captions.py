@@ -27,7 +27,7 @@ def root(tmp_path: Path) -> Path:
         ("flickr30k", "val", {"test": 2, "karpathy-test": 2, "train": 2, "val": 2}),
     ],
 )
-def test_the_first_caption_asks_for_the_others_of_its_image(
+def test_the_first_caption_is_the_query_for_the_others_of_its_image(
     name: str, judged: str, splits: dict[str, int], root: Path
 ) -> None:
     data = load_dataset(name, root)
