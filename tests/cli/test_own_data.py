@@ -43,8 +43,8 @@ def photographs(tmp_path: Path) -> Path:
         folder = root / f"kind_{label}"
         folder.mkdir(parents=True)
         drawn = [data.images[k] for k, i in enumerate(data.images.ids) if data.labels_of()[i] == label]
-        pictures = [image.resize((90, 70)) for image in drawn]
-        first, last = pictures[0], pictures[-1]
+        drawings = [image.resize((90, 70)) for image in drawn]
+        first, last = drawings[0], drawings[-1]
         first.save(folder / "camera.jpg")
         first.save(folder / "page.webp")
         last.convert("L").save(folder / "gray.jpg")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xgap_analysis.datasets import images as pictures
+from xgap_analysis.datasets import images as drawings
 from xgap_analysis.datasets.images import UNREADABLE, as_rgb, is_image_file, looks_like_image, open_image
 from xgap_analysis.datasets.published.files import listed_images
 
@@ -108,7 +108,7 @@ def test_a_small_file_that_claims_a_huge_image_is_not_opened(monkeypatch: pytest
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # as other libraries do
     with pytest.raises(Image.DecompressionBombError, match="60000 x 60000"):
         open_image(bomb)
-    assert pictures.MAX_PIXELS < 60_000**2
+    assert drawings.MAX_PIXELS < 60_000**2
 
 
 def ramp(top: float, kind: type) -> Image.Image:
@@ -173,7 +173,7 @@ def test_what_lies_in_the_place_of_an_image_is_named(tmp_path: Path) -> None:
 def test_an_image_of_too_many_pixels_is_refused_also_when_it_was_opened_elsewhere(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pictures, "MAX_PIXELS", 15)
+    monkeypatch.setattr(drawings, "MAX_PIXELS", 15)
     with pytest.raises(UNREADABLE, match="4 x 4 pixels are more than the 15"):
         as_rgb(Image.new("L", (4, 4)))
 

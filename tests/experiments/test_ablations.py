@@ -28,7 +28,7 @@ SMALL = Recipe(steps=2, batch=6, image_views=2, learning_rate=1e-2, warmup=1)
 
 
 def colours(split: str, splits: dict[str, Any]) -> Dataset:
-    def picture(item: str) -> Image.Image:
+    def drawing(item: str) -> Image.Image:
         label, take = map(int, item.split("/"))
         noise = np.random.default_rng(100 * label + take).integers(0, 60, (64, 64, 3))
         return Image.fromarray((noise + np.array([label * 16, 200 - label * 16, label * 11])).astype(np.uint8))
@@ -40,7 +40,7 @@ def colours(split: str, splits: dict[str, Any]) -> Dataset:
     return Dataset(
         name="colours",
         split_name=split,
-        images=Images(tuple(images), picture, f"colours-{split}"),
+        images=Images(tuple(images), drawing, f"colours-{split}"),
         texts=Texts(tuple(texts), tuple(f"colour {item}" for item in texts)),
         labels={"colour": of},
         class_names={"colour": {str(label): f"colour number {label}" for label in labels}},

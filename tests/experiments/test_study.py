@@ -40,7 +40,7 @@ SIDE = {"image": "image", "oti": "image", "text": "text", "ovi": "text"}
 SPACE = {"image": "image", "oti": "text", "text": "text", "ovi": "image"}
 
 
-def picture(item: str) -> Image.Image:
+def drawing(item: str) -> Image.Image:
     noise = np.random.default_rng(zlib.crc32(item.encode())).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     return Image.fromarray(noise)
 
@@ -53,7 +53,7 @@ def animals(split: str = "test", **changed: Any) -> Dataset:
     made: dict[str, Any] = {
         "name": "animals",
         "split_name": split,
-        "images": Images(images, picture, f"digest of {split}"),
+        "images": Images(images, drawing, f"digest of {split}"),
         "texts": Texts(tuple(texts), tuple(texts.values())),
         "labels": {"kind": kind_of, "flies": {i: str(kind in ("owl", "bee")) for i, kind in kind_of.items()}},
         "class_names": {"kind": {kind: f"the {kind}" for kind in KINDS}, "flies": {"True": "wings", "False": "legs"}},
@@ -421,7 +421,7 @@ def test_a_dataset_without_texts_says_so_when_texts_are_wanted(model: Model, nam
 
 
 def test_a_dataset_without_images_is_evaluated_by_its_texts(model: Model) -> None:
-    data = animals(images=Images((), picture), image_queries=())
+    data = animals(images=Images((), drawing), image_queries=())
     table = Study([model], [data], ["T-T"], progress=False).run()
     assert set(table["of_view"]) == {"text"}
     assert set(table["of_weights"]) == {model.weights_digest}

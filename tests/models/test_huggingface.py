@@ -200,9 +200,9 @@ def test_images_and_texts_are_prepared_as_the_directory_says(family: str, tmp_pa
     model = load_model(tmp_path, device="cpu")
     processor = AutoImageProcessor.from_pretrained(tmp_path)
     noise = Image.effect_noise((90, 60), 80)
-    for picture in (noise.convert("RGB"), noise, noise.convert("RGBA"), noise.convert("RGB").resize((10, 50))):
-        expected = processor(images=picture.convert("RGB"), return_tensors="pt")["pixel_values"][0]
-        assert torch.equal(model.preprocess(picture), expected)
+    for drawing in (noise.convert("RGB"), noise, noise.convert("RGBA"), noise.convert("RGB").resize((10, 50))):
+        expected = processor(images=drawing.convert("RGB"), return_tensors="pt")["pixel_values"][0]
+        assert torch.equal(model.preprocess(drawing), expected)
         assert expected.shape == (3, 35, 35)
     ids = model.tokenize(CAPTIONS)
     assert ids.shape == (4, 16)

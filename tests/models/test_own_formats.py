@@ -209,7 +209,7 @@ def test_slip_images_are_prepared_as_published(tmp_path: Path) -> None:
 
     path = save_slip(tmp_path / "c.pt", slip_weights(384, True), "SLIP_VITS16")
     model = load_model(f"SLIP-ViT-S-16/{path}", device="cpu")
-    picture = Image.effect_noise((300, 260), 80).convert("RGB").rotate(20)
+    drawing = Image.effect_noise((300, 260), 80).convert("RGB").rotate(20)
     published = transforms.Compose(
         [
             transforms.Resize(224),
@@ -218,7 +218,7 @@ def test_slip_images_are_prepared_as_published(tmp_path: Path) -> None:
             transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
         ]
     )
-    assert torch.equal(model.preprocess(picture), published(picture))
+    assert torch.equal(model.preprocess(drawing), published(drawing))
 
 
 def test_long_clip_gives_the_published_features(tmp_path: Path, laws: Callable[..., None], own_model: Any) -> None:

@@ -81,9 +81,9 @@ def test_a_directory_gives_open_clips_own_features(directory: Path, prefix: str)
     assert torch.equal(model.tokenize(CAPTIONS), ids)
     assert ids.shape == (4, 10)
     assert (ids.max(dim=1).values == ids.max()).all()  # the end token, by which this model pools, is in every row
-    picture = Image.new("RGB", (50, 40), "teal")
-    pixels = preprocess(picture)[None]
-    assert torch.equal(model.preprocess(picture)[None], pixels)
+    drawing = Image.new("RGB", (50, 40), "teal")
+    pixels = preprocess(drawing)[None]
+    assert torch.equal(model.preprocess(drawing)[None], pixels)
     with torch.no_grad():
         torch.testing.assert_close(model.text.encode(ids), bare.encode_text(ids), atol=1e-5, rtol=0)
         torch.testing.assert_close(model.image.encode(pixels), bare.encode_image(pixels), atol=1e-5, rtol=0)

@@ -91,9 +91,9 @@ def test_every_image_opens_at_its_size_and_shows_something() -> None:
     assert len(DATA.images) == sum(len(drawn) for drawn in DRAWN.values())
     blank = []
     for index, item in enumerate(DATA.images.ids):
-        picture = DATA.images[index]
-        assert (picture.mode, picture.size) == ("RGB", (64, 64)), item
-        if not any(high - low > 16 for low, high in picture.getextrema()):
+        drawing = DATA.images[index]
+        assert (drawing.mode, drawing.size) == ("RGB", (64, 64)), item
+        if not any(high - low > 16 for low, high in drawing.getextrema()):
             blank.append(item)
     assert blank == ["noto-v1/002a-20e3"]  # white strokes on nothing, in the train split; a new build may mend it
 
@@ -107,8 +107,8 @@ def test_an_image_is_its_square_of_the_sheet_on_white(artist: str) -> None:
         cell = cells[place].astype(np.float64)
         alpha = cell[..., 3:] / 255
         expected = cell[..., :3] * alpha + 255 * (1 - alpha)
-        picture = DATA.images.select([f"{artist}/{DRAWN[artist][place]}"])[0]
-        assert np.abs(np.asarray(picture, dtype=np.float64) - expected).max() <= 1
+        drawing = DATA.images.select([f"{artist}/{DRAWN[artist][place]}"])[0]
+        assert np.abs(np.asarray(drawing, dtype=np.float64) - expected).max() <= 1
     unused = cells[len(DRAWN[artist]) :, ..., 3]
     assert unused.size == 0 or unused.max() < 32  # nothing was drawn that has no name
 
