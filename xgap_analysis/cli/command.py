@@ -29,7 +29,7 @@ from xgap_analysis.cli.store import Store
 from xgap_analysis.cli.study import Study
 from xgap_analysis.cli.systems import Systems
 from xgap_analysis.cli.train import Train
-from xgap_analysis.core.errors import XgapError, missing_extra, unknown_name
+from xgap_analysis.core.errors import XgapError, debugging, missing_extra, unknown_name
 
 COMMANDS: Mapping[str, Any] = {
     c.__name__.lower(): c
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         error = missing_extra(f"xgap {args[0]}", raised) if lacking else raised  # type: ignore[arg-type]
         if error is raised and lacking:
             raise
-        if os.environ.get("XGAP_DEBUG", "0") != "0":
+        if debugging():
             raise
         complain("error: " + " ".join(str(error).split()))
         return 2

@@ -150,7 +150,7 @@ class Dataset:
             XgapError: no such split, or an empty one.
         """
         if name not in self.splits:
-            raise XgapError(f"dataset {self.name!r} has no split {name!r}; it has: {', '.join(self.splits)}")
+            raise XgapError(f"dataset {self.name!r} has no split {name!r}{splits_there(self)}")
         chosen = self.splits[name]()
         if not chosen.items:
             raise XgapError(f"split {name!r} of dataset {self.name!r} is empty")
@@ -165,7 +165,8 @@ class Dataset:
         """
         label_sets = (*self.judgements, *self.labels)
         if not label_sets:
-            raise XgapError(f"dataset {self.name!r} has no labels, so nothing defines which items are relevant")
+            what = f"dataset {self.name!r} has no labels, so nothing defines which items are relevant"
+            raise XgapError(f"{what}: put images into a folder per class, or load a table with labels or captions")
         return label_sets[0]
 
     def labels_of(self, label_set: str | None = None) -> Mapping[str, str]:
@@ -223,6 +224,13 @@ class Dataset:
         Class sizes are kept, and items are relevant to a query only by chance. The other label sets are left out.
         """
         return permuted(self, seed)
+
+
+def splits_there(data: Dataset) -> str:
+    """The end of a sentence on a missing split: which there are, and how own data in one piece are cut in two."""
+    there = f"; it has: {', '.join(data.splits)}" if data.splits else ""
+    cut = "; '/path/to/data(train_share=0.5)' makes half of your own data a split train"
+    return there + (cut if set(data.splits) == {"test", "all"} else "")
 
 
 def _place(modality: str) -> int:

@@ -10,6 +10,7 @@ from xgap_analysis.core.features import Features
 from xgap_analysis.core.mixed import mixed
 from xgap_analysis.corrections import Calibration, Correction
 from xgap_analysis.datasets import Dataset
+from xgap_analysis.datasets.dataset import splits_there
 from xgap_analysis.datasets.items import AnyItems, Vectors
 from xgap_analysis.datasets.joined import has_sections, sections_of
 from xgap_analysis.datasets.parts import Parts
@@ -36,7 +37,7 @@ def calibration_for(evaluation: "Evaluation", by: Correction) -> Calibration:
         return _of_model(evaluation, model)
     if data is None:
         what = f"correction {str(by)!r} is fitted on the split {evaluation.study.fit_split!r}"
-        raise XgapError(f"{what}, which dataset {evaluation.data.name!r} does not have")
+        raise XgapError(f"{what}, which dataset {evaluation.data.name!r} does not have{splits_there(evaluation.data)}")
     words = tuple(data.class_names.get(evaluation.label_set, {}).values())
     features: dict[str, Features] = {}
     for modality, items in data.items.items():

@@ -32,11 +32,11 @@ def main_results(table: pd.DataFrame, digits: int = 3) -> list[dict[str, str]]:
     Returns:
         One mapping from heading to text for each row. Scores are in [0, 1]; intervals are 95 %; the difference is
         paired, from the comparison that `vs` names, with its p-value and Holm's over the family of the study;
-        "transductive" marks a correction fitted on what is evaluated. `reason` says why a verdict is inconclusive, or
-        that a row is of a control. "best" says which variant of a baseline is best, and which are tied with it;
-        "smallest effect" is the difference that the test would have seen four times out of five. A cell that could not
-        be computed says why in place of a verdict. Where the table has figures of papers, they stand under "published",
-        with their source, or with what keeps one from being compared.
+        "transductive" marks a correction fitted on what is evaluated. `reason` says why a verdict is inconclusive, that
+        a row is of a control, or why a cell could not be computed. "best" says which variant of a baseline is best, and
+        which are tied with it; "smallest effect" is the difference that the test would have seen four times out of
+        five. Where the table has figures of papers, they stand under "published", with their source, or with what keeps
+        one from being compared.
     """
     main = table[table["main"].astype(bool)] if "main" in table else table
     noted = any(map(_words, main.get("published_note", ())))
@@ -55,8 +55,9 @@ def main_results(table: pd.DataFrame, digits: int = 3) -> list[dict[str, str]]:
         words["vs"] = str(row.get("baseline", "")) if words["difference"] else ""
         words["p"], words["p adjusted"] = (_number(row.get(name), 4) for name in ("p_value", "p_adjusted"))
         verdict, reason = row.get("verdict"), row.get("reason")
-        words["verdict"] = verdict if isinstance(verdict, str) else _cell(row.get("note", ""))
-        words["reason"] = reason if isinstance(reason, str) else ""
+        words["verdict"] = _words(verdict)
+        why = (_words(reason), "" if words["verdict"] else _cell(row.get("note", "")))
+        words["reason"] = "; ".join(filter(None, why))
         words["queries"] = str(row.get("n_queries", ""))
         words["groups"] = _cell(row.get("n_groups", ""))
         for name, (heading, fixed) in POWER.items():

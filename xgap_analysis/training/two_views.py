@@ -81,9 +81,10 @@ def fit_two_views(
 
     Example:
         >>> import torch
-        >>> rows, tower = torch.randn(32, 6, generator=torch.Generator().manual_seed(0)), torch.nn.Linear(6, 4)
-        >>> noisy = lambda x: x + 0.1 * torch.randn(x.shape)
-        >>> losses = fit_two_views({"audio": tower}, {"audio": rows}, {"audio": noisy})
+        >>> _ = torch.manual_seed(0)
+        >>> rows, tower = torch.randn(64, 6), torch.nn.Linear(6, 4)
+        >>> noisy = lambda x: x + 0.3 * torch.randn(x.shape)
+        >>> losses = fit_two_views({"audio": tower}, {"audio": rows}, {"audio": noisy}, batch=16, learning_rate=0.01)
         >>> losses[-1] < losses[0]
         True
     """

@@ -98,7 +98,9 @@ def test_what_the_model_alone_gives_needs_no_split(root: Path) -> None:
         assert (row["fitted_on"], row["note"]) == ("the model", "")
         assert np.isfinite(row["value"])
     refused = table.loc[("roxford5k", "I-I", "center"), "note"]
-    assert refused == "correction 'center' is fitted on the split 'train', which dataset 'roxford5k' does not have"
+    assert refused.startswith(
+        "correction 'center' is fitted on the split 'train', which dataset 'roxford5k' does not have"
+    )
 
 
 def test_gaps_of_images_with_captions_of_their_own(root: Path, tmp_path: Path) -> None:
