@@ -12,7 +12,7 @@ from xgap_analysis.core.relevance import RelevanceLike, labels_by_id
 from xgap_analysis.core.table_values import label_text
 from xgap_analysis.corrections import Correction
 from xgap_analysis.datasets.dataset import Dataset
-from xgap_analysis.datasets.items import NO_IMAGES, NO_TEXTS, Vectors
+from xgap_analysis.datasets.items import Vectors
 from xgap_analysis.datasets.local.labels import read_labels
 from xgap_analysis.experiments.comparison import COMPARISONS, Comparison
 from xgap_analysis.experiments.study import Study
@@ -198,4 +198,4 @@ def _dataset(name: str, split: str, features: Sequence[Features], labels: Mappin
     own = {} if labels is None else {LABEL: labels}
     first = {f.origin: f for f in reversed(features)}  # one id, one item, also across the files
     items = {modality_name(f): Vectors(replace(f, items=first[f.origin].items)) for f in features}
-    return Dataset(name, split, NO_IMAGES, NO_TEXTS, {**own, PAIR: pairs}, items=items)
+    return Dataset(name, split, labels={**own, PAIR: pairs}, items=items)
