@@ -226,11 +226,10 @@ def _connect(address: str | None, by: Ray) -> None:
         except Exception as error:  # Ray's own kind where a part of it is late, which a busy machine makes likely
             ray.shutdown()
             if not left:
-                where = (
-                    "Ray cannot be started on this machine" if own else f"no Ray cluster can be reached at {address}"
-                )
-                hint = ": busy cores, perhaps; ray start --head gives it more time, and then ray(address=auto)"
-                raise XgapError(f"{where} ({' '.join(str(error).split())}){hint if own else ''}") from error
+                where = f"no Ray cluster can be reached at {address}"
+                where = "Ray cannot be started on this machine" if own else where
+                hint = "; try again when its cores are less busy, or give the address of a cluster" if own else ""
+                raise XgapError(f"{where} ({' '.join(str(error).split())}){hint}") from error
 
 
 @contextlib.contextmanager

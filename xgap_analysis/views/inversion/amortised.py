@@ -1,20 +1,21 @@
 """Inversion by one trained map: native features to pseudo-tokens in a single pass, without steps for each item."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from xgap_analysis.core.described_weights import Kind, load_described, save_described
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.models.tower import Model
 from xgap_analysis.views.inversion.invert import encode_pseudo_tokens, pseudo_forward
 from xgap_analysis.views.inversion.settings import space_into
+
+KIND = Kind("inverter", "inverter", "AmortisedInverter.save")
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,10 +124,13 @@ class AmortisedInverter:
         return Features(vectors, features.ids, side, features.origin, about, features.items)
 
     def save(self, path: str | Path) -> None:
-        """Writes the map as safetensors."""
+        """Writes the map to a `.safetensors` file, whole or not at all.
+
+        Raises:
+            XgapError: another suffix, or a place that cannot be written.
+        """
         about = {"space": self.space, "template": self.template, "weights": self.weights_digest}
-        arrays = {"weight": self.weight.contiguous(), "bias": self.bias.contiguous()}
-        safetensors.torch.save_file(arrays, path, metadata={"inverter": json.dumps(about)})
+        save_described(path, KIND, about, {"weight": self.weight, "bias": self.bias})
 
     @classmethod
     def load(cls, path: str | Path) -> "AmortisedInverter":
@@ -135,15 +139,8 @@ class AmortisedInverter:
         Raises:
             XgapError: no such file, or a file of something else.
         """
-        try:
-            with safetensors.safe_open(str(path), "pt") as file:
-                about = json.loads((file.metadata() or {})["inverter"])
-                return cls(
-                    file.get_tensor("weight"),
-                    file.get_tensor("bias"),
-                    about["space"],
-                    about["template"],
-                    about["weights"],
-                )
-        except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
-            raise XgapError(f"{path} holds no inverter that AmortisedInverter.save wrote ({error})") from error
+
+        def read(about: Any, weights: dict[str, Tensor]) -> AmortisedInverter:
+            return cls(weights["weight"], weights["bias"], about["space"], about["template"], about["weights"])
+
+        return load_described(path, KIND, read)
