@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from xgap_analysis.core.described_weights import Kind, load_described, save_described
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.weights import read_weights, save_weights
 from xgap_analysis.training.joint import AUDIO, VIDEO, FittedJoint, JointEncoder
 
-KIND = Kind("joint", "joint encoder", "save_joint")
+HELD = {"key": "joint", "kind": "a joint encoder"}  # in a file
 SIZES = ("dim", "queries", "heads")
 
 
@@ -35,7 +34,7 @@ def save_joint(fitted: FittedJoint, path: Path | str) -> Path:
         True
     """
     about = {**fitted.module.sizes, "losses": fitted.losses, "models": {k: dict(v) for k, v in fitted.models.items()}}
-    return save_described(path, KIND, about, fitted.module.state_dict())
+    return save_weights(fitted.module.state_dict(), path, **HELD, about=about)
 
 
 def load_joint(path: Path | str) -> FittedJoint:
@@ -53,7 +52,9 @@ def load_joint(path: Path | str) -> FittedJoint:
         >>> xg.load_joint(path).losses == fitted.losses
         True
     """
-    sizes, models, losses, weights = load_described(path, KIND, _read)
+    with read_weights(path, **HELD) as (about, weights):
+        sizes, models = _sizes(about), _models(about["models"])
+        losses = tuple(map(float, about["losses"]))
     if max(sizes.values()) > sum(weight.numel() for weight in weights.values()):
         raise XgapError(f"{path} holds fewer weights than its sizes {sizes} need")  # or queries would fill the memory
     with torch.device("meta"):  # sizes of a few bytes take no memory, and no random numbers are drawn
@@ -64,10 +65,6 @@ def load_joint(path: Path | str) -> FittedJoint:
         raise XgapError(f"{path} holds other weights than those of a joint encoder of sizes {sizes}")
     module.load_state_dict({name: weight.float() for name, weight in weights.items()}, assign=True)
     return FittedJoint(module.eval().requires_grad_(False), losses, models)
-
-
-def _read(about: Any, weights: dict[str, Tensor]) -> tuple[dict[str, int], Any, tuple[float, ...], dict[str, Tensor]]:
-    return _sizes(about), _models(about["models"]), tuple(map(float, about["losses"])), weights
 
 
 def _sizes(about: Mapping[str, Any]) -> dict[str, int]:

@@ -90,6 +90,8 @@ def test_an_inverters_mistakes_are_told(make_model: Make, tmp_path: Path) -> Non
     with pytest.raises(XgapError, match="sound"):
         AmortisedInverter.fit(model, Features(torch.ones(1, 24), ["a"], "sound", "sound"))
     (tmp_path / "x.safetensors").write_bytes(b"nothing")
-    for name in ("x", "absent"):
-        with pytest.raises(XgapError, match="cannot be read as an inverter"):
-            AmortisedInverter.load(tmp_path / f"{name}.safetensors")
+    for name in ("x.safetensors", "absent.safetensors"):
+        with pytest.raises(XgapError, match="cannot be read as an amortised inverter"):
+            AmortisedInverter.load(tmp_path / name)
+    with pytest.raises(XgapError, match=r"kept in a \.safetensors file"):
+        inverter.save(tmp_path / "x")

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 from xgap_analysis.core.calls import Call, options_alone, parse, spelled
-from xgap_analysis.core.described_weights import Kind, load_described, save_described
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.registry import check_options, check_values, options_of
 from xgap_analysis.core.tokens import TokenFeatures
+from xgap_analysis.core.weights import read_weights, save_weights
 from xgap_analysis.scoring.learned.fit import LEADING, LEARNED
 from xgap_analysis.scoring.learned.fitted import MODEL_KEYS, Fitted, FittedOn
 from xgap_analysis.scoring.learned.pairs import paired
 from xgap_analysis.scoring.scorer import Scorer
 
-KIND = Kind("scorer", "fitted scorer", "save_scorer")
+HELD = {"key": "scorer", "kind": "a fitted scorer"}  # in a file
 KEPT = (*MODEL_KEYS, "correction", "fitted_on")  # of provenance: what features of later are compared with
 FREE = ("epochs", "batch", "seed")  # options that say nothing of the size of the weights
 
@@ -40,7 +40,7 @@ def save_scorer(scorer: Scorer, path: Path | str) -> Path:
     Example:
         >>> import tempfile, torch, xgap_analysis as xg
         >>> x = torch.randn(6, 8)
-        >>> texts, clips = (xg.Features(x, "abcdef", side, side) for side in ("text", "image"))
+        >>> texts, clips = (xg.Features(x, "abcdef", space, space) for space in ("text", "image"))
         >>> fitted = xg.fit_scorer("x_pool(epochs=0)", texts, clips)
         >>> path = save_scorer(fitted, tempfile.mkdtemp() + "/x_pool.safetensors")
         >>> torch.equal(xg.score(texts, clips, load_scorer(path)), xg.score(texts, clips, fitted))
@@ -60,10 +60,10 @@ def save_scorer(scorer: Scorer, path: Path | str) -> Path:
         "gallery": of.gallery,
         "dim": of.dim,
         "split": of.split,
-        "provenance": [{key: side[key] for key in KEPT if key in side} for side in of.provenance],
+        "provenance": [{key: own[key] for key in KEPT if key in own} for own in of.provenance],
         "items": sorted(of.items),
     }
-    return save_described(path, KIND, about, own.module.state_dict())
+    return save_weights(own.module.state_dict(), path, **HELD, about=about)
 
 
 def load_scorer(path: Path | str) -> Scorer:
@@ -82,13 +82,11 @@ def load_scorer(path: Path | str) -> Scorer:
         >>> str(xg.load_scorer(path))
         'x_pool(epochs=0)'
     """
-
-    def read(about: Any, weights: dict[str, Tensor]) -> Any:
-        losses = tuple(map(float, about["losses"]))
-        return parse(str(about["scorer"])), _fitted_on(about), str(about["name"]), losses, weights
-
-    call, on, name, losses, weights = load_described(path, KIND, read)
-    made = _made(Path(path), call, on.dim, weights)
+    path = Path(path)
+    with read_weights(path, **HELD) as (about, weights):
+        call, on = parse(str(about["scorer"])), _fitted_on(about)
+        name, losses = str(about["name"]), tuple(map(float, about["losses"]))
+    made = _made(path, call, on.dim, weights)
     return Scorer(name, replace(made, name=name, fitted_on=on, losses=losses))
 
 
@@ -115,7 +113,7 @@ def _made(path: Path, call: Call, dim: int, weights: Mapping[str, Tensor]) -> Fi
 def _fitted_on(about: Mapping[str, Any]) -> FittedOn:
     query, gallery = about["provenance"]
     items = frozenset((str(origin), str(of), str(item)) for origin, of, item in about["items"])
-    first, second = (tuple(map(str, about[side])) for side in ("query", "gallery"))
+    first, second = (tuple(map(str, about[role])) for role in ("query", "gallery"))
     dim = about["dim"]
     if type(dim) is not int or dim < 1:
         raise ValueError(f"{dim!r} is no number of dimensions")
