@@ -313,7 +313,7 @@ MISTAKES = {
     "format": (["encode", "--out", "f.txt"], ".npz, .parquet, .safetensors"),
     "place": (["encode", "--out", "in-the-way/f.npz"], "in-the-way/f.npz cannot be written"),
     "folder": (["encode", "--out", "folder.npz"], "folder.npz is a folder"),
-    "steps": (["invert", *SMALL, "--steps", "0"], "at least one step"),
+    "steps": (["invert", *SMALL, "--steps", "0"], "the number of steps is a whole number of 1 or more, not 0"),
     "comparison": ([*STUDY, "--comparisons", "I-J"], "unknown comparison 'I-J'; nearest names: "),
     "correction": ([*STUDY, "--corrections", "centre"], "nearest names: center"),
     "label_set": ([*STUDY, "--label-set", "colour"], "it has: concept, subgroup, group, artist"),
