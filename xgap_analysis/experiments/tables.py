@@ -33,11 +33,11 @@ def main_results(table: pd.DataFrame, digits: int = 3) -> list[dict[str, str]]:
     Returns:
         One mapping from heading to text for each row. Scores are in [0, 1]; intervals are 95 %; the difference is
         paired, from the comparison that `vs` names, with its p-value and Holm's over the family of the study;
-        "transductive" marks a correction fitted on what is evaluated. `reason` says why a verdict is inconclusive, or
-        that a row is of a control. "best" says which variant of a baseline is best, and which are tied with it;
-        "smallest effect" is the difference that the test would have seen four times out of five. A cell that could not
-        be computed says why in place of a verdict. Where the table has figures of papers, they stand under "published",
-        with their source, or with what keeps one from being compared.
+        "transductive" marks a correction fitted on what is evaluated. `reason` says why a verdict is inconclusive, that
+        a row is of a control, or why a cell could not be computed. "best" says which variant of a baseline is best, and
+        which are tied with it; "smallest effect" is the difference that the test would have seen four times out of
+        five. Where the table has figures of papers, they stand under "published", with their source, or with what keeps
+        one from being compared.
     """
     main = table[table["main"].astype(bool)] if "main" in table else table
     noted = any(map(_words, main.get("published_note", ())))
@@ -54,10 +54,11 @@ def main_results(table: pd.DataFrame, digits: int = 3) -> list[dict[str, str]]:
         words["value"] = _interval(row, "value", "low", "high", digits)
         words["difference"] = _interval(row, "difference", "difference_low", "difference_high", digits, sign="+")
         words["vs"] = str(row.get("baseline", "")) if words["difference"] else ""
-        words["p"], words["p adjusted"] = (_p_value(row.get(name)) for name in ("p_value", "p_adjusted"))
+        words["p"], words["p adjusted"] = (_number(row.get(name), 4) for name in ("p_value", "p_adjusted"))
         verdict, reason = row.get("verdict"), row.get("reason")
-        words["verdict"] = verdict if isinstance(verdict, str) else _cell(row.get("note", ""))
-        words["reason"] = reason if isinstance(reason, str) else ""
+        words["verdict"] = _words(verdict)
+        why = (_words(reason), "" if words["verdict"] else _cell(row.get("note", "")))
+        words["reason"] = "; ".join(filter(None, why))
         words["queries"] = str(row.get("n_queries", ""))
         words["groups"] = _cell(row.get("n_groups", ""))
         for name, (heading, fixed) in POWER.items():
@@ -127,7 +128,7 @@ def as_markdown(words: pd.DataFrame) -> str:
 
 def _interval(row: Mapping[str, object], middle: str, low: str, high: str, digits: int, sign: str = "") -> str:
     numbers = [row.get(name) for name in (middle, low, high)]
-    words = ["" if x is None or pd.isna(x) else f"{x:{sign}.{digits}f}" for x in numbers]
+    words = [_number(x, digits, sign) for x in numbers]
     return "{} [{}, {}]".format(*words) if all(words) else words[0]
 
 
@@ -135,12 +136,8 @@ def _words(value: object) -> str:
     return value if isinstance(value, str) else ""  # tables without the column, below others that have it
 
 
-def _p_value(value: object) -> str:
-    return "" if value is None or pd.isna(value) else f"{value:.4f}"
-
-
-def _number(value: object, digits: int) -> str:
-    return "" if value is None or pd.isna(value) else f"{value:.{digits}f}"
+def _number(value: object, digits: int, sign: str = "") -> str:
+    return "" if value is None or pd.isna(value) else f"{value:{sign}.{digits}f}"
 
 
 def _cell(value: object) -> str:
