@@ -60,7 +60,7 @@ def measured(models: tuple[str, ...]) -> pd.DataFrame:
 
 
 def card(table: pd.DataFrame) -> str:
-    """The card's table: a line per comparison, model and correction, with values and their changes by the correction."""
+    """The card's table: a line per comparison, model and correction, with values or their changes."""
     lines = []
     for (comparison, model, correction), rows in table.groupby(["comparison", "model", "correction"], sort=False):
         of = {row["metric"]: row for row in rows.to_dict("records")}
