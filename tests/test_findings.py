@@ -173,3 +173,18 @@ def test_what_notebook_1_says_of_one_ranking_is_in_the_table() -> None:
     change = f"changes nDCG@10 by {numbers(main, *CHANGED, sign='+')}, without a verdict"
     assert f"by {fall} ({low}, {high}) percentage points and {change}" in said
     assert main["verdict"] == "inconclusive"
+
+
+def test_the_small_study_of_notebook_14_is_that_of_its_table() -> None:
+    said = prose("14_what_can_be_trusted.ipynb")
+    table = pd.read_csv(DATA / "statistics" / "small_study.csv")
+    of = table[table["correction"] == "none"].set_index("comparison")
+    assert f"{table['n_groups'].max()} held-out concepts, {len(table)} variants of image retrieval): " in said
+    assert f": {(table['against_best'] == 'tied').sum()} are tied." in said
+    inversion, closed, random = (of.loc[f"{name}-I"] for name in ("OTI", "semobridge", "semobridge-random"))
+    assert f"the native query by {numbers(inversion, *CHANGED, sign='+')}, and SeMoBridge" in said
+    assert f"takes no step, by {numbers(closed, *CHANGED, sign='+')};" in said
+    assert f"a gain of {inversion['detectable']:.3f} and of {closed['detectable']:.3f} would have been seen" in said
+    cost = numbers(-random[["difference", "difference_high", "difference_low"]], "difference", *CHANGED[:0:-1])
+    assert f"A random subspace of its rank costs {cost}, so" in said
+    assert table["verdict"].dropna().eq("inconclusive").all()  # nothing gains

@@ -15,6 +15,8 @@ NAMES = [path.relative_to(data_root()).as_posix() for path in FILES]
 FAMILIES = {
     "models/study.parquet": (["family"], "difference_"),
     "mixed/results.csv": (["model"], "difference_"),
+    "spoken/directions.csv": (["metric"], "difference_"),
+    "statistics/small_study.csv": (["metric"], "difference_"),
     "scenes/insertions.csv": (["images", "split", "attributes", "pick", "correction"], ""),
     "atlas/results.parquet": (None, ""),
 }
