@@ -60,7 +60,7 @@ def test_a_verdict_is_given_where_all_three_conditions_hold_and_nowhere_else(nam
         beside &= ~table["reason"].str.contains("one seed")
     sure = beside & (table["p_adjusted"] < LEVEL) & (table["effective_groups"] >= ENOUGH_GROUPS)
     assert (table["verdict"] != "inconclusive").equals(sure)
-    assert sure.any()
+    assert sure.any() == (name != "statistics/small_study.csv")
     assert (~sure).any()
 
 
