@@ -91,10 +91,10 @@ def ablate(
 
     Returns:
         Columns ablation, setting, seed, step, quantity, value, low, high (95 % over groups of queries, where there is
-        one), n_queries (0 of a quantity that is no mean over queries), and of these groups, in one order in all runs, the means of the queries' values (`by_group`)
-        and their numbers (`group_sizes`). Quantities: the main measure of each comparison (`"OTI-I"`), its paired
-        difference from its baseline (`"OTI-I - I-I"`), the gap metrics of `Study.gaps`, and how far the model has come
-        from its start (`changes`).
+        one), n_queries (0 of a quantity that is no mean over queries), and of these groups, in one order in all runs,
+        the means of the queries' values (`by_group`) and their numbers (`group_sizes`). Quantities: the main measure of
+        each comparison (`"OTI-I"`), its paired difference from its baseline (`"OTI-I - I-I"`), the gap metrics of
+        `Study.gaps`, and how far the model has come from its start (`changes`).
 
     Raises:
         XgapError: an unknown name, no setting, seed or checkpoint, or several processes for a dataset without a name.

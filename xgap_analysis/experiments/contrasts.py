@@ -30,9 +30,9 @@ def contrasts(table: pd.DataFrame, control: str, quantities: Sequence[str] | Non
 
     Returns:
         One row for each setting and quantity that have a value with one seed of the control at least: setting,
-        quantity, control (the control's mean), value, change, low,
-        high, detectable, seeds (that both have), and queries_low, queries_high, p_value, p_adjusted, n_queries, n_groups
-        and effective_groups (NaN and 0 where a quantity has no value of each query).
+        quantity, control (the control's mean), value, change, low, high, detectable, seeds (that both have), and
+        queries_low, queries_high, p_value, p_adjusted, n_queries, n_groups and effective_groups (NaN and 0 where a
+        quantity has no value of each query).
 
     Raises:
         XgapError: a setting or quantity that the table does not hold, or runs that were evaluated on other queries.
