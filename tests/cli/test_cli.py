@@ -103,13 +103,13 @@ def test_models_are_listed_with_their_size(xgap: Xgap) -> None:
     weights = safetensors.torch.load_file(data_root() / "models" / "tiny" / "open_clip_model.safetensors")
     assert row["parameters"] == sum(tensor.numel() for tensor in weights.values())
     assert row["image_parameters"] == sum(t.numel() for name, t in weights.items() if name.startswith("visual."))
-    assert row["at_hand"] is True
+    assert row["available"] is True
     assert rows["tiny-image"]["text_parameters"] is None
     words = xgap("models").out
     assert all(name in words for name in (*rows, "hf-hub:", "local-dir:", "ViT-B-32/openai"))
 
 
-def test_backbones_are_listed_with_the_papers_settings_and_whether_they_are_at_hand(
+def test_backbones_are_listed_with_the_papers_settings_and_whether_they_are_available(
     xgap: Xgap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from huggingface_hub import constants
@@ -124,7 +124,9 @@ def test_backbones_are_listed_with_the_papers_settings_and_whether_they_are_at_h
     (snapshot.parent.parent / "refs" / "main").write_text("abc")
     rows = {row["model"]: row for row in json.loads(xgap("models", "--json").out)}
     assert all(row.keys() == rows[UNTRAINED].keys() for row in rows.values())
-    there = {name for name, row in rows.items() if row["at_hand"] and row["weights"] not in ("embedded", "registered")}
+    there = {
+        name for name, row in rows.items() if row["available"] and row["weights"] not in ("embedded", "registered")
+    }
     assert there == {"SLIP-ViT-L-16/yfcc15m", "ViT-L-14/openai"}
     row = rows["ViT-L-14/openai"]
     assert (row["ovi_tokens"], row["isoclip_image"], row["isoclip_text"]) == (4, [250, 200], [10, 300])

@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -27,10 +27,11 @@ from xgap_analysis.datasets.items import Images, Texts
 from xgap_analysis.experiments.shared_work import shared, table_work
 from xgap_analysis.experiments.study import Study
 from xgap_analysis.models import MODELS, Model
-from xgap_analysis.store import ShareStored, Store, actors, engine
+from xgap_analysis.store import ShareStored, Store, actors, engine, tasks
 from xgap_analysis.store.engines import PATIENCE, Ranks, Ray, ranks_of
 from xgap_analysis.views import View, register_view, view
 from xgap_analysis.views.encode import encode
+from xgap_analysis.views.inversion.invert import invert
 from xgap_analysis.views.sharing import share_of
 
 ROOT = Path(__file__).parents[2]
@@ -261,16 +262,80 @@ def test_views_of_ranks_from_python(model: Model, tmp_path: Path, capsys: pytest
     torch.testing.assert_close(made.vectors, expected.vectors, atol=1e-5, rtol=0)
     native = encode(model, images, **waiting)
     assert list(native.ids) == list(made.ids) == list(images.ids)
-    with pytest.raises(XgapError, match="load models and datasets by their names"):
-        encode(model, images, store=store, engine="ray")
+    inversion = invert(model, native, steps=2, snapshots=[1], **waiting)
+    torch.testing.assert_close(inversion.features.vectors, expected.vectors, atol=1e-5, rtol=0)
+    assert len(inversion.snapshots[1]) == len(images)
     unknown = Images(images.ids, images.opener)
     with pytest.raises(XgapError, match="never kept, since nothing says what they are"):
         encode(model, unknown, store=store, engine=Ranks(0, 2))
+    with pytest.raises(ShareStored, match="rank 1 of 2: its share"):
+        invert(model, native, steps=3, store=store, engine=Ranks(1, 2), progress=False)
     with pytest.raises(XgapError, match="store is None"):
         encode(model, images, store=None, engine=Ranks(0, 2))
     with pytest.raises(XgapError, match="may depend on all items"):
         view(lambda model, items: encode(model, items))(model, images, engine=Ranks(0, 2))
     capsys.readouterr()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The waits for others, which take no time; what stands in it is called at one of them, and counts as one."""
+    waits = list[Any]()
+    coming = dict[int, Callable[[], object]]()
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        coming.pop(len(waits), lambda: None)()
+
+    monkeypatch.setattr(tasks.time, "sleep", sleep)
+    monkeypatch.setattr(tasks.time, "monotonic", lambda: float(sum(waits)))
+    return [waits, coming]
+
+
+def test_a_rank_that_is_gone_is_waited_for_once(
+    model: Model, tmp_path: Path, clock: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of three ranks, one is dead and one is slow: each later view waits for the slow one alone."""
+    images, (waits, coming) = animals().images, clock
+    how: dict[str, Any] = {"store": Store(tmp_path), "progress": False}
+    first: dict[str, Any] = {**how, "engine": Ranks(0, 3, waits=True, patience=10)}
+
+    def stored(rank: int, steps: int) -> None:
+        own = view("oti", steps=steps) if steps else view("image")
+        with pytest.raises(ShareStored):
+            own(model, images, **how, engine=Ranks(rank, 3))
+
+    stored(1, 0)
+    native = encode(model, images, **first)
+    assert len(waits) == 10
+    assert "no row of rank 2 has come for 10 s" in capsys.readouterr().err
+    for steps, slow in ((2, 3), (3, 9)):
+        waits.clear()
+        coming[slow] = lambda steps=steps: stored(1, steps)
+        made = view("oti", steps=steps)(model, images, **first)
+        assert len(waits) == slow
+        torch.testing.assert_close(
+            made.vectors, invert(model, native, steps=steps, store=None, progress=False).features.vectors
+        )
+    stored(2, 4)  # it comes back
+    stored(1, 4)
+    waits.clear()
+    (entry,) = (e for e in Store(tmp_path).entries() if e.provenance.get("steps") == 4)
+    before = entry.n_items
+    assert len(view("oti", steps=4)(model, images, **first)) == len(images)
+    assert not waits
+    assert before == len(images) - len(share_of(model, images, Ranks(0, 3).owns))
+    assert "no row of" not in capsys.readouterr().err
+
+
+def test_a_study_waits_once_for_a_rank_that_is_gone(
+    model: Model, tmp_path: Path, clock: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = grid(model, store=Store(tmp_path / "alone")).run()
+    made = grid(model, store=Store(tmp_path / "gang"), engine=Ranks(0, 2, waits=True, patience=10)).run()
+    assert_frame_equal(numbers(made), numbers(expected))
+    assert len(clock[0]) == 10
+    assert capsys.readouterr().err.count("do not wait for rank 1") == 1
 
 
 # The command line

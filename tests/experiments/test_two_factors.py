@@ -28,7 +28,7 @@ def dataset(seed: int, split: str = "test") -> xg.Dataset:
     audio = xg.Features(rows, [str(i) for i in range(N)], "audio", "audio")
     splits = {"train": lambda: dataset(1, "train")} if split == "test" else {}
     labels = {"kind": KIND, "voice": VOICE}
-    return xg.Dataset("sounds", split, NO_IMAGES, NO_TEXTS, labels, others={"audio": Vectors(audio)}, splits=splits)
+    return xg.Dataset("sounds", split, NO_IMAGES, NO_TEXTS, labels, items={"audio": Vectors(audio)}, splits=splits)
 
 
 def drop_voice(calibration: xg.Calibration) -> Callable[[xg.Features], xg.Features]:

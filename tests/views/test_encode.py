@@ -21,7 +21,7 @@ from torch.testing import assert_close
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
-from xgap_analysis.datasets.images import open_picture
+from xgap_analysis.datasets.images import open_image
 from xgap_analysis.datasets.items import Images, Texts
 from xgap_analysis.models import Model
 from xgap_analysis.store import Store
@@ -523,7 +523,7 @@ def test_an_opened_image_gives_the_features_of_its_file(
     by_path = encode(model, tmp_path / name, store=None)
     with Image.open(tmp_path / name) as opened:
         assert_close(encode(model, [opened, opened], store=None).vectors, by_path.vectors.repeat(2, 1))
-    assert_close(encode(model, open_picture(tmp_path / name), store=None).vectors, by_path.vectors)
+    assert_close(encode(model, open_image(tmp_path / name), store=None).vectors, by_path.vectors)
 
 
 def test_strings_that_name_image_files_are_no_captions(

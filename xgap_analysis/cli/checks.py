@@ -74,7 +74,7 @@ def _emoji() -> str:
 
 
 def _embedded() -> str:
-    missing = [row["model"] for row in models() if not row["at_hand"]]
+    missing = [row["model"] for row in models() if not row["available"]]
     if missing:
         raise XgapError(f"{', '.join(missing)} missing from {data_root() / 'models'}; restore from the repository")
     return f"{', '.join(row['model'] for row in models())} in {data_root() / 'models'}"

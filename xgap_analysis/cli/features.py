@@ -7,8 +7,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from xgap_analysis.cli.encode import Encode
-from xgap_analysis.cli.invert import Invert
+from xgap_analysis.cli.arguments import OfItems
 from xgap_analysis.cli.output import say
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
@@ -39,7 +38,7 @@ def leading(name: str) -> Engine:
     return replace(by, waits=by.waits and by.rank == 0) if isinstance(by, Ranks) else by
 
 
-def encoded(command: Encode | Invert, data: Dataset, own: View) -> tuple[Model, Features, Store]:
+def encoded(command: OfItems, data: Dataset, own: View) -> tuple[Model, Features, Store]:
     """The model that a command names, its features of the modality that the command names, and where they are kept.
 
     Args:

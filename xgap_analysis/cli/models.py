@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from xgap_analysis.cli.output import print_rows, say
 from xgap_analysis.cli.plugins import Plugins
 
-COLUMNS = ("model", "at_hand", "parameters", "ovi_tokens", "isoclip_image", "isoclip_text", "weights")
+COLUMNS = ("model", "available", "parameters", "ovi_tokens", "isoclip_image", "isoclip_text", "weights")
 
 
 @dataclass(frozen=True)

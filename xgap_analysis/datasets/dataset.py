@@ -30,9 +30,8 @@ class Dataset:
         judgements: label set to relevance given item by item (graded, with junk) where labels do not define it; the
             first of these, if there are any, is the default relevance.
         prompt: the text of a class, `{}` its name.
-        others: items of further modalities, by the modality's name.
         control: whether nothing is relevant but by chance, as after `shuffled`; its rows in a study have no verdict.
-        items: the items of all modalities, by name, instead of or in addition to `images`, `texts` and `others`.
+        items: the items of all modalities, by name, instead of or in addition to `images` and `texts`.
         query_ids: ids of the queries by modality, instead of or in addition to `image_queries` and `text_queries`.
 
     Example:
@@ -68,13 +67,12 @@ class Dataset:
         splits: Mapping[str, Callable[[], "Dataset"]] | None = None,
         judgements: Mapping[str, Relevance] | None = None,
         prompt: str = "a photo of {}",
-        others: Mapping[str, AnyItems] | None = None,
         control: bool = False,
         *,
         items: Mapping[str, AnyItems] | None = None,
         query_ids: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        of = {**(items or {}), **_given(image=images, text=texts), **(others or {})}
+        of = {**(items or {}), **_given(image=images, text=texts)}
         queries = {**(query_ids or {}), **_given(image=image_queries, text=text_queries)}
         _check_queries(name, queries, of)
         own = {
@@ -108,11 +106,6 @@ class Dataset:
         """The texts; none where they are known by their features alone."""
         own = self.items.get("text")
         return own if isinstance(own, Texts) else NO_TEXTS
-
-    @property
-    def others(self) -> dict[str, AnyItems]:
-        """The items of the modalities that are not `images` and `texts`."""
-        return {m: own for m, own in self.items.items() if own is not self.images and own is not self.texts}
 
     @property
     def image_queries(self) -> Sequence[str]:

@@ -20,7 +20,7 @@ def datasets(root: Path | str | None = None) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = [
         {
             "dataset": name,
-            "at_hand": True,
+            "available": True,
             "about": entry.about,
             **about,
             "relevance": entry.relevance or "by label",
@@ -35,7 +35,7 @@ def datasets(root: Path | str | None = None) -> list[dict[str, Any]]:
         rows.append(
             {
                 "dataset": name,
-                "at_hand": not missing,
+                "available": not missing,
                 "about": protocol.about,
                 "queries": protocol.queries,
                 "gallery": protocol.gallery,

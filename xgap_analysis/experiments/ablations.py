@@ -24,6 +24,7 @@ from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.progress import Bar
 from xgap_analysis.core.seeds import generator
 from xgap_analysis.datasets import Dataset, load_dataset
+from xgap_analysis.experiments.contrasts import last_steps
 from xgap_analysis.experiments.evaluation import Evaluation
 from xgap_analysis.experiments.gaps import misalignment_by_anchor
 from xgap_analysis.experiments.recipes import Ablation, ablation
@@ -246,7 +247,7 @@ def summary(table: pd.DataFrame, quantities: Sequence[str], digits: int = 3) -> 
         XgapError: a quantity that the table does not hold.
     """
     _check_known(table, quantities)
-    last = _last(table)
+    last = last_steps(table)
     means = over_seeds(last.assign(step=0)).to_dict("records")
     words = {
         (row["quantity"], row["setting"]): "{value:.{d}f} ({low:.{d}f}, {high:.{d}f})".format(**row, d=digits)
@@ -320,11 +321,6 @@ def relation(table: pd.DataFrame, x: str, y: str, *, resamples: int = 2000, seed
     low, high = np.quantile(drawn, [0.025, 0.975])
     rho = stats.spearmanr(wide[x], wide[y]).statistic
     return {"rho": float(rho), "low": float(low), "high": float(high), "n": len(wide), "n_settings": len(groups)}
-
-
-def _last(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of each run's last step."""
-    return table[table["step"] == table.groupby(["setting", "seed"])["step"].transform("max")]
 
 
 def _check_known(table: pd.DataFrame, quantities: Sequence[str]) -> None:

@@ -49,9 +49,9 @@ def calibration_for(evaluation: "Evaluation", by: Correction) -> Calibration:
         made = _calibrated(evaluation, name, own.items)
         before = features.get(made.space)
         # Texts beside documents are the queries of these; queries that are documents are known by their ids.
-        asking = [i for i, owner in zip(own.items.ids, own.owners, strict=True) if owner in sought]
-        if asking or before is not None:
-            queries.setdefault(made.space, asking or before.ids)  # type: ignore[union-attr]
+        query_ids = [i for i, owner in zip(own.items.ids, own.owners, strict=True) if owner in sought]
+        if query_ids or before is not None:
+            queries.setdefault(made.space, query_ids or before.ids)  # type: ignore[union-attr]
         features[made.space] = made if before is None else mixed(before, made)
     missing = [m for m in evaluation.data.items if m in ("image", "text") and m not in data.items]
     if missing:

@@ -37,7 +37,7 @@ def contrasts(table: pd.DataFrame, control: str, quantities: Sequence[str] | Non
     Raises:
         XgapError: a setting or quantity that the table does not hold, or runs that were evaluated on other queries.
     """
-    last = table[table["step"] == table.groupby(["setting", "seed"])["step"].transform("max")]
+    last = last_steps(table)
     settings, known = list(dict.fromkeys(last["setting"])), list(dict.fromkeys(last["quantity"]))
     if control not in settings:
         raise unknown_name("setting", control, settings)
@@ -53,6 +53,11 @@ def contrasts(table: pd.DataFrame, control: str, quantities: Sequence[str] | Non
             row["p_adjusted"] = float(p)
         rows += [{"setting": row.pop("setting"), "quantity": quantity, **row} for row in family]
     return pd.DataFrame(rows)
+
+
+def last_steps(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each run's last step."""
+    return table[table["step"] == table.groupby(["setting", "seed"])["step"].transform("max")]
 
 
 def beside_zero(changes: pd.DataFrame) -> pd.DataFrame:

@@ -43,4 +43,4 @@ def scorer_has_seen(evaluation: "Evaluation", cell: Cell) -> bool:
     except XgapError:  # the cell cannot be computed, and its row says why
         return False
     of_scorer = pair.scorer.fitted_on if isinstance(pair.scorer, Scorer) else ()
-    return any(of.saw(side) for of in of_scorer for side in (pair.query, pair.gallery))
+    return any(of.saw(features) for of in of_scorer for features in (pair.query, pair.gallery))

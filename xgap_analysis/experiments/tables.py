@@ -53,7 +53,7 @@ def main_results(table: pd.DataFrame, digits: int = 3) -> list[dict[str, str]]:
         words["value"] = _interval(row, "value", "low", "high", digits)
         words["difference"] = _interval(row, "difference", "difference_low", "difference_high", digits, sign="+")
         words["vs"] = str(row.get("baseline", "")) if words["difference"] else ""
-        words["p"], words["p adjusted"] = (_p_value(row.get(name)) for name in ("p_value", "p_adjusted"))
+        words["p"], words["p adjusted"] = (_number(row.get(name), 4) for name in ("p_value", "p_adjusted"))
         verdict, reason = row.get("verdict"), row.get("reason")
         words["verdict"] = _words(verdict)
         why = (_words(reason), "" if words["verdict"] else _cell(row.get("note", "")))
@@ -127,7 +127,7 @@ def as_markdown(words: pd.DataFrame) -> str:
 
 def _interval(row: Mapping[str, object], middle: str, low: str, high: str, digits: int, sign: str = "") -> str:
     numbers = [row.get(name) for name in (middle, low, high)]
-    words = ["" if x is None or pd.isna(x) else f"{x:{sign}.{digits}f}" for x in numbers]
+    words = [_number(x, digits, sign) for x in numbers]
     return "{} [{}, {}]".format(*words) if all(words) else words[0]
 
 
@@ -135,12 +135,8 @@ def _words(value: object) -> str:
     return value if isinstance(value, str) else ""  # tables without the column, below others that have it
 
 
-def _p_value(value: object) -> str:
-    return "" if value is None or pd.isna(value) else f"{value:.4f}"
-
-
-def _number(value: object, digits: int) -> str:
-    return "" if value is None or pd.isna(value) else f"{value:.{digits}f}"
+def _number(value: object, digits: int, sign: str = "") -> str:
+    return "" if value is None or pd.isna(value) else f"{value:{sign}.{digits}f}"
 
 
 def _cell(value: object) -> str:

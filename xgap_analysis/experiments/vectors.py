@@ -197,5 +197,5 @@ def _dataset(name: str, split: str, features: Sequence[Features], labels: Mappin
     pairs = {i: i for f in features for i in f.ids}
     own = {} if labels is None else {LABEL: labels}
     first = {f.origin: f for f in reversed(features)}  # one id, one item, also across the files
-    others = {modality_name(f): Vectors(replace(f, items=first[f.origin].items)) for f in features}
-    return Dataset(name, split, NO_IMAGES, NO_TEXTS, {**own, PAIR: pairs}, others=others)
+    items = {modality_name(f): Vectors(replace(f, items=first[f.origin].items)) for f in features}
+    return Dataset(name, split, NO_IMAGES, NO_TEXTS, {**own, PAIR: pairs}, items=items)

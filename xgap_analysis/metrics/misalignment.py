@@ -174,8 +174,8 @@ def similarity_histograms(
         query, gallery, relevance, exclude_self=exclude_self, block=block, scorer=scorer
     ):
         cell = exact(scores).add_(1).mul_(bins / 2).long().clamp_(0, bins - 1)  # rounding may leave [-1, 1]
-        for side, of in zip(counts, (grades > 0, grades <= 0), strict=True):
-            side += torch.bincount(cell[of & ~ignored], minlength=bins).cpu().numpy()
+        for count, of in zip(counts, (grades > 0, grades <= 0), strict=True):
+            count += torch.bincount(cell[of & ~ignored], minlength=bins).cpu().numpy()
     totals = counts.sum(axis=1)
     if not totals.all():
         raise XgapError(f"there is no {'different' if totals[0] else 'same'}-class pair to draw a density from")

@@ -49,7 +49,7 @@ def linear_cka(x: FeaturesLike, y: FeaturesLike) -> float:
     """
     x, y = as_pair(x, y)
     check_same_items(x, y)
-    a, b = (exact(side.vectors) - exact(side.vectors).mean(dim=0) for side in (x, y))
+    a, b = (exact(own.vectors) - exact(own.vectors).mean(dim=0) for own in (x, y))
     return _ratio(float((b.T @ a).norm() ** 2), float((a.T @ a).norm() * (b.T @ b).norm()))
 
 
@@ -316,7 +316,7 @@ def deviation(before_x: FeaturesLike, after_x: FeaturesLike, before_y: FeaturesL
     check_same_items(before_y, after_y, same=True)
     if before_x.dim != before_y.dim:
         raise XgapError(f"the two modalities have {before_x.dim} and {before_y.dim} dimensions; they must be the same")
-    turns = [_best_map(*sides) for sides in ((before_x, after_x), (before_y, after_y))]
+    turns = [_best_map(*pair) for pair in ((before_x, after_x), (before_y, after_y))]
     return float((turns[0] - turns[1].to(turns[0].device)).norm() / (2 * math.sqrt(before_x.dim)))
 
 

@@ -137,6 +137,16 @@ def load_model(
     return loaded if source.folder is None else with_saved_adapter(loaded, source.folder)
 
 
+def check_name(name: str, activation: str | None = None) -> None:
+    """Refuses what `load_model` knows no model by; nothing is loaded.
+
+    Raises:
+        XgapError: an unknown name (with the nearest ones), or a file or directory that holds no model.
+    """
+    if _audio_folder(name) is None and not is_registered(name):
+        _find(name, activation)
+
+
 def _of_activation(model: Model, wanted: str | None) -> Model:
     """The model, where its activation is the one that is wanted."""
     if wanted and model.activation != wanted:

@@ -77,11 +77,13 @@ class Ranks:
     def __str__(self) -> str:
         return f"rank {self.rank} of {self.world}"
 
+    def owner(self, digest: str) -> int:
+        """The rank that computes an item: one for all that is computed from it, in every run of `world` ranks."""
+        return int(hashlib.sha256(digest.encode(errors="surrogatepass")).hexdigest()[:15], 16) % self.world
+
     def owns(self, digest: str) -> bool:
-        """Whether this rank computes the item: the same one for all that is computed from it, in every run of `world`
-        ranks.
-        """
-        return int(hashlib.sha256(digest.encode(errors="surrogatepass")).hexdigest()[:15], 16) % self.world == self.rank
+        """Whether this rank computes the item; see `owner`."""
+        return self.owner(digest) == self.rank
 
     def device(self, given: str | None) -> str | None:
         """The device that was given, or this rank's GPU where it sees several."""

@@ -56,7 +56,7 @@ class Items:
         return of
 
     @cached_property
-    def _pictured(self) -> frozenset[str]:
+    def _image_ids(self) -> frozenset[str]:
         return frozenset(self._data.images.ids)
 
     def words(self, item: str, space: str) -> str:
@@ -68,19 +68,19 @@ class Items:
         captions = self._captions_of_label.get(self._label.get(item, ""), [])[:CAPTIONS]
         return " · ".join([item, *captions])
 
-    def is_pictured(self, item: str, space: str) -> bool:
+    def has_image(self, item: str, space: str) -> bool:
         """Whether an item is an image that can be shown, and not features alone."""
-        return space == "image" and item in self._pictured
+        return space == "image" and item in self._image_ids
 
     def _thumbnail(self, item: str) -> str:
         """An image as a data URI; one that cannot be read is grey."""
-        if item not in self._pictured:
+        if item not in self._image_ids:
             return NOTHING
         try:
-            picture = self._data.images.opener(item)
+            image = self._data.images.opener(item)
         except UNREADABLE:
             return NOTHING
-        square = ImageOps.pad(ImageOps.contain(picture, (SHOWN, SHOWN)), (SHOWN, SHOWN), color="white")
+        square = ImageOps.pad(ImageOps.contain(image, (SHOWN, SHOWN)), (SHOWN, SHOWN), color="white")
         return data_uri(square)
 
     def search(self, words: str, among: Sequence[str], space: str) -> list[str]:
@@ -103,10 +103,10 @@ class Items:
         return sorted(found, key=rank)
 
 
-def data_uri(picture: Image.Image) -> str:
+def data_uri(image: Image.Image) -> str:
     """An image as a PNG in a `data:` address."""
     stream = io.BytesIO()
-    picture.save(stream, format="PNG")
+    image.save(stream, format="PNG")
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 

@@ -172,7 +172,7 @@ class ModalityExplorer(Panel):
         self._about.value = f"<div class='xgap-about'>{'<br>'.join(lines)}</div>"
 
     def _line(self, modality: str, item: str, more: str) -> str:
-        image = f"<img src='{self.items.thumbnail(item)}' alt=''> " if self.items.is_pictured(item, modality) else ""
+        image = f"<img src='{self.items.thumbnail(item)}' alt=''> " if self.items.has_image(item, modality) else ""
         return f"{image}<b>{escape(modality)}</b> {escape(self.items.words(item, modality) + more)}"
 
     def _find(self, words: str) -> list[tuple[str, str]]:

@@ -13,11 +13,11 @@ from xgap_analysis.experiments.hints import hints
 from xgap_analysis.views.inversion.invert import STEPS
 from xgap_analysis.widgets.cards import HINT, Card
 from xgap_analysis.widgets.debounce import Debounced
+from xgap_analysis.widgets.figures import figure_html
 from xgap_analysis.widgets.finder import Finder
 from xgap_analysis.widgets.items import Items, shortened
 from xgap_analysis.widgets.journey import BINS, Journey, make_journey
 from xgap_analysis.widgets.panel import Panel
-from xgap_analysis.widgets.pictures import picture_html
 from xgap_analysis.widgets.rankings import Ranking, RankingRows
 from xgap_analysis.widgets.scatter import EmbeddingMap
 from xgap_analysis.widgets.slider import Slider
@@ -157,7 +157,7 @@ class InversionPlayer(Panel):
             "black: its way so far; ✕: where it is; grey: to its target</div>"
         )
         alt = f"loss along the inversion and similarities at step {step}; cosine {self.cosine:.3f}"
-        self._chart.value = picture_html(self.figure(), alt)
+        self._chart.value = figure_html(self.figure(), alt)
         self._rows.show(list(rankings.values()), self._k)
 
     def _pointed(self, indices: Sequence[int]) -> None:

@@ -15,7 +15,7 @@ from xgap_analysis.datasets.images import (
     UNREAD,
     head_of,
     is_hidden,
-    is_picture,
+    is_image_file,
     looks_like_image,
 )
 from xgap_analysis.datasets.local.captions_beside import captions_beside
@@ -125,7 +125,7 @@ def load_folder(path: Path | str, *, train_share: float = 0.0) -> Dataset:
 
 def has_images(root: Path) -> bool:
     """Whether some image lies under a folder (this tool's own results are none)."""
-    return any(is_picture(name) for _, names in _walk(root, []) for name in names)
+    return any(is_image_file(name) for _, names in _walk(root, []) for name in names)
 
 
 def look_into(root: Path) -> _Found:
@@ -134,10 +134,10 @@ def look_into(root: Path) -> _Found:
     refused: list[str] = []
     for folder, names in _walk(root, refused, found):
         inside = Path(folder).relative_to(root)
-        stems = {Path(name).stem for name in names if is_picture(name)}
+        stems = {Path(name).stem for name in names if is_image_file(name)}
         for name in sorted(names):
             place, suffix = (inside / name).as_posix(), Path(name).suffix.lower()
-            if is_picture(name):
+            if is_image_file(name):
                 found.images.append(place)
             elif name in METADATA:
                 found.metadata.append(place)

@@ -97,8 +97,7 @@ def fdp(
             scores = normalize(query.vectors.sum(dim=1), dim=-1) @ module(focused(gallery, tau)).T
             return both_ways(scores, module.scale())
 
-        how = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate}
-        losses = descend(module, loss, pairs, generator, **how)  # type: ignore[arg-type]
+        losses = descend(module, loss, pairs, generator, epochs=epochs, batch=batch, learning_rate=learning_rate)
 
     def of_query(block: TokenBlock) -> Float[Tensor, "b 1 d"]:
         return block.vectors.sum(dim=1, keepdim=True)

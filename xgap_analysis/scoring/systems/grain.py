@@ -158,8 +158,7 @@ def grain(
         def loss(query: TokenBlock, gallery: TokenBlock) -> Tensor:
             return region_loss(module, query, gallery, known, box_weight)
 
-        how = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate}
-        losses = descend(module, loss, pairs, generator, **how)  # type: ignore[arg-type]
+        losses = descend(module, loss, pairs, generator, epochs=epochs, batch=batch, learning_rate=learning_rate)
 
     def of_gallery(block: TokenBlock) -> Float[Tensor, "b r d"]:
         own, image, _ = module(block)

@@ -132,6 +132,14 @@ def maft(
         def loss(query: TokenBlock, gallery: TokenBlock) -> Tensor:
             return both_ways(module(query, gallery), module.scale())
 
-        how = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate, "weight_decay": weight_decay}
-        losses = descend(module, loss, pairs, generator, **how)  # type: ignore[arg-type]
+        losses = descend(
+            module,
+            loss,
+            pairs,
+            generator,
+            epochs=epochs,
+            batch=batch,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+        )
     return Learned(module, Scorer("dependent", module), losses)
