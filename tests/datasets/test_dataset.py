@@ -2,13 +2,15 @@
 
 from functools import partial
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.features import Features
 from xgap_analysis.core.relevance import Relevance
 from xgap_analysis.datasets.dataset import Dataset, in_splits
-from xgap_analysis.datasets.items import NO_IMAGES, Images, Texts
+from xgap_analysis.datasets.items import NO_IMAGES, NO_TEXTS, Images, Texts, Vectors
 
 
 def blank(item: str) -> Image.Image:
@@ -187,3 +189,10 @@ def test_a_limit_keeps_queries_that_nothing_names_as_such() -> None:
     small = data.limit(2)
     assert (len(small.texts), len(small.images), small.split_name) == (2, 4, "test[2]")
     assert data.limit(3).split_name == "test"
+
+
+def test_items_count_where_no_images_and_texts_are_given() -> None:
+    vectors = Vectors(Features(np.eye(3), ["a", "b", "c"], space="image", origin="image"))
+    data = Dataset("d", "all", NO_IMAGES, NO_TEXTS, {"class": dict.fromkeys("abc", "x")}, items={"image": vectors})
+    assert list(data.items) == ["image"]
+    assert data.items_of("image") is vectors

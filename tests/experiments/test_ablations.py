@@ -77,6 +77,9 @@ def test_every_run_is_evaluated_at_every_checkpoint(data: Dataset, tmp_path: Pat
     for row in table[table["quantity"].isin(["I-I", "OTI-I - I-I", "misalignment_image"])].to_dict("records"):
         assert np.average(row["by_group"], weights=row["group_sizes"]) == pytest.approx(row["value"], abs=1e-5)
         assert len(row["by_group"]) == 6  # labels
+        assert row["n_queries"] == row["group_sizes"].sum()
+    assert table["n_queries"].dtype.kind == "i"
+    assert set(table.loc[table["quantity"] == "modality_gap", "n_queries"]) == {0}
     assert len(list(tmp_path.iterdir())) == 2
     pd.testing.assert_frame_equal(ablate(settings, **chosen), table)  # from what is there
 

@@ -252,7 +252,7 @@ def rows_of_trained(runs: TrainedRuns) -> pd.DataFrame:
         numbers |= {end: row[end] for end in ends} | {"over": "seeds" if seeds else "queries", "seeds": row["seeds"]}
         if not seeds:
             numbers |= {"low": row["queries_low"], "high": row["queries_high"]}
-        numbers |= {name: row[name] for name in ("p_value", "p_adjusted", "n_groups", "effective_groups")}
+        numbers |= {name: row[name] for name in ("p_value", "p_adjusted", "n_queries", "n_groups", "effective_groups")}
         rows.append({**about, **numbers, "fitted_on": "train", **_of_trained(row)})
     return pd.DataFrame(rows)
 

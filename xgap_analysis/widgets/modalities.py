@@ -114,6 +114,7 @@ class ModalityExplorer(Panel):
         if label not in concepts.labels:
             raise unknown_name("label of two modalities", label, concepts.labels)
         self.label = label
+        self._finder.mark([label])
         self._mark(concepts.rankings(label, self.k))
 
     def _made(self) -> Concepts:

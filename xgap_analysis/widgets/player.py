@@ -115,6 +115,7 @@ class InversionPlayer(Panel):
     def choose(self, query: str) -> None:
         """Makes an item the query."""
         self.query = query
+        self._finder.mark([query])
         self.refresh()
 
     def refresh(self) -> None:
