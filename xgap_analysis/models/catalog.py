@@ -138,11 +138,7 @@ def load_model(
 
 
 def check_name(name: str, activation: str | None = None) -> None:
-    """Refuses what `load_model` knows no model by; nothing is loaded.
-
-    Raises:
-        XgapError: an unknown name (with the nearest ones), or a file or directory that holds no model.
-    """
+    """Refuse what `load_model` knows no model by; nothing is loaded."""
     if _audio_folder(name) is None and not is_registered(name):
         _find(name, activation)
 

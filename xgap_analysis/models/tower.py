@@ -197,7 +197,7 @@ class Model:
 
 
 def check_model(model: Any) -> None:
-    """Refuse what is no model, such as the name of one.
+    """Refuse what is not a model, such as the name of one.
 
     Raises:
         XgapError: it has no towers.
