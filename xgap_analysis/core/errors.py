@@ -30,7 +30,7 @@ class XgapError(ValueError):
 
 
 def debugging() -> bool:
-    """Whether XGAP_DEBUG asks for tracebacks of a user's mistakes, too."""
+    """Whether XGAP_DEBUG requests tracebacks of a user's mistakes, too."""
     return os.environ.get("XGAP_DEBUG", "0") != "0"
 
 

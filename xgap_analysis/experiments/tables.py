@@ -15,6 +15,7 @@ EMBEDDED = {  # tables that are shipped: name to place
     "objectives": "objectives/results.parquet",
     "adapters": "adapters/results.parquet",
     "tiny-3": "spoken/together.parquet",
+    "mixed": "mixed/results.csv",
     "type-one": "statistics/type_one.csv",
     "atlas": "atlas/results.parquet",
 }
@@ -168,8 +169,9 @@ def embedded_table(name: str) -> pd.DataFrame:
         name: `"study"` (every comparison of the embedded models on all held-out concepts; columns of `Study.run`),
             `"gaps"` (their geometry), or, with one row per number (see `experiments.ablations`), `"ablations"`,
             `"objectives"` and `"adapters"` (the settings of `xgap study --table objectives` and `adapters`),
-            `"tiny-3"` (three modalities trained together); `"type-one"` (how often our tests find a difference where
-            there is none), or `"atlas"` (what each published system changes; columns of `experiments.atlas.atlas`).
+            `"tiny-3"` (three modalities trained together); `"mixed"` (images and texts in one ranking), `"type-one"`
+            (how often our tests find a difference where there is none), or `"atlas"` (what each published system
+            changes; columns of `experiments.atlas.atlas`).
 
     Raises:
         XgapError: an unknown table, or an installation without it.

@@ -138,7 +138,7 @@ def load_model(
 
 
 def check_name(name: str, activation: str | None = None) -> None:
-    """Refuse what `load_model` knows no model by; nothing is loaded."""
+    """An `XgapError`, with the nearest names, if `load_model` knows no model by this one; nothing is loaded."""
     if _audio_folder(name) is None and not is_registered(name):
         _find(name, activation)
 

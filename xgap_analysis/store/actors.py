@@ -68,7 +68,7 @@ class Worker:
 
 
 class Workers:
-    """Workers that wait for room in a cluster, or work; see `started`.
+    """The workers of one computation; see `started`.
 
     Each takes lists of items as soon as the cluster has room for it; no list waits for a worker that has not begun.
 

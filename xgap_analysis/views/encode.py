@@ -8,7 +8,6 @@ from typing import Any
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.tokens import AnyFeatures
-from xgap_analysis.datasets.images import UNREADABLE as UNREADABLE
 from xgap_analysis.models.fingerprint import is_known
 from xgap_analysis.models.precision import rounding
 from xgap_analysis.models.tower import Model, check_model

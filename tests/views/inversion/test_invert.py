@@ -232,7 +232,7 @@ def test_stopping_at_a_cosine_saves_nothing_of_the_rest(make_model: Make) -> Non
         ({}, {"store": "here"}, "store is"),
     ],
 )
-def test_mistakes_are_told(
+def test_mistakes_are_reported(
     change: dict[str, object], options: dict[str, object], message: str, make_model: Make
 ) -> None:
     model = make_model("native")
