@@ -47,7 +47,7 @@ WRONG: list[tuple[Callable[[Any, Any], Any], str]] = [
     (lambda m, f: study(seeds=["a"]), "a seed is a whole number of 0 or more, not 'a'"),
     (lambda m, f: study(seeds=3), r"seeds of a study is a list; write \[3\]"),
     (lambda m, f: study(models=m), "models of a study is a list"),
-    (lambda m, f: xg.recipe("mcip", seed=-1), "a seed is a whole number of 0 or more, not -1"),
+    (lambda m, f: xg.Recipe(seed=-1), "a seed is a whole number of 0 or more, not -1"),
 ]
 
 
