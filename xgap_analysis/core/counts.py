@@ -1,4 +1,4 @@
-"""Counts that people give, and what is not a count, in one sentence."""
+"""Counts that people give, and what is none, in one sentence."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from xgap_analysis.core.errors import XgapError
 
 
 def check_count(count: Any, what: str, least: int = 1) -> None:
-    """Refuse what is not a whole number, or less than makes sense.
+    """Refuse what is not a whole number, or is less than makes sense.
 
     Args:
         count: as it was given.

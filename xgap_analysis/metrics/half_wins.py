@@ -34,7 +34,7 @@ class PairBlock:
 
     @classmethod
     def of(cls, scores: Tensor, same: tuple[Tensor, ...], left_out: tuple[Tensor, ...]) -> "PairBlock":
-        """The pairs of scores `[b, m]`; `same` (by row, then column) and `left_out` are cells; one may be among both."""
+        """The pairs of scores `[b, m]`; `same` (by row, then column) and `left_out` are cells, and one may be both."""
         m = scores.shape[1]
         out = torch.unique(left_out[0] * m + left_out[1])
         own = same[0] * m + same[1]

@@ -89,7 +89,7 @@ class Workers:
         cores, gpus = needs["CPU"], needs.get("GPU", 0.0)
         made: Any = ray.remote(num_cpus=cores, num_gpus=gpus, max_restarts=LIVES, max_task_retries=LIVES)(Worker)
         actors = [made.options(scheduling_strategy=In(room)).remote() for room in self._rooms]
-        self._starting = {actor.ready.remote(): actor for actor in actors}
+        self._starting = {actor.ready.remote(): actor for actor in actors}  # type: ignore[attr-defined]
         self._idle: list[Any] = []
         self._since, self._said = time.monotonic(), False
 
