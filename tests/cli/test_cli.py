@@ -95,6 +95,12 @@ def test_help_loads_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
 
 
+def test_the_help_of_a_study_names_lists_as_lists(xgap: Xgap) -> None:
+    text = xgap("study", "--help").out
+    assert "--models [STR [STR ...]]" in text
+    assert "{None}" not in text
+
+
 def test_models_are_listed_with_their_size(xgap: Xgap) -> None:
     rows = {row["model"]: row for row in json.loads(xgap("models", "--json").out)}
     assert set(inventory.DEFAULT_MODELS) <= rows.keys()
@@ -106,7 +112,7 @@ def test_models_are_listed_with_their_size(xgap: Xgap) -> None:
     assert row["available"] is True
     assert rows["tiny-image"]["text_parameters"] is None
     words = xgap("models").out
-    assert all(name in words for name in (*rows, "hf-hub:", "local-dir:", "ViT-B-32/openai"))
+    assert all(name in words for name in (*rows, "hf-hub:", "local-dir:", "ViT-B-32/openai", "\navailable: in this"))
 
 
 def test_backbones_are_listed_with_the_papers_settings_and_whether_they_are_available(
@@ -313,7 +319,7 @@ MISTAKES = {
     "format": (["encode", "--out", "f.txt"], ".npz, .parquet, .safetensors"),
     "place": (["encode", "--out", "in-the-way/f.npz"], "in-the-way/f.npz cannot be written"),
     "folder": (["encode", "--out", "folder.npz"], "folder.npz is a folder"),
-    "steps": (["invert", *SMALL, "--steps", "0"], "at least one step"),
+    "steps": (["invert", *SMALL, "--steps", "0"], "the number of steps is a whole number of 1 or more, not 0"),
     "comparison": ([*STUDY, "--comparisons", "I-J"], "unknown comparison 'I-J'; nearest names: "),
     "correction": ([*STUDY, "--corrections", "centre"], "nearest names: center"),
     "label_set": ([*STUDY, "--label-set", "colour"], "it has: concept, subgroup, group, artist"),
@@ -346,7 +352,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_told_in_one_sentence(
+def test_a_mistake_is_reported_in_one_sentence(
     xgap: Xgap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mistake: str
 ) -> None:
     # A port of this machine that nobody listens on: the hub as it is without a network.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xgap_analysis.datasets import images as pictures
+from xgap_analysis.datasets import images as drawings
 from xgap_analysis.datasets.images import UNREADABLE, as_rgb, is_image_file, looks_like_image, open_image
 from xgap_analysis.datasets.published.files import listed_images
 
@@ -27,7 +27,7 @@ def colours(image: Image.Image) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.bmp", "a.gif", "a.tiff"])
-def test_every_format_gives_the_same_picture(name: str, tmp_path: Path) -> None:
+def test_every_format_gives_the_same_image(name: str, tmp_path: Path) -> None:
     LEFT_RED.save(tmp_path / name)
     assert is_image_file(name)
     assert colours(open_image(tmp_path / name)) == ("red", "blue")
@@ -99,7 +99,7 @@ def test_damaged_files_raise_what_encoding_knows_how_to_skip(tmp_path: Path) -> 
         open_image(tmp_path / "missing.jpg")
 
 
-def test_a_small_file_that_claims_a_huge_picture_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_file_that_claims_a_huge_image_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
@@ -108,7 +108,7 @@ def test_a_small_file_that_claims_a_huge_picture_is_not_opened(monkeypatch: pyte
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # as other libraries do
     with pytest.raises(Image.DecompressionBombError, match="60000 x 60000"):
         open_image(bomb)
-    assert pictures.MAX_PIXELS < 60_000**2
+    assert drawings.MAX_PIXELS < 60_000**2
 
 
 def ramp(top: float, kind: type) -> Image.Image:
@@ -173,7 +173,7 @@ def test_what_lies_in_the_place_of_an_image_is_named(tmp_path: Path) -> None:
 def test_an_image_of_too_many_pixels_is_refused_also_when_it_was_opened_elsewhere(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pictures, "MAX_PIXELS", 15)
+    monkeypatch.setattr(drawings, "MAX_PIXELS", 15)
     with pytest.raises(UNREADABLE, match="4 x 4 pixels are more than the 15"):
         as_rgb(Image.new("L", (4, 4)))
 

@@ -63,7 +63,7 @@ def study() -> xg.Study:
     return xg.Study([Precomputed("features")], [dataset(0)], [comparison], corrections, progress=False)
 
 
-def test_a_trade_and_a_gain_are_told_apart(study: xg.Study) -> None:
+def test_a_trade_and_a_gain_are_distinguished(study: xg.Study) -> None:
     table = two_factors(study, "voice").set_index("correction")
     assert table["label_set"].tolist() == ["kind"] * 4
     base, trade, gain, same = (table.loc[name] for name in ("none", "drop_voice", "denoise", "same"))

@@ -91,7 +91,7 @@ def test_a_cell_opens_the_neighbours_behind_it(study: xg.Study) -> None:
     ]
 
 
-def test_the_choice_filters_and_names_that_lack_are_told(study: xg.Study) -> None:
+def test_the_choice_filters_and_names_that_lack_are_reported(study: xg.Study) -> None:
     board = VariantBoard(study, study.run())
     board._pick["models"].value = ("random-1",)
     assert set(board.table()["model"]) == {"random-1"}

@@ -31,11 +31,11 @@ def test_a_cell_that_shows_the_figure_meanwhile_does_not_spoil_it() -> None:
     other = threading.Thread(target=show_again)
     other.start()
     try:
-        pictures = {figure_html(figure, "a line") for _ in range(5)}
+        drawings = {figure_html(figure, "a line") for _ in range(5)}
     finally:
         ended.set()
         other.join()
-    assert pictures == {undisturbed}
+    assert drawings == {undisturbed}
     assert not plt.get_fignums()
 
 

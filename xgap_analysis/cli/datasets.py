@@ -49,5 +49,5 @@ class Datasets:
         for row in rows:
             if row["missing"]:
                 wanted = "".join(f"\n    {path}: {what}" for path, what in row["missing"].items())
-                say(f"\n{row['dataset']} ({row['about']}): put there{wanted}")
+                say(f"\n{row['dataset']} ({row['about']}), not on this machine: put its files here{wanted}")
         return 0

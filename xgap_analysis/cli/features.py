@@ -25,9 +25,7 @@ from xgap_analysis.views.encode import encode
 def split_of(name: str, split: str, limit: int | None) -> Dataset:
     """A split by name, or the part of it that has `limit` labels."""
     data = load_dataset(name).split(split)
-    if limit is not None and limit < 1:
-        raise XgapError(f"--limit is a number of labels, at least 1, not {limit}")
-    return data.limit(limit) if limit else data
+    return data if limit is None else data.limit(limit)
 
 
 def leading(name: str) -> Engine:

@@ -11,8 +11,7 @@ from typing import Any
 from xgap_analysis.core.calls import options_alone, parse, spelled
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.registry import Registry, check_options, check_word, summary_of
-from xgap_analysis.core.relevance import Relevance as Relevance
-from xgap_analysis.datasets.dataset import Dataset as Dataset
+from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.datasets.embedded.clips import load_clips
 from xgap_analysis.datasets.embedded.emoji import load_emoji
 from xgap_analysis.datasets.embedded.parallel import VARIANT, load_parallel
@@ -21,9 +20,6 @@ from xgap_analysis.datasets.embedded.scenes import load_scenes
 from xgap_analysis.datasets.embedded.sound_clips import load_sound_clips
 from xgap_analysis.datasets.embedded.spoken import load_spoken
 from xgap_analysis.datasets.embedded.triples import load_triples
-from xgap_analysis.datasets.items import Images as Images
-from xgap_analysis.datasets.items import Texts as Texts
-from xgap_analysis.datasets.local.objects import as_dataset as as_dataset
 from xgap_analysis.datasets.local.own import is_own, load_own, with_options
 from xgap_analysis.datasets.published.captions import load_karpathy, load_nocaps
 from xgap_analysis.datasets.published.coop import load_aircraft, load_coop, load_imagenet

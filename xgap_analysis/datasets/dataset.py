@@ -72,7 +72,7 @@ class Dataset:
         items: Mapping[str, AnyItems] | None = None,
         query_ids: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        of = {**(items or {}), **_given(image=images, text=texts)}
+        of = {**_given(image=images, text=texts), **(items or {})}  # no images given do not hide those of items
         queries = {**(query_ids or {}), **_given(image=image_queries, text=text_queries)}
         _check_queries(name, queries, of)
         own = {
@@ -208,7 +208,8 @@ class Dataset:
         label_set = label_set or self.default_label_set
         names = self.class_names.get(label_set)
         if not names:
-            raise XgapError(f"dataset {self.name!r} names no classes of label set {label_set!r}")
+            what = f"dataset {self.name!r} names no classes of label set {label_set!r}"
+            raise XgapError(f"{what}; the classes of your own data are folders of images, or a column label of a table")
         return {label: self.prompt.replace("{}", words) for label, words in names.items()}
 
     def limit(self, n_labels: int) -> "Dataset":

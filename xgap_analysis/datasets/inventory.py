@@ -48,7 +48,7 @@ def datasets(root: Path | str | None = None) -> list[dict[str, Any]]:
     return rows
 
 
-def splits(names: Sequence[str], root: Path | str | None = None) -> list[dict[str, Any]]:
+def splits(names: Sequence[str]) -> list[dict[str, Any]]:
     """The splits of these datasets: numbers of items, of queries in retrieval, and of labels by label set.
 
     Raises:
@@ -58,7 +58,7 @@ def splits(names: Sequence[str], root: Path | str | None = None) -> list[dict[st
 
     rows = []
     for name in names:
-        whole = load_dataset(name, root)
+        whole = load_dataset(name)
         for split in whole.splits:
             data = whole.split(split)
             counts = {"images": len(data.images), "texts": len(data.texts)}

@@ -92,10 +92,10 @@ def ablate(
 
     Returns:
         Columns ablation, setting, seed, step, quantity, value, low, high (95 % over groups of queries, where there is
-        one), n_queries, and of these groups, in one order in all runs, the means of the queries' values (`by_group`)
-        and their numbers (`group_sizes`). Quantities: the main measure of each comparison (`"OTI-I"`), its paired
-        difference from its baseline (`"OTI-I - I-I"`), the gap metrics of `Study.gaps`, and how far the model has come
-        from its start (`changes`).
+        one), n_queries (0 of a quantity that is no mean over queries), and of these groups, in one order in all runs,
+        the means of the queries' values (`by_group`) and their numbers (`group_sizes`). Quantities: the main measure of
+        each comparison (`"OTI-I"`), its paired difference from its baseline (`"OTI-I - I-I"`), the gap metrics of
+        `Study.gaps`, and how far the model has come from its start (`changes`).
 
     Raises:
         XgapError: an unknown name, no setting, seed or checkpoint, or several processes for a dataset without a name.
@@ -188,7 +188,8 @@ def _measured(start: Model, model: Model, data: Dataset, chosen: Ablation, last:
         modality = name.removeprefix("misalignment_")
         known = name != modality and modality in data.items
         anchors = misalignment_by_anchor(evaluation, modality) if known else None
-        rows.append({"quantity": name, "value": value, **by_group(anchors, evaluation.labels)})
+        n_queries = 0 if anchors is None else int(anchors.notna().sum())
+        rows.append({"quantity": name, "value": value, "n_queries": n_queries, **by_group(anchors, evaluation.labels)})
     return pd.DataFrame(rows)
 
 

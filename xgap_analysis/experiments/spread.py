@@ -94,14 +94,12 @@ def spread(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def spread_words(table: pd.DataFrame, digits: int = 3) -> list[dict[str, str]]:
+def spread_words(table: pd.DataFrame) -> list[dict[str, str]]:
     """The rows of `spread` for reading: quantity, mean with its interval, and what two runs differ by."""
     several = table["setting"].nunique() > 1
     words = []
     for row in table.to_dict("records"):
-        number = {
-            name: f"{row[name]:.{digits}f}" for name in ("mean", "low", "high", "std", "of_two", "least", "greatest")
-        }
+        number = {name: f"{row[name]:.3f}" for name in ("mean", "low", "high", "std", "of_two", "least", "greatest")}
         named = {"setting": str(row["setting"])} if several else {}
         known = not np.isnan(row["std"])
         words.append(

@@ -9,7 +9,7 @@ import pandas as pd
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features, FeaturesLike, as_modalities
 from xgap_analysis.core.relevance import RelevanceLike, labels_by_id
-from xgap_analysis.core.seeds import check_distinct, check_seed
+from xgap_analysis.core.seeds import check_seeds
 from xgap_analysis.core.table_values import label_text
 
 TOGETHER = "all"  # the row of every modality in one k-means
@@ -62,9 +62,7 @@ def clusters(
     """
     if not len(seeds):
         raise XgapError("k-means needs a seed at least")
-    check_distinct(seeds)
-    for seed in seeds:
-        check_seed(seed)
+    check_seeds(seeds)
     parts, named = labelled_together(features, labels, "clusters")
     codes = pd.factorize(named)[0]
     wanted = len(set(codes)) if k is None else k

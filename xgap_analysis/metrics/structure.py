@@ -19,8 +19,8 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features, FeaturesLike, as_features, as_pair
 from xgap_analysis.core.precision import exact, widest
 from xgap_analysis.core.seeds import generator
-from xgap_analysis.metrics.neighbourhoods import nearest
 from xgap_analysis.scoring.blocks import descending, score_blocks
+from xgap_analysis.scoring.reductions import top
 
 RIDGE = 1e-6  # pull towards "no turn", a millionth of the data's weight: it decides only where the data are silent
 
@@ -130,7 +130,7 @@ def mutual_knn(x: FeaturesLike, y: FeaturesLike, k: int = 10, *, block: int | No
         here = torch.arange(stop - start)
         for scores in (a, b):
             scores[here, here + start] = -math.inf
-        shared += int((nearest(a, k) & nearest(b, k).to(a.device)).sum())
+        shared += int((top(a, None, 1, k) & top(b, None, 1, k).to(a.device)).sum())
     return shared / (k * len(x))
 
 

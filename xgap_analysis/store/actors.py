@@ -73,16 +73,32 @@ class Workers:
     Each takes lists of items as soon as the cluster has room for it; no list waits for a worker that has not begun.
 
     Args:
-        actors: of Ray.
-        share: of a GPU that each has.
+        n: their number.
+        needs: what each has of the cluster, by the name of the resource.
         mark: a file in the folder of the store, by which a worker sees that it is the same folder.
     """
 
-    def __init__(self, actors: Sequence[Any], share: float, mark: Path) -> None:
+    def __init__(self, n: int, needs: Mapping[str, float], mark: Path) -> None:
+        import ray
+        from ray.util.placement_group import placement_group
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy as In
+
+        self.n, self.mark, self._needs = n, mark, needs
+        # A room of its own for each says whether a worker has what it needs, or is about to begin.
+        self._rooms = [placement_group([dict(needs)]) for _ in range(n)]
+        cores, gpus = needs["CPU"], needs.get("GPU", 0.0)
+        made = ray.remote(num_cpus=cores, num_gpus=gpus, max_restarts=LIVES, max_task_retries=LIVES)(Worker)
+        actors = [made.options(scheduling_strategy=In(room)).remote() for room in self._rooms]
         self._starting = {actor.ready.remote(): actor for actor in actors}
         self._idle: list[Any] = []
-        self._n, self._share, self.mark = len(actors), share, mark
         self._since, self._said = time.monotonic(), False
+
+    def end(self) -> None:
+        """Gives back what they have of the cluster, which ends them."""
+        from ray.util.placement_group import remove_placement_group
+
+        for room in self._rooms:
+            remove_placement_group(room)
 
     def run(self, task: Task, ids: Sequence[str], description: str, progress: bool = True) -> list[str]:
         """Computes items by all workers.
@@ -95,7 +111,7 @@ class Workers:
         """
         from ray.exceptions import RayActorError, RayTaskError
 
-        size = max(LEAST, -(-len(ids) // (ROUNDS * self._n)))
+        size = max(LEAST, -(-len(ids) // (ROUNDS * self.n)))
         lists = deque(list(ids[i : i + size]) for i in range(0, len(ids), size))
         reasons: dict[str, None] = {}
         with Bar(total=len(lists), desc=description, unit="list", disable=not progress) as bar:
@@ -139,18 +155,19 @@ class Workers:
     def _say(self, progress: bool) -> None:
         """One line on what workers wait for, where the cluster has had no room for them for a while."""
         import ray
+        from ray.util import placement_group_table
 
         if not self._starting or self._said or time.monotonic() - self._since < LATE:
             return
-        there, free = ray.cluster_resources(), ray.available_resources()
-        lacking = [name for name, need in (("CPU", 1.0), ("GPU", self._share)) if free.get(name, 0.0) < need]
-        if not lacking:  # a process takes some seconds to begin
+        waiting = sum(placement_group_table(room)["state"] != "CREATED" for room in self._rooms)
+        if not waiting:  # a process takes some seconds to begin
             return
         self._said = True
         if progress and not is_watched():
-            needs = f"1 CPU{f' and {self._share:g} GPU' if self._share else ''}"
-            has = " and ".join(f"{free.get(name, 0.0):g} of {there.get(name, 0.0):g} {name}s" for name in lacking)
-            what = f"{len(self._starting)} of {self._n} workers wait for resources"
+            there, free = ray.cluster_resources(), ray.available_resources()
+            needs = " and ".join(f"{need:g} {name}" for name, need in self._needs.items())
+            has = " and ".join(f"{free.get(name, 0.0):g} of {there.get(name, 0.0):g} {name}s" for name in self._needs)
+            what = f"{waiting} of {self.n} workers wait for resources"
             sys.stderr.write(f"ray: {what}: each needs {needs}, and of the cluster {has} are free\n")
 
 
@@ -178,8 +195,12 @@ def started(by: Ray, store: Store) -> Iterator[Workers]:
         if own:
             _connect(address, by)
         n, share = _number(by, ray.cluster_resources())
-        actor = ray.remote(num_cpus=1, num_gpus=share, max_restarts=LIVES, max_task_retries=LIVES)(Worker)
-        yield Workers([actor.remote() for _ in range(n)], share, mark)
+        workers = Workers(n, {"CPU": 1.0, **({"GPU": share} if share else {})}, mark)
+        try:
+            yield workers
+        finally:
+            if not own:
+                workers.end()
     finally:
         mark.unlink(missing_ok=True)
         if own and ray.is_initialized():
@@ -199,16 +220,28 @@ def _connect(address: str | None, by: Ray) -> None:
     how: dict[str, Any] = here if own else {"address": address}
     for left in reversed(range(STARTS if own else 1)):
         try:
-            with _environment(QUIET):
+            with _environment(QUIET), _silent():
                 ray.init(logging_level=logging.ERROR, log_to_driver=False, configure_logging=False, **how)
             return
         except Exception as error:  # Ray's own kind where a part of it is late, which a busy machine makes likely
             ray.shutdown()
             if not left:
-                where = (
-                    "Ray cannot be started on this machine" if own else f"no Ray cluster can be reached at {address}"
-                )
-                raise XgapError(f"{where} ({' '.join(str(error).split())})") from error
+                where = f"no Ray cluster can be reached at {address}"
+                where = "Ray cannot be started on this machine" if own else where
+                hint = "; try again when its cores are less busy, or give the address of a cluster" if own else ""
+                raise XgapError(f"{where} ({' '.join(str(error).split())}){hint}") from error
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keeps Ray's own notes away, such as those on its tokens."""
+    log = logging.getLogger("ray")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _number(by: Ray, there: Mapping[str, float]) -> tuple[int, float]:

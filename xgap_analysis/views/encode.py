@@ -8,10 +8,9 @@ from typing import Any
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.tokens import AnyFeatures
-from xgap_analysis.datasets.images import UNREADABLE as UNREADABLE
 from xgap_analysis.models.fingerprint import is_known
 from xgap_analysis.models.precision import rounding
-from xgap_analysis.models.tower import Model
+from xgap_analysis.models.tower import Model, check_model
 from xgap_analysis.store import Engine, Rows, Store, compute, entry_key, key_of
 from xgap_analysis.store import engine as named_engine
 from xgap_analysis.store.engines import Local
@@ -88,6 +87,7 @@ def encode(
         >>> features.space, tuple(features.vectors.shape)
         ('text', (2, 512))
     """
+    check_model(model)
     if on_error not in ("raise", "skip"):
         raise XgapError(f'on_error is "raise" or "skip", not {on_error!r}')
     if decoder not in DECODERS:

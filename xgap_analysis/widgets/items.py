@@ -9,8 +9,8 @@ from functools import cached_property, lru_cache
 from PIL import Image, ImageOps
 
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.datasets.images import UNREADABLE
 from xgap_analysis.experiments import Evaluation, Study
-from xgap_analysis.views.encode import UNREADABLE
 from xgap_analysis.widgets.style import SHOWN
 
 KEPT = 4096  # thumbnails in memory, a few kilobytes each
@@ -101,6 +101,24 @@ class Items:
             return sum(next((k for k, kind in enumerate(of) if kind.search(texts[item])), len(KINDS)) for of in kinds)
 
         return sorted(found, key=rank)
+
+
+def named(evaluation: Evaluation) -> str:
+    """The model, the dataset and the split of an evaluation, for titles and messages."""
+    return f"{evaluation.model.name} on {evaluation.data.name} ({evaluation.data.split_name})"
+
+
+def queries_of(evaluation: Evaluation, modality: str) -> tuple[str, ...]:
+    """The ids of the queries of a modality.
+
+    Raises:
+        XgapError: a dataset without any.
+    """
+    ids = evaluation.data.queries(modality)
+    if not ids:
+        where = f"{evaluation.data.name!r} ({evaluation.data.split_name})"
+        raise XgapError(f"dataset {where} has no {modality}s that can be queries")
+    return ids
 
 
 def data_uri(image: Image.Image) -> str:

@@ -15,7 +15,7 @@ from xgap_analysis.scoring import ScoreFunction, Scorer, TokenPairs, scorer, tok
 from xgap_analysis.views import VIEWS, DescribedItem, described
 from xgap_analysis.widgets.figures import figure_html
 from xgap_analysis.widgets.finder import QueryStrip
-from xgap_analysis.widgets.items import Items
+from xgap_analysis.widgets.items import Items, named, queries_of
 from xgap_analysis.widgets.panel import Panel
 from xgap_analysis.widgets.rankings import Ranking, RankingRows
 from xgap_analysis.widgets.style import WRAP
@@ -73,10 +73,9 @@ class TokenExplorer(Panel):
         self._by = ipywidgets.Dropdown(options=list(self._scorers), description="scorer", layout={"width": "430px"})
         self._queries, self._drawn = ipywidgets.VBox(), ipywidgets.HTML()
         self._rows = RankingRows(self.items, lambda card: self.show_item(card.item))
-        where = f"{evaluation.model.name} on {evaluation.data.name} ({evaluation.data.split_name})"
         controls = ipywidgets.HBox([self._pick, self._by], layout=WRAP)
         super().__init__(
-            f"Tokens · {where}",
+            f"Tokens · {named(evaluation)}",
             [controls, self._queries],
             [self._drawn, self._rows, ipywidgets.HTML(HINT)],
             hints=hints(evaluation),
@@ -98,10 +97,7 @@ class TokenExplorer(Panel):
     def _compare(self, query: str = "", item: str = "") -> None:
         """Offers the queries of the comparison that is chosen."""
         modality = self._comparisons[self._pick.value].query.modality
-        ids = self.evaluation.data.queries(modality)
-        if not ids:
-            where = f"{self.evaluation.data.name!r} ({self.evaluation.data.split_name})"
-            raise XgapError(f"dataset {where} has no {modality}s that can be queries")
+        ids = queries_of(self.evaluation, modality)
         same = query or (self.query if self.query in ids else "")
         self.query, self.item = same or ids[0], item
         self._strip = QueryStrip(self.items, ids, modality, self.choose, self.guarded)

@@ -31,7 +31,7 @@ def test_a_folder_a_class(animals: Path, shade: Shade) -> None:
     assert [data.labels_of()[i] for i in data.texts.ids] == ["cat", "golden_retriever", "owl"]
 
 
-def test_without_splits_all_is_judged_and_nothing_is_for_training(animals: Path) -> None:
+def test_without_splits_all_is_evaluated_and_nothing_is_for_training(animals: Path) -> None:
     data = load_dataset(f"folder:{animals}")
     assert list(data.splits) == ["test", "all"]
     assert data.split("test").images.ids == data.images.ids
@@ -99,7 +99,7 @@ def test_zero_shot_is_among_all_classes_also_those_a_split_lacks(animals: Path, 
     assert list(judged.texts) == ["a photo of cat"]
 
 
-def test_a_folder_of_pictures_alone_has_no_labels_and_says_so(animals: Path) -> None:
+def test_a_folder_of_images_alone_has_no_labels_and_says_so(animals: Path) -> None:
     data = load_dataset(str(animals / "cat"))
     assert list(data.images.ids) == ["a.jpg", "b.png"]
     assert not len(data.texts)

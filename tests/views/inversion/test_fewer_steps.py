@@ -77,7 +77,7 @@ def test_an_amortised_inverter_serves_items_it_has_not_seen(side: str, make_mode
     assert torch.equal(again.apply(model, unseen).vectors, made.vectors)
 
 
-def test_an_inverters_mistakes_are_told(make_model: Make, tmp_path: Path) -> None:
+def test_an_inverters_mistakes_are_reported(make_model: Make, tmp_path: Path) -> None:
     model = make_model("native")
     given = reachable(model, "text", 4)
     inverter = AmortisedInverter.fit(model, given, steps=1)

@@ -82,9 +82,7 @@ class Dependent(nn.Module):
 
     def forward(self, query: TokenBlock, gallery: TokenBlock) -> Float[Tensor, "b m"]:
         """Cosines of the dependent texts with the mean token of their images."""
-        means = normalize(gallery.vectors.sum(dim=1), dim=-1)
-        texts = self.texts(normalize(query.vectors.sum(dim=1), dim=-1), gallery)
-        return torch.einsum("mbd,md->bm", texts, means)
+        return torch.einsum("mbd,md->bm", self.texts(query.directions, gallery), gallery.directions)
 
 
 @register_learned("maft")

@@ -16,7 +16,7 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.models.fingerprint import is_known
 from xgap_analysis.models.threads import suited
-from xgap_analysis.models.tower import Invertible, Model
+from xgap_analysis.models.tower import Invertible, Model, check_model
 from xgap_analysis.store import Engine, Store, compute, entry_key, key_of
 from xgap_analysis.store import engine as named_engine
 from xgap_analysis.store.engines import Local
@@ -137,6 +137,7 @@ def invert(
         >>> bool(oti.loss[-1].mean() < oti.loss[0].mean())  # the loss is 1 - cosine to the native feature
         True
     """
+    check_model(model)
     batch_size = Pace(batch_size).filled().batch_size
     settings = Settings.of(
         model,
