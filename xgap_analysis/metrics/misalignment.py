@@ -17,9 +17,11 @@ from xgap_analysis.metrics.classification import zero_shot
 from xgap_analysis.metrics.graded import graded_blocks
 from xgap_analysis.metrics.half_wins import PairBlock, half_wins
 from xgap_analysis.metrics.ranks import relevant_ranks
-from xgap_analysis.scoring.blocks import score_blocks
+from xgap_analysis.scoring.blocks import BUDGET, block_of, score_blocks
 from xgap_analysis.scoring.cosine import COSINE
 from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
+
+PAIR = 128  # bytes that a pair of one class takes while it is counted
 
 
 def misalignment(
@@ -123,11 +125,15 @@ def pooled_misalignment(
     query, gallery = scored_pair(query, gallery)
     bound = as_relevance(relevance, query, gallery).bind(query.ids, gallery.ids)
     apart = exclude_self and query.has_items_of(gallery)
+    rows = block_of(len(gallery), cell=PAIR, budget=BUDGET // 4)
 
     def blocks() -> Iterator[PairBlock]:
-        for start, stop, scores in score_blocks(query, gallery, scorer, block=block):
-            same, left_out = bound.relevant(start, stop)[:2], bound.left_out(start, stop, apart)
-            yield PairBlock.of(scores, same, left_out)
+        for start, _, scores in score_blocks(query, gallery, scorer, block=block):
+            for part in scores.split(rows):
+                stop = start + len(part)
+                same, left_out = bound.relevant(start, stop)[:2], bound.left_out(start, stop, apart)
+                yield PairBlock.of(part, same, left_out)
+                start = stop
 
     halves, n_same, n_different = half_wins(blocks, int(bound.n_relevant.sum()))
     if not n_same or not n_different:
