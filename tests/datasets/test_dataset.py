@@ -10,7 +10,7 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.relevance import Relevance
 from xgap_analysis.datasets.dataset import Dataset, in_splits
-from xgap_analysis.datasets.items import NO_IMAGES, NO_TEXTS, Images, Texts, Vectors
+from xgap_analysis.datasets.items import NO_IMAGES, Images, Texts, Vectors
 
 
 def blank(item: str) -> Image.Image:
@@ -191,8 +191,9 @@ def test_a_limit_keeps_queries_that_nothing_names_as_such() -> None:
     assert data.limit(3).split_name == "test"
 
 
-def test_items_count_where_no_images_and_texts_are_given() -> None:
+def test_images_that_are_given_count_more_than_items() -> None:
     vectors = Vectors(Features(np.eye(3), ["a", "b", "c"], space="image", origin="image"))
-    data = Dataset("d", "all", NO_IMAGES, NO_TEXTS, {"class": dict.fromkeys("abc", "x")}, items={"image": vectors})
-    assert list(data.items) == ["image"]
+    data = Dataset("d", "all", labels={"class": dict.fromkeys("abc", "x")}, items={"image": vectors})
     assert data.items_of("image") is vectors
+    others = Images(["a"], blank, "d")
+    assert Dataset("d", "all", others, items={"image": vectors}).items_of("image") is others

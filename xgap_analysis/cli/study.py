@@ -68,7 +68,9 @@ class Study:
     """Datasets by name (see xgap datasets), or your own by path: a folder of class folders, a .csv, .jsonl or .parquet
     of images and captions, .tar shards, a saved Hugging Face dataset; with options, as in "./photos(train_share=0.5)",
     which sets half of the items aside for what is fitted."""
-    comparisons: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(default: all, or the table's)")] = ()
+    comparisons: Annotated[
+        tuple[str, ...] | None, tyro.conf.arg(metavar=NAMES, help_behavior_hint="(default: all, or the table's)")
+    ] = None
     """Query view and gallery view: I-I, OTI-I, OTI-OTI, I+OTI-I, T-T, OVI-T, OVI-OVI, T+OVI-T, I-T, T-I, zero-shot,
     OTI-T, I-OVI; or any two views (see xgap views), as in "oti(steps=25)-image"."""
     corrections: Annotated[
@@ -150,7 +152,7 @@ class Study:
         from xgap_analysis.experiments.tables import as_text, main_results
 
         printing = self._of_atlas if is_atlas(self) else self._of_training if is_trained(self) else None
-        for name in ("models", "datasets", "corrections", "seeds"):
+        for name in ("models", "datasets", "comparisons", "corrections", "seeds"):
             if getattr(self, name) == ():
                 raise XgapError(f"--{name} needs at least one name")
         if self.dry_run:

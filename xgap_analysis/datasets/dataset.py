@@ -72,7 +72,7 @@ class Dataset:
         items: Mapping[str, AnyItems] | None = None,
         query_ids: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        of = {**_given(image=images, text=texts), **(items or {})}  # no images given do not hide those of items
+        of = {**(items or {}), **_given(image=images, text=texts)}
         queries = {**(query_ids or {}), **_given(image=image_queries, text=text_queries)}
         _check_queries(name, queries, of)
         own = {

@@ -87,7 +87,7 @@ class Workers:
         # A room of its own for each says whether a worker has what it needs, or is about to begin.
         self._rooms = [placement_group([dict(needs)]) for _ in range(n)]
         cores, gpus = needs["CPU"], needs.get("GPU", 0.0)
-        made = ray.remote(num_cpus=cores, num_gpus=gpus, max_restarts=LIVES, max_task_retries=LIVES)(Worker)
+        made: Any = ray.remote(num_cpus=cores, num_gpus=gpus, max_restarts=LIVES, max_task_retries=LIVES)(Worker)
         actors = [made.options(scheduling_strategy=In(room)).remote() for room in self._rooms]
         self._starting = {actor.ready.remote(): actor for actor in actors}  # type: ignore[attr-defined]
         self._idle: list[Any] = []
