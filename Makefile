@@ -10,7 +10,8 @@ LOCK_PYTHON := 3.10
 VENV := .venv/bin
 COMPILE = $(VENV)/uv pip compile --quiet pyproject.toml --all-extras --python-version $(LOCK_PYTHON) \
 	--generate-hashes --no-header --no-annotate --no-emit-index-url $(LOCK_ARGS)
-NOTEBOOK := notebooks/00_quickstart.ipynb
+# Notebooks are opened as copies in this folder, which git ignores.
+COPIES := lab
 
 # The wheels of PyTorch are large; a slow line must not end the set-up.
 export UV_HTTP_TIMEOUT ?= 300
@@ -21,9 +22,10 @@ export UV_HTTP_TIMEOUT ?= 300
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-lab: .venv/installed ## open JupyterLab on the notebooks (more options: LAB_ARGS="--no-browser --port 9999")
+lab: .venv/installed ## open JupyterLab on copies of the notebooks, in lab/ (options: LAB_ARGS="--no-browser --port 9999")
+	$(VENV)/python notebooks/working_copies.py $(COPIES)
 	$(VENV)/python -m jupyterlab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir="$(CURDIR)" \
-		--LabApp.default_url="/lab/tree/$(NOTEBOOK)" $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS)
+		--LabApp.default_url="/lab/tree/$(COPIES)/00_quickstart.ipynb" $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS)
 
 test: lint ## check style and types, then run every test (fewer: PYTEST_ARGS="-m 'not slow'")
 	OMP_NUM_THREADS=1 $(VENV)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)

@@ -1,5 +1,7 @@
 """Retrieval of all queries, against a loop over them that sorts anew for each metric."""
 
+import cProfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -7,18 +9,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+import xgap_analysis as xg
 from benchmarks.timing import in_turns, seconds
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.relevance import Relevance
-from xgap_analysis.metrics import (
-    bootstrap_intervals,
-    paired_tests,
-    pooled_misalignment,
-    retrieval,
-    sampled_misalignment,
-)
+from xgap_analysis.metrics import pooled_misalignment, retrieval, sampled_misalignment
 
 SAMPLE = 20
+STATISTICS = ("bootstrap_intervals", "paired_tests", "_measured", "_against_best", "with_verdicts")  # beside the scores
 
 
 def average_precision(scores: torch.Tensor, hits: torch.Tensor, k: int | None = None) -> torch.Tensor:
@@ -123,28 +121,30 @@ def _pooled(device: torch.device, quick: bool) -> dict[str, Any]:
 
 
 def _resampling(device: torch.device, quick: bool) -> dict[str, Any]:
-    """The share of a study's row that its intervals and tests take, beside the retrieval that they are of."""
+    """The share of a study's processor time that intervals, tests and verdicts take, beside the rankings they are of.
+
+    Two rows: text queries in a gallery of images, without and with a correction, which is tested against the first.
+    """
     n, m, dim, classes = (200, 2000, 64, 40) if quick else (10_000, 100_000, 512, 2000)
     generator = torch.Generator().manual_seed(0)
-    query, gallery = (
-        Features(
-            torch.randn(size, dim, generator=generator).to(device), [f"{of}{i}" for i in range(size)], "image", "image"
-        )
-        for size, of in ((n, "q"), (m, "g"))
-    )
-    labels = [i % classes for i in range(n)]
-    relevance = Relevance.from_labels(labels, [i % classes for i in range(m)])
-    kept: list[Any] = []
-    _, ranking = seconds(lambda: kept.append(retrieval(query, gallery, relevance)))
-    base = kept[0] + 0.01
-
-    def resample() -> None:
-        bootstrap_intervals(kept[0], groups=labels)
-        paired_tests(base, kept[0], groups=labels)
-
-    _, resampling = seconds(resample)
+    centres = torch.randn(classes, dim, generator=generator)
+    both, labels = [], {}
+    for space, size in (("image", m), ("text", n)):
+        ids, of = [f"{space}{i}" for i in range(size)], torch.arange(size) % classes
+        labels.update(zip(ids, of.tolist(), strict=True))
+        vectors = torch.randn(size, dim, generator=generator).add_(centres[of], alpha=0.1)
+        both.append(Features(vectors.to(device), ids, space, space))
+        del vectors
+    study = xg.study_of_features(both, labels, ["T-I"], ["none", "center"], calibration=both)
+    profile = cProfile.Profile(time.process_time)  # of all threads
+    table = profile.runcall(study.run)
+    profile.create_stats()
+    spent: dict[str, float] = {}
+    for (_, _, name), (_, _, _, total, _) in profile.stats.items():
+        spent[name] = max(total, spent.get(name, 0.0))
     return {
         "figure": "resampling in a study",
-        "model": f"{n} x {m}, {classes} groups",
-        "share_of_processor_time": resampling / (resampling + ranking),
+        "model": f"{n} x {m}, d = {dim}, {classes} groups, {len(table)} rows",
+        "share_of_processor_time": sum(spent[name] for name in STATISTICS) / spent["run"],
+        "processor_seconds": spent["run"],
     }

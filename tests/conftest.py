@@ -18,7 +18,9 @@ if TYPE_CHECKING:  # at run time a fixture imports it, when the type checker of 
 
 CONTEXT, VOCABULARY = 16, 200
 
-settings.register_profile("any machine", deadline=None)  # a slow machine is no failure
+# A slow machine is no failure, and every run tries the same cases; for new ones: pytest --hypothesis-profile search
+settings.register_profile("any machine", deadline=None, derandomize=True)
+settings.register_profile("search", deadline=None, max_examples=1000)
 settings.load_profile("any machine")
 
 
@@ -36,6 +38,12 @@ def xgap_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     home = tmp_path_factory.mktemp("xgap-home")
     monkeypatch.setenv("XGAP_HOME", str(home))
     return home
+
+
+@pytest.fixture(autouse=True)
+def one_seed() -> None:
+    """A test draws the same numbers whatever ran before it in its worker."""
+    torch.manual_seed(0)
 
 
 def _registries() -> "list[Registry[Any]]":

@@ -125,7 +125,7 @@ def reachable(arrows: set[tuple[str, str]], room: str) -> set[str]:
     return found
 
 
-def test_the_picture_of_imports_is_true() -> None:
+def test_the_diagram_of_imports_is_true() -> None:
     (diagram,) = re.findall(r"```mermaid\n(.*?)```", PAGE, re.DOTALL)
     drawn = set(re.findall(r"(\w+) --> (\w+)", diagram))
     imports = {

@@ -589,6 +589,8 @@ def test_the_explorers_are_used_by_keyboard_alone(opened: Opened) -> None:
     expect(about).not_to_have_text(last)
     expect(about).to_contain_text("openmoji")
     expect(neighbours.locator(".xgap-about")).to_contain_text("openmoji")
+    page.keyboard.press("Shift+ArrowUp")  # as the lasso does
+    expect(gapmap.locator(".xgap-about").filter(has_text="selected 2 images")).to_be_visible()
 
     tab_to(page, neighbours.get_by_role("spinbutton", name="neighbours"))
     for _ in range(3):

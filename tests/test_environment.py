@@ -38,7 +38,7 @@ def locked(python: str, lock: str = LOCK) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-def test_the_lock_has_a_fitting_version_of_everything_that_is_asked_for(python: str) -> None:
+def test_the_lock_has_a_fitting_version_of_everything_that_is_wanted(python: str) -> None:
     versions = locked(python)
     extras = [line for lines in PROJECT["optional-dependencies"].values() for line in lines]
     for line in [*PROJECT["dependencies"], *extras]:

@@ -366,7 +366,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("message", BAD)
-def test_a_bad_tower_is_told_what_is_broken(message: str) -> None:
+def test_a_bad_tower_is_refused_with_what_is_broken(message: str) -> None:
     assert xg.check_tower(Good()).startswith("tower Good: text, 4 dimensions; it encodes and can be inverted into")
     with pytest.raises(xg.XgapError, match=message):
         xg.check_tower(BAD[message])

@@ -87,13 +87,13 @@ def recipe(
 def recipes() -> dict[str, list[Any]]:
     """The clips of each split."""
     facts = json.loads((EMOJI / "concepts.json").read_text(encoding="utf-8"))
-    pictures = json.loads((EMOJI / "pictures.json").read_text(encoding="utf-8"))
+    drawings = json.loads((EMOJI / "pictures.json").read_text(encoding="utf-8"))
     made: dict[str, list[Any]] = {}
     for split, (n, of_concepts, held_out) in SPLITS.items():
         fit = {c for c, own in facts.items() if own["split"] == of_concepts and fitting(own)}
         artists = {
             artist: [c for c in order if c in fit]
-            for artist, order in pictures.items()
+            for artist, order in drawings.items()
             if artist != SHADED and held_out[artist not in HELD_OUT]
         }
         taken: set[tuple[str, str]] = set()

@@ -167,7 +167,8 @@ def measured(model: Model, split: str) -> list[dict[str, Any]]:
         rows.append({"quantity": f"A+I-T by {how} recall_at_1, {split}", **summed(found, concept)})
     if split == "test":
         for pair in gaps(model, data).to_dict("records"):
-            rows += [{"quantity": f"{metric} {pair['pair']}", "value": pair[metric]} for metric in GAP_METRICS]
+            named = {f"{metric} {pair['pair']}": pair[metric] for metric in GAP_METRICS}
+            rows += [{"quantity": name, "value": value, "n_queries": 0} for name, value in named.items()]
     return rows
 
 

@@ -95,6 +95,12 @@ def test_help_loads_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
 
 
+def test_the_help_of_a_study_names_lists_as_lists(xgap: Xgap) -> None:
+    text = xgap("study", "--help").out
+    assert "--models [STR [STR ...]]" in text
+    assert "{None}" not in text
+
+
 def test_models_are_listed_with_their_size(xgap: Xgap) -> None:
     rows = {row["model"]: row for row in json.loads(xgap("models", "--json").out)}
     assert set(inventory.DEFAULT_MODELS) <= rows.keys()
@@ -103,13 +109,13 @@ def test_models_are_listed_with_their_size(xgap: Xgap) -> None:
     weights = safetensors.torch.load_file(data_root() / "models" / "tiny" / "open_clip_model.safetensors")
     assert row["parameters"] == sum(tensor.numel() for tensor in weights.values())
     assert row["image_parameters"] == sum(t.numel() for name, t in weights.items() if name.startswith("visual."))
-    assert row["at_hand"] is True
+    assert row["available"] is True
     assert rows["tiny-image"]["text_parameters"] is None
     words = xgap("models").out
-    assert all(name in words for name in (*rows, "hf-hub:", "local-dir:", "ViT-B-32/openai"))
+    assert all(name in words for name in (*rows, "hf-hub:", "local-dir:", "ViT-B-32/openai", "\navailable: in this"))
 
 
-def test_backbones_are_listed_with_the_papers_settings_and_whether_they_are_at_hand(
+def test_backbones_are_listed_with_the_papers_settings_and_whether_they_are_available(
     xgap: Xgap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from huggingface_hub import constants
@@ -124,7 +130,9 @@ def test_backbones_are_listed_with_the_papers_settings_and_whether_they_are_at_h
     (snapshot.parent.parent / "refs" / "main").write_text("abc")
     rows = {row["model"]: row for row in json.loads(xgap("models", "--json").out)}
     assert all(row.keys() == rows[UNTRAINED].keys() for row in rows.values())
-    there = {name for name, row in rows.items() if row["at_hand"] and row["weights"] not in ("embedded", "registered")}
+    there = {
+        name for name, row in rows.items() if row["available"] and row["weights"] not in ("embedded", "registered")
+    }
     assert there == {"SLIP-ViT-L-16/yfcc15m", "ViT-L-14/openai"}
     row = rows["ViT-L-14/openai"]
     assert (row["ovi_tokens"], row["isoclip_image"], row["isoclip_text"]) == (4, [250, 200], [10, 300])
@@ -311,11 +319,16 @@ MISTAKES = {
     "format": (["encode", "--out", "f.txt"], ".npz, .parquet, .safetensors"),
     "place": (["encode", "--out", "in-the-way/f.npz"], "in-the-way/f.npz cannot be written"),
     "folder": (["encode", "--out", "folder.npz"], "folder.npz is a folder"),
-    "steps": (["invert", *SMALL, "--steps", "0"], "at least one step"),
+    "steps": (["invert", *SMALL, "--steps", "0"], "the number of steps is a whole number of 1 or more, not 0"),
     "comparison": ([*STUDY, "--comparisons", "I-J"], "unknown comparison 'I-J'; nearest names: "),
     "correction": ([*STUDY, "--corrections", "centre"], "nearest names: center"),
     "label_set": ([*STUDY, "--label-set", "colour"], "it has: concept, subgroup, group, artist"),
     "no models": (["study", "--models"], "--models needs at least one name"),
+    "no comparisons": (["study", "--comparisons"], "--comparisons needs at least one name"),
+    "a seed below 0": (["study", "--limit", "2", "--seeds", "-1"], "a seed is a whole number of 0 or more, not -1"),
+    "a seed twice": (["study", "--limit", "2", "--seeds", "0", "0"], "seed 0 stands twice in the seeds"),
+    "a seed of an inversion": (["invert", *SMALL, "--steps", "1", "--seed", "-1"], "a seed is a whole number of 0 or"),
+    "no launcher": (["encode", *SMALL, "--engine", "ranks"], "engine ranks needs a launcher"),
     "second model": (["study", "--models", UNTRAINED, "tiny-untraind"], "'tiny-untraind'"),
     "table": ([*STUDY, "--out", "study.txt"], "a table is written as .parquet, .csv, .tex, .md"),
     "existing": ([*STUDY, "--out", "there.csv"], "there.csv exists: replace it with --overwrite, or name another"),
@@ -344,7 +357,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_told_in_one_sentence(
+def test_a_mistake_is_reported_in_one_sentence(
     xgap: Xgap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mistake: str
 ) -> None:
     # A port of this machine that nobody listens on: the hub as it is without a network.

@@ -43,8 +43,8 @@ def photographs(tmp_path: Path) -> Path:
         folder = root / f"kind_{label}"
         folder.mkdir(parents=True)
         drawn = [data.images[k] for k, i in enumerate(data.images.ids) if data.labels_of()[i] == label]
-        pictures = [image.resize((90, 70)) for image in drawn]
-        first, last = pictures[0], pictures[-1]
+        drawings = [image.resize((90, 70)) for image in drawn]
+        first, last = drawings[0], drawings[-1]
         first.save(folder / "camera.jpg")
         first.save(folder / "page.webp")
         last.convert("L").save(folder / "gray.jpg")
@@ -111,9 +111,17 @@ def test_two_files_of_vectors(xgap: Callable[..., str]) -> None:
     table = main_rows(pd.read_parquet("results/study.parquet"))
     assert set(table["comparison"]) == {"audio-audio", "video-video", "audio-video", "video-audio"}
     assert set(table["dataset"]) == {"audio+video"}
+    assert set(table["split"]) == {"test"}
     assert table["value"].between(0.3, 1).all()
     assert "leave --table, --models, --datasets out" in xgap(
         "study", "--features", "a.npy", "b.npy", "--models", "tiny"
+    )
+    without = xgap("study", "--features", "audio.npy", "video.npy")
+    assert "misalignment" not in without
+    assert "modality_gap" in without
+    assert "two files or more, one for each modality; one alone is given" in xgap("study", "--features", "audio.npy")
+    assert "2 files of features have 2 spaces, or none, not 1" in xgap(
+        "study", "--features", "audio.npy", "video.npy", "--spaces", "audio"
     )
     assert "there is no file a.npy" in xgap("study", "--features", "a.npy", "b.npy")
     assert "--labels, --spaces and --keys belong to --features" in xgap("study", "--labels", "labels.csv")

@@ -94,7 +94,7 @@ def test_results_are_the_rows_of_every_study(made: Report, folder: Path) -> None
     assert [file.name for file in made.pages[0].tables] == ["gaps.parquet", "study-a.parquet"]
 
 
-def test_figures_are_pictures_under_the_name_of_their_notebook(made: Report, folder: Path) -> None:
+def test_figures_are_images_under_the_name_of_their_notebook(made: Report, folder: Path) -> None:
     names = sorted(file.name for file in (folder / "out" / "figures").iterdir())
     assert names == ["00_first-1.png", "00_first-2.png"]
     for name in names:
@@ -189,7 +189,7 @@ def test_what_is_no_notebook_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
     assert not (tmp_path / "out").exists()
 
 
-def test_wrong_names_are_told_before_anything_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_names_are_reported_before_anything_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     notebook = write_notebook(tmp_path / "n.ipynb", PARAMETERS)
     args = ["report", "--notebooks", str(notebook), "--out", str(tmp_path / "out")]
     for option, name in (("--model", "tiny-untraind"), ("--dataset", "emojy")):

@@ -7,7 +7,7 @@ import pytest
 
 import xgap_analysis as xg
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.core.seeds import check_distinct, generator
+from xgap_analysis.core.seeds import check_seeds, generator
 from xgap_analysis.experiments.recipes import Ablation
 from xgap_analysis.metrics import flips, pair_scores
 
@@ -45,9 +45,9 @@ def test_a_generator_is_numpys_of_the_same_seed() -> None:
 
 
 def test_one_run_does_not_count_as_two() -> None:
-    check_distinct((0, 1, 2))
+    check_seeds((0, 1, 2))
     with pytest.raises(XgapError, match="seed 0 stands twice"):
-        check_distinct((0, 1, 0))
+        check_seeds((0, 1, 0))
     with pytest.raises(XgapError, match="seed 42 stands twice"):
         xg.Study(["tiny"], ["emoji"], ["I-I"], seeds=(42, 42))
     with pytest.raises(XgapError, match="seed 0 stands twice"):

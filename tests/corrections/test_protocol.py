@@ -71,7 +71,7 @@ def test_center_refuses_a_side_or_a_dimension_it_was_not_fitted_on() -> None:
         center(features(3, 7, "image", 0))
 
 
-def test_a_corrected_vector_is_told_apart_from_the_native_one() -> None:
+def test_a_corrected_vector_is_distinguished_from_the_native_one() -> None:
     # Work kept in the store may be found by provenance.
     native = Features(torch.eye(3, 6), list("abc"), "image", "image", {"model": "tiny", "digest": "0" * 64})
     made = correction("center").fit(calibration())(native)
@@ -145,7 +145,7 @@ def test_an_unknown_correction_offers_the_nearest_names() -> None:
 
 @settings(max_examples=20)
 @given(st.integers(2, 12), st.integers(0, 1000), st.floats(-1, 2))
-def test_gap_shift_moves_the_sides_along_the_vector_between_their_means(d: int, seed: int, by: float) -> None:
+def test_gap_shift_moves_the_modalities_along_the_vector_between_their_means(d: int, seed: int, by: float) -> None:
     fitted = calibration(d, seed)
     made = correction("gap-shift", lambda_=by).fit(fitted)
     gap = np.subtract(*(side.vectors.numpy().astype(np.float64).mean(0) for side in (fitted.images, fitted.texts)))

@@ -17,7 +17,7 @@ PAIR = Images(("a", "b"), lambda item: Image.new("RGB", (2, 2)))
 
 def test_no_reader_makes_a_dataset_or_opens_a_file_of_an_image_in_a_way_of_its_own() -> None:
     """The embedded worlds are no readers: their items are drawn from recipes, and have parts and further modalities."""
-    allowed = {"Dataset": {"assemble.py"}, "open_picture": {"stored.py"}}
+    allowed = {"Dataset": {"assemble.py"}, "open_image": {"stored.py"}}
     called = {
         (node.func.id, source.name)
         for source in READERS.rglob("*.py")

@@ -2,13 +2,15 @@
 
 from functools import partial
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.features import Features
 from xgap_analysis.core.relevance import Relevance
 from xgap_analysis.datasets.dataset import Dataset, in_splits
-from xgap_analysis.datasets.items import NO_IMAGES, Images, Texts
+from xgap_analysis.datasets.items import NO_IMAGES, Images, Texts, Vectors
 
 
 def blank(item: str) -> Image.Image:
@@ -57,7 +59,7 @@ def test_relevance_is_sharing_the_label_of_a_level() -> None:
         data.relevance("colour")
 
 
-def test_a_data_set_without_labels_says_so() -> None:
+def test_a_dataset_without_labels_says_so() -> None:
     data = pets(labels={})
     with pytest.raises(XgapError, match="'pets' has no labels"):
         data.relevance()
@@ -115,7 +117,7 @@ def judged(**changed: object) -> Dataset:
     return pets(**{"labels": {}, "judgements": {"loose": loose, "strict": strict}, "image_queries": asking, **changed})
 
 
-def test_what_is_judged_item_by_item_comes_before_labels() -> None:
+def test_what_is_evaluated_item_by_item_comes_before_labels() -> None:
     data = judged(labels=pets().labels)
     assert data.default_label_set == "loose"
     assert data.relevance().bind(["cat-0"], ["cat-1", "dog-1", "owl-1"]).grades(0, 1).tolist() == [[2, 0, 1]]
@@ -187,3 +189,11 @@ def test_a_limit_keeps_queries_that_nothing_names_as_such() -> None:
     small = data.limit(2)
     assert (len(small.texts), len(small.images), small.split_name) == (2, 4, "test[2]")
     assert data.limit(3).split_name == "test"
+
+
+def test_images_that_are_given_count_more_than_items() -> None:
+    vectors = Vectors(Features(np.eye(3), ["a", "b", "c"], space="image", origin="image"))
+    data = Dataset("d", "all", labels={"class": dict.fromkeys("abc", "x")}, items={"image": vectors})
+    assert data.items_of("image") is vectors
+    others = Images(["a"], blank, "d")
+    assert Dataset("d", "all", others, items={"image": vectors}).items_of("image") is others

@@ -56,7 +56,7 @@ def test_choosing_an_item_that_is_not_there_names_it() -> None:
         Images(("a",), lambda item: Image.new("RGB", (1, 1))).select(["a", "x"])
 
 
-def test_there_is_no_image_in_a_data_set_of_texts() -> None:
+def test_there_is_no_image_in_a_dataset_of_texts() -> None:
     assert len(NO_IMAGES) == len(NO_TEXTS) == 0
     with pytest.raises(XgapError, match="there is no image 'x': this dataset has texts alone"):
         NO_IMAGES.opener("x")

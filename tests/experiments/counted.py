@@ -19,7 +19,7 @@ import xgap_analysis as xg
 N = 40
 
 
-def picture(item: str) -> Image.Image:
+def drawing(item: str) -> Image.Image:
     """An image that says which one it is."""
     return Image.new("RGB", (4, 4), (200, 7, int(item)))
 
@@ -63,6 +63,6 @@ def counted_images() -> xg.Dataset:
     """Forty images of four labels."""
     ids = [str(i) for i in range(N)]
     labels = {item: f"label {int(item) % 4}" for item in ids}
-    images = xg.Images(ids, picture, "counted")
+    images = xg.Images(ids, drawing, "counted")
     data = xg.Dataset("counted-images", "test", images, labels={"label": labels})
     return dataclasses.replace(data, splits={"test": lambda: data})

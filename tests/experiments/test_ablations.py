@@ -28,7 +28,7 @@ SMALL = Recipe(steps=2, batch=6, image_views=2, learning_rate=1e-2, warmup=1)
 
 
 def colours(split: str, splits: dict[str, Any]) -> Dataset:
-    def picture(item: str) -> Image.Image:
+    def drawing(item: str) -> Image.Image:
         label, take = map(int, item.split("/"))
         noise = np.random.default_rng(100 * label + take).integers(0, 60, (64, 64, 3))
         return Image.fromarray((noise + np.array([label * 16, 200 - label * 16, label * 11])).astype(np.uint8))
@@ -40,7 +40,7 @@ def colours(split: str, splits: dict[str, Any]) -> Dataset:
     return Dataset(
         name="colours",
         split_name=split,
-        images=Images(tuple(images), picture, f"colours-{split}"),
+        images=Images(tuple(images), drawing, f"colours-{split}"),
         texts=Texts(tuple(texts), tuple(f"colour {item}" for item in texts)),
         labels={"colour": of},
         class_names={"colour": {str(label): f"colour number {label}" for label in labels}},
@@ -55,7 +55,7 @@ def data() -> Dataset:
     return colours("train", splits)
 
 
-def test_every_run_is_judged_at_every_checkpoint(data: Dataset, tmp_path: Path) -> None:
+def test_every_run_is_evaluated_at_every_checkpoint(data: Dataset, tmp_path: Path) -> None:
     settings: dict[str, dict[str, Any]] = {
         "0": {"objective": {"clip": 1.0, "image-image": 0.0}},
         "1": {"objective": {"clip": 1.0, "image-image": 1.0}},
@@ -77,6 +77,9 @@ def test_every_run_is_judged_at_every_checkpoint(data: Dataset, tmp_path: Path) 
     for row in table[table["quantity"].isin(["I-I", "OTI-I - I-I", "misalignment_image"])].to_dict("records"):
         assert np.average(row["by_group"], weights=row["group_sizes"]) == pytest.approx(row["value"], abs=1e-5)
         assert len(row["by_group"]) == 6  # labels
+        assert row["n_queries"] == row["group_sizes"].sum()
+    assert table["n_queries"].dtype.kind == "i"
+    assert set(table.loc[table["quantity"] == "modality_gap", "n_queries"]) == {0}
     assert len(list(tmp_path.iterdir())) == 2
     pd.testing.assert_frame_equal(ablate(settings, **chosen), table)  # from what is there
 

@@ -133,6 +133,11 @@ def test_rows_of_trained_models_are_contrasts_with_tests_over_seeds_for_the_gap(
         row = rows.loc[setting, "modality_gap"]
         assert row[["p_value", "p_adjusted"]].tolist() == pytest.approx([p[setting], adjusted[setting]])
         assert row["over"] == "seeds"
+    assert rows["n_queries"].dtype.kind == "i"
+    assert (rows.loc["Mod-X", "I-I"]["n_queries"], rows.loc["Mod-X", "modality_gap"]["n_queries"]) == (
+        direct["n_queries"],
+        0,
+    )
     sure = rows[rows["verdict"] != "inconclusive"]
     assert len(sure)
     for ends in (("low", "high"), ("queries_low", "queries_high")):  # either interval lies beside zero, or is not there

@@ -63,6 +63,9 @@ def test_changes_are_paired_by_seed_and_by_query() -> None:
     assert np.isnan(gap["queries_low"])
     assert np.isnan(gap["p_adjusted"])
     assert gap["n_groups"] == 0
+    assert rows["n_queries"].dtype.kind == "i"
+    assert rows.loc["I-T", "n_queries"].tolist() == [len(LABELS)] * 2
+    assert gap["n_queries"] == 0
 
 
 def test_what_holds_has_every_interval_beside_zero() -> None:

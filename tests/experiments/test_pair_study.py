@@ -158,7 +158,7 @@ def test_any_two_views_of_items_of_two_modalities() -> None:
     assert refused["n_pairs"] == 0
 
 
-def test_what_cannot_be_computed_is_told(tiny: Model, pairs: PairScores) -> None:
+def test_what_cannot_be_computed_is_reported(tiny: Model, pairs: PairScores) -> None:
     for comparison in ("I-I", "OTI-T", "zero-shot"):
         with pytest.raises(XgapError, match=f"the pairs are of text items, which comparison {comparison} does not"):
             pair_table(tiny, pairs, [comparison], progress=False)

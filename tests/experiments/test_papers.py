@@ -165,7 +165,7 @@ def test_a_mean_is_of_one_scorer_and_of_one_value_of_an_option() -> None:
     assert made["oti.steps"].isna().tolist() == [True, True, False]
 
 
-def test_of_several_papers_the_one_whose_protocol_is_ours_is_told() -> None:
+def test_of_several_papers_the_one_whose_protocol_is_ours_is_reported() -> None:
     cell = row("ViT-B-32/openai", "stanford-cars", 0.3, "I-I", split="test", of_precision="fp32")
     made = with_published(pd.DataFrame([cell]), ["cross-the-gap", "reevaluating"]).iloc[0]
     assert made["published"] == pytest.approx(0.249)  # of a paper that states no precision
@@ -197,7 +197,7 @@ def test_a_named_table_on_the_embedded_default(model: Any) -> None:
         xg.reproduce("corrections", ["paper"])
 
 
-def test_the_paper_stands_for_its_models_and_data_sets() -> None:
+def test_the_paper_stands_for_its_models_and_datasets() -> None:
     grid = GRIDS["slip"]
     assert expanded(["tiny", "paper"], grid.paper_models) == ("tiny", *grid.paper_models)
     with pytest.raises(xg.XgapError, match="XGAP_DATA"):

@@ -40,7 +40,7 @@ SIDE = {"image": "image", "oti": "image", "text": "text", "ovi": "text"}
 SPACE = {"image": "image", "oti": "text", "text": "text", "ovi": "image"}
 
 
-def picture(item: str) -> Image.Image:
+def drawing(item: str) -> Image.Image:
     noise = np.random.default_rng(zlib.crc32(item.encode())).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     return Image.fromarray(noise)
 
@@ -53,7 +53,7 @@ def animals(split: str = "test", **changed: Any) -> Dataset:
     made: dict[str, Any] = {
         "name": "animals",
         "split_name": split,
-        "images": Images(images, picture, f"digest of {split}"),
+        "images": Images(images, drawing, f"digest of {split}"),
         "texts": Texts(tuple(texts), tuple(texts.values())),
         "labels": {"kind": kind_of, "flies": {i: str(kind in ("owl", "bee")) for i, kind in kind_of.items()}},
         "class_names": {"kind": {kind: f"the {kind}" for kind in KINDS}, "flies": {"True": "wings", "False": "legs"}},
@@ -197,7 +197,7 @@ def test_intervals_and_tests_are_those_of_the_metrics_over_groups_of_one_label(m
 
 
 @pytest.mark.usefixtures("world")
-def test_a_correction_is_fitted_on_the_other_split_and_applied_to_both_sides(model: Model) -> None:
+def test_a_correction_is_fitted_on_the_other_split_and_applied_to_both_modalities(model: Model) -> None:
     study = Study([model], [animals()], ["I-I", "OTI-I", "zero-shot"], ["center"], seeds=SEEDS[:2], progress=False)
     main, evaluation = main_rows(study.run()).set_index("comparison"), evaluation_of(study)
     train = animals("train")
@@ -374,7 +374,7 @@ def test_an_own_comparison_may_be_the_baseline_of_another(model: Model) -> None:
 
 
 @pytest.mark.usefixtures("world")
-def test_a_correction_fitted_on_what_is_judged_is_called_transductive(model: Model) -> None:
+def test_a_correction_fitted_on_what_is_evaluated_is_called_transductive(model: Model) -> None:
     for fit_split, expected in (("train", {"none": False, "center": False}), ("test", {"none": False, "center": True})):
         study = Study([model], [animals()], ["I-I"], ["none", "center"], fit_split=fit_split, limit=3, progress=False)
         said = study.run().groupby("correction")["transductive"].unique()
@@ -413,15 +413,15 @@ def test_an_unknown_view_or_task_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["T-T", "I-T", "T-I", "OVI-OVI"])
-def test_a_data_set_without_texts_says_so_when_texts_are_asked_for(model: Model, name: str) -> None:
+def test_a_dataset_without_texts_says_so_when_texts_are_wanted(model: Model, name: str) -> None:
     data = animals(texts=Texts((), ()), text_queries=())
     with pytest.raises(XgapError, match=r"dataset 'animals' \(test\) has no texts"):
         Study([model], [data], [name], steps=1, progress=False).run()
     assert len(Study([model], [data], ["I-I", "zero-shot"], progress=False).run()) > 0
 
 
-def test_a_data_set_without_images_is_judged_by_its_texts(model: Model) -> None:
-    data = animals(images=Images((), picture), image_queries=())
+def test_a_dataset_without_images_is_evaluated_by_its_texts(model: Model) -> None:
+    data = animals(images=Images((), drawing), image_queries=())
     table = Study([model], [data], ["T-T"], progress=False).run()
     assert set(table["of_view"]) == {"text"}
     assert set(table["of_weights"]) == {model.weights_digest}
@@ -429,7 +429,7 @@ def test_a_data_set_without_images_is_judged_by_its_texts(model: Model) -> None:
         Study([model], [data], ["I-I"], progress=False).run()
 
 
-def test_a_data_set_without_class_names_or_labels_says_so(model: Model) -> None:
+def test_a_dataset_without_class_names_or_labels_says_so(model: Model) -> None:
     with pytest.raises(XgapError, match="'animals' names no classes of label set 'kind'"):
         Study([model], [animals(class_names={})], ["zero-shot"], progress=False).run()
     with pytest.raises(
@@ -478,7 +478,7 @@ def test_the_views_are_the_encoded_and_the_inverted_items(model: Model) -> None:
     assert not torch.equal(evaluation.view("oti", "queries", 5).vectors, evaluation.view("oti", "queries", 6).vectors)
 
 
-def test_without_named_queries_one_view_is_asked_and_searched(model: Model) -> None:
+def test_without_named_queries_one_view_is_queried_and_searched(model: Model) -> None:
     evaluation = evaluation_of(Study([model], [animals(image_queries=())], steps=2, progress=False))
     assert (
         evaluation.view("image", "queries").ids

@@ -28,7 +28,7 @@ def dataset(seed: int, split: str = "test") -> xg.Dataset:
     audio = xg.Features(rows, [str(i) for i in range(N)], "audio", "audio")
     splits = {"train": lambda: dataset(1, "train")} if split == "test" else {}
     labels = {"kind": KIND, "voice": VOICE}
-    return xg.Dataset("sounds", split, NO_IMAGES, NO_TEXTS, labels, others={"audio": Vectors(audio)}, splits=splits)
+    return xg.Dataset("sounds", split, NO_IMAGES, NO_TEXTS, labels, items={"audio": Vectors(audio)}, splits=splits)
 
 
 def drop_voice(calibration: xg.Calibration) -> Callable[[xg.Features], xg.Features]:
@@ -63,7 +63,7 @@ def study() -> xg.Study:
     return xg.Study([Precomputed("features")], [dataset(0)], [comparison], corrections, progress=False)
 
 
-def test_a_trade_and_a_gain_are_told_apart(study: xg.Study) -> None:
+def test_a_trade_and_a_gain_are_distinguished(study: xg.Study) -> None:
     table = two_factors(study, "voice").set_index("correction")
     assert table["label_set"].tolist() == ["kind"] * 4
     base, trade, gain, same = (table.loc[name] for name in ("none", "drop_voice", "denoise", "same"))

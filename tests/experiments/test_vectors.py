@@ -141,7 +141,7 @@ def test_inverted_features_brought_along_are_measured_against_the_native_ones(wo
     assert alone["difference"].isna().all()
 
 
-def test_files_of_one_origin_exclude_self_matches_across_the_sides(tmp_path: Path) -> None:
+def test_files_of_one_origin_exclude_self_matches_across_the_modalities(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     images = draw.normal(size=(12, 8))
     for name, vectors in (("images", images), ("oti", images + 0.01 * draw.normal(size=(12, 8)))):
@@ -226,7 +226,7 @@ def test_two_files_and_a_table_of_labels(world: dict[str, xg.Features], tmp_path
     (tmp_path / "other.csv").write_text("id,label,split\nx,a,train\ny,b,test\n")
     with pytest.raises(xg.XgapError, match="no id of the audio features, such as '0', is of split 'train'"):
         study_of_files(files, tmp_path / "other.csv")
-    with pytest.raises(xg.XgapError, match="a space for each or none, not 1 and 0"):
+    with pytest.raises(xg.XgapError, match="two files or more, one for each modality"):
         study_of_files(files[:1])
     (tmp_path / "none.csv").write_text("id,colour\n1,red\n")
     with pytest.raises(xg.XgapError, match="has no column of labels; it has: id, colour"):

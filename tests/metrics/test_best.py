@@ -38,7 +38,7 @@ def test_known_answers() -> None:
     assert against_best({"a": value[: len(few)], "b": value[: len(few)] + 0.1}, few)["a"] == "tied"  # too few groups
 
 
-def test_many_variants_can_still_be_told_apart() -> None:
+def test_many_variants_can_still_be_distinguished() -> None:
     value = np.random.default_rng(0).uniform(size=30)
     found = against_best({"best": value + 1, **{f"{k}": value for k in range(20)}}, resamples=100)
     assert set(found.values()) == {"best", "lower"}  # 210 pairs need p-values below 0.05 / 210

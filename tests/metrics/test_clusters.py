@@ -44,12 +44,12 @@ def test_an_item_counts_in_all_modalities_or_in_none() -> None:
 
 
 def test_shares_of_modalities_are_those_of_a_plain_count() -> None:
-    from xgap_analysis.metrics.clusters import _sides
+    from xgap_analysis.metrics.clusters import _shares
 
     made = np.random.default_rng(0).integers(0, 9, (3, 12))
     one = [c for c in set(made.ravel()) if sum(c in row for row in made.tolist()) == 1]
     together = [column for column in made.T.tolist() if len(set(column)) == 1]
-    assert _sides(made) == pytest.approx((len(one) / len(set(made.ravel())), len(together) / 12))
+    assert _shares(made) == pytest.approx((len(one) / len(set(made.ravel())), len(together) / 12))
 
 
 def test_mistakes_are_one_sentence() -> None:

@@ -115,7 +115,7 @@ def test_separability_is_held_out_accuracy():
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000))
-def test_a_rotation_of_both_sides_changes_nothing(seed):
+def test_a_rotation_of_both_modalities_changes_nothing(seed):
     x, y = sides(seed=seed)
     turn = torch.linalg.qr(torch.from_numpy(np.random.default_rng(seed + 1).normal(size=(6, 6)))).Q
     turned = [features(side.vectors.double() @ turn, side.space) for side in (x, y)]

@@ -138,7 +138,7 @@ def test_extreme_similarities_have_a_bin():
     assert frame["different"].tolist() == [2, 0, 0, 0]
 
 
-def test_queries_without_pairs_are_told():
+def test_queries_without_pairs_are_reported():
     x = features(6)
     labels = list("aabbbc")
     with pytest.warns(UserWarning, match="1 of 6 queries lack"):

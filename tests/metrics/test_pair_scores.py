@@ -89,7 +89,7 @@ def test_arrays_and_sets_of_vectors_are_scored_too() -> None:
     assert found.tolist() == pytest.approx([max(unit[a] @ unit[b] for b in (2, 3)) for a in (0, 1)], abs=1e-6)
 
 
-def test_an_item_without_a_vector_is_told() -> None:
+def test_an_item_without_a_vector_is_reported() -> None:
     with pytest.raises(XgapError, match="ids have no vector here"):
         pair_scores(features(), features(ids=IDS[:3]), some_pairs())
     with pytest.raises(XgapError, match="5 dimensions and the gallery 2"):
@@ -179,7 +179,7 @@ def test_seeds_are_averaged_and_missing_scores_left_out() -> None:
         ({"scores": np.ones((1, 1, 4))}, "must be of the same"),
     ],
 )
-def test_mistakes_are_told(given: dict[str, Any], message: str) -> None:
+def test_mistakes_are_reported(given: dict[str, Any], message: str) -> None:
     with pytest.raises(XgapError, match=message):
         correlation(**{"scores": [1, 2, 3, 5], "people": [1, 2, 3, 4], **given})
 

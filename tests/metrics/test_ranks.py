@@ -15,12 +15,10 @@ from xgap_analysis.core.features import Features
 from xgap_analysis.core.relevance import Relevance
 from xgap_analysis.metrics import block_ranks, counting, device_ranks, ranks, retrieval
 from xgap_analysis.metrics.block_ranks import BlockRanks
-from xgap_analysis.metrics.counting import cosine, count
+from xgap_analysis.metrics.counting import add_close, cosine, count
 from xgap_analysis.metrics.ranks import _bounds, relevant_ranks
 from xgap_analysis.scoring.blocks import descending
 from xgap_analysis.scoring.cosine import products
-
-MUCH = 10**9
 
 
 def unit(vectors):
@@ -38,16 +36,17 @@ def true_ranks(scores, relevant):
     return place, order[place]
 
 
-def counted(scores, relevant, margin=0.0, query=None, gallery=None, truth=None, most=MUCH):
-    """The same by `count`, for one row."""
+def counted(scores, relevant, margin=0.0, truth=None, most=5000):
+    """The same by `count` and `add_close`, for one row."""
     truth = scores if truth is None else truth
     _, columns = true_ranks(truth, relevant)
     cells, rank = scores[None].copy(), np.full(len(relevant), -1)
     cells[0, relevant] = -np.inf
-    begin = np.array([0, len(relevant)])
-    none = np.zeros((1, 1), np.float32)
-    sides = (none, none) if query is None else (query[None], gallery)
-    seen = count(cells, 0, begin, columns, truth[columns], np.float32(margin), *sides, most, rank, 0, 1)
+    begin, close = np.array([0, len(relevant)]), np.empty((3, most), np.uint32)
+    seen = count(cells, 0, begin, columns, truth[columns], np.float32(margin), close, rank, 0, 1)
+    if seen > 0:
+        _, own, place = close[:, :seen]
+        add_close(np.array([0, seen]), own, place, truth[own], 0, begin, columns, truth[columns], rank, 0, 1)
     return rank + np.arange(len(rank)), columns, seen
 
 
@@ -59,7 +58,7 @@ def test_counted_ranks_are_those_of_the_stable_order(seed, n, levels):
     junk = rng.random(n) < 0.2
     junk[relevant] = False
     scores[junk] = -np.inf
-    rank, columns, (anew, _) = counted(scores, relevant)
+    rank, columns, anew = counted(scores, relevant)
     place, expected = true_ranks(scores, relevant)
     assert (rank.tolist(), columns.tolist(), anew) == (place.tolist(), expected.tolist(), 0)
 
@@ -72,7 +71,7 @@ def test_scores_off_by_less_than_the_margin_change_no_rank(seed, n, error):
     truth = np.array([cosine(query, x) for x in gallery])
     relevant = np.sort(rng.choice(n, rng.integers(1, n + 1), replace=False))
     off = (truth + rng.uniform(-error, error, n)).astype(np.float32)
-    rank, *_ = counted(off, relevant, error + 2**-23, query, gallery, truth)
+    rank, *_ = counted(off, relevant, error + 2**-23, truth)
     assert rank.tolist() == true_ranks(truth, relevant)[0].tolist()
 
 
@@ -83,11 +82,9 @@ def test_only_what_lies_within_the_margin_is_computed_again():
     near = np.abs(truth[:, None] - truth[relevant]).min(axis=1) <= 1e-4
     near[relevant] = False
     assert 0 < near.sum() < 100
-    assert counted(truth, relevant, 1e-4, query, gallery)[2] == (near.sum(), 0)
-    assert counted(truth, relevant, 1e-4, query, gallery, most=near.sum() - 1)[2][0] == -1
-    off = truth.copy()
-    off[near] += np.float32(3e-5)
-    assert counted(off, relevant, 1e-4, query, gallery, truth)[2][1] == pytest.approx(3e-5, rel=0.01)
+    assert counted(truth, relevant, 1e-4)[2] == near.sum()
+    assert counted(truth, relevant, 1e-4, most=near.sum())[2] == near.sum()
+    assert counted(truth, relevant, 1e-4, most=near.sum() - 1)[2] == -1
 
 
 CLOUDS = {

@@ -118,7 +118,7 @@ def test_a_planted_rotation_is_found():
 
 
 @pytest.mark.parametrize("degrees", [0, 10, 90, 180])
-def test_deviation_is_the_turn_between_the_sides(degrees):
+def test_deviation_is_the_turn_between_the_modalities(degrees):
     x, y = features(draws(60, 5)), features(draws(50, 5, seed=1), "text", "t")
     shared = turn(5)
     after_x = features(x.vectors.double() @ shared)

@@ -164,15 +164,15 @@ def through_a_picture(own: Own, size: tuple[int, int], patches: Tensor) -> tuple
     rows, columns = size[0] // patch, size[1] // patch
     which = torch.arange(rows * columns) * 3 // (rows * columns)
     colours = torch.eye(3)[which].T.reshape(1, 3, rows, columns)
-    picture = torch.zeros(1, 3, *size)
-    picture[..., : rows * patch, : columns * patch] = colours.repeat_interleave(patch, 2).repeat_interleave(patch, 3)
+    drawing = torch.zeros(1, 3, *size)
+    drawing[..., : rows * patch, : columns * patch] = colours.repeat_interleave(patch, 2).repeat_interleave(patch, 3)
     weight, bias = own.patching.weight, own.patching.bias
     kept = weight.clone(), None if bias is None else bias.clone()
     weight.zero_()
     weight[:, :, 0, 0] = patches.T
     if bias is not None:
         bias.zero_()
-    features = own.image(picture)
+    features = own.image(drawing)
     weight.copy_(kept[0])
     if bias is not None:
         bias.copy_(kept[1])

@@ -255,7 +255,7 @@ def test_it_is_small_and_listed(model: xg.Model) -> None:
     assert 0.5e6 < parameters < 0.6e6
     assert (data_root() / "models" / "tiny-audio" / WEIGHTS).stat().st_size < 1.2e6
     rows = {row["model"]: row for row in inventory.models()}
-    assert rows["tiny-audio"]["at_hand"]
+    assert rows["tiny-audio"]["available"]
     assert rows["tiny-audio"]["parameters"] == rows["tiny"]["parameters"] + parameters
     assert "spoken" in rows["tiny-audio"]["description"]
 

@@ -77,7 +77,7 @@ def test_captions_that_training_cuts_are_counted_once_before_it() -> None:
         warn_of_cut("mine", Words(), ("one", "one two three four five six seven"))
 
 
-def test_an_id_beyond_the_table_is_told() -> None:
+def test_an_id_beyond_the_table_is_reported() -> None:
     tokenize = Tokenizer(Words(), "mine", 6)
     assert tokenize(["a cat"]).shape == (1, 6)
     with pytest.raises(XgapError, match="gives the id 6 in 'a monkey', but its model knows 6 words"):

@@ -127,21 +127,21 @@ def test_the_command_line_says_the_activation_too(file: Path, capsys: pytest.Cap
 
 
 @pytest.mark.parametrize("name", ["open_clip_config.json", WEIGHTS, "tokenizer.json", "tokenizer_config.json"])
-def test_a_pointer_of_git_lfs_is_told(name: str, folder: Path) -> None:
+def test_a_pointer_of_git_lfs_is_reported(name: str, folder: Path) -> None:
     (folder / name).write_text(POINTER)
     with pytest.raises(XgapError, match=f"{name} is a Git LFS pointer.*git lfs pull") as told:
         load_model(folder)
     assert "\n" not in str(told.value)
 
 
-def test_a_pointer_in_place_of_a_named_file_is_told(tmp_path: Path) -> None:
+def test_a_pointer_in_place_of_a_named_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "w.pt").write_text(POINTER)
     for name in ("ViT-B-32-gelu", "SLIP-ViT-B-16", "timm:vit_tiny_patch16_224"):
         with pytest.raises(XgapError, match="Git LFS pointer"):
             load_model(f"{name}/{tmp_path}/w.pt")
 
 
-def test_a_folder_without_its_tokenizer_is_told(folder: Path) -> None:
+def test_a_folder_without_its_tokenizer_is_reported(folder: Path) -> None:
     for path in folder.glob("tokenizer*"):
         path.unlink()
     with pytest.raises(XgapError, match=r"holds no tokenizer .*'tokenizer', which its .* names") as told:
@@ -176,7 +176,7 @@ def test_several_checkpoints_are_counted(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta", "cpu:first", "nonsense"])
-def test_an_unknown_device_is_told(device: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_device_is_reported(device: str, capsys: pytest.CaptureFixture[str]) -> None:
     from xgap_analysis.cli import main
     from xgap_analysis.models.trainable import load_trainable
 

@@ -193,16 +193,16 @@ def test_features_of_a_layer_are_transformers_own(family: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("family", ["clip", "siglip"])
-def test_pictures_and_texts_are_prepared_as_the_directory_says(family: str, tmp_path: Path) -> None:
+def test_images_and_texts_are_prepared_as_the_directory_says(family: str, tmp_path: Path) -> None:
     from transformers import AutoImageProcessor, PreTrainedTokenizerFast
 
     (clip_directory(tmp_path, 49407) if family == "clip" else siglip_directory(tmp_path)).eval()
     model = load_model(tmp_path, device="cpu")
     processor = AutoImageProcessor.from_pretrained(tmp_path)
     noise = Image.effect_noise((90, 60), 80)
-    for picture in (noise.convert("RGB"), noise, noise.convert("RGBA"), noise.convert("RGB").resize((10, 50))):
-        expected = processor(images=picture.convert("RGB"), return_tensors="pt")["pixel_values"][0]
-        assert torch.equal(model.preprocess(picture), expected)
+    for drawing in (noise.convert("RGB"), noise, noise.convert("RGBA"), noise.convert("RGB").resize((10, 50))):
+        expected = processor(images=drawing.convert("RGB"), return_tensors="pt")["pixel_values"][0]
+        assert torch.equal(model.preprocess(drawing), expected)
         assert expected.shape == (3, 35, 35)
     ids = model.tokenize(CAPTIONS)
     assert ids.shape == (4, 16)
@@ -239,7 +239,7 @@ def test_half_precision_weights_are_computed_in_float32(tmp_path: Path) -> None:
     assert model.image.encode(torch.zeros(1, 3, 35, 35)).dtype == torch.float32
 
 
-def test_incomplete_and_foreign_directories_are_told(tmp_path: Path) -> None:
+def test_incomplete_and_foreign_directories_are_reported(tmp_path: Path) -> None:
     clip_directory(tmp_path, 49407)
     files = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     config = json.loads(files["config.json"])
@@ -275,7 +275,7 @@ def test_incomplete_and_foreign_directories_are_told(tmp_path: Path) -> None:
         assert "\n" not in str(told.value)
 
 
-def test_a_processor_for_another_size_is_told(tmp_path: Path) -> None:
+def test_a_processor_for_another_size_is_reported(tmp_path: Path) -> None:
     clip_directory(tmp_path, 49407)
     own = json.loads((tmp_path / "preprocessor_config.json").read_text())
     own |= {"size": {"shortest_edge": 48}, "crop_size": {"height": 48, "width": 48}}
@@ -368,14 +368,14 @@ def test_an_index_of_weights_names_files_beside_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "merges.txt", "preprocessor_config.json"])
-def test_a_pointer_of_git_lfs_is_told(name: str, tmp_path: Path) -> None:
+def test_a_pointer_of_git_lfs_is_reported(name: str, tmp_path: Path) -> None:
     clip_directory(tmp_path, 49407)
     (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
     with pytest.raises(XgapError, match=f"{name} is a Git LFS pointer"):
         load_model(tmp_path)
 
 
-def test_a_weight_that_is_missing_is_told(tmp_path: Path) -> None:
+def test_a_weight_that_is_missing_is_reported(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     clip_directory(tmp_path, 49407)

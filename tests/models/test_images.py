@@ -66,15 +66,15 @@ def test_questions_of_text_are_answered_in_one_sentence(tmp_path: Path) -> None:
         _ = model.image.projection
 
 
-def test_pictures_are_prepared_as_timm_does(tmp_path: Path) -> None:
+def test_images_are_prepared_as_timm_does(tmp_path: Path) -> None:
     import timm
 
     bare = timm_directory(tmp_path, *KINDS["DINOv2"][:3])
     model = load_model(tmp_path, device="cpu")
-    picture = Image.effect_noise((90, 60), 80).convert("RGB")
+    drawing = Image.effect_noise((90, 60), 80).convert("RGB")
     bare = timm.create_model(f"local-dir:{tmp_path}", num_classes=0)  # for its settings
     own = timm.data.create_transform(**timm.data.resolve_model_data_config(bare), is_training=False)
-    assert torch.equal(model.preprocess(picture), own(picture))
+    assert torch.equal(model.preprocess(drawing), own(drawing))
     white = model.preprocess(Image.new("RGB", (90, 60), "white"))
     torch.testing.assert_close(white[:, 0, 0], (1 - torch.tensor([0.4, 0.5, 0.6])) / torch.tensor([0.2, 0.3, 0.4]))
 
@@ -112,7 +112,7 @@ def test_names_that_lead_nowhere(name: str, message: str) -> None:
         load_model(name)
 
 
-def test_broken_directories_are_told_in_one_sentence(tmp_path: Path) -> None:
+def test_broken_directories_are_reported_in_one_sentence(tmp_path: Path) -> None:
     timm_directory(tmp_path, *KINDS["DINOv3"][:3])
     weights = tmp_path / "model.safetensors"
     whole = weights.read_bytes()

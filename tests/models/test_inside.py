@@ -382,7 +382,7 @@ def test_mistakes_are_one_sentence(model: xg.Model, name: str, message: str) -> 
     assert "\n" not in str(caught.value)
 
 
-def test_a_model_without_modules_to_enter_is_told(make_model: Callable[..., xg.Model]) -> None:
+def test_a_model_without_modules_to_enter_is_reported(make_model: Callable[..., xg.Model]) -> None:
     words = xg.as_model(lambda captions: torch.tensor([[len(c), c.count("a") + 1.0] for c in captions]))
     with pytest.raises(
         xg.XgapError, match=r"adapter clip-moe enters the modules of a model \(mlp\), and only those of"

@@ -204,12 +204,12 @@ def test_slip_gives_the_published_features(
     torch.testing.assert_close(model.image.projection, weights["image_projection"])
 
 
-def test_slip_pictures_are_prepared_as_published(tmp_path: Path) -> None:
+def test_slip_images_are_prepared_as_published(tmp_path: Path) -> None:
     from torchvision import transforms
 
     path = save_slip(tmp_path / "c.pt", slip_weights(384, True), "SLIP_VITS16")
     model = load_model(f"SLIP-ViT-S-16/{path}", device="cpu")
-    picture = Image.effect_noise((300, 260), 80).convert("RGB").rotate(20)
+    drawing = Image.effect_noise((300, 260), 80).convert("RGB").rotate(20)
     published = transforms.Compose(
         [
             transforms.Resize(224),
@@ -218,7 +218,7 @@ def test_slip_pictures_are_prepared_as_published(tmp_path: Path) -> None:
             transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
         ]
     )
-    assert torch.equal(model.preprocess(picture), published(picture))
+    assert torch.equal(model.preprocess(drawing), published(drawing))
 
 
 def test_long_clip_gives_the_published_features(tmp_path: Path, laws: Callable[..., None], own_model: Any) -> None:
@@ -281,7 +281,7 @@ def test_names_that_lead_nowhere(name: str, message: str, monkeypatch: pytest.Mo
         load_model(name)
 
 
-def test_a_file_of_another_kind_is_told(tmp_path: Path) -> None:
+def test_a_file_of_another_kind_is_reported(tmp_path: Path) -> None:
     import open_clip
 
     slip = save_slip(tmp_path / "slip.pt", slip_weights(384, True), "SLIP_VITS16")
@@ -346,7 +346,7 @@ def test_no_code_of_a_file_is_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [0, 100, 0.5])
-def test_a_damaged_file_is_told_in_one_sentence(cut: float, tmp_path: Path) -> None:
+def test_a_damaged_file_is_reported_in_one_sentence(cut: float, tmp_path: Path) -> None:
     path = save_slip(tmp_path / "c.pt", slip_weights(384, True), "SLIP_VITS16")
     whole = path.read_bytes()
     path.write_bytes(whole[: int(cut * len(whole)) if cut < 1 else int(cut)])

@@ -81,9 +81,9 @@ def test_a_directory_gives_open_clips_own_features(directory: Path, prefix: str)
     assert torch.equal(model.tokenize(CAPTIONS), ids)
     assert ids.shape == (4, 10)
     assert (ids.max(dim=1).values == ids.max()).all()  # the end token, by which this model pools, is in every row
-    picture = Image.new("RGB", (50, 40), "teal")
-    pixels = preprocess(picture)[None]
-    assert torch.equal(model.preprocess(picture)[None], pixels)
+    drawing = Image.new("RGB", (50, 40), "teal")
+    pixels = preprocess(drawing)[None]
+    assert torch.equal(model.preprocess(drawing)[None], pixels)
     with torch.no_grad():
         torch.testing.assert_close(model.text.encode(ids), bare.encode_text(ids), atol=1e-5, rtol=0)
         torch.testing.assert_close(model.image.encode(pixels), bare.encode_image(pixels), atol=1e-5, rtol=0)
@@ -164,7 +164,7 @@ def test_a_checkpoint_file_is_loaded_with_the_activation_that_is_said(tmp_path: 
         load_model(f"ViT-B-32/{tmp_path / 'w.safetensors'}", activation="gelu")
 
 
-def test_broken_directories_are_told_in_one_sentence(directory: Path, tmp_path: Path) -> None:
+def test_broken_directories_are_reported_in_one_sentence(directory: Path, tmp_path: Path) -> None:
     with pytest.raises(XgapError, match="holds no weights"):
         load_model(copied(directory, tmp_path, "open_clip_model.safetensors"))
     (tmp_path / "open_clip_model.safetensors").write_bytes(b"not weights")
@@ -177,7 +177,7 @@ def test_broken_directories_are_told_in_one_sentence(directory: Path, tmp_path: 
 
 @pytest.mark.parametrize("forbidden", [False, True])  # as HF_HUB_OFFLINE says, in whatever environment the tests run
 @pytest.mark.parametrize("name", UNREACHABLE)
-def test_an_unreachable_hub_is_told_at_once_and_a_forbidden_one_is_not_contacted(
+def test_an_unreachable_hub_is_reported_at_once_and_a_forbidden_one_is_not_contacted(
     name: str, forbidden: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     import logging

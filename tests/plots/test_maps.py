@@ -67,7 +67,7 @@ def test_a_map_is_fitted_once_for_the_same_vectors(sides: tuple[Features, Featur
 
 
 @pytest.mark.slow
-def test_umap_places_both_sides_and_can_be_ended(sides: tuple[Features, Features]) -> None:
+def test_umap_places_both_modalities_and_can_be_ended(sides: tuple[Features, Features]) -> None:
     plane = maps.plane_map(*sides, method="umap")
     assert plane.places[0].shape == (20, 2)
     assert plane.places[1].shape == (24, 2)
@@ -137,7 +137,7 @@ def test_the_numbers_are_those_of_the_metrics(sides: tuple[Features, Features]) 
     assert list(maps.gap_numbers(images, texts, nothing)) == ["modality_gap"]
 
 
-def test_partners_are_what_answers_and_cosines_are_products(sides: tuple[Features, Features]) -> None:
+def test_partners_are_what_is_relevant_and_cosines_are_products(sides: tuple[Features, Features]) -> None:
     images, texts = sides
     label = {item: str(int(item[1:]) % 4) for x in sides for item in x.ids}
     found = maps.partners("i3", texts, Relevance.from_labels(label, label))
@@ -149,7 +149,7 @@ def test_partners_are_what_answers_and_cosines_are_products(sides: tuple[Feature
     np.testing.assert_allclose(maps.cosines(images.select(["i3"]), images, texts), both @ both[3], atol=1e-6)
 
 
-def test_mistakes_are_told(sides: tuple[Features, Features]) -> None:
+def test_mistakes_are_reported(sides: tuple[Features, Features]) -> None:
     with pytest.raises(XgapError, match="unknown map 'tsne'"):
         maps.plane_map(*sides, method="tsne")
     with pytest.raises(XgapError, match="6 and 5 dimensions"):

@@ -309,7 +309,7 @@ def test_a_grid_by_several_columns_has_a_line_for_each_combination() -> None:
 
 
 @pytest.mark.parametrize("draw", [plots.values, plots.grid])
-def test_an_unknown_column_is_told_with_the_nearest(draw: Callable[..., Any]) -> None:
+def test_an_unknown_column_is_reported_with_the_nearest(draw: Callable[..., Any]) -> None:
     with pytest.raises(XgapError, match="unknown column of the table 'models'; nearest names: model"):
         draw(table(), by="models")
 
@@ -344,7 +344,7 @@ def test_by_class_draws_the_mean_of_each_class() -> None:
 
 
 @pytest.mark.parametrize("pairs", ["all", "same", "different"])
-def test_cosines_draws_the_density_of_the_pairs_asked_for(pairs: str) -> None:
+def test_cosines_draws_the_density_of_the_pairs_wanted(pairs: str) -> None:
     features = items(0)
     frame = similarity_histograms(features, features, relevance(), bins=40)
     ax = plots.cosines({"I-I": frame}, pairs)
@@ -430,7 +430,7 @@ def figures() -> dict[str, Callable[[Any], Any]]:
 
 
 @pytest.mark.parametrize("name", figures())
-def test_a_figure_is_drawn_where_it_is_told_and_exported_as_vectors(name: str) -> None:
+def test_a_figure_is_drawn_on_the_axes_that_are_given_and_exported_as_vectors(name: str) -> None:
     figure, (left, right) = plt.subplots(1, 2)
     assert figures()[name](right) is right
     assert not left.has_data()

@@ -39,7 +39,7 @@ def test_the_launcher_numbers_the_ranks(environment: dict[str, str], expected: R
         ({"RANK": "1"}, "a number in the variable WORLD_SIZE, not ''"),
         ({"RANK": "one", "WORLD_SIZE": "2"}, "variable RANK, not 'one'"),
         ({"RANK": "2", "WORLD_SIZE": "2"}, "from 0 to 1, and this process has rank 2"),
-        ({"RANK": "0", "WORLD_SIZE": "0"}, "at least one rank, not 0"),
+        ({"RANK": "0", "WORLD_SIZE": "0"}, "the number of ranks is a whole number of 1 or more, not 0"),
         ({**BATCH, "SLURM_NTASKS": "4"}, "4 tasks .* write srun before the command"),
         ({"SLURM_ARRAY_TASK_ID": "9", "SLURM_ARRAY_TASK_COUNT": "3", "SLURM_ARRAY_TASK_MIN": "1"}, "--array=0-2"),
         ({"SLURM_ARRAY_TASK_ID": "2"}, "SLURM_ARRAY_TASK_COUNT"),
@@ -76,7 +76,7 @@ def test_engines_are_named_with_options(monkeypatch: pytest.MonkeyPatch) -> None
         ("slurm", "unknown engine 'slurm'"),
         ("ray(worker=2)", "unknown option of ray 'worker'; nearest names: workers"),
         ("ray(workers=many)", "workers of ray is a whole number"),
-        ("ray(workers=0)", "at least one worker"),
+        ("ray(workers=0)", "workers of engine ray is a whole number of 1 or more, not 0"),
         ("ray(gpus=-1.0)", "a share of a GPU"),
         ("ray(2)", "options by name"),
     ],
@@ -84,6 +84,14 @@ def test_engines_are_named_with_options(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_mistake_in_an_engine_is_one_sentence(name: str, message: str) -> None:
     with pytest.raises(XgapError, match=message):
         engine(name)
+
+
+def test_what_is_no_engine_is_one_sentence() -> None:
+    for wrong in (None, 3, Ranks):
+        with pytest.raises(XgapError, match="an engine is one of local, ranks, ray"):
+            engine(wrong)  # type: ignore[arg-type]  # a user's mistake
+    with pytest.raises(XgapError, match=r"a rank is a whole number of 0 or more, not 0\.5"):
+        Ranks(0.5, 2)  # type: ignore[arg-type]  # a user's mistake
 
 
 def test_no_patience_is_refused() -> None:

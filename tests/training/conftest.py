@@ -41,7 +41,7 @@ def data() -> "object":
     """12 labels with a colour each: two pictures and two captions a label."""
     from xgap_analysis.datasets import Dataset, Images, Texts
 
-    def picture(item: str) -> Image.Image:
+    def drawing(item: str) -> Image.Image:
         label, take = map(int, item.split("/"))
         noise = np.random.default_rng(100 * label + take).integers(0, 60, (40, 40, 3))
         colour = np.array([label * 16, 200 - label * 16, (label * 53) % 200])
@@ -54,7 +54,7 @@ def data() -> "object":
     return Dataset(
         name="colours",
         split_name="train",
-        images=Images(tuple(images), picture, "colours"),
+        images=Images(tuple(images), drawing, "colours"),
         texts=Texts(tuple(texts), tuple(captions)),
         labels={"colour": labels},
     )

@@ -231,7 +231,7 @@ def test_a_recipe_that_makes_no_sense_is_refused(change: dict[str, Any], told: s
         dataclasses.replace(SHORT, **change)
 
 
-def test_mistakes_are_told_in_a_sentence(start: Path, data: Dataset, tmp_path: Path) -> None:
+def test_mistakes_are_reported_in_a_sentence(start: Path, data: Dataset, tmp_path: Path) -> None:
     with pytest.raises(XgapError, match="take a smaller batch"):
         run(start, data, tmp_path / "a", dataclasses.replace(SHORT, batch=13))
     run(start, data, tmp_path / "b")

@@ -80,7 +80,7 @@ def test_principal_keeps_the_leading_directions_of_a_batch() -> None:
     assert not torch.allclose(principal(vectors, 3), vectors)
 
 
-def test_principal_has_a_gradient_where_directions_cannot_be_told_apart() -> None:
+def test_principal_has_a_gradient_where_directions_cannot_be_distinguished() -> None:
     same = torch.ones(6, 4, dtype=torch.float64).requires_grad_()
     twice = unit(3, 4, seed=0).repeat(2, 1).requires_grad_()
     for vectors in (same, twice):

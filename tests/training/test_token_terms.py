@@ -229,7 +229,7 @@ def test_a_patch_equal_to_a_word_has_relevance_one_and_is_hidden_first() -> None
         most_relevant(found, patches.mask, 0.0)
 
 
-def test_hidden_patches_are_those_of_the_picture() -> None:
+def test_hidden_patches_are_those_of_the_image() -> None:
     pixels = torch.rand(2, 3, 8, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     assert patchwise(pixels, 8) == (2, 4)
     hidden = torch.zeros(2, 8, dtype=torch.bool)

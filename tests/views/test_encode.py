@@ -21,7 +21,7 @@ from torch.testing import assert_close
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
-from xgap_analysis.datasets.images import open_picture
+from xgap_analysis.datasets.images import open_image
 from xgap_analysis.datasets.items import Images, Texts
 from xgap_analysis.models import Model
 from xgap_analysis.store import Store
@@ -33,13 +33,13 @@ ENCODING = importlib.import_module("xgap_analysis.views.encode")  # the room giv
 WORDS = ("red", "cat", "dog", "old", "house", "two", "by", "sea", "sky", "moon")
 
 
-def picture(seed: int) -> Image.Image:
+def drawing(seed: int) -> Image.Image:
     noise = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     return Image.fromarray(noise).resize((40 + seed % 20, 40), Image.Resampling.NEAREST)
 
 
 def some_images(n: int, digest: str = "d") -> Images:
-    return Images([f"image-{i}" for i in range(n)], lambda item: picture(int(item.split("-")[1])), digest)
+    return Images([f"image-{i}" for i in range(n)], lambda item: drawing(int(item.split("-")[1])), digest)
 
 
 def some_texts(n: int) -> Texts:
@@ -141,16 +141,16 @@ def test_provenance_says_what_made_the_features(model: Model) -> None:
 # What may be given
 
 
-def test_captions_pictures_and_paths_may_be_plain_lists(model: Model, tmp_path: Path) -> None:
+def test_captions_images_and_paths_may_be_plain_lists(model: Model, tmp_path: Path) -> None:
     paths = [tmp_path / f"{i}.png" for i in range(3)]
     for i, path in enumerate(paths):
-        picture(i).save(path)
+        drawing(i).save(path)
     expected = encode(model, some_images(3), progress=False)
-    by_path, by_picture = (encode(model, x, progress=False) for x in (paths, [picture(i) for i in range(3)]))
+    by_path, by_image = (encode(model, x, progress=False) for x in (paths, [drawing(i) for i in range(3)]))
     assert torch.equal(by_path.vectors, expected.vectors)
-    assert torch.equal(by_picture.vectors, expected.vectors)
+    assert torch.equal(by_image.vectors, expected.vectors)
     assert by_path.ids == tuple(map(str, paths))
-    assert by_picture.ids == ("0", "1", "2")
+    assert by_image.ids == ("0", "1", "2")
     captions = list(some_texts(3).captions)
     by_caption = encode(model, captions, progress=False)
     assert torch.equal(by_caption.vectors, encode(model, some_texts(3), progress=False).vectors)
@@ -170,20 +170,20 @@ def test_the_places_in_two_lists_are_no_self_matches_of_each_other(model: Model)
 
 
 def test_one_item_stands_for_a_list_of_one(model: Model, tmp_path: Path) -> None:
-    picture(0).save(tmp_path / "0.png")
-    for one in ("a red cat", picture(0), tmp_path / "0.png"):
+    drawing(0).save(tmp_path / "0.png")
+    for one in ("a red cat", drawing(0), tmp_path / "0.png"):
         assert torch.equal(encode(model, one, progress=False).vectors, encode(model, [one], progress=False).vectors)
         assert len(encode(model, one, progress=False)) == 1
 
 
-def test_pictures_of_other_modes_are_seen_as_rgb(model: Model) -> None:
-    grey = picture(1).convert("L")
+def test_images_of_other_modes_are_seen_as_rgb(model: Model) -> None:
+    grey = drawing(1).convert("L")
     for mode in ("L", "RGBA", "CMYK"):
         made = encode(model, [grey.convert(mode)], progress=False)
         assert (made.vectors - encode(model, [grey.convert("RGB")], progress=False).vectors).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("nothing", [[], Images((), lambda item: picture(0)), Texts((), ())])
+@pytest.mark.parametrize("nothing", [[], Images((), lambda item: drawing(0)), Texts((), ())])
 def test_nothing_to_encode_is_an_error(model: Model, nothing: Any) -> None:
     with pytest.raises(XgapError, match="there is nothing to encode: the split or list is empty"):
         encode(model, nothing, progress=False)
@@ -205,7 +205,7 @@ def opener_with(bad: set[str], error: Callable[[], Exception]) -> Callable[[str]
     def opener(item: str) -> Image.Image:
         if item in bad:
             raise error()
-        return picture(int(item.split("-")[1]))
+        return drawing(int(item.split("-")[1]))
 
     return opener
 
@@ -241,7 +241,7 @@ def test_images_of_which_none_can_be_read_are_an_error(model: Model) -> None:
 
 def test_files_that_are_missing_or_no_images_are_named(model: Model, tmp_path: Path) -> None:
     good, cut, text, missing = (tmp_path / name for name in ("good.png", "cut.png", "text.png", "missing.png"))
-    picture(0).save(good)
+    drawing(0).save(good)
     cut.write_bytes(good.read_bytes()[: good.stat().st_size // 2])
     text.write_text("<html></html>")
     for bad in (cut, text, missing):
@@ -329,7 +329,7 @@ def files(folder: Path, n: int, first: int = 0) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{i}.png" for i in range(first, first + n)]
     for i, path in enumerate(paths, first):
-        picture(i).save(path)
+        drawing(i).save(path)
     return paths
 
 
@@ -369,24 +369,24 @@ def test_one_image_under_two_ids_is_encoded_once(counted: Model, tmp_path: Path)
     assert counted.text.batches == [1]
 
 
-def test_files_of_the_same_names_sizes_and_times_are_told_apart(counted: Model, tmp_path: Path) -> None:
+def test_files_of_the_same_names_sizes_and_times_are_distinguished(counted: Model, tmp_path: Path) -> None:
     made = []
     for seed in (1, 2):
         path = tmp_path / str(seed) / "a.bmp"
         path.parent.mkdir()
-        picture(20 * seed).save(path)
+        drawing(20 * seed).save(path)
         os.utime(path, (315532800, 315532800))
         made.append(encode(counted, [path], progress=False).vectors)
     assert not torch.equal(*made)
     assert counted.image.batches == [1, 1]
 
 
-def test_pictures_in_memory_are_known_by_their_pixels(counted: Model, xgap_home: Path) -> None:
-    first = encode(counted, [picture(0)], progress=False)
-    second = encode(counted, [picture(1)], progress=False)
+def test_images_in_memory_are_known_by_their_pixels(counted: Model, xgap_home: Path) -> None:
+    first = encode(counted, [drawing(0)], progress=False)
+    second = encode(counted, [drawing(1)], progress=False)
     assert not torch.equal(first.vectors, second.vectors)
     assert torch.equal(
-        encode(counted, [picture(1), picture(0).convert("RGBA")], progress=False).vectors[1:], first.vectors
+        encode(counted, [drawing(1), drawing(0).convert("RGBA")], progress=False).vectors[1:], first.vectors
     )
     assert counted.image.batches == [1, 1]
 
@@ -399,11 +399,11 @@ def test_images_that_nothing_identifies_are_never_kept(model: Model, xgap_home: 
 
 def test_a_file_that_changed_is_encoded_again(counted: Model, tmp_path: Path) -> None:
     path = tmp_path / "a.png"
-    picture(0).save(path)
+    drawing(0).save(path)
     first = encode(counted, [path], progress=False)
     assert torch.equal(encode(counted, [path], progress=False).vectors, first.vectors)
     assert counted.image.batches == [1]
-    picture(1).save(path)
+    drawing(1).save(path)
     assert not torch.equal(encode(counted, [path], progress=False).vectors, first.vectors)
     assert counted.image.batches == [1, 1]
 
@@ -496,21 +496,21 @@ def test_what_was_done_before_an_unreadable_image_is_kept(counted: Model, monkey
 def turned(path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture(1).save(path, exif=exif, quality=95)
+    drawing(1).save(path, exif=exif, quality=95)
 
 
 def see_through(path: Path) -> None:
-    layer = picture(2).convert("RGBA")
+    layer = drawing(2).convert("RGBA")
     layer.putalpha(Image.linear_gradient("L").resize(layer.size))
     layer.save(path)
 
 
 def deep(path: Path) -> None:
-    Image.fromarray(np.asarray(picture(3).convert("L")).astype(np.uint16) * 257).save(path)
+    Image.fromarray(np.asarray(drawing(3).convert("L")).astype(np.uint16) * 257).save(path)
 
 
 def floating(path: Path) -> None:
-    Image.fromarray(np.asarray(picture(4).convert("L")).astype(np.float32) / 255).save(path)
+    Image.fromarray(np.asarray(drawing(4).convert("L")).astype(np.float32) / 255).save(path)
 
 
 @pytest.mark.parametrize(
@@ -523,14 +523,14 @@ def test_an_opened_image_gives_the_features_of_its_file(
     by_path = encode(model, tmp_path / name, store=None)
     with Image.open(tmp_path / name) as opened:
         assert_close(encode(model, [opened, opened], store=None).vectors, by_path.vectors.repeat(2, 1))
-    assert_close(encode(model, open_picture(tmp_path / name), store=None).vectors, by_path.vectors)
+    assert_close(encode(model, open_image(tmp_path / name), store=None).vectors, by_path.vectors)
 
 
 def test_strings_that_name_image_files_are_no_captions(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    picture(1).save(tmp_path / "a.png")
+    drawing(1).save(tmp_path / "a.png")
     (tmp_path / "b.HEIC").write_bytes(b"")
     for strings in ("a.png", ["a cat", "a.png"], [str(tmp_path / "a.png")], ["b.HEIC"]):
         with pytest.raises(XgapError, match=r"is a file of an image, and a string is read as a caption; give paths as"):

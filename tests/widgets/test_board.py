@@ -47,7 +47,7 @@ def test_run_shows_the_studys_table(study: xg.Study) -> None:
         for row in expected.to_dict("records")
         if (row["model"], row["correction"]) == (line[0], line[3])
     ]
-    assert "<img src='data:image/png" in board._picture.value
+    assert "<img src='data:image/png" in board._drawn.value
 
 
 def test_headings_sort_up_down_and_back(study: xg.Study) -> None:
@@ -91,7 +91,7 @@ def test_a_cell_opens_the_neighbours_behind_it(study: xg.Study) -> None:
     ]
 
 
-def test_the_choice_filters_and_names_that_lack_are_told(study: xg.Study) -> None:
+def test_the_choice_filters_and_names_that_lack_are_reported(study: xg.Study) -> None:
     board = VariantBoard(study, study.run())
     board._pick["models"].value = ("random-1",)
     assert set(board.table()["model"]) == {"random-1"}
@@ -180,7 +180,7 @@ def test_a_grid_of_several_models_has_a_line_for_each_and_its_code_runs(study: x
     board = VariantBoard(study, study.run())
     board._plot.value = "grid"
     assert board.error == ""
-    assert "<img src='data:image/png" in board._picture.value
+    assert "<img src='data:image/png" in board._drawn.value
     (axes,) = board.figure().axes
     expected = [f"{model} · {by}" for model in ("random-0", "random-1") for by in ("none", "center")]
     assert [label.get_text() for label in axes.get_yticklabels()] == expected
@@ -199,19 +199,19 @@ def test_a_figure_that_cannot_be_drawn_takes_the_old_one_away(study: xg.Study) -
         raise xg.XgapError("this figure needs three models")
 
     board = VariantBoard(study, study.run(), plots={"mine": refuses})
-    assert "<img" in board._picture.value
+    assert "<img" in board._drawn.value
     board._plot.value = "mine"
     assert board.error == "this figure needs three models"
-    assert board._picture.value == ""
+    assert board._drawn.value == ""
     board._plot.value = "differences"
     assert board.error == ""
-    assert "<img" in board._picture.value
+    assert "<img" in board._drawn.value
 
 
 def test_progress_and_errors_stand_above_what_they_are_about(study: xg.Study) -> None:
     board = VariantBoard(study, study.run())
     children = list(board.children)
-    shown = [children.index(part) for part in (board._jobs, board._error, board._heat, board._picture)]
+    shown = [children.index(part) for part in (board._jobs, board._error, board._heat, board._drawn)]
     assert shown == sorted(shown)
     empty = VariantBoard(study)
     empty._save_button.click()

@@ -127,8 +127,8 @@ def test_the_board_shows_all_three(
     assert board.error == ""
     assert set(board.table()["comparison"]) == {"I-I", "OTI-I mine"}
     assert set(board.table()["correction"]) == {"none", "reversed"}
-    before = board._picture.value
+    before = board._drawn.value
     board._plot.value = "values"
     assert board.error == ""
     assert len(drawn[-1]) == 4
-    assert board._picture.value != before
+    assert board._drawn.value != before

@@ -78,7 +78,7 @@ def test_it_is_fitted_once(evaluation: Evaluation, monkeypatch: pytest.MonkeyPat
     assert fits == ["gap"]
 
 
-def test_the_points_move_with_the_sides(evaluation: Evaluation) -> None:
+def test_the_points_move_with_the_modalities(evaluation: Evaluation) -> None:
     gapmap = GapMap(evaluation)
     gapmap._controls.shift.value = 0.5
     sides = evaluation.view("image", "all"), evaluation.view("text", "all")
@@ -216,11 +216,29 @@ def test_the_pointer_and_the_list_say_what_a_point_is(evaluation: Evaluation, ho
     assert "&lt;img src=x" in gapmap._about.value
     gapmap._finder.field.value = "number 7"
     found = dict(gapmap._finder.entries.options)
-    gapmap._finder.entries.value = found["text: a green thing number 7"]
+    gapmap._finder.entries.value = (found["text: a green thing number 7"],)
     assert gapmap.selected == [("text", "t7")]
     assert gapmap._map._plot.selection.tolist() == [19]  # type: ignore[union-attr]
     gapmap.select("image", "i1")
     assert gapmap.selected == [("image", "i1")]
+    assert set(gapmap._finder.entries.value) <= {1}  # the old mark is gone
+
+
+def test_the_list_selects_several_and_marks_what_the_lasso_selects(evaluation: Evaluation) -> None:
+    gapmap = GapMap(evaluation)
+    plot, entries = gapmap._map._plot, gapmap._finder.entries  # type: ignore[union-attr]
+    entries.value = (None, 12, 13)  # as Shift and the arrow keys extend it, from the entry that chooses nothing
+    assert gapmap.selected == [("text", "t0"), ("text", "t1")]
+    assert plot.selection.tolist() == [12, 13]
+    assert "2 texts" in gapmap._about.value
+    plot.selection = np.array([3, 5, 12 + 9], dtype="uint32")
+    assert set(entries.value) == {3, 5, 21}
+    assert gapmap.selected == [("image", "i3"), ("image", "i5"), ("text", "t9")]
+    gapmap._finder.field.value = "number 9"  # another list: what is selected stays, and is marked where it is listed
+    assert set(entries.value) == {3, 21}  # t9, and i3, which it is a caption of
+    assert len(gapmap.selected) == 3
+    plot.selection = np.array([], dtype="uint32")
+    assert entries.value == ()
 
 
 def test_its_code_gives_the_same_numbers(evaluation: Evaluation, run_code: Any) -> None:

@@ -68,6 +68,7 @@ def test_a_click_on_a_point_a_card_or_the_list_chooses_its_concept(spoken: Evalu
     other = next(c for c in explorer._rows.lines[0][1].cards if spoken.labels[c.item] != explorer.label)
     explorer._clicked_card(other)
     assert explorer.label == spoken.labels[other.item]
+    assert explorer._finder.entries.value == explorer.label
     name = explorer._names[concepts.labels[2]]
     explorer._finder.field.value = name
     explorer._finder.entries.value = dict(explorer._finder.entries.options)[name]

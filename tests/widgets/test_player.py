@@ -23,7 +23,7 @@ def test_everything_follows_the_step(evaluation: Evaluation) -> None:
     assert player.steps == [0, 1, 3, 5]  # its end is added
     images = evaluation.view("image", "queries")
     inversion = evaluation.inversion(images, snapshots=player.steps)
-    pictures = set()
+    drawings = set()
     for step in player.steps:
         player._step.value = step
         snapshot = inversion.snapshots[step]
@@ -34,10 +34,10 @@ def test_everything_follows_the_step(evaluation: Evaluation) -> None:
         shown = player.rankings[f"step {step}"].drop(columns="space")
         pd.testing.assert_frame_equal(shown, expected)
         assert f"step <b>{step}</b>" in player._about.value
-        pictures.add(player._chart.value)
+        drawings.add(player._chart.value)
         place = player._journey.paths[player.steps.index(step), 4]  # type: ignore[union-attr]
         np.testing.assert_allclose(place, player._journey.plane.place(snapshot)[4])  # type: ignore[union-attr]
-    assert len(pictures) == 4
+    assert len(drawings) == 4
     first = float(inversion.loss[0, images.ids.index("i4")])
     player._step.value = 0
     assert player.loss == pytest.approx(first, abs=1e-5)  # the loop's own first loss

@@ -49,10 +49,10 @@ def test_a_card_a_query_and_a_scorer_are_chosen(evaluation: Evaluation) -> None:
     expected = score(pair.query.select(["t3"]), pair.gallery.select([wanted]), "pooled")
     assert explorer.pairs is not None
     assert explorer.pairs.score == pytest.approx(float(expected), abs=1e-5)
-    before = explorer._picture.value
+    before = explorer._drawn.value
     explorer._strip.row._buttons[0].click()
     assert explorer.query == explorer._strip.row.cards[0].item
-    assert explorer._picture.value != before
+    assert explorer._drawn.value != before
     explorer._pick.value = "patches-patches"
     assert explorer.error == ""
     assert explorer.query.startswith("i")

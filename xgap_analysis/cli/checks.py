@@ -5,12 +5,12 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Callable
-from hashlib import sha256
 from importlib import metadata
 from typing import Any
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.paths import data_root
+from xgap_analysis.datasets.embedded.files import checked, recorded
 from xgap_analysis.models.inventory import models
 
 
@@ -64,17 +64,14 @@ def _device() -> str:
 
 def _emoji() -> str:
     root = data_root() / "emoji"
-    lines = [line.split("  ", 1) for line in (root / "SHA256SUMS").read_text("utf-8").splitlines()]
-    for digest, name in lines:
-        if not (root / name).is_file():
-            raise XgapError(f"{root / name} is missing; restore it from the repository")
-        if sha256((root / name).read_bytes()).hexdigest() != digest:
-            raise XgapError(f"{root / name} is not the file that SHA256SUMS records; restore it from the repository")
-    return f"{len(lines)} files as SHA256SUMS records them, in {root}"
+    names = recorded(root)
+    for name in names:
+        checked(root, name)
+    return f"{len(names)} files as SHA256SUMS records them, in {root}"
 
 
 def _embedded() -> str:
-    missing = [row["model"] for row in models() if not row["at_hand"]]
+    missing = [row["model"] for row in models() if not row["available"]]
     if missing:
         raise XgapError(f"{', '.join(missing)} missing from {data_root() / 'models'}; restore from the repository")
     return f"{', '.join(row['model'] for row in models())} in {data_root() / 'models'}"

@@ -14,27 +14,22 @@ from typing import Annotated, Any, Union
 
 import tyro
 
-from xgap_analysis.cli.adapters import Adapters
-from xgap_analysis.cli.corrections import Corrections
 from xgap_analysis.cli.datasets import Datasets
 from xgap_analysis.cli.doctor import Doctor
 from xgap_analysis.cli.encode import Encode
 from xgap_analysis.cli.gaps import Gaps
 from xgap_analysis.cli.invert import Invert
-from xgap_analysis.cli.metrics import Metrics
+from xgap_analysis.cli.known import Adapters, Corrections, Metrics, Objectives, Scorers, Views
 from xgap_analysis.cli.models import Models
-from xgap_analysis.cli.objectives import Objectives
 from xgap_analysis.cli.output import complain, note, quietly, say, show_warning
 from xgap_analysis.cli.parsing import parsed
 from xgap_analysis.cli.plugins import load_plugins
 from xgap_analysis.cli.report import Report
-from xgap_analysis.cli.scorers import Scorers
 from xgap_analysis.cli.store import Store
 from xgap_analysis.cli.study import Study
 from xgap_analysis.cli.systems import Systems
 from xgap_analysis.cli.train import Train
-from xgap_analysis.cli.views import Views
-from xgap_analysis.core.errors import XgapError, missing_extra, unknown_name
+from xgap_analysis.core.errors import XgapError, debugging, missing_extra, unknown_name
 
 COMMANDS: Mapping[str, Any] = {
     c.__name__.lower(): c
@@ -76,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         error = missing_extra(f"xgap {args[0]}", raised) if lacking else raised  # type: ignore[arg-type]
         if error is raised and lacking:
             raise
-        if os.environ.get("XGAP_DEBUG", "0") != "0":
+        if debugging():
             raise
         complain("error: " + " ".join(str(error).split()))
         return 2

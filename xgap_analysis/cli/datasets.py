@@ -37,17 +37,17 @@ class Datasets:
             if not self.json:
                 for row in rows:
                     label_sets = {**row.pop("labels"), **row.pop("judgements")}
-                    row["answers"] = ", ".join(f"{n} {label_set}" for label_set, n in label_sets.items())
+                    row["labels"] = ", ".join(f"{n} {label_set}" for label_set, n in label_sets.items())
             print_rows(rows, self.json)
             return 0
         rows = inventory.datasets()
         if self.json:
             print_rows(rows, as_json=True)
             return 0
-        shown = ("dataset", "at_hand", "queries", "gallery", "relevance")
+        shown = ("dataset", "available", "queries", "gallery", "relevance")
         print_rows([{name: row[name] for name in shown} for row in rows], as_json=False)
         for row in rows:
             if row["missing"]:
                 wanted = "".join(f"\n    {path}: {what}" for path, what in row["missing"].items())
-                say(f"\n{row['dataset']} ({row['about']}): put there{wanted}")
+                say(f"\n{row['dataset']} ({row['about']}), not on this machine: put its files here{wanted}")
         return 0

@@ -7,8 +7,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from xgap_analysis.cli.encode import Encode
-from xgap_analysis.cli.invert import Invert
+from xgap_analysis.cli.arguments import OfItems
 from xgap_analysis.cli.output import say
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
@@ -26,9 +25,7 @@ from xgap_analysis.views.encode import encode
 def split_of(name: str, split: str, limit: int | None) -> Dataset:
     """A split by name, or the part of it that has `limit` labels."""
     data = load_dataset(name).split(split)
-    if limit is not None and limit < 1:
-        raise XgapError(f"--limit is a number of labels, at least 1, not {limit}")
-    return data.limit(limit) if limit else data
+    return data if limit is None else data.limit(limit)
 
 
 def leading(name: str) -> Engine:
@@ -39,7 +36,7 @@ def leading(name: str) -> Engine:
     return replace(by, waits=by.waits and by.rank == 0) if isinstance(by, Ranks) else by
 
 
-def encoded(command: Encode | Invert, data: Dataset, own: View) -> tuple[Model, Features, Store]:
+def encoded(command: OfItems, data: Dataset, own: View) -> tuple[Model, Features, Store]:
     """The model that a command names, its features of the modality that the command names, and where they are kept.
 
     Args:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from xgap_analysis.cli.output import print_rows, say
 from xgap_analysis.cli.plugins import Plugins
 
-COLUMNS = ("model", "at_hand", "parameters", "ovi_tokens", "isoclip_image", "isoclip_text", "weights")
+COLUMNS = ("model", "available", "parameters", "ovi_tokens", "isoclip_image", "isoclip_text", "weights")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Models:
             return 0
         print_rows([{column: row[column] for column in COLUMNS} for row in rows], as_json=False)
         say(
-            "\nat_hand: in this installation, in the hub's cache, or in the folder that XGAP_WEIGHTS names\n"
+            "\navailable: in this installation, in the hub's cache, or in the folder that XGAP_WEIGHTS names\n"
             "ovi_tokens: published pseudo-patches P; isoclip: published (k_top, k_bottom) of each tower\n"
             "\nOthers, by name or path:\n"
             "  ViT-B-32/openai        an open_clip architecture and its weights (xgap models --pretrained)\n"

@@ -41,11 +41,11 @@ def print_plan(study: Study, as_json: bool) -> None:
         return
     say(as_text([{**row, "seconds": f"{row['seconds']:.1f}"} for row in rows]))
     total = _duration(sum(row["seconds"] for row in rows))
-    say(f"\nat most about {total} here, without what the store has already")
+    say(f"\nat most about {total} here; what the store has already is not subtracted")
 
 
 def _duration(seconds: float) -> str:
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} seconds"
+    return f"{seconds:.0f} seconds" if seconds >= 1.5 else "a second"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from xgap_analysis.experiments.papers.grids import Grid
     from xgap_analysis.experiments.study import Study as StudyOfModels
 
+NAMES = "[STR [STR ...]]"  # how the help writes one name or more
 AS_THEY_ARE = (  # options that are parts of a study of models of the same name
     *("label_set", "split", "fit_split", "steps", "tokens", "only", "on_error"),
     *("device", "precision", "batch_size", "num_workers"),
@@ -57,20 +58,23 @@ class Study:
     keys: tuple[str, ...] = ()
     """With --features: the array or column with the vectors, one name for all files or one per file, if it is not
     named vectors (.npz, .safetensors) or vector (.parquet)."""
-    models: Annotated[tuple[str, ...] | None, tyro.conf.arg(help_behavior_hint="(default: tiny, or the table's)")] = (
-        None
-    )
+    models: Annotated[
+        tuple[str, ...] | None, tyro.conf.arg(metavar=NAMES, help_behavior_hint="(default: tiny, or the table's)")
+    ] = None
     """Models by name or path (see xgap models)."""
     datasets: Annotated[
-        tuple[str, ...] | None, tyro.conf.arg(help_behavior_hint="(default: emoji, or the table's)")
+        tuple[str, ...] | None, tyro.conf.arg(metavar=NAMES, help_behavior_hint="(default: emoji, or the table's)")
     ] = None
     """Datasets by name (see xgap datasets), or your own by path: a folder of class folders, a .csv, .jsonl or .parquet
-    of images and captions, .tar shards, a saved Hugging Face dataset."""
-    comparisons: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(default: all, or the table's)")] = ()
+    of images and captions, .tar shards, a saved Hugging Face dataset; with options, as in "./photos(train_share=0.5)",
+    which sets half of the items aside for what is fitted."""
+    comparisons: Annotated[
+        tuple[str, ...] | None, tyro.conf.arg(metavar=NAMES, help_behavior_hint="(default: all, or the table's)")
+    ] = None
     """Query view and gallery view: I-I, OTI-I, OTI-OTI, I+OTI-I, T-T, OVI-T, OVI-OVI, T+OVI-T, I-T, T-I, zero-shot,
     OTI-T, I-OVI; or any two views (see xgap views), as in "oti(steps=25)-image"."""
     corrections: Annotated[
-        tuple[str, ...] | None, tyro.conf.arg(help_behavior_hint="(default: none, or the table's)")
+        tuple[str, ...] | None, tyro.conf.arg(metavar=NAMES, help_behavior_hint="(default: none, or the table's)")
     ] = None
     """Corrections of features or scores, with or without options (see xgap corrections), such as center
     "isoclip(k_top=20, k_bottom=8)"."""
@@ -96,7 +100,10 @@ class Study:
     """Inversion steps; by default as in the paper (150 for images, 1000 for texts)."""
     tokens: Number = None
     """Pseudo-tokens per item; by default as in the paper."""
-    seeds: Annotated[tuple[int, ...] | None, tyro.conf.arg(help_behavior_hint="(default: 42, or the table's)")] = None
+    seeds: Annotated[
+        tuple[int, ...] | None,
+        tyro.conf.arg(metavar="[INT [INT ...]]", help_behavior_hint="(default: 42, or the table's)"),
+    ] = None
     """Seeds of the inversion, which is repeated for each; with a table that trains, of the training."""
     only: Name = None
     """zero-shot-correct: evaluate only images that zero-shot classification classifies correctly."""
@@ -145,12 +152,12 @@ class Study:
         from xgap_analysis.experiments.tables import as_text, main_results
 
         printing = self._of_atlas if is_atlas(self) else self._of_training if is_trained(self) else None
-        for name in ("models", "datasets", "corrections", "seeds"):
+        for name in ("models", "datasets", "comparisons", "corrections", "seeds"):
             if getattr(self, name) == ():
                 raise XgapError(f"--{name} needs at least one name")
         if self.dry_run:
             if printing or self.features:
-                raise XgapError("--dry-run is about models by name; trainings and features have no plan")
+                raise XgapError("--dry-run plans studies of models: leave out --features, and tables that train")
             print_plan(self._grid()[1], self.json)
             return 0
         out = table_file(self.out, self.overwrite)
@@ -249,7 +256,7 @@ def features_table(given: Study) -> "pd.DataFrame":
     if not given.json and len(given.features) > 2:
         say(as_text(summary(study.gap_table()).reset_index().to_dict("records")) + "\n")
     elif not given.json:
-        gaps = study.gaps().iloc[0].drop(["model", "dataset", "split", "label_set"])
+        gaps = study.gaps().iloc[0].drop(["model", "dataset", "split", "label_set"]).dropna()  # what needs labels
         say(as_text([{"measure": name, "value": f"{value:.4g}"} for name, value in gaps.items()]) + "\n")
     return study.run()
 

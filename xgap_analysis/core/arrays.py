@@ -1,5 +1,6 @@
 """A matrix of numbers, from whatever holds one: NumPy, torch, pandas, lists of lists, a column of lists."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,6 +44,13 @@ def float_tensor(array: NDArray[Any]) -> Tensor:
     """
     number = np.float32 if array.dtype in (np.float32, np.float16) else np.float64
     return torch.from_numpy(np.require(array, number, ["C", "W"]))
+
+
+def content_digest(vectors: Tensor) -> str:
+    """The SHA-256 of a matrix: of its shape and the bytes of its numbers."""
+    digest = hashlib.sha256(repr(tuple(vectors.shape)).encode())
+    digest.update(vectors.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _array(given: Any, what: str) -> NDArray[Any]:

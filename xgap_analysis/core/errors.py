@@ -1,7 +1,9 @@
 """The one error that means "you can fix this": its message says what was expected, what came, and what to do."""
 
 import difflib
+import os
 import sys
+import traceback
 import warnings
 from collections.abc import Iterable
 from types import FrameType
@@ -17,6 +19,19 @@ class XgapError(ValueError):
             ...
         xgap_analysis.core.errors.XgapError: unknown metric 'retrievel'; nearest names: retrieval
     """
+
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook (and papermill) shows of this error: its sentence, and the line of the cell."""
+        if debugging():
+            return traceback.format_exception(self)
+        cells = [frame for frame in traceback.extract_tb(self.__traceback__) if "ipykernel_" in frame.filename]
+        where = [f"in line {cells[-1].lineno} of a cell: {cells[-1].line}"] if cells else []
+        return [f"XgapError: {self}", *where, "(%env XGAP_DEBUG=1 shows the whole way there)"]
+
+
+def debugging() -> bool:
+    """Whether XGAP_DEBUG requests tracebacks of a user's mistakes, too."""
+    return os.environ.get("XGAP_DEBUG", "0") != "0"
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> XgapError:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from torch import Tensor
 
-from xgap_analysis.core.arrays import matrix
+from xgap_analysis.core.arrays import content_digest, matrix
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.precision import exact, home
 from xgap_analysis.core.table_values import id_text
@@ -100,12 +100,8 @@ class Features:
         unit = torch.empty(vectors.shape, dtype=torch.float32, device=vectors.device).copy_(vectors)
         for rows in ((norms - 1).abs() > UNIT_TOLERANCE).nonzero()[:, 0].split(ROWS):
             unit[rows] = (exact(vectors[rows]) / norms[rows, None]).float().to(unit.device)
-        object.__setattr__(self, "vectors", unit)
-        object.__setattr__(self, "ids", ids)
-        object.__setattr__(self, "space", space)
-        object.__setattr__(self, "origin", origin)
-        object.__setattr__(self, "provenance", dict(provenance or {}))
-        object.__setattr__(self, "items", items)
+        about = {"space": space, "origin": origin, "provenance": dict(provenance or {}), "items": items}
+        assign(self, vectors=unit, ids=ids, **about)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -158,11 +154,7 @@ class Features:
     def select(self, ids: Iterable[str]) -> "Features":
         """The rows of these ids, in this order (an id that is not there is an error)."""
         ids = tuple(ids)
-        row = {item: i for i, item in enumerate(self.ids)}
-        missing = [i for i in ids if i not in row]
-        if missing:
-            raise XgapError(f"{len(missing)} ids have no vector here, the first is {missing[0]!r}")
-        return replace(self, vectors=self.vectors[[row[i] for i in ids]], ids=ids)
+        return replace(self, vectors=self.vectors[places_of(ids, self.ids, "vector")], ids=ids)
 
     def to(self, device: str | torch.device) -> "Features":
         """The same features on another device.
@@ -197,6 +189,25 @@ class Features:
         import pandas as pd
 
         return pd.DataFrame(np.array(self), index=pd.Index(self.ids, name="id"))
+
+
+def assign(frozen: object, **values: Any) -> None:
+    """Give values to the fields of a frozen instance that is being made."""
+    for name, value in values.items():
+        object.__setattr__(frozen, name, value)
+
+
+def places_of(wanted: Iterable[str], ids: Sequence[str], what: str) -> list[int]:
+    """The positions of some ids among all.
+
+    Raises:
+        XgapError: an id that is not there, and so has no `what`.
+    """
+    place = {item: i for i, item in enumerate(ids)}
+    missing = [i for i in wanted if i not in place]
+    if missing:
+        raise XgapError(f"{len(missing)} ids have no {what} here, the first is {missing[0]!r}")
+    return [place[i] for i in wanted]
 
 
 def checked_ids(ids: Iterable[Any], n: int) -> tuple[str, ...]:
@@ -250,9 +261,7 @@ def as_features(x: FeaturesLike, space: str = UNNAMED, origin: str | None = None
         return open_features(x, space=space, origin=origin)
     vectors = matrix(x)
     made = Features(vectors, map(str, range(len(vectors))), space, origin or space)
-    digest = hashlib.sha256(repr(tuple(made.vectors.shape)).encode())
-    digest.update(np.ascontiguousarray(made).reshape(-1).view(np.uint8).data)
-    object.__setattr__(made, "items", digest.hexdigest())  # as `replace`, without checking each row again
+    assign(made, items=content_digest(made.vectors))  # as `replace`, without checking each row again
     return made
 
 

@@ -11,9 +11,10 @@
 | a folder (read only) | `vectors.npy`, `index.json`, `dimension`, as of MTEB's cache | the digests in `index.json` | |
 """
 
+import contextlib
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -130,8 +131,15 @@ def read_vectors(path: Path, key: str | None = None) -> tuple[torch.Tensor, dict
     read = read_folder if path.is_dir() else READ_ONLY.get(path.suffix) or _format(path)[1]
     if not path.exists():
         raise XgapError(f"there is no file {path}")
-    try:
+    with readable(path, "features"):
         return read(path, key)
+
+
+@contextlib.contextmanager
+def readable(path: Path, what: str) -> Iterator[None]:
+    """Within, whatever the libraries raise that read a file becomes one sentence: it cannot be read as `what`."""
+    try:
+        yield
     except XgapError:
         raise
     except (
@@ -147,7 +155,7 @@ def read_vectors(path: Path, key: str | None = None) -> tuple[torch.Tensor, dict
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if "pickle" in reason or "Object arrays" in reason:  # NumPy's own words say how to read it unsafely
             reason = "it holds pickled Python objects, which are never read"
-        raise XgapError(f"{path} cannot be read as features: {reason}") from error
+        raise XgapError(f"{path} cannot be read as {what}: {reason}") from error
 
 
 def _about(features: Features) -> dict[str, Any]:

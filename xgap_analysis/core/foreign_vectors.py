@@ -4,7 +4,6 @@ Each reader gives the rows as they are, and what the file says of them; `core.fe
 layout that does not fit is a `ValueError` that says how.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from xgap_analysis.core.arrays import NUMBERS, float_tensor, matrix
+from xgap_analysis.core.arrays import NUMBERS, content_digest, float_tensor, matrix
 from xgap_analysis.core.errors import notice
 
 Read = tuple[torch.Tensor, dict[str, Any]]
@@ -92,9 +91,7 @@ def tensor_of(array: NDArray[Any]) -> torch.Tensor:
 
 def running_numbers(vectors: torch.Tensor) -> dict[str, Any]:
     """Running numbers as ids, which belong to this set of vectors alone."""
-    digest = hashlib.sha256(repr(tuple(vectors.shape)).encode())
-    digest.update(vectors.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return {"ids": [str(i) for i in range(len(vectors))], "items": digest.hexdigest()}
+    return {"ids": [str(i) for i in range(len(vectors))], "items": content_digest(vectors)}
 
 
 def need(names: Sequence[str], name: str, kind: str) -> str:

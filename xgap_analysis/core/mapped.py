@@ -18,7 +18,7 @@ from torch import Tensor
 
 from xgap_analysis.core.arrays import NUMBERS, float_tensor
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.core.features import UNIT_TOLERANCE, UNNAMED, Features, checked_ids
+from xgap_analysis.core.features import UNIT_TOLERANCE, UNNAMED, Features, assign, checked_ids, places_of
 from xgap_analysis.core.precision import exact
 
 ROWS = 2**12  # in double precision at a time
@@ -89,8 +89,8 @@ class MappedFeatures(Features):
         vectors = vectors if isinstance(vectors, Shards) else Shards([vectors])
         n = vectors.shape[0]
         known = tuple(map(str, range(n))) if ids is None else checked_ids(ids, n)
-        self._set(_source=vectors, _index=None, ids=known, space=space, origin=origin)
-        self._set(provenance=dict(provenance or {}), _norms=torch.empty(n, dtype=torch.float64))
+        assign(self, _source=vectors, _index=None, ids=known, space=space, origin=origin)
+        assign(self, provenance=dict(provenance or {}), _norms=torch.empty(n, dtype=torch.float64))
         # The content is the name of a set without ids, as in `as_features`.
         digest = hashlib.sha256(repr(tuple(vectors.shape)).encode())
         for start in range(0, n, ROWS):
@@ -104,12 +104,8 @@ class MappedFeatures(Features):
             self._norms[start : start + ROWS] = norms
             if ids is None and not items:
                 digest.update(_unit(raw, norms).numpy().tobytes())
-        self._set(items=items or (digest.hexdigest() if ids is None else ""))
-        self._set(_numbered=_are_numbers(self))
-
-    def _set(self, **values: Any) -> None:
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
+        assign(self, items=items or (digest.hexdigest() if ids is None else ""))
+        assign(self, _numbered=_are_numbers(self))
 
     def __repr__(self) -> str:
         """One line: the shape, where the vectors lie, and that they are on disk."""
@@ -162,15 +158,11 @@ class MappedFeatures(Features):
     def select(self, ids: Iterable[str]) -> Features:
         """The rows of these ids, in this order, which stay on disk."""
         ids = tuple(ids)
-        place = {item: i for i, item in enumerate(self.ids)}
-        missing = [i for i in ids if i not in place]
-        if missing:
-            raise XgapError(f"{len(missing)} ids have no vector here, the first is {missing[0]!r}")
-        index = torch.tensor([place[i] for i in ids], dtype=torch.long)
+        index = torch.tensor(places_of(ids, self.ids, "vector"), dtype=torch.long)
         made = object.__new__(MappedFeatures)
-        made._set(**self.__dict__)
-        made._set(ids=checked_ids(ids, len(ids)), _index=index if self._index is None else self._index[index])
-        made._set(_numbered=_are_numbers(made))
+        assign(made, **self.__dict__)
+        assign(made, ids=checked_ids(ids, len(ids)), _index=index if self._index is None else self._index[index])
+        assign(made, _numbered=_are_numbers(made))
         return made
 
     def to(self, device: str | torch.device) -> Features:

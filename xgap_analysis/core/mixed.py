@@ -65,7 +65,7 @@ def mixed(*sets: Features) -> Features:
         [i for features in sets for i in features.ids],
         joined([features.space for features in sets]),
         joined([features.origin for features in sets]),
-        of_several(sets[0].provenance),
+        without_digests(sets[0].provenance),
         known.pop(),
     )
     return with_shares(made, _shares(sets))
@@ -76,8 +76,8 @@ def joined(names: Sequence[str]) -> str:
     return "+".join(dict.fromkeys(part for name in names for part in name.split("+")))
 
 
-def of_several(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """What made features that are put together with others; digests are of one set, and say nothing of all."""
+def without_digests(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """What made features, for others that are made of them: digests are of one set of rows, and say nothing of all."""
     return {key: value for key, value in provenance.items() if key not in ("digest", "entry")}
 
 

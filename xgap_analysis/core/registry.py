@@ -4,7 +4,7 @@ import hashlib
 import importlib.util
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import entry_points
 from types import UnionType
 from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
@@ -215,6 +215,26 @@ def importable(function: Any) -> str:
     except (ImportError, ValueError):
         return ""
     return module if found is not None else ""
+
+
+def modules_to_import(by: str, code: Iterable[tuple[str, str, Any]]) -> list[str]:
+    """The modules beside the package's own that a fresh process imports, so that it knows names.
+
+    Args:
+        by: what starts the process, for the message.
+        code: kind, name and function of each.
+
+    Raises:
+        XgapError: a name that a notebook or a file of `--plugin` registered.
+    """
+    modules = set()
+    for kind, name, function in code:
+        module = importable(function)
+        if not module:
+            what = f"{by} starts fresh processes, and {kind} {name!r} was registered by code that they cannot"
+            raise XgapError(f"{what} import (a notebook, or a file of --plugin); put it in a package, or use local")
+        modules.add(module)
+    return sorted(module for module in modules if module.partition(".")[0] != __name__.partition(".")[0])
 
 
 def origin(function: Any) -> tuple[str, str]:

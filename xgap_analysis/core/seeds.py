@@ -1,10 +1,12 @@
 """Seeds that people give: generators of them, and what is no seed, in one sentence."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 
+from xgap_analysis.core.counts import check_count
 from xgap_analysis.core.errors import XgapError
 
 
@@ -30,16 +32,19 @@ def check_seed(seed: Any) -> None:
     Raises:
         XgapError: a seed other than a whole number of 0 or more.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise XgapError(f"a seed is a whole number of 0 or more, not {seed!r}")
+    check_count(seed, "a seed", 0)
 
 
-def check_distinct(seeds: Sequence[int]) -> None:
-    """Refuse a seed that stands twice: the same run would count as two.
+def check_seeds(seeds: Any) -> None:
+    """Refuse what is no list of seeds, or one in which a seed stands twice: the same run would count as two.
 
     Raises:
-        XgapError: a seed that stands twice.
+        XgapError: no list, something that is no seed, or a seed that stands twice.
     """
-    twice = [seed for place, seed in enumerate(seeds) if seed in list(seeds)[:place]]
-    if twice:
-        raise XgapError(f"seed {twice[0]} stands twice in the seeds, and one run would count as two; give each once")
+    if isinstance(seeds, str) or not isinstance(seeds, Collection):
+        raise XgapError(f"seeds are a list, such as [0, 1, 2], not {seeds!r}")
+    for seed in seeds:
+        check_seed(seed)
+    twice = next((seed for seed, n in Counter(map(int, seeds)).items() if n > 1), None)
+    if twice is not None:
+        raise XgapError(f"seed {twice} stands twice in the seeds, and one run would count as two; give each once")

@@ -18,7 +18,9 @@ from xgap_analysis.core.features import (
     Features,
     FeaturesLike,
     as_features,
+    assign,
     of_one_set,
+    places_of,
     where_doubles_are,
 )
 from xgap_analysis.core.precision import widest
@@ -90,7 +92,7 @@ class TokenFeatures:
         _refuse(norms <= 0, offsets, ids, "whose norm is zero or negative")
         weights = None if weights is None else _column(weights, "weights", unit, offsets, ids)
         labels = {"ids": ids, "space": space, "origin": origin, "provenance": dict(provenance or {}), "items": items}
-        self._set(vectors=unit, offsets=offsets, weights=weights, norms=norms, **labels)
+        assign(self, vectors=unit, offsets=offsets, weights=weights, norms=norms, **labels)
 
     @classmethod
     def from_sets(
@@ -120,7 +122,7 @@ class TokenFeatures:
         labels = {name: getattr(features, name) for name in ("ids", "space", "origin", "provenance")}
         ones = torch.ones(len(features), device=features.vectors.device)
         offsets, items = torch.arange(len(features) + 1), features.items
-        made._set(vectors=features.vectors, offsets=offsets, **labels, items=items, weights=None, norms=ones)
+        assign(made, vectors=features.vectors, offsets=offsets, **labels, items=items, weights=None, norms=ones)
         return made
 
     def __len__(self) -> int:
@@ -151,13 +153,10 @@ class TokenFeatures:
     def select(self, ids: Iterable[str]) -> "TokenFeatures":
         """The items of these ids, in this order (an id that is not there is an error)."""
         ids = tuple(ids)
-        row = {item: i for i, item in enumerate(self.ids)}
-        missing = [i for i in ids if i not in row]
-        if missing:
-            raise XgapError(f"{len(missing)} ids have no tokens here, the first is {missing[0]!r}")
+        places = places_of(ids, self.ids, "tokens")
         if len(set(ids)) != len(ids):
             raise XgapError("an id is selected twice; ids must be distinct")
-        return self.take(torch.tensor([row[i] for i in ids], dtype=torch.long))
+        return self.take(torch.tensor(places, dtype=torch.long))
 
     def take(self, rows: Int[Tensor, " k"]) -> "TokenFeatures":
         """The items at these positions, each at most once, in this order."""
@@ -218,17 +217,13 @@ class TokenFeatures:
 
     def _features(self, vectors: Tensor, **about: str) -> Features:
         made = Features(vectors, self.ids, self.space, self.origin, {**self.provenance, **about})
-        object.__setattr__(made, "items", self.items)
+        assign(made, items=self.items)
         return made
 
     def _with(self, **changes: Any) -> "TokenFeatures":
         made = type(self).__new__(type(self))
-        made._set(**{**{f.name: getattr(self, f.name) for f in fields(self)}, **changes})
+        assign(made, **{**{f.name: getattr(self, f.name) for f in fields(self)}, **changes})
         return made
-
-    def _set(self, **values: Any) -> None:
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
 
 
 AnyFeatures = Features | TokenFeatures

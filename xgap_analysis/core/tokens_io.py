@@ -22,10 +22,12 @@ import numpy as np
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
+from xgap_analysis.core.arrays import float_tensor
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.features_io import readable
 from xgap_analysis.core.tokens import TokenFeatures
 from xgap_analysis.core.writing import written_whole
 
@@ -90,15 +92,8 @@ def load_tokens(
     _, read = _format(path)
     if not path.exists():
         raise XgapError(f"there is no file {path}")
-    try:
+    with readable(path, "token features"):
         found = read(path, key)
-    except XgapError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, SafetensorError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        if "pickle" in reason or "Object arrays" in reason:  # NumPy's own words say how to read it unsafely
-            reason = "it holds pickled Python objects, which are never read"
-        raise XgapError(f"{path} cannot be read as token features: {reason}") from error
     about = found.about
     space = space or about.get("space")
     if not space:
@@ -306,9 +301,7 @@ def _tensor(array: NDArray[Any], name: str) -> Tensor:
         raise ValueError(f"array {name!r} is of type {array.dtype}, not numbers")
     if array.dtype.kind in "iub":
         return torch.from_numpy(np.require(array, np.int64, ["C", "W"]))
-    # float64 where float32 does not hold it exactly: torch has no tensor for some of NumPy's types and byte orders.
-    number = np.float32 if array.dtype in (np.float32, np.float16) else np.float64
-    return torch.from_numpy(np.require(array, number, ["C", "W"]))
+    return float_tensor(array)
 
 
 _Write = Callable[[TokenFeatures, Path], None]

@@ -16,8 +16,8 @@ from xgap_analysis.core.features import Features
 from xgap_analysis.core.precision import exact, widest
 from xgap_analysis.corrections.banks import bank_of, note_of
 from xgap_analysis.corrections.protocol import QueryGallery, ScoreCorrection, register_correction
-from xgap_analysis.metrics.neighbourhoods import nearest
 from xgap_analysis.scoring.blocks import score_blocks
+from xgap_analysis.scoring.reductions import top
 from xgap_analysis.scoring.scorer import Scorer
 
 BETA = 20.0  # inverse temperature
@@ -198,5 +198,5 @@ def _load(
     for _, _, scores in score_blocks(bank, gallery, scorer):
         load = torch.logaddexp(load, (beta * exact(scores)).logsumexp(dim=0))
         if k is not None:
-            hub |= nearest(scores, k).any(dim=0)
+            hub |= top(scores, None, 1, k).any(dim=0)
     return load, hub

@@ -150,13 +150,13 @@ def whiten(calibration: Calibration, shrinkage: float = 0.1) -> FeatureMap:
     if not 0 < shrinkage <= 1:
         raise XgapError(f"the shrinkage of whitening lies in (0, 1], not {shrinkage}")
     maps = {}
-    for side in calibration.features.values():
-        vectors = exact(side.vectors)
+    for of in calibration.features.values():
+        vectors = exact(of.vectors)
         mean = vectors.mean(dim=0)
         covariance = (vectors - mean).T @ (vectors - mean) / len(vectors)
         values, directions = torch.linalg.eigh(covariance)
         shrunk = (1 - shrinkage) * values.clamp(min=0) + shrinkage * values.clamp(min=0).mean()
-        maps[side.space] = mean, directions * shrunk.rsqrt() @ directions.T
+        maps[of.space] = mean, directions * shrunk.rsqrt() @ directions.T
 
     def apply(features: Features) -> Features:
         calibration.of(features.space)

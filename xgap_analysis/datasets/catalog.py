@@ -8,11 +8,10 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from xgap_analysis.core.calls import options_alone, parse
+from xgap_analysis.core.calls import options_alone, parse, spelled
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.registry import Registry, check_options, check_word, summary_of
-from xgap_analysis.core.relevance import Relevance as Relevance
-from xgap_analysis.datasets.dataset import Dataset as Dataset
+from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.datasets.embedded.clips import load_clips
 from xgap_analysis.datasets.embedded.emoji import load_emoji
 from xgap_analysis.datasets.embedded.parallel import VARIANT, load_parallel
@@ -21,10 +20,7 @@ from xgap_analysis.datasets.embedded.scenes import load_scenes
 from xgap_analysis.datasets.embedded.sound_clips import load_sound_clips
 from xgap_analysis.datasets.embedded.spoken import load_spoken
 from xgap_analysis.datasets.embedded.triples import load_triples
-from xgap_analysis.datasets.items import Images as Images
-from xgap_analysis.datasets.items import Texts as Texts
-from xgap_analysis.datasets.local.objects import as_dataset as as_dataset
-from xgap_analysis.datasets.local.own import is_own, load_own
+from xgap_analysis.datasets.local.own import is_own, load_own, with_options
 from xgap_analysis.datasets.published.captions import load_karpathy, load_nocaps
 from xgap_analysis.datasets.published.coop import load_aircraft, load_coop, load_imagenet
 from xgap_analysis.datasets.published.documents import load_documents
@@ -186,7 +182,8 @@ def load_dataset(name: str, root: Path | str | None = None, **options: Any) -> D
         root: the folder of published datasets; by default the environment variable XGAP_DATA.
         options: of a registered dataset: those of its function. Of your own data: `train_share=0.5` makes a split
             `train`, by a hash of the ids, where there is none; `image`, `caption`, `label`, `split` and `id` name the
-            columns of a table, and `images` the folder that its paths are in, where that is not the table's own.
+            columns of a table, and `images` the folder that its paths are in, where that is not the table's own. They
+            may stand in the name: `"/my/folder(train_share=0.5)"`.
 
     Raises:
         XgapError: an unknown name (with the nearest ones), no root, or something missing in it.
@@ -201,7 +198,9 @@ def load_dataset(name: str, root: Path | str | None = None, **options: Any) -> D
     if known is not None:
         return _made(name, *known, root, options)
     if name not in PROTOCOLS and is_own(name):
-        return load_own(name, **options)
+        path, own = with_options(name)
+        made = load_own(path, **{**own, **options})
+        return _named(made, made.name, spelled(made.name, (), own)) if own else made
     if options:
         what = f"options ({', '.join(options)}) are for own data"
         raise XgapError(f"{what}, which is named by its path; {name!r} is not one")

@@ -25,7 +25,7 @@ def of_file(path: str | Path, way: str = "") -> str:
 
     Args:
         path: the file.
-        way: how the image is made from it, where `open_picture(path)` is not the way.
+        way: how the image is made from it, where `open_image(path)` is not the way.
 
     Raises:
         OSError: a file that cannot be read.

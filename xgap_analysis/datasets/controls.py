@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from xgap_analysis.core.counts import check_count
 from xgap_analysis.core.errors import XgapError
 
 if TYPE_CHECKING:
@@ -18,8 +19,7 @@ def limited(data: "Dataset", n_labels: int) -> "Dataset":
     Raises:
         XgapError: a limit below 1.
     """
-    if n_labels < 1:
-        raise XgapError(f"a limit keeps at least 1 label, not {n_labels}")
+    check_count(n_labels, "limit, a number of labels,")
     label_set, label = data.default_label_set, data.labels_of()
     if label_set in data.judgements:
         return _limited_queries(data, n_labels)

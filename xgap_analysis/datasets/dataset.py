@@ -30,9 +30,8 @@ class Dataset:
         judgements: label set to relevance given item by item (graded, with junk) where labels do not define it; the
             first of these, if there are any, is the default relevance.
         prompt: the text of a class, `{}` its name.
-        others: items of further modalities, by the modality's name.
         control: whether nothing is relevant but by chance, as after `shuffled`; its rows in a study have no verdict.
-        items: the items of all modalities, by name, instead of or in addition to `images`, `texts` and `others`.
+        items: the items of all modalities, by name, instead of or in addition to `images` and `texts`.
         query_ids: ids of the queries by modality, instead of or in addition to `image_queries` and `text_queries`.
 
     Example:
@@ -68,13 +67,12 @@ class Dataset:
         splits: Mapping[str, Callable[[], "Dataset"]] | None = None,
         judgements: Mapping[str, Relevance] | None = None,
         prompt: str = "a photo of {}",
-        others: Mapping[str, AnyItems] | None = None,
         control: bool = False,
         *,
         items: Mapping[str, AnyItems] | None = None,
         query_ids: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        of = {**(items or {}), **_given(image=images, text=texts), **(others or {})}
+        of = {**(items or {}), **_given(image=images, text=texts)}
         queries = {**(query_ids or {}), **_given(image=image_queries, text=text_queries)}
         _check_queries(name, queries, of)
         own = {
@@ -108,11 +106,6 @@ class Dataset:
         """The texts; none where they are known by their features alone."""
         own = self.items.get("text")
         return own if isinstance(own, Texts) else NO_TEXTS
-
-    @property
-    def others(self) -> dict[str, AnyItems]:
-        """The items of the modalities that are not `images` and `texts`."""
-        return {m: own for m, own in self.items.items() if own is not self.images and own is not self.texts}
 
     @property
     def image_queries(self) -> Sequence[str]:
@@ -157,7 +150,7 @@ class Dataset:
             XgapError: no such split, or an empty one.
         """
         if name not in self.splits:
-            raise XgapError(f"dataset {self.name!r} has no split {name!r}; it has: {', '.join(self.splits)}")
+            raise XgapError(f"dataset {self.name!r} has no split {name!r}{splits_there(self)}")
         chosen = self.splits[name]()
         if not chosen.items:
             raise XgapError(f"split {name!r} of dataset {self.name!r} is empty")
@@ -172,7 +165,8 @@ class Dataset:
         """
         label_sets = (*self.judgements, *self.labels)
         if not label_sets:
-            raise XgapError(f"dataset {self.name!r} has no labels, so nothing defines which items are relevant")
+            what = f"dataset {self.name!r} has no labels, so nothing defines which items are relevant"
+            raise XgapError(f"{what}: put images into a folder per class, or load a table with labels or captions")
         return label_sets[0]
 
     def labels_of(self, label_set: str | None = None) -> Mapping[str, str]:
@@ -214,7 +208,8 @@ class Dataset:
         label_set = label_set or self.default_label_set
         names = self.class_names.get(label_set)
         if not names:
-            raise XgapError(f"dataset {self.name!r} names no classes of label set {label_set!r}")
+            what = f"dataset {self.name!r} names no classes of label set {label_set!r}"
+            raise XgapError(f"{what}; the classes of your own data are folders of images, or a column label of a table")
         return {label: self.prompt.replace("{}", words) for label, words in names.items()}
 
     def limit(self, n_labels: int) -> "Dataset":
@@ -230,6 +225,13 @@ class Dataset:
         Class sizes are kept, and items are relevant to a query only by chance. The other label sets are left out.
         """
         return permuted(self, seed)
+
+
+def splits_there(data: Dataset) -> str:
+    """The end of a sentence on a missing split: which there are, and how own data in one piece are cut in two."""
+    there = f"; it has: {', '.join(data.splits)}" if data.splits else ""
+    cut = "; '/path/to/data(train_share=0.5)' makes half of your own data a split train"
+    return there + (cut if set(data.splits) == {"test", "all"} else "")
 
 
 def _place(modality: str) -> int:

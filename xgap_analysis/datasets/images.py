@@ -60,7 +60,7 @@ def drafted(edge: int) -> Iterator[None]:
         _SMALLEST.reset(before)
 
 
-def open_picture(source: str | Path | bytes, plain: bool = False) -> Image.Image:
+def open_image(source: str | Path | bytes, plain: bool = False) -> Image.Image:
     """An image as RGB, turned the way its EXIF tag says, transparent parts on white, deeper values scaled to 8 bits.
 
     Of an animation, the first frame.
@@ -94,7 +94,7 @@ def open_picture(source: str | Path | bytes, plain: bool = False) -> Image.Image
         return rgb
 
 
-def is_picture(name: str) -> bool:
+def is_image_file(name: str) -> bool:
     """Whether a file's name ends like an image's."""
     return Path(name).suffix.lower() in SUFFIXES
 
@@ -147,7 +147,7 @@ def stand_in(head: bytes) -> str | None:
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """A Pillow image as `open_picture` gives it, whichever way it came in.
+    """A Pillow image as `open_image` gives it, whichever way it came in.
 
     Gray of 16 bits is scaled by 257. Other gray of more than 8 bits does not say its range: floating-point values from
     0 to 1 are scaled to it, and values up to 255 are taken as they are, with whole numbers up to 65535 as 16 bits.

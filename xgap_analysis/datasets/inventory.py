@@ -20,7 +20,7 @@ def datasets(root: Path | str | None = None) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = [
         {
             "dataset": name,
-            "at_hand": True,
+            "available": True,
             "about": entry.about,
             **about,
             "relevance": entry.relevance or "by label",
@@ -35,7 +35,7 @@ def datasets(root: Path | str | None = None) -> list[dict[str, Any]]:
         rows.append(
             {
                 "dataset": name,
-                "at_hand": not missing,
+                "available": not missing,
                 "about": protocol.about,
                 "queries": protocol.queries,
                 "gallery": protocol.gallery,
@@ -48,7 +48,7 @@ def datasets(root: Path | str | None = None) -> list[dict[str, Any]]:
     return rows
 
 
-def splits(names: Sequence[str], root: Path | str | None = None) -> list[dict[str, Any]]:
+def splits(names: Sequence[str]) -> list[dict[str, Any]]:
     """The splits of these datasets: numbers of items, of queries in retrieval, and of labels by label set.
 
     Raises:
@@ -58,7 +58,7 @@ def splits(names: Sequence[str], root: Path | str | None = None) -> list[dict[st
 
     rows = []
     for name in names:
-        whole = load_dataset(name, root)
+        whole = load_dataset(name)
         for split in whole.splits:
             data = whole.split(split)
             counts = {"images": len(data.images), "texts": len(data.texts)}

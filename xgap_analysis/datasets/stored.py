@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from xgap_analysis.datasets.contents import of_file
-from xgap_analysis.datasets.images import open_picture
+from xgap_analysis.datasets.images import open_image
 from xgap_analysis.datasets.items import Images
 
 PLAIN = "plain"  # the way that a digest names, of images that are opened as the published evaluations open theirs
@@ -22,7 +22,7 @@ def stored_images(
         ids: of the images.
         source: the image file of an id, or its content.
         content: its digest (see `contents`).
-        plain: see `open_picture`.
+        plain: see `open_image`.
     """
     return Images(tuple(ids), partial(_opened, source, plain), content)
 
@@ -33,7 +33,7 @@ def image_files(base: Path, paths: Mapping[str, str | Path], plain: bool = False
     Args:
         base: a folder.
         paths: id to path under it, or to one that is absolute.
-        plain: see `open_picture`.
+        plain: see `open_image`.
     """
     return stored_images(
         paths, partial(_file, base, paths), partial(_digest, base, paths, PLAIN if plain else ""), plain
@@ -41,7 +41,7 @@ def image_files(base: Path, paths: Mapping[str, str | Path], plain: bool = False
 
 
 def _opened(source: Callable[[str], Path | bytes], plain: bool, item: str) -> Image.Image:
-    return open_picture(source(item), plain)
+    return open_image(source(item), plain)
 
 
 def _file(base: Path, paths: Mapping[str, str | Path], item: str) -> Path:

@@ -24,6 +24,7 @@ from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.progress import Bar
 from xgap_analysis.core.seeds import generator
 from xgap_analysis.datasets import Dataset, load_dataset
+from xgap_analysis.experiments.contrasts import last_steps
 from xgap_analysis.experiments.evaluation import Evaluation
 from xgap_analysis.experiments.gaps import misalignment_by_anchor
 from xgap_analysis.experiments.recipes import Ablation, ablation
@@ -91,10 +92,10 @@ def ablate(
 
     Returns:
         Columns ablation, setting, seed, step, quantity, value, low, high (95 % over groups of queries, where there is
-        one), n_queries, and of these groups, in one order in all runs, the means of the queries' values (`by_group`)
-        and their numbers (`group_sizes`). Quantities: the main measure of each comparison (`"OTI-I"`), its paired
-        difference from its baseline (`"OTI-I - I-I"`), the gap metrics of `Study.gaps`, and how far the model has come
-        from its start (`changes`).
+        one), n_queries (0 of a quantity that is no mean over queries), and of these groups, in one order in all runs,
+        the means of the queries' values (`by_group`) and their numbers (`group_sizes`). Quantities: the main measure of
+        each comparison (`"OTI-I"`), its paired difference from its baseline (`"OTI-I - I-I"`), the gap metrics of
+        `Study.gaps`, and how far the model has come from its start (`changes`).
 
     Raises:
         XgapError: an unknown name, no setting, seed or checkpoint, or several processes for a dataset without a name.
@@ -187,7 +188,8 @@ def _measured(start: Model, model: Model, data: Dataset, chosen: Ablation, last:
         modality = name.removeprefix("misalignment_")
         known = name != modality and modality in data.items
         anchors = misalignment_by_anchor(evaluation, modality) if known else None
-        rows.append({"quantity": name, "value": value, **by_group(anchors, evaluation.labels)})
+        n_queries = 0 if anchors is None else int(anchors.notna().sum())
+        rows.append({"quantity": name, "value": value, "n_queries": n_queries, **by_group(anchors, evaluation.labels)})
     return pd.DataFrame(rows)
 
 
@@ -245,7 +247,7 @@ def summary(table: pd.DataFrame, quantities: Sequence[str], digits: int = 3) -> 
         XgapError: a quantity that the table does not hold.
     """
     _check_known(table, quantities)
-    last = _last(table)
+    last = last_steps(table)
     means = over_seeds(last.assign(step=0)).to_dict("records")
     words = {
         (row["quantity"], row["setting"]): "{value:.{d}f} ({low:.{d}f}, {high:.{d}f})".format(**row, d=digits)
@@ -319,11 +321,6 @@ def relation(table: pd.DataFrame, x: str, y: str, *, resamples: int = 2000, seed
     low, high = np.quantile(drawn, [0.025, 0.975])
     rho = stats.spearmanr(wide[x], wide[y]).statistic
     return {"rho": float(rho), "low": float(low), "high": float(high), "n": len(wide), "n_settings": len(groups)}
-
-
-def _last(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of each run's last step."""
-    return table[table["step"] == table.groupby(["setting", "seed"])["step"].transform("max")]
 
 
 def _check_known(table: pd.DataFrame, quantities: Sequence[str]) -> None:

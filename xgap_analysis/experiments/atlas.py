@@ -56,7 +56,6 @@ def atlas(
     dataset: str | None = None,
     limit: int | None = None,
     quick: bool = False,
-    trained: Sequence[TrainedRuns] = TRAINED,
     store: Store | None = None,
     device: str | None = None,
     progress: bool = True,
@@ -83,7 +82,6 @@ def atlas(
         dataset: in place of `emoji`, for systems that act on single vectors.
         limit: labels that are evaluated, in place of each world's own number.
         quick: six labels, short inversions and one epoch of each fit: a test run.
-        trained: tables of trained models.
         store, device: as in `Study`.
         progress: whether a bar is shown.
 
@@ -99,7 +97,7 @@ def atlas(
         XgapError: an unknown system, or one without a row.
     """
     chosen = [one for one in ACTING if systems is None or one.system in systems]
-    read = [one for one in trained if is_there(one)]
+    read = [one for one in TRAINED if is_there(one)]
     loaded = load_model(model, device=device) if isinstance(model, str) else model
     _check_known(systems, chosen, read if loaded.name == "tiny" else [])
     benches = {
@@ -254,7 +252,7 @@ def rows_of_trained(runs: TrainedRuns) -> pd.DataFrame:
         numbers |= {end: row[end] for end in ends} | {"over": "seeds" if seeds else "queries", "seeds": row["seeds"]}
         if not seeds:
             numbers |= {"low": row["queries_low"], "high": row["queries_high"]}
-        numbers |= {name: row[name] for name in ("p_value", "p_adjusted", "n_groups", "effective_groups")}
+        numbers |= {name: row[name] for name in ("p_value", "p_adjusted", "n_queries", "n_groups", "effective_groups")}
         rows.append({**about, **numbers, "fitted_on": "train", **_of_trained(row)})
     return pd.DataFrame(rows)
 
@@ -292,41 +290,39 @@ def _with_verdicts(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def atlas_words(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
+def atlas_words(table: pd.DataFrame) -> pd.DataFrame:
     """For reading: systems by quantities, each the change with its 95 % interval, and a star where there is a verdict.
 
     Empty where the system is not defined, a dot where it does not act.
 
     Args:
         table: from `atlas`.
-        digits: behind the decimal point.
     """
     words: dict[str, dict[str, str]] = {}
     for row in table.to_dict("records"):
         line = words.setdefault(f"{row['system']}: {row['setting']}", {})
         found = "·" if row["reason"] == NOT_ACTED_ON else ""
         if not math.isnan(row["difference"]):
-            found = f"{row['difference']:+.{digits}f}"
+            found = f"{row['difference']:+.3f}"
             if not math.isnan(row["low"]):
-                low, high = (f"{row[end]:+.{digits}f}" for end in ("low", "high"))
+                low, high = (f"{row[end]:+.3f}" for end in ("low", "high"))
                 found += f" ({low}, {high}){'' if row['verdict'] == INCONCLUSIVE else '*'}"
         line[row["quantity"]] = found
     return pd.DataFrame(words, index=list(QUANTITIES)).T.fillna("").rename_axis("system")
 
 
-def findings(table: pd.DataFrame, digits: int = 3) -> list[str]:
+def findings(table: pd.DataFrame) -> list[str]:
     """What an atlas says, a sentence for each quantity: the systems with a verdict, and how many are inconclusive.
 
     Args:
         table: from `atlas`.
-        digits: behind the decimal point.
     """
     said = []
     for quantity in (name for name in QUANTITIES if name in set(table["quantity"])):
         tested = table[(table["quantity"] == quantity) & table["difference"].notna()]
         sure = tested[tested["verdict"].isin(["higher", "lower"])].sort_values("difference", ascending=False)
         parts = [
-            f"{word} with {', '.join(_said(row, digits) for row in part.to_dict('records'))}"
+            f"{word} with {', '.join(_said(row) for row in part.to_dict('records'))}"
             for word, part in sure.groupby("verdict", sort=False)
         ]
         count = len(tested) - len(sure)
@@ -335,9 +331,9 @@ def findings(table: pd.DataFrame, digits: int = 3) -> list[str]:
     return said
 
 
-def _said(row: Mapping[Any, Any], digits: int) -> str:
-    low, high = (f"{row[end]:+.{digits}f}" for end in ("low", "high"))
-    return f"{row['system']} ({row['kind']}, {row['difference']:+.{digits}f}, {low} to {high})"
+def _said(row: Mapping[Any, Any]) -> str:
+    low, high = (f"{row[end]:+.3f}" for end in ("low", "high"))
+    return f"{row['system']} ({row['kind']}, {row['difference']:+.3f}, {low} to {high})"
 
 
 def _check_known(systems: Collection[str] | None, chosen: Sequence[Acting], read: Sequence[TrainedRuns]) -> None:

@@ -10,6 +10,7 @@ from xgap_analysis.core.features import Features
 from xgap_analysis.core.mixed import mixed
 from xgap_analysis.corrections import Calibration, Correction
 from xgap_analysis.datasets import Dataset
+from xgap_analysis.datasets.dataset import splits_there
 from xgap_analysis.datasets.items import AnyItems, Vectors
 from xgap_analysis.datasets.joined import has_sections, sections_of
 from xgap_analysis.datasets.parts import Parts
@@ -36,7 +37,7 @@ def calibration_for(evaluation: "Evaluation", by: Correction) -> Calibration:
         return _of_model(evaluation, model)
     if data is None:
         what = f"correction {str(by)!r} is fitted on the split {evaluation.study.fit_split!r}"
-        raise XgapError(f"{what}, which dataset {evaluation.data.name!r} does not have")
+        raise XgapError(f"{what}, which dataset {evaluation.data.name!r} does not have{splits_there(evaluation.data)}")
     words = tuple(data.class_names.get(evaluation.label_set, {}).values())
     features: dict[str, Features] = {}
     for modality, items in data.items.items():
@@ -48,9 +49,9 @@ def calibration_for(evaluation: "Evaluation", by: Correction) -> Calibration:
         made = _calibrated(evaluation, name, own.items)
         before = features.get(made.space)
         # Texts beside documents are the queries of these; queries that are documents are known by their ids.
-        asking = [i for i, owner in zip(own.items.ids, own.owners, strict=True) if owner in sought]
-        if asking or before is not None:
-            queries.setdefault(made.space, asking or before.ids)  # type: ignore[union-attr]
+        query_ids = [i for i, owner in zip(own.items.ids, own.owners, strict=True) if owner in sought]
+        if query_ids or before is not None:
+            queries.setdefault(made.space, query_ids or before.ids)  # type: ignore[union-attr]
         features[made.space] = made if before is None else mixed(before, made)
     missing = [m for m in evaluation.data.items if m in ("image", "text") and m not in data.items]
     if missing:

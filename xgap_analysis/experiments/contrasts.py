@@ -30,14 +30,14 @@ def contrasts(table: pd.DataFrame, control: str, quantities: Sequence[str] | Non
 
     Returns:
         One row for each setting and quantity that have a value with one seed of the control at least: setting,
-        quantity, control (the control's mean), value, change, low,
-        high, detectable, seeds (that both have), and queries_low, queries_high, p_value, p_adjusted, n_groups and
-        effective_groups (NaN and 0 where a quantity has no value of each query).
+        quantity, control (the control's mean), value, change, low, high, detectable, seeds (that both have), and
+        queries_low, queries_high, p_value, p_adjusted, n_queries, n_groups and effective_groups (NaN and 0 where a
+        quantity has no value of each query).
 
     Raises:
         XgapError: a setting or quantity that the table does not hold, or runs that were evaluated on other queries.
     """
-    last = table[table["step"] == table.groupby(["setting", "seed"])["step"].transform("max")]
+    last = last_steps(table)
     settings, known = list(dict.fromkeys(last["setting"])), list(dict.fromkeys(last["quantity"]))
     if control not in settings:
         raise unknown_name("setting", control, settings)
@@ -53,6 +53,11 @@ def contrasts(table: pd.DataFrame, control: str, quantities: Sequence[str] | Non
             row["p_adjusted"] = float(p)
         rows += [{"setting": row.pop("setting"), "quantity": quantity, **row} for row in family]
     return pd.DataFrame(rows)
+
+
+def last_steps(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each run's last step."""
+    return table[table["step"] == table.groupby(["setting", "seed"])["step"].transform("max")]
 
 
 def beside_zero(changes: pd.DataFrame) -> pd.DataFrame:
@@ -109,11 +114,11 @@ def _contrast(runs: pd.DataFrame, setting: str, control: str, seeds: pd.Index) -
     a, b = _by_group(base.loc[seeds]), _by_group(own.loc[seeds])
     if a is None or b is None or sizes is None:
         nothing = dict.fromkeys(("queries_low", "queries_high", "p_value", "p_adjusted"), math.nan)
-        return {**row, **nothing, "n_groups": 0, "effective_groups": 0.0}
+        return {**row, **nothing, "n_queries": 0, "n_groups": 0, "effective_groups": 0.0}
     groups = np.repeat(np.arange(len(sizes)), sizes)  # a group weighs as much as it has queries
     test = paired_test(np.repeat(a, sizes), np.repeat(b, sizes), groups=groups)
     row |= {"queries_low": test.low, "queries_high": test.high, "p_value": test.p_value, "p_adjusted": math.nan}
-    return {**row, "n_groups": test.n_groups, "effective_groups": test.effective_groups}
+    return {**row, "n_queries": test.n, "n_groups": test.n_groups, "effective_groups": test.effective_groups}
 
 
 def _by_group(runs: pd.DataFrame) -> Vector | None:

@@ -27,13 +27,12 @@ from xgap_analysis.views.encode import encode
 KINDS = (("large", "small"), tuple(COLOURS.values()))  # attributes of which an object has one at most
 
 
-def image_cosines(model: Model, images: AnyItems, *, prefix: str = "", store: Store | None = None) -> ImageCosines:
+def image_cosines(model: Model, images: AnyItems, *, store: Store | None = None) -> ImageCosines:
     """The cosine of images and texts by a model, for `perturb`.
 
     Args:
         model: whose towers encode.
         images: by id.
-        prefix: before each text; the published code has "This is ".
         store: of features; those of texts that are tried are kept too.
 
     Example:
@@ -48,7 +47,7 @@ def image_cosines(model: Model, images: AnyItems, *, prefix: str = "", store: St
 
     def cosines(ids: Sequence[str], texts: Sequence[str]) -> np.ndarray:
         place = {text: k for k, text in enumerate(dict.fromkeys(texts))}
-        said = encode(model, Texts(tuple(place), [prefix + text for text in place]), store=store, progress=False)
+        said = encode(model, Texts(tuple(place), tuple(place)), store=store, progress=False)
         v = exact(seen.vectors[[row[i] for i in ids]])
         t = exact(said.vectors[[place[text] for text in texts]])
         return np.asarray((v * t).sum(dim=1).cpu())

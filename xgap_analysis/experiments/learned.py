@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.datasets.dataset import splits_there
 from xgap_analysis.experiments.cell import Cell
 from xgap_analysis.scoring import Scorer
 
@@ -19,7 +20,7 @@ def fit_split_of(evaluation: "Evaluation", scoring: Scorer) -> "Evaluation":
     """
     if evaluation.fit_data is None:
         what = f"scorer {str(scoring)!r} is fitted on the split {evaluation.study.fit_split!r}"
-        raise XgapError(f"{what}, which dataset {evaluation.data.name!r} does not have")
+        raise XgapError(f"{what}, which dataset {evaluation.data.name!r} does not have{splits_there(evaluation.data)}")
     if evaluation.kept.fit_split is None:
         evaluation.kept.fit_split = replace(evaluation, data=evaluation.fit_data, fit_data=None)
     return evaluation.kept.fit_split
@@ -42,4 +43,4 @@ def scorer_has_seen(evaluation: "Evaluation", cell: Cell) -> bool:
     except XgapError:  # the cell cannot be computed, and its row says why
         return False
     of_scorer = pair.scorer.fitted_on if isinstance(pair.scorer, Scorer) else ()
-    return any(of.saw(side) for of in of_scorer for side in (pair.query, pair.gallery))
+    return any(of.saw(features) for of in of_scorer for features in (pair.query, pair.gallery))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from xgap_analysis.core.errors import XgapError, unknown_name
-from xgap_analysis.core.seeds import check_distinct
+from xgap_analysis.core.seeds import check_seeds
 from xgap_analysis.training import Recipe
 from xgap_analysis.training.recipes import recipe
 
@@ -51,7 +51,7 @@ class Ablation:
     def __post_init__(self) -> None:
         if not self.settings or not len(self.seeds) or not len(self.checkpoints):
             raise XgapError("an ablation needs a setting, a seed and a checkpoint at least")
-        check_distinct(self.seeds)
+        check_seeds(self.seeds)
         if self.control not in self.settings:
             raise unknown_name("setting", self.control, self.settings)
 

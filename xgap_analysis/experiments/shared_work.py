@@ -14,20 +14,21 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.core.registry import importable
+from xgap_analysis.core.registry import modules_to_import
 from xgap_analysis.datasets import DATASETS
 from xgap_analysis.datasets.items import AnyItems
 from xgap_analysis.experiments.axes import cells_of, settings_of
 from xgap_analysis.experiments.evaluation import Evaluation
 from xgap_analysis.experiments.plan import needed_views, parts_of
-from xgap_analysis.models.registered import MODELS
 from xgap_analysis.store import Store
 from xgap_analysis.store.engines import Local, Ranks, Ray, engine
 from xgap_analysis.store.entries import Lacking
 from xgap_analysis.store.tasks import Unwritable
-from xgap_analysis.views import VIEWS, Precomputed, View, view
+from xgap_analysis.views import Precomputed, View
 from xgap_analysis.views.native import native, native_view
-from xgap_analysis.views.sharing import NothingRead, end_of_share, share_of
+from xgap_analysis.views.remote import modules_of_model
+from xgap_analysis.views.sharing import NothingRead, contents_of, end_of_share, gone_ranks, waiting_store
+from xgap_analysis.views.view import elsewhere
 
 if TYPE_CHECKING:
     from xgap_analysis.experiments.study import Study
@@ -130,7 +131,8 @@ def shared(study: "Study", work_of: Callable[[Evaluation], Sequence[Work]]) -> "
     else:
         study = replace(study, device=by.device(study.device))
         _by_ranks(by, replace(study, store=store), work_of)
-    return replace(study, engine="local", store=Store(store.root))
+    # Workers have tried kept failures again; of a rank that is gone, this process does.
+    return replace(study, engine="local", store=Store(store.root) if isinstance(by, Ray) else store)
 
 
 def _evaluations(study: "Study") -> Iterator[tuple[Any, Any, Evaluation]]:
@@ -163,7 +165,7 @@ def _by_ranks(by: Ranks, study: "Study", work_of: Callable[[Evaluation], Sequenc
     mine, shared_works = 0, list[list[Work]]()
     refused: list[XgapError] = []
     for _, _, made in _evaluations(study):
-        shares = {of_fit: _share_of_rank(by, _part(made, of_fit)) for of_fit in (False, True)}
+        shares = {of_fit: _shares_of(_part(made, of_fit))(by.owns) for of_fit in (False, True)}
         shared_works.append([])
         for work in work_of(made):
             try:
@@ -180,10 +182,43 @@ def _by_ranks(by: Ranks, study: "Study", work_of: Callable[[Evaluation], Sequenc
         raise refused[0]
     for reason in dict.fromkeys(map(str, refused)):
         warnings.warn(f"{by} left features out: {reason}", stacklevel=2)
-    there = store.waiting(by.patience) if by.waits else store.reading()
-    total, owed = _counted(replace(study, store=there), shared_works)
-    if not by.waits:
-        raise end_of_share(by, mine, total, owed)
+    if by.waits:
+        _wait(by, store, study, shared_works)
+        return
+    total, owed = _counted(replace(study, store=store.reading()), shared_works)
+    raise end_of_share(by, mine, total, owed)
+
+
+def _wait(by: Ranks, store: Store, study: "Study", works: Sequence[Sequence[Work]]) -> None:
+    """Waits for the rows of others, view by view, and computes what does not come. What is lacking of a rank that was
+    waited for in vain before is left to the process that goes on.
+    """
+    now: list[Callable[[int], bool]] = []  # whether a rank lacks rows of the view that is waited for
+    gone = gone_ranks(by, store)
+    study = replace(study, store=waiting_store(by, store, lambda rank: now[-1](rank)))
+    for own, (_, _, made) in zip(works, _evaluations(study), strict=True):
+        shares = {of_fit: _shares_of(_part(made, of_fit)) for of_fit in (False, True)}
+        for work in own:
+            some = shares[work.of_fit]
+            now[:] = [functools.partial(_lacks, by, some, work, store.reading())]
+            awaited = some(lambda digest: by.owner(digest) not in gone) if gone else _part(made, work.of_fit)
+            try:
+                _done(awaited, work)
+            except Unwritable:
+                raise
+            except XgapError:  # said before, or by the process that goes on
+                continue
+
+
+def _lacks(by: Ranks, shares: "Shares", work: Work, reading: Store, rank: int) -> bool:
+    """Whether a rank owes rows of some work."""
+    try:
+        _done(shares(lambda digest: by.owner(digest) == rank, reading), work)
+    except Lacking:
+        return True
+    except XgapError:
+        pass
+    return False
 
 
 def _counted(study: "Study", works: Sequence[Sequence[Work]]) -> tuple[int, int]:
@@ -195,23 +230,32 @@ def _counted(study: "Study", works: Sequence[Sequence[Work]]) -> tuple[int, int]
                 total += _done(_part(made, work.of_fit), work)
             except Lacking as lacking:
                 total, owed = total + lacking.total, owed + lacking.n
-            except Unwritable:
-                raise
             except XgapError:  # said before, or by the process that goes on
                 continue
     return total, owed
 
 
-def _share_of_rank(by: Ranks, evaluation: Evaluation) -> Share:
-    kept: dict[tuple[str, ...], AnyItems] = {}
+Shares = Callable[..., Share]  # of whether a digest belongs to the share, and of the store if it is another
 
-    def chosen(items: AnyItems) -> AnyItems:
+
+def _shares_of(evaluation: Evaluation) -> Shares:
+    """A function that gives shares of an evaluation; what is read of the items for one serves the others."""
+    kept: dict[tuple[str, ...], dict[str, str]] = {}
+
+    def contents(items: AnyItems) -> dict[str, str]:
         key = (items.modality, *items.ids)
         if key not in kept:
-            kept[key] = share_of(evaluation.model, items, by.owns, evaluation.study.on_error)
+            kept[key] = contents_of(evaluation.model, items, evaluation.study.on_error)
         return kept[key]
 
-    return Share(evaluation.study, evaluation.model, evaluation.data, evaluation.fit_data, chosen=chosen)
+    def share(owns: Callable[[str], bool], store: Store | None = None) -> Share:
+        def chosen(items: AnyItems) -> AnyItems:
+            return items.select(item for item, content in contents(items).items() if owns(content))
+
+        study = evaluation.study if store is None else replace(evaluation.study, store=store)
+        return Share(study, evaluation.model, evaluation.data, evaluation.fit_data, chosen=chosen)
+
+    return share
 
 
 def _by_workers(by: Ray, study: "Study", work_of: Callable[[Evaluation], Sequence[Work]]) -> None:
@@ -220,7 +264,7 @@ def _by_workers(by: Ray, study: "Study", work_of: Callable[[Evaluation], Sequenc
 
     store = study.store or Store()
     for model, dataset in itertools.product(study.models, study.datasets):
-        _modules(model, dataset, ())  # refused before a cluster is started
+        _modules(model, dataset)  # refused before a cluster is started
     reasons: dict[str, None] = {}
     with started(by, store) as workers:
         for model, dataset, made in _evaluations(study):
@@ -239,6 +283,7 @@ def _by_workers(by: Ray, study: "Study", work_of: Callable[[Evaluation], Sequenc
 
 def _options(study: "Study", model: str, dataset: str, work: Work, store: Store) -> dict[str, Any]:
     """What a worker needs to compute some items of a work."""
+    spelled, modules = elsewhere(work.view)
     return {
         "study": {
             "models": [model],
@@ -249,34 +294,14 @@ def _options(study: "Study", model: str, dataset: str, work: Work, store: Store)
             **{name: getattr(study, name) for name in SENT},
             "num_workers": study.num_workers or 0,  # workers are processes already, and each list of items is short
         },
-        "imports": _modules(model, dataset, _names(work.view)),
+        "imports": sorted({*_modules(model, dataset), *modules}),
         "store": {"root": str(store.root.absolute()), "retry_failed": store.retry_failed},
-        "work": [_spelled(work.view), work.part, work.seed, work.of_fit],
+        "work": [spelled, work.part, work.seed, work.of_fit],
     }
 
 
-def _names(own: View) -> list[str]:
-    return [name for name in own.names if name in VIEWS]
-
-
-def _spelled(own: View) -> str:
-    """The notation of a view, where it gives the same view in another process.
-
-    Raises:
-        XgapError: it does not.
-    """
-    try:
-        same = view(str(own)) == own
-    except XgapError:
-        same = False
-    if not same:
-        what = f"engine ray starts fresh processes, which know views by their names, and view {own} has none"
-        raise XgapError(f"{what}; register it in a module that can be imported, or use engine local")
-    return str(own)
-
-
-def _modules(model: Any, dataset: Any, views: Sequence[str]) -> list[str]:
-    """The modules that a fresh process imports, so that it knows a model, a dataset and views by their names.
+def _modules(model: Any, dataset: Any) -> list[str]:
+    """The modules that a fresh process imports, so that it knows a model and a dataset by their names.
 
     Raises:
         XgapError: an object in the place of a name, or a name that a notebook or a file of `--plugin` registered.
@@ -285,21 +310,11 @@ def _modules(model: Any, dataset: Any, views: Sequence[str]) -> list[str]:
         if not isinstance(given, str):
             what = f"engine ray starts fresh processes, which load each {kind} by its name"
             raise XgapError(f"{what}, and {getattr(given, 'name', given)!r} is an object; use engine local or ranks")
-    code: list[tuple[str, str, Any]] = [("view", name, VIEWS[name].function) for name in views]
-    base = model.partition("(")[0]
-    if base in MODELS:
-        code.append(("model", base, MODELS[base].function))
+    code: list[tuple[str, str, Any]] = []
     base = dataset.partition("(")[0].partition(":")[0]
     if base in DATASETS:
         code.append(("dataset", base, DATASETS[base].function))
-    modules = []
-    for kind, name, function in code:
-        module = importable(function)
-        if not module:
-            what = f"engine ray starts fresh processes, and {kind} {name!r} was registered by code that they cannot"
-            raise XgapError(f"{what} import (a notebook, or a file of --plugin); put it in a package, or use local")
-        modules.append(module)
-    return sorted({module for module in modules if module.partition(".")[0] != __name__.partition(".")[0]})
+    return sorted({*modules_of_model(model), *modules_to_import("engine ray", code)})
 
 
 def fill(options: Mapping[str, Any], ids: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.experiments.ablations import ablate
+from xgap_analysis.experiments.contrasts import last_steps
 from xgap_analysis.experiments.recipes import Ablation
 from xgap_analysis.metrics import seed_interval
 from xgap_analysis.training import Recipe
@@ -80,9 +81,8 @@ def spread(table: pd.DataFrame) -> pd.DataFrame:
         >>> spread(pd.DataFrame(rows))[["mean", "of_two", "least", "greatest"]].iloc[0].round(3).tolist()
         [2.0, 2.0, 1.0, 3.0]
     """
-    last = table[table["step"] == table.groupby(["setting", "seed"])["step"].transform("max")]
     rows = []
-    for (setting, quantity), own in last.groupby(["setting", "quantity"], sort=False):
+    for (setting, quantity), own in last_steps(table).groupby(["setting", "quantity"], sort=False):
         values = own["value"].dropna().to_numpy(float)
         if not len(values):
             continue
@@ -94,14 +94,12 @@ def spread(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def spread_words(table: pd.DataFrame, digits: int = 3) -> list[dict[str, str]]:
+def spread_words(table: pd.DataFrame) -> list[dict[str, str]]:
     """The rows of `spread` for reading: quantity, mean with its interval, and what two runs differ by."""
     several = table["setting"].nunique() > 1
     words = []
     for row in table.to_dict("records"):
-        number = {
-            name: f"{row[name]:.{digits}f}" for name in ("mean", "low", "high", "std", "of_two", "least", "greatest")
-        }
+        number = {name: f"{row[name]:.3f}" for name in ("mean", "low", "high", "std", "of_two", "least", "greatest")}
         named = {"setting": str(row["setting"])} if several else {}
         known = not np.isnan(row["std"])
         words.append(

@@ -1,13 +1,14 @@
 """The grid: models x datasets x comparisons x corrections x scorers x any option -> one tidy table."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 import pandas as pd
 
+from xgap_analysis.core.counts import check_count
 from xgap_analysis.core.errors import XgapError, notice, unknown_name
-from xgap_analysis.core.seeds import check_distinct
+from xgap_analysis.core.seeds import check_seeds
 from xgap_analysis.corrections import Correction, correction
 from xgap_analysis.corrections.protocol import Fit
 from xgap_analysis.datasets import Dataset, load_dataset, modalities_of
@@ -108,14 +109,16 @@ class Study:
     def __post_init__(self) -> None:
         for part in LISTS:
             given = getattr(self, part)
-            if isinstance(given, str):
+            if isinstance(given, str) or not isinstance(given, Collection):
                 raise XgapError(f"{part} of a study is a list; write [{given!r}]")
             if not len(given):
                 raise XgapError(f"a study needs at least one of its {part}")
         if self.only is not None and self.only not in FILTERS:
             raise unknown_name("filter", self.only, FILTERS)
         check_axes(self.axes)
-        check_distinct(self.seeds)
+        check_seeds(self.seeds)
+        if self.limit is not None:
+            check_count(self.limit, "limit, a number of labels,")
         assert self.pace  # refuses numbers that there are not
         engine(self.engine)  # refuses an unknown one
         if "checkpoint" in self.axes and len(self.models) > 1:

@@ -15,6 +15,7 @@ EMBEDDED = {  # tables that are shipped: name to place
     "objectives": "objectives/results.parquet",
     "adapters": "adapters/results.parquet",
     "tiny-3": "spoken/together.parquet",
+    "mixed": "mixed/results.csv",
     "type-one": "statistics/type_one.csv",
     "atlas": "atlas/results.parquet",
 }
@@ -32,11 +33,11 @@ def main_results(table: pd.DataFrame, digits: int = 3) -> list[dict[str, str]]:
     Returns:
         One mapping from heading to text for each row. Scores are in [0, 1]; intervals are 95 %; the difference is
         paired, from the comparison that `vs` names, with its p-value and Holm's over the family of the study;
-        "transductive" marks a correction fitted on what is evaluated. `reason` says why a verdict is inconclusive, or
-        that a row is of a control. "best" says which variant of a baseline is best, and which are tied with it;
-        "smallest effect" is the difference that the test would have seen four times out of five. A cell that could not
-        be computed says why in place of a verdict. Where the table has figures of papers, they stand under "published",
-        with their source, or with what keeps one from being compared.
+        "transductive" marks a correction fitted on what is evaluated. `reason` says why a verdict is inconclusive, that
+        a row is of a control, or why a cell could not be computed. "best" says which variant of a baseline is best, and
+        which are tied with it; "smallest effect" is the difference that the test would have seen four times out of
+        five. Where the table has figures of papers, they stand under "published", with their source, or with what keeps
+        one from being compared.
     """
     main = table[table["main"].astype(bool)] if "main" in table else table
     noted = any(map(_words, main.get("published_note", ())))
@@ -53,10 +54,11 @@ def main_results(table: pd.DataFrame, digits: int = 3) -> list[dict[str, str]]:
         words["value"] = _interval(row, "value", "low", "high", digits)
         words["difference"] = _interval(row, "difference", "difference_low", "difference_high", digits, sign="+")
         words["vs"] = str(row.get("baseline", "")) if words["difference"] else ""
-        words["p"], words["p adjusted"] = (_p_value(row.get(name)) for name in ("p_value", "p_adjusted"))
+        words["p"], words["p adjusted"] = (_number(row.get(name), 4) for name in ("p_value", "p_adjusted"))
         verdict, reason = row.get("verdict"), row.get("reason")
-        words["verdict"] = verdict if isinstance(verdict, str) else _cell(row.get("note", ""))
-        words["reason"] = reason if isinstance(reason, str) else ""
+        words["verdict"] = _words(verdict)
+        why = (_words(reason), "" if words["verdict"] else _cell(row.get("note", "")))
+        words["reason"] = "; ".join(filter(None, why))
         words["queries"] = str(row.get("n_queries", ""))
         words["groups"] = _cell(row.get("n_groups", ""))
         for name, (heading, fixed) in POWER.items():
@@ -126,7 +128,7 @@ def as_markdown(words: pd.DataFrame) -> str:
 
 def _interval(row: Mapping[str, object], middle: str, low: str, high: str, digits: int, sign: str = "") -> str:
     numbers = [row.get(name) for name in (middle, low, high)]
-    words = ["" if x is None or pd.isna(x) else f"{x:{sign}.{digits}f}" for x in numbers]
+    words = [_number(x, digits, sign) for x in numbers]
     return "{} [{}, {}]".format(*words) if all(words) else words[0]
 
 
@@ -134,12 +136,8 @@ def _words(value: object) -> str:
     return value if isinstance(value, str) else ""  # tables without the column, below others that have it
 
 
-def _p_value(value: object) -> str:
-    return "" if value is None or pd.isna(value) else f"{value:.4f}"
-
-
-def _number(value: object, digits: int) -> str:
-    return "" if value is None or pd.isna(value) else f"{value:.{digits}f}"
+def _number(value: object, digits: int, sign: str = "") -> str:
+    return "" if value is None or pd.isna(value) else f"{value:{sign}.{digits}f}"
 
 
 def _cell(value: object) -> str:
@@ -171,8 +169,9 @@ def embedded_table(name: str) -> pd.DataFrame:
         name: `"study"` (every comparison of the embedded models on all held-out concepts; columns of `Study.run`),
             `"gaps"` (their geometry), or, with one row per number (see `experiments.ablations`), `"ablations"`,
             `"objectives"` and `"adapters"` (the settings of `xgap study --table objectives` and `adapters`),
-            `"tiny-3"` (three modalities trained together); `"type-one"` (how often our tests find a difference where
-            there is none), or `"atlas"` (what each published system changes; columns of `experiments.atlas.atlas`).
+            `"tiny-3"` (three modalities trained together); `"mixed"` (images and texts in one ranking), `"type-one"`
+            (how often our tests find a difference where there is none), or `"atlas"` (what each published system
+            changes; columns of `experiments.atlas.atlas`).
 
     Raises:
         XgapError: an unknown table, or an installation without it.

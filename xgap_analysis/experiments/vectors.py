@@ -12,7 +12,7 @@ from xgap_analysis.core.relevance import RelevanceLike, labels_by_id
 from xgap_analysis.core.table_values import label_text
 from xgap_analysis.corrections import Correction
 from xgap_analysis.datasets.dataset import Dataset
-from xgap_analysis.datasets.items import NO_IMAGES, NO_TEXTS, Vectors
+from xgap_analysis.datasets.items import Vectors
 from xgap_analysis.datasets.local.labels import read_labels
 from xgap_analysis.experiments.comparison import COMPARISONS, Comparison
 from xgap_analysis.experiments.study import Study
@@ -33,6 +33,7 @@ def study_of_features(
     scorers: Sequence[str | Scorer | ScoreFunction] = ("cosine",),
     calibration: Sequence[FeaturesLike] | Mapping[str, FeaturesLike] | None = None,
     name: str = "features",
+    split: str = "all",
 ) -> Study:
     """A study of features of two or more modalities, with every correction that needs no model.
 
@@ -46,7 +47,7 @@ def study_of_features(
             are `I-I`, `I-T`, ...); None takes all that the labels can evaluate.
         corrections, scorers: as in `Study`; corrections that read a model's projection have a note instead of a value.
         calibration: other features of the same spaces, in the same order, which corrections are fitted on.
-        name: of the data, for the table; the model's is taken from the provenance of the first features.
+        name, split: of the data, for the table; the model's name is from the provenance of the first features.
 
     An id stands for one item in all modalities, so that features of one origin (images, and their inversions) exclude
     self-matches across files too.
@@ -91,7 +92,7 @@ def study_of_features(
     chosen = [known[n] for n in names]
     chosen = [_with_claim(c, names) for c in chosen]
     splits = {} if calibration is None else {"train": lambda: _dataset(name, "calibration", calibration, labels)}
-    data = replace(_dataset(name, "all", features, labels), splits=splits)
+    data = replace(_dataset(name, split, features, labels), splits=splits)
     model = Precomputed(str(features[0].provenance.get("model", "features")))
     return Study([model], [data], chosen, corrections, scorers, progress=False)
 
@@ -120,9 +121,10 @@ def study_of_files(
             label, or what `study_of_features` refuses.
     """
     files = [Path(path) for path in paths]
-    if len(files) < 2 or len(spaces) not in (0, len(files)):
-        what = f"two files of features or more are compared, with a space for each or none, not {len(files)}"
-        raise XgapError(f"{what} and {len(spaces)}")
+    if len(files) < 2:
+        raise XgapError("a study of features compares two files or more, one for each modality; one alone is given")
+    if len(spaces) not in (0, len(files)):
+        raise XgapError(f"{len(files)} files of features have {len(files)} spaces, or none, not {len(spaces)}")
     if len(keys) not in (0, 1, len(files)):
         raise XgapError(f"the vectors of {len(files)} files have one key or {len(files)}, not {len(keys)}")
     each = [_key_for(path, keys[min(k, len(keys) - 1)] if keys else None) for k, path in enumerate(files)]
@@ -136,13 +138,15 @@ def study_of_files(
             features.append(load_features(path, space=path.stem, key=each[k]))
     _check(features)
     of, splits = read_labels(labels) if labels is not None else (None, {})
-    calibration = None
+    calibration, evaluated = None, "all"
     if "train" in splits.values():
         evaluated = "test" if "test" in splits.values() else "val"
         calibration = [_of(f, splits, "train") for f in features]
         features = [_of(f, splits, evaluated) for f in features]
     name = "+".join(path.stem for path in files)
-    return study_of_features(features, of, comparisons, corrections, calibration=calibration, name=name)
+    return study_of_features(
+        features, of, comparisons, corrections, calibration=calibration, name=name, split=evaluated
+    )
 
 
 def _check(features: Sequence[Features]) -> None:
@@ -197,5 +201,5 @@ def _dataset(name: str, split: str, features: Sequence[Features], labels: Mappin
     pairs = {i: i for f in features for i in f.ids}
     own = {} if labels is None else {LABEL: labels}
     first = {f.origin: f for f in reversed(features)}  # one id, one item, also across the files
-    others = {modality_name(f): Vectors(replace(f, items=first[f.origin].items)) for f in features}
-    return Dataset(name, split, NO_IMAGES, NO_TEXTS, {**own, PAIR: pairs}, others=others)
+    items = {modality_name(f): Vectors(replace(f, items=first[f.origin].items)) for f in features}
+    return Dataset(name, split, labels={**own, PAIR: pairs}, items=items)

@@ -24,7 +24,8 @@ from xgap_analysis.scoring.single_precision import UNIT_ROUNDOFF, single_error, 
 PROBES = 16  # items of a query beside the relevant ones, whose true scores are computed as well
 SAMPLE = 64  # queries of a block whose probes say how its similarities are computed
 PARTS = 8  # of a block, for each thread: an even share, though queries differ
-WORTH = 20  # similarities of one product in double precision take as long as computing one of them apart
+WORTH = 12  # similarities of one product in double precision take as long as computing one of them apart
+TILE = 8  # bits of a column: 256 rows of the gallery are what a processor's cache holds
 ROUNDING = 2 * UNIT_ROUNDOFF  # of a cosine, and of a difference from it
 COSTS = {128: 0.6}  # of a similarity in slices of that many dimensions, where one in double precision costs 1
 WHOLE = 0.5  # the same of one in a single slice
@@ -115,7 +116,7 @@ class BlockRanks:
 
         row, column, order, true = self._samples
         a, b = np.searchsorted(column[order], [first, first + len(gallery)])
-        work = partial(cosines, self.query.numpy(), gallery.numpy(), first, row, column, order[a:b], true)
+        work = partial(cosines, self._doubles, gallery.numpy(), first, row, column, order[a:b], true)
         share(pool, int(b - a), work)
 
     def choose(self) -> int | None:
@@ -180,7 +181,7 @@ class BlockRanks:
         pool: ThreadPoolExecutor,
     ) -> bool:
         """Adds what a chunk holds; False where too many scores are too close, and nothing was added."""
-        from xgap_analysis.metrics.counting import count
+        from xgap_analysis.metrics.counting import add_close, count
 
         cells = scores.numpy()
         m = cells.shape[1]
@@ -188,19 +189,52 @@ class BlockRanks:
             here = slice(None) if m == self.columns else (column >= first) & (column < first + m)
             cells[row[here], column[here] - first] = -np.inf
         begin, order = self._ordered
-        margin = np.float32(0 if error is None else (error + ROUNDING) * (1 + ROUNDING))
-        column, found = self.column[order], np.empty_like(self._above)
+        column, score, found = self.column[order], true[order], np.empty_like(self._above)
         ruled = [np.full_like(column, -1), np.full_like(column, self.columns)] if self.ties else [column]
-        for by, above_each in zip(ruled, found, strict=True):
-            ranked = (cells, first, begin, by, true[order], margin, self.query.numpy(), gallery.numpy())
+        if error is None:
+            none = np.empty((3, 0), np.uint32)
+            for by, above_each in zip(ruled, found, strict=True):
+                share(pool, len(cells), partial(count, cells, first, begin, by, score, np.float32(0), none, above_each))
+        else:
+            margin = np.float32((error + ROUNDING) * (1 + ROUNDING))
 
-            def part(a: int, b: int, ranked: Any = ranked, above_each: np.ndarray = above_each) -> tuple[int, float]:
-                return count(*ranked, (b - a) * m // WORTH, above_each, a, b)
+            def part(a: int, b: int) -> np.ndarray | None:
+                close = np.empty((3, (b - a) * m // WORTH), np.uint32)
+                n = count(cells, first, begin, column, score, margin, close, found[0], a, b)
+                return None if n < 0 else close[:, :n]
 
-            if min(anew for anew, _ in share(pool, len(cells), part)) < 0:
+            parts = [close for close in share(pool, len(cells), part) if close is not None]
+            if len(parts) < PARTS * torch.get_num_threads():
                 return False
+            found[:] = found[0]
+            row, own, place = np.concatenate(parts, axis=1)
+            del parts
+            near = self._true_scores(row, own, gallery, pool)
+            calls = np.searchsorted(row, np.arange(len(cells) + 1, dtype=np.uint32))
+            for by, above_each in zip(ruled, found, strict=True):
+                work = partial(add_close, calls, own, place, near, first, begin, by, score, above_each)
+                share(pool, len(cells), work)
         self._above[:] += found
         return True
+
+    def _true_scores(
+        self, row: np.ndarray, column: np.ndarray, gallery: Tensor, pool: ThreadPoolExecutor
+    ) -> np.ndarray:
+        """Cosines `[c]` of pairs of queries and rows of a chunk, those of a few rows after one another.
+
+        In the order of the pairs, each would read its row of the gallery from memory again.
+        """
+        from xgap_analysis.metrics.counting import cosines
+
+        order, found = np.argsort((column >> TILE).astype(np.uint16), kind="stable"), np.empty(len(row), np.float32)
+        work = partial(cosines, self._doubles, gallery.numpy(), 0, row, column, order, found)
+        share(pool, len(row), work)
+        return found
+
+    @property
+    def _doubles(self) -> np.ndarray:
+        """The queries in double precision: not kept, since many blocks may be in work."""
+        return self.query.numpy().astype(np.float64)
 
     def ranks(self) -> Ranks:
         """What was counted."""

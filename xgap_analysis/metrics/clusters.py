@@ -9,7 +9,7 @@ import pandas as pd
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features, FeaturesLike, as_modalities
 from xgap_analysis.core.relevance import RelevanceLike, labels_by_id
-from xgap_analysis.core.seeds import check_distinct, check_seed
+from xgap_analysis.core.seeds import check_seeds
 from xgap_analysis.core.table_values import label_text
 
 TOGETHER = "all"  # the row of every modality in one k-means
@@ -62,9 +62,7 @@ def clusters(
     """
     if not len(seeds):
         raise XgapError("k-means needs a seed at least")
-    check_distinct(seeds)
-    for seed in seeds:
-        check_seed(seed)
+    check_seeds(seeds)
     parts, named = labelled_together(features, labels, "clusters")
     codes = pd.factorize(named)[0]
     wanted = len(set(codes)) if k is None else k
@@ -117,14 +115,14 @@ def _row(name: str, stack: Sequence[Features], codes: Rows, k: int, seeds: Seque
     for seed in seeds:
         made = KMeans(k, n_init=10, random_state=seed).fit_predict(rows)
         scores = [score(truth, made) for score in (v_measure_score, adjusted_rand_score, normalized_mutual_info_score)]
-        numbers.append([*scores, *_sides(made.reshape(len(stack), -1))])
+        numbers.append([*scores, *_shares(made.reshape(len(stack), -1))])
     v, ari, nmi, one, together = np.mean(numbers, axis=0).tolist()
     spread = float(np.std([row[1] for row in numbers], ddof=1)) if len(seeds) > 1 else np.nan
     about = {"modality": name, "n": len(rows), "k": k, "v_measure": v, "ari": ari, "nmi": nmi}
     return {**about, "ari_seed_spread": spread, "one_modality": one, "together": together}
 
 
-def _sides(made: Rows) -> tuple[float, float]:
+def _shares(made: Rows) -> tuple[float, float]:
     """Of clusters `[modalities, n]`: the share that hold one modality, and the share of items in one cluster."""
     if len(made) == 1:
         return np.nan, np.nan

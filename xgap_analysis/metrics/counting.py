@@ -46,6 +46,7 @@ def cosine(x, y):
 def cosines(query, gallery, shift, row, column, order, found, first, last):
     """`found[e]`, the cosine of query `row[e]` and gallery item `column[e]`, for the pairs e in `order[first:last]`.
 
+    The queries are given in double precision, since most serve many pairs, which then convert the other vector only.
     The rows of `gallery` are those of the whole gallery from `shift` on.
     """
     for e in order[first:last]:
@@ -54,11 +55,11 @@ def cosines(query, gallery, shift, row, column, order, found, first, last):
 
 @_compiled()
 @no_type_check
-def count(scores, shift, begin, column, score, margin, query, gallery, most, above_each, first, last):
-    """Writes how many other items of some columns stand above each relevant item of some rows.
+def count(scores, shift, begin, column, score, margin, close, above_each, first, last):
+    """Writes how many other items of some columns stand above each relevant item of some rows, but for close calls.
 
     The scores are counted in bins that keep their order. Only those in a bin that lies within `margin` of a relevant
-    item's are looked at one by one, and only those within it computed anew.
+    item's are looked at one by one, and only those within it are close calls, which `add_close` counts.
 
     Args:
         scores: `[b, m]` float32, each within `margin` of the true score; minus infinity at relevant items and at what
@@ -67,23 +68,22 @@ def count(scores, shift, begin, column, score, margin, query, gallery, most, abo
         begin: `[b + 1]` where each row's relevant items begin among all r of the block.
         column, score: `[r]` of the relevant items, with true scores, each row's in the order of its ranking. Of equal
             scores, the item of the lower column stands above.
-        margin: float32; 0 says that the scores are true, and nothing is computed anew.
-        query, gallery: `[b, d]` and `[m, d]`, the gallery's rows being those of the columns.
-        most: the rows are given up when more scores than this must be computed anew.
+        margin: float32; 0 says that the scores are true, and there are no close calls.
+        close: `[3, most]`, written: row and column (from 0) of the close calls, by row, and their place (of r + 1) by
+            these scores.
         above_each: `[r]`, written.
         first, last: the rows.
 
     Returns:
-        how many scores were computed anew (-1: given up), and the largest error that was seen in them.
+        how many close calls there are; -1 where they are more than there are places for, and nothing holds.
     """
     m = scores.shape[1]
     bins = min(BINS, 16 * m)
     size = np.empty(bins, np.uint32)
     near = np.empty(bins, np.bool_)  # bins within the margin of a relevant item, and the relevant items that are:
     lowest, highest = np.empty(bins, np.int64), np.empty(bins, np.int64)
-    close = np.empty(m + 1, np.uint32)  # columns in such bins
-    anew = 0
-    worst = np.float32(0)
+    some = np.empty(m + 1, np.uint32)  # columns in such bins
+    found = 0
     for r in range(first, last):
         a, b = begin[r], begin[r + 1]
         if a == b:
@@ -99,23 +99,22 @@ def count(scores, shift, begin, column, score, margin, query, gallery, most, abo
         for j in range(np.uint64(m)):
             c = np.uint64(_bin(row[j], low, scale, bins))
             size[c] += np.uint32(1)
-            close[n] = j
+            some[n] = j
             n += np.uint64(near[c])
-        above = np.zeros(b - a + 1, np.int64)  # close items that stand next above each relevant one
-        for j in close[:n]:
+        above = np.zeros(b - a + 1, np.int64)  # items of these that stand next above each relevant one
+        for j in some[:n]:
             s = row[j]
             c = _bin(s, low, scale, bins)
             e = _place(s, j + shift, score, column, highest[c], lowest[c] + 1)
             if margin > 0 and (
                 (e > highest[c] and score[e - 1] - s <= margin) or (e <= lowest[c] and s - score[e] <= margin)
             ):
-                anew += 1
-                true = cosine(query[r], gallery[j])
-                worst = max(worst, abs(true - s))
-                e = _place(true, j + shift, score, column, highest[c], lowest[c] + 1)
-            above[e - a] += 1
-        if anew > most:
-            return -1, worst
+                if found == close.shape[1]:
+                    return -1
+                close[0, found], close[1, found], close[2, found] = r, j, e
+                found += 1
+            else:
+                above[e - a] += 1
         before = 0
         c = np.int64(bins - 1)
         for e in range(a, b):
@@ -125,7 +124,32 @@ def count(scores, shift, begin, column, score, margin, query, gallery, most, abo
                 c -= 1
             before += above[e - a]
             above_each[e] = before
-    return anew, worst
+    return found
+
+
+@_compiled()
+@no_type_check
+def add_close(calls, own, place, true, shift, begin, column, score, above_each, first, last):
+    """Adds the close calls of `count` to `above_each`, by their true scores.
+
+    Args:
+        calls: `[b + 1]` where each row's close calls begin among all c of the block.
+        own, place, true: `[c]` their columns, their places by scores that are off, which most keep, and true scores.
+        shift, begin, column, score, above_each, first, last: as in `count`.
+    """
+    for r in range(first, last):
+        a, b = begin[r], begin[r + 1]
+        above = np.zeros(b - a + 1, np.int64)
+        for c in range(calls[r], calls[r + 1]):
+            s, j, p = true[c], own[c] + shift, np.int64(place[c])
+            after = p == a or _place(s, j, score, column, p - 1, p) == p
+            if not after or _place(s, j, score, column, p, min(p + 1, b)) != p:
+                p = _place(s, j, score, column, a, b)
+            above[p - a] += 1
+        before = 0
+        for e in range(a, b):
+            before += above[e - a]
+            above_each[e] += before
 
 
 @_compiled()

@@ -15,7 +15,7 @@ from torch import Tensor
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.precision import exact
 from xgap_analysis.core.relevance import BoundRelevance
-from xgap_analysis.metrics.block_ranks import ROUNDING, RULES, WORTH, BlockRanks, Ranks
+from xgap_analysis.metrics.block_ranks import ROUNDING, RULES, BlockRanks, Ranks
 from xgap_analysis.scoring.blocks import block_of, budget_of
 from xgap_analysis.scoring.cosine import products
 from xgap_analysis.scoring.single_precision import single_error, single_products
@@ -23,6 +23,7 @@ from xgap_analysis.scoring.single_precision import single_error, single_products
 CELL = 48  # bytes a similarity: itself, moved by the margin twice, two places, and the cell that is counted
 QUERIES = 4096  # of a block, at most
 WIDTH = 64  # of the slices of single precision
+WORTH = 20  # similarities of one product in double precision take as long as computing one of them apart
 PAIRS = 2**18  # computed apart at a time, in double precision
 ROWS = 2**16  # of a gallery that is moved to the device, at a time
 

@@ -34,11 +34,14 @@ class PairBlock:
 
     @classmethod
     def of(cls, scores: Tensor, same: tuple[Tensor, ...], left_out: tuple[Tensor, ...]) -> "PairBlock":
-        """The pairs of scores `[b, m]`; `same` and `left_out` are cells, and one may be among both."""
+        """The pairs of scores `[b, m]`; `same` (by row, then column) and `left_out` are cells, and one may be both."""
         m = scores.shape[1]
         out = torch.unique(left_out[0] * m + left_out[1])
         own = same[0] * m + same[1]
-        own = own[~torch.isin(own, out)] if len(out) else own
+        at = torch.searchsorted(own, out)  # few are left out: to look each of them up is faster than `isin`
+        kept = torch.ones(len(own), dtype=torch.bool)
+        kept[at[at < torch.searchsorted(own, out, right=True)]] = False
+        own = own[kept]
         every = scores.reshape(-1)
         return cls(every, every[own.to(every.device)], every[out.to(every.device)])
 

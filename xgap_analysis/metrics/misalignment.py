@@ -17,9 +17,11 @@ from xgap_analysis.metrics.classification import zero_shot
 from xgap_analysis.metrics.graded import graded_blocks
 from xgap_analysis.metrics.half_wins import PairBlock, half_wins
 from xgap_analysis.metrics.ranks import relevant_ranks
-from xgap_analysis.scoring.blocks import score_blocks
+from xgap_analysis.scoring.blocks import BUDGET, block_of, score_blocks
 from xgap_analysis.scoring.cosine import COSINE
 from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
+
+PAIR = 128  # bytes that a pair of one class takes while it is counted
 
 
 def misalignment(
@@ -123,11 +125,15 @@ def pooled_misalignment(
     query, gallery = scored_pair(query, gallery)
     bound = as_relevance(relevance, query, gallery).bind(query.ids, gallery.ids)
     apart = exclude_self and query.has_items_of(gallery)
+    rows = block_of(len(gallery), cell=PAIR, budget=BUDGET // 4)
 
     def blocks() -> Iterator[PairBlock]:
-        for start, stop, scores in score_blocks(query, gallery, scorer, block=block):
-            same, left_out = bound.relevant(start, stop)[:2], bound.left_out(start, stop, apart)
-            yield PairBlock.of(scores, same, left_out)
+        for start, _, scores in score_blocks(query, gallery, scorer, block=block):
+            for part in scores.split(rows):
+                stop = start + len(part)
+                same, left_out = bound.relevant(start, stop)[:2], bound.left_out(start, stop, apart)
+                yield PairBlock.of(part, same, left_out)
+                start = stop
 
     halves, n_same, n_different = half_wins(blocks, int(bound.n_relevant.sum()))
     if not n_same or not n_different:
@@ -174,8 +180,8 @@ def similarity_histograms(
         query, gallery, relevance, exclude_self=exclude_self, block=block, scorer=scorer
     ):
         cell = exact(scores).add_(1).mul_(bins / 2).long().clamp_(0, bins - 1)  # rounding may leave [-1, 1]
-        for side, of in zip(counts, (grades > 0, grades <= 0), strict=True):
-            side += torch.bincount(cell[of & ~ignored], minlength=bins).cpu().numpy()
+        for count, of in zip(counts, (grades > 0, grades <= 0), strict=True):
+            count += torch.bincount(cell[of & ~ignored], minlength=bins).cpu().numpy()
     totals = counts.sum(axis=1)
     if not totals.all():
         raise XgapError(f"there is no {'different' if totals[0] else 'same'}-class pair to draw a density from")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
@@ -17,14 +17,8 @@ from xgap_analysis.core.tokens import ScoredLike, scored_pair
 from xgap_analysis.metrics.graded import graded_blocks
 from xgap_analysis.scoring.blocks import ScoreNormaliser, first_of
 from xgap_analysis.scoring.cosine import COSINE
+from xgap_analysis.scoring.reductions import top
 from xgap_analysis.scoring.scorer import ScoreFunction, Scorer
-
-
-def nearest(scores: Float[Tensor, "b m"], k: int) -> Bool[Tensor, "b m"]:
-    """Marks the k highest scores of each row; among equal ones at the edge, the first columns."""
-    edge = scores.topk(k, dim=1).values[:, -1:]
-    above, level = scores > edge, scores == edge
-    return above | (level & (level.cumsum(dim=1) <= k - above.sum(dim=1, keepdim=True)))
 
 
 def nearest_items(
@@ -119,7 +113,7 @@ def k_occurrence(
         least = int((~ignored).sum(dim=1).min())
         if not 1 <= k <= least:
             raise XgapError(f"k must lie between 1 and the {least} items that a query can choose from, not {k}")
-        counts += nearest(scores.masked_fill(ignored, -math.inf), k).sum(dim=0)
+        counts += top(scores.masked_fill(ignored, -math.inf), None, 1, k).sum(dim=0)
     return counts
 
 

@@ -217,7 +217,7 @@ def _probed(train: _Labelled, test: _Labelled, c: float, folds: int, seed: int) 
         raise XgapError("a probe needs items of two labels or more, and the gallery has those of one")
     fold_of = _dealt(train, test, folds, seed)
     hits = np.full(len(test.rows), np.nan)
-    of_train, of_test = (np.array([fold_of.get(i, NOBODY) for i in side.items]) for side in (train, test))
+    of_train, of_test = (np.array([fold_of.get(i, NOBODY) for i in of.items]) for of in (train, test))
     for fold in np.unique(of_test):  # those that are no gallery items have none, and all of it is fitted
         fitted_on = (of_train != fold) | (of_train == NOBODY)
         _predict(train, test, np.flatnonzero(of_test == fold), fitted_on, c, hits)

@@ -14,8 +14,8 @@ from xgap_analysis.core.calls import Call, parse
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.precision import exact
-from xgap_analysis.metrics.neighbourhoods import nearest
 from xgap_analysis.metrics.structure import similarity_ranks
+from xgap_analysis.scoring.reductions import top
 
 Measure = Callable[[Features, Features], float]
 
@@ -130,7 +130,7 @@ def _neighbours(vectors: Float[Tensor, "n d"], k: int = 10) -> Float[Tensor, "n 
     if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k < len(vectors):
         raise XgapError(f"k must lie between 1 and the {len(vectors) - 1} other items, not {k}")
     scores = (vectors @ vectors.T).float().fill_diagonal_(-math.inf)
-    return exact(nearest(scores, k)) / math.sqrt(k * len(vectors))
+    return exact(top(scores, None, 1, k)) / math.sqrt(k * len(vectors))
 
 
 def _ranked(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:

@@ -195,7 +195,7 @@ def per_query(
     frame = pd.DataFrame(columns, index=pd.Index(query.ids, name="query"))
     without = int((frame["n_relevant"] == 0).sum())
     if without == len(frame):
-        hint = " (exclude_self takes items with the query's id out)" if exclude_self else ""
+        hint = ", other than itself" if apart else ""
         raise XgapError(f"{where}none of the {without} queries has a relevant item in the gallery{hint}")
     if without and not _COUNTED.get():
         text = f"{where}{without} of {len(frame)} queries have no relevant item; they are NaN, and left out of means"

@@ -19,8 +19,8 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features, FeaturesLike, as_features, as_pair
 from xgap_analysis.core.precision import exact, widest
 from xgap_analysis.core.seeds import generator
-from xgap_analysis.metrics.neighbourhoods import nearest
 from xgap_analysis.scoring.blocks import descending, score_blocks
+from xgap_analysis.scoring.reductions import top
 
 RIDGE = 1e-6  # pull towards "no turn", a millionth of the data's weight: it decides only where the data are silent
 
@@ -49,7 +49,7 @@ def linear_cka(x: FeaturesLike, y: FeaturesLike) -> float:
     """
     x, y = as_pair(x, y)
     check_same_items(x, y)
-    a, b = (exact(side.vectors) - exact(side.vectors).mean(dim=0) for side in (x, y))
+    a, b = (exact(own.vectors) - exact(own.vectors).mean(dim=0) for own in (x, y))
     return _ratio(float((b.T @ a).norm() ** 2), float((a.T @ a).norm() * (b.T @ b).norm()))
 
 
@@ -130,7 +130,7 @@ def mutual_knn(x: FeaturesLike, y: FeaturesLike, k: int = 10, *, block: int | No
         here = torch.arange(stop - start)
         for scores in (a, b):
             scores[here, here + start] = -math.inf
-        shared += int((nearest(a, k) & nearest(b, k).to(a.device)).sum())
+        shared += int((top(a, None, 1, k) & top(b, None, 1, k).to(a.device)).sum())
     return shared / (k * len(x))
 
 
@@ -316,7 +316,7 @@ def deviation(before_x: FeaturesLike, after_x: FeaturesLike, before_y: FeaturesL
     check_same_items(before_y, after_y, same=True)
     if before_x.dim != before_y.dim:
         raise XgapError(f"the two modalities have {before_x.dim} and {before_y.dim} dimensions; they must be the same")
-    turns = [_best_map(*sides) for sides in ((before_x, after_x), (before_y, after_y))]
+    turns = [_best_map(*pair) for pair in ((before_x, after_x), (before_y, after_y))]
     return float((turns[0] - turns[1].to(turns[0].device)).norm() / (2 * math.sqrt(before_x.dim)))
 
 

@@ -137,6 +137,12 @@ def load_model(
     return loaded if source.folder is None else with_saved_adapter(loaded, source.folder)
 
 
+def check_name(name: str, activation: str | None = None) -> None:
+    """An `XgapError`, with the nearest names, if `load_model` knows no model by this one; nothing is loaded."""
+    if _audio_folder(name) is None and not is_registered(name):
+        _find(name, activation)
+
+
 def _of_activation(model: Model, wanted: str | None) -> Model:
     """The model, where its activation is the one that is wanted."""
     if wanted and model.activation != wanted:

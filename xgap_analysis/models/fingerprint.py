@@ -142,7 +142,7 @@ def _of_images(model: "Model") -> list[list[int]]:
     if not hasattr(model.image, "preprocess"):
         return _of_items(model, "image", _own_probes(model.image) or (probe_image(),))
     with suited(model.image, 1, model.device):
-        return _told(model.image.encode(_noise(1, *model.preprocess(black).shape).to(model.device)))
+        return _rounded(model.image.encode(_noise(1, *model.preprocess(black).shape).to(model.device)))
 
 
 def _of_texts(model: "Model") -> list[list[int]]:
@@ -154,16 +154,16 @@ def _of_texts(model: "Model") -> list[list[int]]:
     probes = _own_probes(model.text) or PROBES  # of these, one is too long on purpose
     ids = getattr(model.tokenize, "silent", model.tokenize)(list(probes))
     with suited(model.text, 1, model.device):
-        return [row for one in ids.split(1) for row in _told(model.text.encode(one.to(model.device)))]
+        return [row for one in ids.split(1) for row in _rounded(model.text.encode(one.to(model.device)))]
 
 
 def _of_items(model: "Model", modality: str, items: Sequence[Any]) -> list[list[int]]:
     tower = model.towers[modality]
     with suited(tower, 1, model.device):
-        return [row for item in items for row in _told(features_of(tower, tower.prepare([item]), 1, model.device))]
+        return [row for item in items for row in _rounded(features_of(tower, tower.prepare([item]), 1, model.device))]
 
 
-def _told(features: Tensor) -> list[list[int]]:
+def _rounded(features: Tensor) -> list[list[int]]:
     """Unit features along a few directions, in units that are the same for any number of dimensions."""
     unit = F.normalize(features.cpu().double(), dim=1)
     along = unit @ F.normalize(_noise(DIRECTIONS, unit.shape[1]).double(), dim=1).T * unit.shape[1] ** 0.5

@@ -39,7 +39,7 @@ def models() -> list[dict[str, Any]]:
         rows.append(
             _model_row(
                 name,
-                at_hand=drawn or name in sizes,
+                available=drawn or name in sizes,
                 image=counts.get("image"),
                 text=None if own.get("image_only") else counts.get("text"),
                 parameters=counts.get("all"),
@@ -59,10 +59,10 @@ def _beside_an_audio_tower(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any
     found = []
     for file in (data_root() / "models").glob(f"*/{AUDIO_CONFIG}"):
         said, weights = json.loads(file.read_text("utf-8")), file.parent / AUDIO_WEIGHTS
-        own = base.get(said["base"]["name"], {"at_hand": False, "parameters": None})
-        there = bool(own["at_hand"]) and weights.is_file()
+        own = base.get(said["base"]["name"], {"available": False, "parameters": None})
+        there = bool(own["available"]) and weights.is_file()
         total = own["parameters"] + _parameters(weights)["all"] if there else None
-        about = {"at_hand": there, "parameters": total, "description": said.get("description", "")}
+        about = {"available": there, "parameters": total, "description": said.get("description", "")}
         found.append({**own, "model": file.parent.name, **about})
     return found
 
@@ -74,7 +74,7 @@ def registered() -> list[dict[str, Any]]:
     return [
         _model_row(
             name,
-            at_hand=True,
+            available=True,
             image=None,
             text=None,
             parameters=None,
@@ -102,7 +102,7 @@ def backbones() -> list[dict[str, Any]]:
         rows.append(
             _model_row(
                 backbone.name,
-                at_hand=found,
+                available=found,
                 image=backbone.image_parameters,
                 text=backbone.text_parameters,
                 parameters=backbone.image_parameters + (backbone.text_parameters or 0),
@@ -125,14 +125,14 @@ def pretrained() -> list[dict[str, Any]]:
     for architecture, tag in open_clip.list_pretrained():
         repository, _, file = get_pretrained_cfg(architecture, tag).get("hf_hub", "").rpartition("/")
         found = bool(repository) and _in_cache(repository, (file,) if file else OPEN_CLIP_FILES)
-        rows.append({"model": f"{architecture}/{tag}", "at_hand": found})
+        rows.append({"model": f"{architecture}/{tag}", "available": found})
     return rows
 
 
 def _model_row(
     name: str,
     *,
-    at_hand: bool,
+    available: bool,
     image: int | None,
     text: int | None,
     parameters: int | None,
@@ -145,7 +145,7 @@ def _model_row(
     isoclip = settings.get("isoclip", {})
     return {
         "model": name,
-        "at_hand": at_hand,
+        "available": available,
         "parameters": parameters,
         "image_parameters": image,
         "text_parameters": text,

@@ -196,6 +196,17 @@ class Model:
         return f"Model({self.name!r}, device={str(self.device)!r}, precision={self.precision!r})"
 
 
+def check_model(model: Any) -> None:
+    """Refuse what is not a model, such as the name of one.
+
+    Raises:
+        XgapError: it has no towers.
+    """
+    if not hasattr(model, "towers"):
+        name = repr(model) if isinstance(model, str) else '"tiny"'
+        raise XgapError(f"a model is loaded first, as by xg.load_model({name}), and {model!r:.60} is none")
+
+
 def tokenizer_of(tower: Any) -> Callable[[Sequence[str]], Tensor]:
     """Captions to token ids `[n, length]` of a text tower; `silent` of it, where it has that, says nothing of cuts."""
     own: Callable[[Sequence[str]], Tensor] = getattr(tower, "tokenize", None) or tower.prepare

@@ -54,10 +54,10 @@ def gap_map(x: Features, y: Features, pairs: int = 60, ax: Axes | None = None) -
     ax = own_axes(ax, 4.6, 4.2)
     chosen = np.unique(np.linspace(0, len(x) - 1, min(pairs, len(x))).astype(int))
     ax.add_collection(LineCollection(list(ends[chosen]), colors=GREY, linewidths=0.5, alpha=0.5, zorder=1))
-    sides = zip(line_styles(), (x.space, y.space), ends.swapaxes(0, 1), strict=False)
-    for (colour, _, marker), name, side in sides:
+    modalities = zip(line_styles(), (x.space, y.space), ends.swapaxes(0, 1), strict=False)
+    for (colour, _, marker), name, end in modalities:
         look = {"s": 9, "color": colour, "marker": marker, "alpha": 0.5, "linewidth": 0, "label": in_legend(name)}
-        sns.scatterplot(x=side[:, 0], y=side[:, 1], **look, legend=False, ax=ax)
+        sns.scatterplot(x=end[:, 0], y=end[:, 1], **look, legend=False, ax=ax)
     ax.set_xlabel(f"first component ({share[0]:.0%} of the variance)")
     ax.set_ylabel(f"second component ({share[1]:.0%})")
     ax.set_aspect("equal", adjustable="datalim")

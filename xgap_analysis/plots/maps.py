@@ -184,7 +184,7 @@ def move_modalities(lambda_: float, images: Features, texts: Features, *more: Fe
     fitted = correction("gap-shift", lambda_=lambda_).fit(
         Calibration({f.space: f for f in (images, texts)}, "what is shown")
     )
-    return tuple(fitted(side) for side in (images, texts, *more))
+    return tuple(fitted(of) for of in (images, texts, *more))
 
 
 def gap_numbers(
@@ -210,17 +210,17 @@ def gap_numbers(
             without it.
         queries: ids of the images and of the texts that are queries; all without it.
     """
-    asking = [images, texts]
+    chosen = [images, texts]
     if queries is not None:
-        asking = [side.select(ids) for side, ids in zip(asking, queries, strict=True)]
+        chosen = [of.select(ids) for of, ids in zip(chosen, queries, strict=True)]
     numbers = {"modality_gap": modality_gap(*(pairs or (images, texts)))}
     if classes is not None and labels is not None:
         named = set(classes.ids)
-        known = asking[0].select(i for i in asking[0].ids if labels.get(i) in named)
+        known = chosen[0].select(i for i in chosen[0].ids if labels.get(i) in named)
         if len(known):
             numbers["zero_shot_top1"] = float(zero_shot(known, classes, labels, topk=(1,))["correct_at_1"].mean())
     if relevance is not None:
-        directions = (("ap_image_to_text", asking[0], texts), ("ap_text_to_image", asking[1], images))
+        directions = (("ap_image_to_text", chosen[0], texts), ("ap_text_to_image", chosen[1], images))
         for name, query, gallery in directions:
             report("retrieval across modalities", len(numbers), 4)
             with counted_elsewhere():  # queries without a relevant item are left out of the mean

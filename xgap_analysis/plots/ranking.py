@@ -39,6 +39,6 @@ def neighbours(
     """
     frames = {}
     for title, pair in rankings.items():
-        sides = pair if isinstance(pair, QueryGallery) else QueryGallery(*pair)
-        frames[title] = nearest_items(sides.query, sides.gallery, query_id, relevance, k, sides.normalise)
+        scored = pair if isinstance(pair, QueryGallery) else QueryGallery(*pair)
+        frames[title] = nearest_items(scored.query, scored.gallery, query_id, relevance, k, scored.normalise)
     return ranked(query_id, "image", frames, images)

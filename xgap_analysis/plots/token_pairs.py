@@ -42,9 +42,9 @@ def token_pairs(
     """
     similar, adds = (np.asarray(of, dtype=float) for of in (pairs.similarities, pairs.contributions))
     items = [of or _numbered(n) for of, n in zip((query, gallery), similar.shape, strict=True)]
-    for of, n, side in zip(items, similar.shape, ("query", "gallery item"), strict=True):
+    for of, n, role in zip(items, similar.shape, ("query", "gallery item"), strict=True):
         if len(of.names) != n:
-            raise XgapError(f"the {side} has {n} tokens and {len(of.names)} names; describe it with its own view")
+            raise XgapError(f"the {role} has {n} tokens and {len(of.names)} names; describe it with its own view")
     fig = plt.figure(figsize=(12, 4.6), layout="constrained")
     panels: Any = fig.subfigures(1, 3, width_ratios=[1, 1.7, 1])
     left, middle, right = panels
@@ -94,9 +94,9 @@ def _short(name: str) -> str:
     return textwrap.shorten(name, LONG // 2, placeholder="…") or name[: LONG // 2]
 
 
-def _item(at: SubFigure, item: DescribedItem, adds: np.ndarray, side: str) -> None:
+def _item(at: SubFigure, item: DescribedItem, adds: np.ndarray, role: str) -> None:
     """An item with what each of its tokens adds to the score, over or beside it."""
-    at.suptitle(plain(f"{side} {item.item}".strip()), fontsize=9)
+    at.suptitle(plain(f"{role} {item.item}".strip()), fontsize=9)
     bound = max(float(abs(adds).max()), 1e-9)
     norm = Normalize(-bound, bound)
     if item.images:

@@ -129,8 +129,7 @@ def token_weights(
     values: Float[Tensor, "b tq tg m"],
     mask: Tensor,
     query_mask: Tensor,
-    weights: str | Call = "softmax",
-    tau: int | float = 0.1,
+    weights: str | Call,
 ) -> Float[Tensor, "b tq tg m"]:
     """How much each gallery token counts for each query token: the weights of `pooled`; zero where there is no token.
 
@@ -138,17 +137,17 @@ def token_weights(
         values: similarities.
         mask: of a shape that fits `[b, 1, tg, m]`: the gallery tokens that are weighed.
         query_mask: of a shape that fits `[b, tq, 1, 1]`: the query tokens.
-        weights, tau: as of `pooled`.
+        weights: as of `pooled`, such as `"softmax(0.1)"`.
 
     Raises:
-        XgapError: an unknown name.
+        XgapError: an unknown name, or one without its number.
 
     Example:
         >>> values, whole = torch.tensor([0.1, 0.3, 0.5]).view(1, 1, 3, 1), torch.ones(1, 1, 1, 1, dtype=torch.bool)
         >>> [round(w, 3) for w in token_weights(values, whole.expand(1, 1, 3, 1), whole, "minmax").flatten().tolist()]
         [0.0, 0.333, 0.667]
     """
-    return _weights(values, mask, query_mask, _rule(weights, tau))
+    return _weights(values, mask, query_mask, _rule(weights))
 
 
 def _weights(values: Tensor, mask: Tensor, query_mask: Tensor, by: tuple[str, float]) -> Tensor:
@@ -223,7 +222,7 @@ _WEIGHTS: dict[str, Callable[[_Similar], Tensor]] = {
 _NUMBERS = {"top": "k", "softmax": "tau", "minmax": "delta", "scan": "smooth"}
 
 
-def _rule(weights: str | Call, tau: int | float) -> tuple[str, float]:
+def _rule(weights: str | Call, tau: int | float | None = None) -> tuple[str, float]:
     """The name of a rule and its number."""
     call = parse(weights) if isinstance(weights, str) else weights
     if not isinstance(call, Call):

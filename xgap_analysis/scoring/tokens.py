@@ -7,6 +7,7 @@ from functools import cached_property
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.precision import widest
@@ -67,6 +68,11 @@ class TokenBlock:
     def gram(self) -> Float[Tensor, "b t t"]:
         """The products of the tokens of an item with each other, in the vectors' precision; zero for padding."""
         return self.vectors @ self.vectors.transpose(1, 2)
+
+    @property
+    def directions(self) -> Float[Tensor, "b d"]:
+        """The direction of the mean of each item's tokens, of unit length."""
+        return normalize(self.vectors.sum(dim=1), dim=-1)
 
     def joined(self, how: str) -> "TokenBlock":
         """The `mean` or the `sum` of each item's tokens as its one token (not of unit length)."""

@@ -9,13 +9,16 @@ import importlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.core.progress import Bar
+from xgap_analysis.core.progress import Bar, is_watched
 from xgap_analysis.store.engines import Ray
 from xgap_analysis.store.entries import Store
 from xgap_analysis.store.shards import temporary_name
@@ -23,6 +26,7 @@ from xgap_analysis.store.shards import temporary_name
 LIVES = 3  # times that a worker is started again, and that a list of items is given out again
 STARTS = 3  # of a cluster on this machine, whose parts must be there within 15 seconds (ray-project/ray#65983)
 LEAST, ROUNDS = 64, 8  # items of a list; lists of a worker, so that none waits long for the slowest
+LOOK, LATE = 1.0, 10.0  # seconds between two looks at the workers; without room in the cluster before it is said
 MEMORY = 100 * 2**20  # bytes for Ray's own store of objects: nothing large goes through it
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
@@ -32,18 +36,23 @@ class Task:
     """A computation as a fresh process can run it.
 
     Args:
-        function: `module:function`, of `(options, ids)`.
+        function: `module:function`, of `(options, given)`.
         options: plain data, as JSON has it.
+        given: what the function is given of a list of ids; by default the list.
     """
 
     function: str
     options: Mapping[str, Any]
+    given: Callable[[Sequence[str]], Any] = list
 
 
 class Worker:
     """What an actor runs: it keeps what the task's function keeps, such as a loaded model."""
 
-    def run(self, function: str, options: str, ids: Sequence[str], mark: str) -> str:
+    def ready(self) -> None:
+        """Nothing, as soon as the worker has what it needs of the cluster."""
+
+    def run(self, function: str, options: str, given: Any, mark: str) -> str:
         """Compute items; an empty string, or why that cannot be done."""
         if not Path(mark).exists():
             where = Path(mark).parent
@@ -52,19 +61,44 @@ class Worker:
             )
         module, _, name = function.partition(":")
         try:
-            getattr(importlib.import_module(module), name)(json.loads(options), list(ids))
+            getattr(importlib.import_module(module), name)(json.loads(options), given)
         except (XgapError, ModuleNotFoundError) as error:
             return " ".join(str(error).split())
         return ""
 
 
-@dataclass(frozen=True, eq=False)
 class Workers:
-    """Workers that were started; see `started`."""
+    """The workers of one computation; see `started`.
 
-    pool: Any
-    n: int
-    mark: Path
+    Each takes lists of items as soon as the cluster has room for it; no list waits for a worker that has not begun.
+
+    Args:
+        n: their number.
+        needs: what each has of the cluster, by the name of the resource.
+        mark: a file in the folder of the store, by which a worker sees that it is the same folder.
+    """
+
+    def __init__(self, n: int, needs: Mapping[str, float], mark: Path) -> None:
+        import ray
+        from ray.util.placement_group import placement_group
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy as In
+
+        self.n, self.mark, self._needs = n, mark, needs
+        # A room of its own for each says whether a worker has what it needs, or is about to begin.
+        self._rooms = [placement_group([dict(needs)]) for _ in range(n)]
+        cores, gpus = needs["CPU"], needs.get("GPU", 0.0)
+        made: Any = ray.remote(num_cpus=cores, num_gpus=gpus, max_restarts=LIVES, max_task_retries=LIVES)(Worker)
+        actors = [made.options(scheduling_strategy=In(room)).remote() for room in self._rooms]
+        self._starting = {actor.ready.remote(): actor for actor in actors}  # type: ignore[attr-defined]
+        self._idle: list[Any] = []
+        self._since, self._said = time.monotonic(), False
+
+    def end(self) -> None:
+        """Gives back what they have of the cluster, which ends them."""
+        from ray.util.placement_group import remove_placement_group
+
+        for room in self._rooms:
+            remove_placement_group(room)
 
     def run(self, task: Task, ids: Sequence[str], description: str, progress: bool = True) -> list[str]:
         """Computes items by all workers.
@@ -78,14 +112,11 @@ class Workers:
         from ray.exceptions import RayActorError, RayTaskError
 
         size = max(LEAST, -(-len(ids) // (ROUNDS * self.n)))
-        lists = [list(ids[i : i + size]) for i in range(0, len(ids), size)]
-        options, mark = json.dumps(task.options), str(self.mark)
+        lists = deque(list(ids[i : i + size]) for i in range(0, len(ids), size))
         reasons: dict[str, None] = {}
         with Bar(total=len(lists), desc=description, unit="list", disable=not progress) as bar:
             try:
-                for reason in self.pool.map_unordered(
-                    lambda actor, some: actor.run.remote(task.function, options, some, mark), lists
-                ):
+                for reason in self._each(task, lists, bar, progress):
                     bar.update(1)
                     with contextlib.suppress(OSError):
                         self.mark.touch()  # so that it is never a day old, and taken for a dead process's
@@ -99,6 +130,46 @@ class Workers:
                 raise XgapError(f"a Ray worker failed with {type(error.cause).__name__}: {said}") from error
         return list(reasons)
 
+    def _each(self, task: Task, lists: deque[list[str]], bar: Bar, progress: bool) -> Iterator[str]:
+        """What workers say of each list, as they end."""
+        import ray
+
+        options, mark = json.dumps(task.options), str(self.mark)
+        busy: dict[Any, Any] = {}
+        while lists or busy:
+            while lists and self._idle:
+                actor = self._idle.pop()
+                busy[actor.run.remote(task.function, options, task.given(lists.popleft()), mark)] = actor
+            done, _ = ray.wait([*busy, *(self._starting if lists else ())], timeout=LOOK)
+            for ref in done:
+                result = ray.get(ref)
+                if ref in self._starting:
+                    self._idle.append(self._starting.pop(ref))
+                else:
+                    self._idle.append(busy.pop(ref))
+                    yield result
+            if not done:
+                bar.update(0)  # a log shows that it goes on, and a watcher may cancel
+                self._say(progress)
+
+    def _say(self, progress: bool) -> None:
+        """One line on what workers wait for, where the cluster has had no room for them for a while."""
+        import ray
+        from ray.util import placement_group_table
+
+        if not self._starting or self._said or time.monotonic() - self._since < LATE:
+            return
+        waiting = sum(placement_group_table(room)["state"] != "CREATED" for room in self._rooms)
+        if not waiting:  # a process takes some seconds to begin
+            return
+        self._said = True
+        if progress and not is_watched():
+            there, free = ray.cluster_resources(), ray.available_resources()
+            needs = " and ".join(f"{need:g} {name}" for name, need in self._needs.items())
+            has = " and ".join(f"{free.get(name, 0.0):g} of {there.get(name, 0.0):g} {name}s" for name in self._needs)
+            what = f"{waiting} of {self.n} workers wait for resources"
+            sys.stderr.write(f"ray: {what}: each needs {needs}, and of the cluster {has} are free\n")
+
 
 @contextlib.contextmanager
 def started(by: Ray, store: Store) -> Iterator[Workers]:
@@ -110,7 +181,6 @@ def started(by: Ray, store: Store) -> Iterator[Workers]:
     try:
         with _environment(QUIET):
             import ray
-            from ray.util import ActorPool
     except ModuleNotFoundError as error:
         raise XgapError("engine ray needs ray, which an extra installs: pip install 'xgap-analysis[ray]'") from error
     own = not ray.is_initialized()
@@ -125,9 +195,12 @@ def started(by: Ray, store: Store) -> Iterator[Workers]:
         if own:
             _connect(address, by)
         n, share = _number(by, ray.cluster_resources())
-        actor = ray.remote(num_cpus=1, num_gpus=share, max_restarts=LIVES, max_task_retries=LIVES)(Worker)
-        actors = [actor.remote() for _ in range(n)]
-        yield Workers(ActorPool(actors), n, mark)
+        workers = Workers(n, {"CPU": 1.0, **({"GPU": share} if share else {})}, mark)
+        try:
+            yield workers
+        finally:
+            if not own:
+                workers.end()
     finally:
         mark.unlink(missing_ok=True)
         if own and ray.is_initialized():
@@ -147,16 +220,28 @@ def _connect(address: str | None, by: Ray) -> None:
     how: dict[str, Any] = here if own else {"address": address}
     for left in reversed(range(STARTS if own else 1)):
         try:
-            with _environment(QUIET):
+            with _environment(QUIET), _silent():
                 ray.init(logging_level=logging.ERROR, log_to_driver=False, configure_logging=False, **how)
             return
         except Exception as error:  # Ray's own kind where a part of it is late, which a busy machine makes likely
             ray.shutdown()
             if not left:
-                where = (
-                    "Ray cannot be started on this machine" if own else f"no Ray cluster can be reached at {address}"
-                )
-                raise XgapError(f"{where} ({' '.join(str(error).split())})") from error
+                where = f"no Ray cluster can be reached at {address}"
+                where = "Ray cannot be started on this machine" if own else where
+                hint = "; try again when its cores are less busy, or give the address of a cluster" if own else ""
+                raise XgapError(f"{where} ({' '.join(str(error).split())}){hint}") from error
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keeps Ray's own notes away, such as those on its tokens."""
+    log = logging.getLogger("ray")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _number(by: Ray, there: Mapping[str, float]) -> tuple[int, float]:

@@ -24,6 +24,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from xgap_analysis.core.calls import options_alone, parse, spelled
+from xgap_analysis.core.counts import check_count
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.registry import check_options, check_values
 
@@ -67,9 +68,9 @@ class Ranks:
     gpu: int | None = None
 
     def __post_init__(self) -> None:
-        if self.world < 1:
-            raise XgapError(f"there is at least one rank, not {self.world}")
-        if not 0 <= self.rank < self.world:
+        check_count(self.world, "the number of ranks")
+        check_count(self.rank, "a rank", 0)
+        if self.rank >= self.world:
             raise XgapError(f"ranks count from 0 to {self.world - 1}, and this process has rank {self.rank}")
         if not self.patience > 0:
             raise XgapError(f"the patience of ranks is a number of seconds above 0, not {self.patience}")
@@ -77,11 +78,13 @@ class Ranks:
     def __str__(self) -> str:
         return f"rank {self.rank} of {self.world}"
 
+    def owner(self, digest: str) -> int:
+        """The rank that computes an item: one for all that is computed from it, in every run of `world` ranks."""
+        return int(hashlib.sha256(digest.encode(errors="surrogatepass")).hexdigest()[:15], 16) % self.world
+
     def owns(self, digest: str) -> bool:
-        """Whether this rank computes the item: the same one for all that is computed from it, in every run of `world`
-        ranks.
-        """
-        return int(hashlib.sha256(digest.encode(errors="surrogatepass")).hexdigest()[:15], 16) % self.world == self.rank
+        """Whether this rank computes the item; see `owner`."""
+        return self.owner(digest) == self.rank
 
     def device(self, given: str | None) -> str | None:
         """The device that was given, or this rank's GPU where it sees several."""
@@ -110,8 +113,8 @@ class Ray:
     address: str | None = None
 
     def __post_init__(self) -> None:
-        if self.workers is not None and self.workers < 1:
-            raise XgapError(f"engine ray has at least one worker, not {self.workers}")
+        if self.workers is not None:
+            check_count(self.workers, "the number of workers of engine ray")
         if self.gpus is not None and self.gpus < 0:
             raise XgapError(f"a worker has a share of a GPU of 0 or more, not {self.gpus}")
 
@@ -151,8 +154,10 @@ def engine(wanted: str | Engine) -> Engine:
         >>> str(engine("ray(workers=4)"))
         'ray(workers=4)'
     """
-    if not isinstance(wanted, str):
+    if isinstance(wanted, Engine):
         return wanted
+    if not isinstance(wanted, str):
+        raise XgapError(f"an engine is one of {', '.join(ENGINES)}, with options or without, not {wanted!r}")
     call = parse(wanted)
     if call.name not in ENGINES:
         raise unknown_name("engine", call.name, ENGINES)

@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,16 +83,21 @@ class Store:
         self.retry_failed = retry_failed
         self.retried: set[tuple[str, str]] = set()  # entry and item
         self.patience = 0.0
+        self.in_vain: Callable[[], object] = lambda: None
         self.overdue: set[tuple[str, str]] = set()  # entry and item: not waited for any more
         self.computes = True
 
-    def waiting(self, patience: float) -> "Store":
+    def waiting(self, patience: float, in_vain: Callable[[], object] = lambda: None) -> "Store":
         """The same store for work that others have begun: what is lacking is computed here only when no row of it has
         come for `patience` seconds. Kept failures that are to be tried again are not waited for.
+
+        Args:
+            patience: seconds.
+            in_vain: called when something was waited for in vain, before it is computed.
         """
         made = Store(self.root, retry_failed=self.retry_failed)
         made.retried = self.retried
-        made.patience = patience
+        made.patience, made.in_vain = patience, in_vain
         return made
 
     def reading(self) -> "Store":

@@ -166,6 +166,8 @@ def _awaited(
         if len(awaited) < before:
             last = time.monotonic()
         bar.update(len(items) - len({item for _, item in left}) - bar.n)
+    if awaited:
+        store.in_vain()
     store.overdue |= awaited
     groups = _lacking(found, items)
     return groups, len(items) - sum(map(len, groups.values()))

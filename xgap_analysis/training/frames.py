@@ -125,11 +125,19 @@ def fit_frames(
         return both_ways(query @ normalize(tower.encode(pixels), dim=-1).T, scale)
 
     losses: tuple[float, ...] = ()
-    how = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate, "weight_decay": weight_decay}
     with seeded(seed) as generator:
         for number in curriculum or (tower.frames,):
             for weight in trained:
                 weight.requires_grad_(True)
             clips = Clips(features, videos, tower.reading(number), tuple(of), tuple(map(tuple, of.values())))
-            losses += descend(tower.module, loss, clips, generator, **how)  # type: ignore[arg-type]
+            losses += descend(
+                tower.module,
+                loss,
+                clips,
+                generator,
+                epochs=epochs,
+                batch=batch,
+                learning_rate=learning_rate,
+                weight_decay=weight_decay,
+            )
     return FittedFrames(with_video(model, tower, name), losses)

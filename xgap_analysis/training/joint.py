@@ -301,8 +301,17 @@ def fit_joint(
             made = {name: module(*sets[name]) for name, weight in contrasts.items() if weight}
             return three_contrasts(text, made, module.scale(), contrasts)
 
-        how = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate, "weight_decay": weight_decay}
-        losses = descend(module, loss, Triples(texts, sound, clip, places), generator, **how)  # type: ignore[arg-type]
+        triples = Triples(texts, sound, clip, places)
+        losses = descend(
+            module,
+            loss,
+            triples,
+            generator,
+            epochs=epochs,
+            batch=batch,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+        )
     models = {
         name: {key: str(of.provenance[key]) for key in MODEL_KEYS if of.provenance.get(key)}
         for name, of in ((AUDIO, sound), (VIDEO, clip))

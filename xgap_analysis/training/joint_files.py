@@ -1,19 +1,16 @@
 """Joint encoders in files: weights as safetensors, and in the header as JSON the sizes and what they were fitted to."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.core.writing import written_whole
+from xgap_analysis.core.weights import read_weights, save_weights
 from xgap_analysis.training.joint import AUDIO, VIDEO, FittedJoint, JointEncoder
 
-SUFFIX, KEY = ".safetensors", "joint"
+HELD = {"key": "joint", "kind": "a joint encoder"}  # in a file
 SIZES = ("dim", "queries", "heads")
 
 
@@ -36,12 +33,8 @@ def save_joint(fitted: FittedJoint, path: Path | str) -> Path:
         >>> torch.equal(load_joint(path).encode(sounds).vectors, fitted.encode(sounds).vectors)
         True
     """
-    path = _checked(path)
     about = {**fitted.module.sizes, "losses": fitted.losses, "models": {k: dict(v) for k, v in fitted.models.items()}}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in fitted.module.state_dict().items()}
-    with written_whole(path, "what this joint encoder was fitted to") as temporary:
-        safetensors.torch.save_file(tensors, temporary, metadata={KEY: json.dumps(about)})
-    return path
+    return save_weights(fitted.module.state_dict(), path, **HELD, about=about)
 
 
 def load_joint(path: Path | str) -> FittedJoint:
@@ -59,17 +52,9 @@ def load_joint(path: Path | str) -> FittedJoint:
         >>> xg.load_joint(path).losses == fitted.losses
         True
     """
-    path = _checked(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})[KEY])
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
+    with read_weights(path, **HELD) as (about, weights):
         sizes, models = _sizes(about), _models(about["models"])
         losses = tuple(map(float, about["losses"]))
-    except KeyError as error:
-        raise XgapError(f"{path} holds no joint encoder of save_joint ({error.args[0]!r} is missing)") from error
-    except (OSError, SafetensorError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise XgapError(f"{path} cannot be read as a joint encoder ({error})") from error
     if max(sizes.values()) > sum(weight.numel() for weight in weights.values()):
         raise XgapError(f"{path} holds fewer weights than its sizes {sizes} need")  # or queries would fill the memory
     with torch.device("meta"):  # sizes of a few bytes take no memory, and no random numbers are drawn
@@ -92,10 +77,3 @@ def _sizes(about: Mapping[str, Any]) -> dict[str, int]:
 
 def _models(made: Any) -> dict[str, dict[str, str]]:
     return {name: {str(key): str(value) for key, value in made.get(name, {}).items()} for name in (AUDIO, VIDEO)}
-
-
-def _checked(path: Path | str) -> Path:
-    path = Path(path)
-    if path.suffix != SUFFIX:
-        raise XgapError(f"a joint encoder is kept in a {SUFFIX} file, and {str(path)!r} is none")
-    return path

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from torch import nn
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.progress import Bar
+from xgap_analysis.core.writing import written_whole
 from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.metrics import modality_gap, retrieval
 from xgap_analysis.models.adaptation import ADAPTERS
@@ -222,9 +222,8 @@ def _claim(out: Path, run: dict[str, Any]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     file = out / RUN
     if not file.is_file():
-        temporary = out / f".{RUN}.{os.getpid()}"
-        temporary.write_text(json.dumps(run, indent=1), "utf-8")
-        temporary.replace(file)
+        with written_whole(file, "what this run is made from") as temporary:
+            temporary.write_text(json.dumps(run, indent=1), "utf-8")
         return
     try:
         there = json.loads(file.read_text("utf-8"))

@@ -109,8 +109,8 @@ class Pairs(torch.utils.data.Dataset):
         _check_items(data, recipe)
         label = _labels(data, data.images.ids if self._policy.of_images else (*data.images.ids, *data.texts.ids))
         self._caption = dict(zip(data.texts.ids, data.texts.captions, strict=True))
-        self._pictures, self._texts = _by_label(data.images.ids, label), _by_label(data.texts.ids, label)
-        self._n_captions = self._policy.number(recipe.n_captions, max(map(len, self._texts.values()), default=0))
+        self._of_images, self._of_texts = _by_label(data.images.ids, label), _by_label(data.texts.ids, label)
+        self._n_captions = self._policy.number(recipe.n_captions, max(map(len, self._of_texts.values()), default=0))
         by_label = self._n_captions > 0 and not self._policy.of_images
         needed = [term.needed for term, _ in recipe.terms]
         self._empty = tokenize([""])[0] if any(needs.text_tokens or needs.ids for needs in needed) else None
@@ -124,8 +124,8 @@ class Pairs(torch.utils.data.Dataset):
             raise XgapError(f"{what}: its labels say which images and texts an item belongs to")
         self._pair_scores = _scores(pair_scores, recipe)
         wanted = [
-            name for name in self._pictures.keys() | self._texts.keys()
-            if (name in self._pictures or not self._n_views) and (name in self._texts or not by_label)
+            name for name in self._of_images.keys() | self._of_texts.keys()
+            if (name in self._of_images or not self._n_views) and (name in self._of_texts or not by_label)
             and all(name in own for own in self._of_further.values())
         ]  # fmt: skip
         self.labels = sorted(wanted)
@@ -159,12 +159,12 @@ class Pairs(torch.utils.data.Dataset):
         draw = random.Random(f"{self._seed} step {step}")
         items = []
         for label in order[place * m : (place + 1) * m]:
-            images = _several(draw, self._pictures.get(label, [""]), self._each)
+            images = _several(draw, self._of_images.get(label, [""]), self._each)
             seed = f"{self._seed} step {step} {label}"
             if self._near is not None and self._n_captions:
                 chosen = [filled(self._caption, self._near[image], self._n_captions) for image in images]
             else:
-                of_label = {text: self._caption[text] for text in self._texts.get(label, ())}
+                of_label = {text: self._caption[text] for text in self._of_texts.get(label, ())}
                 chosen = self._policy.of_label(of_label, self._each, self._n_captions, draw, f"{seed} captions")
             extra = {
                 name: _several(random.Random(f"{seed} {name}"), own[label], self._each)

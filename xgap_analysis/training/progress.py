@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.writing import written_whole
 from xgap_analysis.models.trainable import WEIGHTS, Trainable
 from xgap_analysis.training.pairs import Pairs
 from xgap_analysis.training.recipe import Recipe
@@ -186,9 +187,7 @@ def is_kept(out: Path, step: int) -> bool:
 
 def _written(file: Path, state: dict[str, Any]) -> None:
     """Keep a state, whole or not at all."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    with temporary.open("wb") as stream:
+    with written_whole(file, "the state of this run") as temporary, temporary.open("wb") as stream:
         torch.save(state, stream)
         stream.flush()
         os.fsync(stream.fileno())
-    temporary.replace(file)

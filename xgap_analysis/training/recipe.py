@@ -7,6 +7,7 @@ from typing import Any
 from xgap_analysis.core.calls import options_alone, parse
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.registry import own_code
+from xgap_analysis.core.seeds import check_seed
 from xgap_analysis.models.adaptation import Adapter, adapter
 from xgap_analysis.training.captions import captions_of
 from xgap_analysis.training.dropout import NONE, dropout_of
@@ -255,6 +256,7 @@ def _check_kinds(recipe: Recipe) -> None:
             value = getattr(recipe, name)
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise XgapError(f"{name} of a recipe is {words}, not {value!r}")
+    check_seed(recipe.seed)
     way = recipe.temperature if isinstance(recipe.temperature, tuple) else (recipe.temperature,) * 2
     numbers = all(isinstance(t, int | float) and not isinstance(t, bool) for t in way)
     if not isinstance(recipe.temperature, str) and (len(way) != 2 or not numbers):

@@ -81,9 +81,10 @@ def fit_two_views(
 
     Example:
         >>> import torch
-        >>> rows, tower = torch.randn(32, 6, generator=torch.Generator().manual_seed(0)), torch.nn.Linear(6, 4)
-        >>> noisy = lambda x: x + 0.1 * torch.randn(x.shape)
-        >>> losses = fit_two_views({"audio": tower}, {"audio": rows}, {"audio": noisy})
+        >>> _ = torch.manual_seed(0)
+        >>> rows, tower = torch.randn(64, 6), torch.nn.Linear(6, 4)
+        >>> noisy = lambda x: x + 0.3 * torch.randn(x.shape)
+        >>> losses = fit_two_views({"audio": tower}, {"audio": rows}, {"audio": noisy}, batch=16, learning_rate=0.01)
         >>> losses[-1] < losses[0]
         True
     """
@@ -109,10 +110,18 @@ def fit_two_views(
         return simclr_loss(made[0], made[1], temperature)
 
     pairs = TwoViews(inputs, augment, trained[0].device)
-    how = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate, "weight_decay": weight_decay}
     try:
         with seeded(seed) as generator:
-            return descend(module, loss, pairs, generator, **how)  # type: ignore[arg-type]
+            return descend(
+                module,
+                loss,
+                pairs,
+                generator,
+                epochs=epochs,
+                batch=batch,
+                learning_rate=learning_rate,
+                weight_decay=weight_decay,
+            )
     finally:  # `descend` freezes what it has fitted, and these go on to be aligned
         for weight in trained:
             weight.requires_grad_(True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
-from xgap_analysis.core.mixed import MADE_FROM, joined, mixed, of_several
+from xgap_analysis.core.mixed import MADE_FROM, joined, mixed, without_digests
 from xgap_analysis.core.precision import exact
 from xgap_analysis.core.tokens import AnyFeatures, TokenFeatures
 from xgap_analysis.datasets.joined import SECTION, of_these, sections_of
@@ -85,7 +85,7 @@ def sections(
         items.ids,
         joined([features.space for features in sets]),
         items.modality,
-        {**of_several(sets[0].provenance), MADE_FROM: _shares(items.ids, keys[:, 0], section, modalities)},
+        {**without_digests(sets[0].provenance), MADE_FROM: _shares(items.ids, keys[:, 0], section, modalities)},
     )
 
 

@@ -8,10 +8,9 @@ from typing import Any
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.tokens import AnyFeatures
-from xgap_analysis.datasets.images import UNREADABLE as UNREADABLE
 from xgap_analysis.models.fingerprint import is_known
 from xgap_analysis.models.precision import rounding
-from xgap_analysis.models.tower import Model
+from xgap_analysis.models.tower import Model, check_model
 from xgap_analysis.store import Engine, Rows, Store, compute, entry_key, key_of
 from xgap_analysis.store import engine as named_engine
 from xgap_analysis.store.engines import Local
@@ -67,7 +66,8 @@ def encode(
             keeps nothing. Items of which nothing says what they are (`Images` without `content`) are never kept.
         engine: `"local"`, or `"ranks"` where a launcher has started several processes (see `store.engines`): each
             computes its share, waits for the others', and gets all features. A task of a Slurm array does not wait, but
-            ends (`ShareStored`). For inversions, `xg.view("oti")(model, items, engine="ranks")`.
+            ends (`ShareStored`). With `"ray"`, workers of a Ray cluster load the model by its name, and are handed the
+            items: paths, captions, items of a dataset. `invert` and views take the same words.
         progress: show a bar over the items when something has to be computed, and where that took a while, one sentence
             on how long the model waited for images.
 
@@ -87,6 +87,7 @@ def encode(
         >>> features.space, tuple(features.vectors.shape)
         ('text', (2, 512))
     """
+    check_model(model)
     if on_error not in ("raise", "skip"):
         raise XgapError(f'on_error is "raise" or "skip", not {on_error!r}')
     if decoder not in DECODERS:
@@ -95,11 +96,7 @@ def encode(
     if not isinstance(by, Local):
         how: dict[str, Any] = {"project": project, "layer": layer, "on_error": on_error, "progress": progress}
         how |= {"decoder": decoder, "batch_size": batch_size, "num_workers": num_workers}
-
-        def made(some: Any, there: Store) -> Features:
-            return encode(model, some, store=there, **how)
-
-        store = stored_by(by, model, items, made, store=store, on_error=on_error)
+        store = stored_by(by, model, items, encode, how, store=store)
     given = as_items(items)
     if decoder != "full" and given.modality != "image":
         raise XgapError(f"the decoder {decoder!r} is of images, and these items are {given.modality}s: leave it out")

@@ -7,6 +7,7 @@ from typing import Any
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
+from xgap_analysis.core.mixed import without_digests
 from xgap_analysis.core.precision import exact
 from xgap_analysis.datasets.items import Texts
 from xgap_analysis.store import Store
@@ -63,8 +64,8 @@ def ensemble(
     )
     made = encode(model, prompts, store=store, progress=progress)
     vectors = exact(made.vectors).unflatten(0, (len(filled), len(names))).mean(dim=0)
-    about = {key: value for key, value in made.provenance.items() if key not in ("digest", "entry")}
-    about["templates"] = templates if isinstance(templates, str) else list(templates)
+    named = templates if isinstance(templates, str) else list(templates)
+    about = {**without_digests(made.provenance), "templates": named}
     return replace(made, vectors=vectors, ids=items.ids, provenance=about, items="")
 
 

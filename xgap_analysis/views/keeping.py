@@ -8,10 +8,10 @@ def kept_in(store: Store | str | None) -> Store | None:
     """The store that a view was given: the user's for `"default"`; None keeps nothing.
 
     Raises:
-        XgapError: any other word.
+        XgapError: anything else.
     """
-    if isinstance(store, str):
-        if store != "default":
-            raise XgapError(f'store is a Store, "default" or None, not {store!r}')
+    if isinstance(store, str) and store == "default":
         return Store()
+    if store is not None and not isinstance(store, Store):
+        raise XgapError(f'store is a Store, as in xg.Store("my-folder"), "default" or None, not {store!r}')
     return store

@@ -10,7 +10,7 @@ from PIL import Image
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.datasets.contents import of_file, of_image
-from xgap_analysis.datasets.images import UNREAD, as_rgb, is_picture, open_picture
+from xgap_analysis.datasets.images import UNREAD, as_rgb, is_image_file, open_image
 from xgap_analysis.datasets.items import AnyItems, Images, Texts
 from xgap_analysis.store import key_of
 
@@ -32,14 +32,14 @@ def as_items(items: Listed) -> Any:
     """
     if has_ids(items):
         return items
-    listed: list[object] = [items] if isinstance(items, str | Image.Image | Path) else list(items)  # type: ignore[arg-type]
+    listed = _as_list(items)
     if all(isinstance(x, str) for x in listed):
         captions = [x for x in listed if isinstance(x, str)]  # as they are: a text may carry tags
         _check_captions(captions)
         return Texts([str(i) for i in range(len(captions))], captions)
     paths = [x for x in listed if isinstance(x, Path)]
     if len(paths) == len(listed):
-        return Images([str(p) for p in paths], open_picture, of_file)
+        return Images([str(p) for p in paths], open_image, of_file)
     by_id = {str(i): x for i, x in enumerate(listed) if isinstance(x, Image.Image)}
     if len(by_id) == len(listed):
         locks = {id(image): Lock() for image in by_id.values()}  # an opened file is decoded when it is first read
@@ -67,15 +67,18 @@ def digest_of_list(listed: Listed, contents: Sequence[str]) -> str:
     """
     if has_ids(listed):
         return ""
-    items: list[object] = [listed] if isinstance(listed, str | Image.Image | Path) else list(listed)  # type: ignore[arg-type]
-    if any(isinstance(x, Path) for x in items):
+    if any(isinstance(x, Path) for x in _as_list(listed)):
         return ""
     return key_of({"items": list(contents)})
 
 
+def _as_list(given: Any) -> list[object]:
+    return [given] if isinstance(given, str | Image.Image | Path) else list(given)
+
+
 def _check_captions(captions: Sequence[str]) -> None:
     """Refuse strings that name files of images, and say it where all of them are named like such files."""
-    named = [x for x in captions if len(x) < 4096 and (is_picture(x) or Path(x).suffix.lower() in UNREAD)]
+    named = [x for x in captions if len(x) < 4096 and (is_image_file(x) or Path(x).suffix.lower() in UNREAD)]
     there = next((x for x in named if _is_file(x)), None)
     how = "give paths as pathlib.Path, as in encode(model, [Path(name) for name in names])"
     if there is not None:

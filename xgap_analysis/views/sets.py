@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.mixed import without_digests
 from xgap_analysis.core.tokens import TokenFeatures
 from xgap_analysis.datasets.items import Texts
 from xgap_analysis.models.precision import without_tf32
@@ -66,7 +67,7 @@ def tokens(
         given.ids,
         features.space,
         given.modality,
-        {**_without_digest(features.provenance), "tokens": part},
+        {**without_digests(features.provenance), "tokens": part},
     )
 
 
@@ -91,11 +92,6 @@ def _contents(way: Passage) -> Iterator[tuple[Any, int]]:
         yield from ((part, len(part)) for part in ids.split(way.size))
     else:
         yield from ((batch.content, batch.size) for batch in batches(way, range(len(way.items))))
-
-
-def _without_digest(provenance: Any) -> dict[str, Any]:
-    """What made the features; the digest is of the list of parts, not of the items."""
-    return {key: value for key, value in provenance.items() if key not in ("digest", "entry")}
 
 
 def _view_of(part: str | None) -> Callable[..., TokenFeatures]:

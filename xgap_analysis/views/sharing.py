@@ -2,10 +2,11 @@
 
 import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.features import Features
 from xgap_analysis.datasets.items import Vectors
 from xgap_analysis.models.fingerprint import is_known
 from xgap_analysis.store import Engine, ShareStored, Store
@@ -15,81 +16,164 @@ from xgap_analysis.views.batches import Passage, source_of
 from xgap_analysis.views.keeping import kept_in
 from xgap_analysis.views.listing import as_items
 
+_GONE: dict[tuple[str, int], set[int]] = {}  # of a process: by the folder of the store and the number of ranks
+
 
 class NothingRead(XgapError):
     """None of the items could be read, although unreadable ones are skipped: of a share no mistake."""
 
 
-def share_of(model: Any, items: Any, owns: Callable[[str], bool], on_error: str = "raise") -> Any:
-    """The items whose digest belongs to a share.
+def contents_of(model: Any, items: Any, on_error: str = "raise") -> dict[str, str]:
+    """By id, the digest by which an item belongs to a share.
 
-    The digest is that of the content as the model's tower sees it, under which the store keeps the features: copies
-    of one image, or captions with the same tokens, are in one share, whatever their ids. Items of a modality without a
-    tower are chosen by their ids.
+    It is that of the content as the model's tower sees it, under which the store keeps the features: copies of one
+    image, or captions with the same tokens, are in one share, whatever their ids. Of items without a tower, and of
+    features, it is the id.
 
     Args:
         model: whose tower encodes them.
         items: with ids.
-        owns: whether a digest belongs to the share.
         on_error: `"raise"` on an item that cannot be read, or `"skip"` it: it is in no share.
 
     Raises:
         XgapError: an item that cannot be read, or items (or a model) whose features are never kept.
     """
-    if isinstance(items, Vectors) or items.modality not in getattr(model, "towers", {}):
-        return items.select(item for item in items.ids if owns(item))
+    if isinstance(items, Features) and not is_known(model):
+        raise _never_kept(model, "inversions", "since nothing says what the model is made of")
+    if isinstance(items, Features | Vectors) or items.modality not in getattr(model, "towers", {}):
+        return {item: item for item in items.ids}
     source = source_of(Passage(model, items, on_error))
     if not all(source.contents) or not is_known(model):
-        what = f"features of these {items.modality}s by model {model.name!r} are never kept, since nothing says what"
-        raise XgapError(f"{what} {'the model' if all(source.contents) else 'they'} are made of; use engine local")
+        who = "the model is" if all(source.contents) else "they are"
+        raise _never_kept(model, f"features of these {items.modality}s", f"since nothing says what {who} made of")
     ids = [item for item in items.ids if item not in source.lost]
-    return items.select(item for item, content in zip(ids, source.contents, strict=True) if owns(content))
+    return dict(zip(ids, source.contents, strict=True))
+
+
+def _never_kept(model: Any, what: str, why: str) -> XgapError:
+    return XgapError(f"{what} by model {model.name!r} are never kept, {why}; use engine local")
+
+
+def share_of(model: Any, items: Any, owns: Callable[[str], bool], on_error: str = "raise") -> Any:
+    """The items whose digest belongs to a share; see `contents_of`.
+
+    Args:
+        model, items, on_error: as there.
+        owns: whether a digest belongs to the share.
+
+    Raises:
+        XgapError: as there.
+    """
+    return items.select(item for item, content in contents_of(model, items, on_error).items() if owns(content))
 
 
 def stored_by(
     by: Engine,
     model: Any,
     items: Any,
-    made: Callable[[Any, Store], Any],
+    function: Callable[..., Any],
+    options: Mapping[str, Any],
     *,
     store: Store | str | None = "default",
-    on_error: str = "raise",
+    modules: Sequence[str] = (),
 ) -> Store | str | None:
     """Computes features of items by an engine, and gives the store in which all of them are then found.
 
     Args:
-        by: local, where nothing is done here, or ranks.
+        by: the engine; with local, nothing is done here.
         model: whose tower encodes the items.
-        items: as of `encode`.
-        made: computes the features of some of the items, with a store.
+        items: as of `encode`; or features, to be inverted.
+        function: `function(model, items, store=..., **options)` computes features of some of the items.
+        options: of the function.
         store: as of `encode`.
-        on_error: as of `encode`.
+        modules: that a fresh process imports first.
 
     Raises:
         ShareStored: this process is a rank that does not wait for the others.
-        XgapError: engine ray, which needs names; no store; or what `made` raises.
+        XgapError: no store; for engine ray, a model, items or options that no fresh process can be given, or workers
+            that failed; or what the function raises.
     """
-    if isinstance(by, Local):
+    given = items if isinstance(items, Features) else as_items(items)
+    if isinstance(by, Local) or not len(given):
         return store
-    if not isinstance(by, Ranks):
-        what = "engine ray starts fresh processes, which load models and datasets by their names"
-        raise XgapError(f"{what}: use xg.Study(..., engine='ray'), xgap encode or xgap invert")
     there = kept_in(store)
     if there is None:
-        raise XgapError("ranks find each other's features in a store, and store is None; use engine local")
-    given = as_items(items)
-    mine = share_of(model, given, by.owns, on_error)
+        raise XgapError("several processes find each other's features in a store, and store is None; use engine local")
+    if isinstance(by, Ranks):
+        return _by_rank(by, model, given, lambda some, own: function(model, some, store=own, **options), there, options)
+    from xgap_analysis.views.remote import by_workers
+
+    contents_of(model, given.select(given.ids[:1]), "skip")  # refuses what is never kept
+    by_workers(by, model, given, function, options, there, modules)
+    return Store(there.root)
+
+
+def _by_rank(
+    by: Ranks, model: Any, items: Any, made: Callable[[Any, Store], Any], there: Store, options: Mapping[str, Any]
+) -> Store:
+    contents = contents_of(model, items, options.get("on_error", "raise"))
+
+    def some(owns: Callable[[int], bool]) -> Any:
+        return items.select(item for item, content in contents.items() if owns(by.owner(content)))
+
+    def lacks(rank: int) -> bool:
+        share = some(lambda owner: owner == rank)
+        try:
+            with contextlib.suppress(NothingRead):
+                if len(share):
+                    made(share, there.reading())
+        except Lacking:
+            return True
+        return False
+
+    mine = some(lambda owner: owner == by.rank)
     with contextlib.suppress(NothingRead):
         if len(mine):
             made(mine, there)
     if by.waits:
-        return there.waiting(by.patience)
-    total, owed = len(given), 0
+        gone, waiting = gone_ranks(by, there), waiting_store(by, there, lacks)
+        if not gone:
+            return waiting
+        awaited = some(lambda owner: owner not in gone)
+        with contextlib.suppress(NothingRead):
+            if len(awaited):
+                made(awaited, waiting)
+        return there
+    total, owed = len(items), 0
     try:
-        made(given, there.reading())
+        made(items, there.reading())
     except Lacking as lacking:
         owed = lacking.n
     raise end_of_share(by, len(mine), total, owed)
+
+
+def gone_ranks(by: Ranks, store: Store) -> set[int]:
+    """The ranks that this process has waited for in vain, in any call so far: it waits for none of them again.
+
+    What such a rank stores later is found all the same, by content.
+    """
+    return _GONE.setdefault((str(store.root.absolute()), by.world), set())
+
+
+def waiting_store(by: Ranks, store: Store, lacks: Callable[[int], bool]) -> Store:
+    """The store of a rank that waits for the rows of others, and remembers those for whom it waited in vain.
+
+    Args:
+        by: this rank.
+        store: of all ranks.
+        lacks: whether rows of a rank are lacking, of what is waited for at present.
+    """
+    gone = gone_ranks(by, store)
+
+    def in_vain() -> None:
+        late = [rank for rank in range(by.world) if rank not in {by.rank, *gone} and lacks(rank)]
+        gone.update(late)
+        if late:
+            who = f"rank{'s' * (len(late) > 1)} {', '.join(map(str, late))}"
+            what = f"no row of {who} has come for {by.patience:g} s, and what is lacking is computed here"
+            sys.stderr.write(f"xgap: {by}: {what}; later views do not wait for {who}\n")
+
+    return store.waiting(by.patience, in_vain)
 
 
 def end_of_share(by: Ranks, mine: int, total: int, owed: int) -> ShareStored:

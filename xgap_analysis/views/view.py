@@ -8,10 +8,10 @@ from typing import Any
 from xgap_analysis.core.calls import Call, parse, spelled
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.core.mixed import joined
-from xgap_analysis.core.registry import Registry, check_options, name_of
+from xgap_analysis.core.registry import Registry, check_options, modules_to_import, name_of
 from xgap_analysis.core.tokens import AnyFeatures
 from xgap_analysis.store import Engine, engine
-from xgap_analysis.store.engines import Local
+from xgap_analysis.store.engines import Local, Ray
 from xgap_analysis.views.sharing import stored_by
 
 LEADING = 2  # a view's function begins with (model, items)
@@ -77,14 +77,11 @@ class View:
     def _stored_by(self, by: Engine, model: Any, items: Any, context: Mapping[str, Any]) -> Any:
         """The store in which the rows of all items are found, after an engine has computed them."""
         if not self.is_by_item:
-            what = f"view {self} may depend on all items at once, and ranks compute items one by one"
+            what = f"view {self} may depend on all items at once, and several processes compute items one by one"
             raise XgapError(f"{what}; register it with by_item=True if it does not, or use engine local")
-        how = {"store": context.get("store", "default"), "on_error": context.get("on_error", "raise")}
-
-        def made(some: Any, store: Any) -> AnyFeatures:
-            return self(model, some, **{**context, "store": store})
-
-        return stored_by(by, model, items, made, **how)
+        wanted, modules = elsewhere(self) if isinstance(by, Ray) else (self, [])
+        options = {**{name: value for name, value in context.items() if name != "store"}, "wanted": wanted}
+        return stored_by(by, model, items, of_view, options, store=context.get("store", "default"), modules=modules)
 
     def takes(self, option: str) -> bool:
         """Whether the function has a parameter of this name, or passes every option on."""
@@ -225,6 +222,28 @@ def view(wanted: "str | Call | View | Callable[..., AnyFeatures]", *arguments: A
         space, control = getattr(wanted, "space", modality), bool(getattr(wanted, "control", False))
         return View(name_of(wanted), wanted, modality, space, arguments, options, control)
     raise XgapError(f"a view is a name, a View or a function (model, items) -> Features, not {wanted!r}")
+
+
+def of_view(model: Any, items: Any, *, wanted: View | str, **context: Any) -> AnyFeatures:
+    """The features of a view, as a function that has a name in any process."""
+    return view(wanted)(model, items, **context)
+
+
+def elsewhere(own: View) -> tuple[str, list[str]]:
+    """The notation of a view that gives the same view in a fresh process, and the modules that it imports first.
+
+    Raises:
+        XgapError: a view without a name, or one that a notebook or a file of `--plugin` registered.
+    """
+    try:
+        same = view(str(own)) == own
+    except XgapError:
+        same = False
+    if not same:
+        what = f"engine ray starts fresh processes, which know views by their names, and view {own} has none"
+        raise XgapError(f"{what}; register it in a module that can be imported, or use engine local")
+    code = [("view", name, VIEWS[name].function) for name in sorted(own.names) if name in VIEWS]
+    return str(own), modules_to_import("engine ray", code)
 
 
 def _nested(argument: Any) -> Any:

@@ -12,10 +12,10 @@ from xgap_analysis.experiments import Evaluation, Study
 from xgap_analysis.experiments.hints import hints
 from xgap_analysis.widgets.choices import Choices, Chosen, one_at_a_time, shown_rows, with_rows
 from xgap_analysis.widgets.debounce import Debounced
+from xgap_analysis.widgets.figures import figure_html
 from xgap_analysis.widgets.heat import HeatTable, varying
 from xgap_analysis.widgets.neighbours import NeighbourExplorer
 from xgap_analysis.widgets.panel import Panel
-from xgap_analysis.widgets.pictures import picture_html
 from xgap_analysis.widgets.style import WRAP
 from xgap_analysis.widgets.view_code import board_code
 
@@ -58,7 +58,7 @@ class VariantBoard(Panel):
             options=list(dict.fromkeys(["differences", "grid", *self._plots])), description="figure"
         )
         self._heat = HeatTable(self._opened)
-        self._picture = ipywidgets.HTML()
+        self._drawn = ipywidgets.HTML()
         self._below = ipywidgets.VBox()
         super().__init__(
             "Variant board",
@@ -66,7 +66,7 @@ class VariantBoard(Panel):
                 ipywidgets.HBox(list(self._pick.values()), layout=WRAP),
                 ipywidgets.HBox([self._run, self._plot], layout=WRAP),
             ],
-            [self._heat, self._picture],
+            [self._heat, self._drawn],
             [self._below],
         )
         show = Debounced(lambda _: self.guarded(self._show), 0.15)
@@ -148,11 +148,11 @@ class VariantBoard(Panel):
         self._draw()
 
     def _draw(self) -> None:
-        self._picture.value = ""  # the figure of other rows would stay where this one cannot be drawn
+        self._drawn.value = ""  # the figure of other rows would stay where this one cannot be drawn
         rows = self._shown()
         if not len(rows) or not rows["difference"].notna().any():
             return
-        self._picture.value = picture_html(self.figure(), "the figure of the rows above")
+        self._drawn.value = figure_html(self.figure(), "the figure of the rows above")
 
     def _opened(self, row: Mapping[str, Any]) -> None:
         """Opens the neighbours behind a cell."""
@@ -173,7 +173,7 @@ class VariantBoard(Panel):
 
     def code(self) -> str:
         """Python that gives the table and the figure on screen."""
-        drawn = self._plot.value not in self._plots and bool(self._picture.value)
+        drawn = self._plot.value not in self._plots and bool(self._drawn.value)
         return board_code(self.choices, self.chosen, self._plot.value if drawn else None, self._by)
 
     def table(self) -> pd.DataFrame:

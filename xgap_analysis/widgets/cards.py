@@ -53,15 +53,15 @@ class CardRow(ipywidgets.HBox):
     def __init__(self, items: Items, on_click: Callable[[Card], None], small: bool = False) -> None:
         self._items, self._on_click, self._small = items, on_click, small
         self._name = f"xgap-{secrets.token_hex(4)}"  # no other row of the page has it, not even one of a kernel before
-        self._pictures = ipywidgets.HTML(layout={"display": "none"})
+        self._styles = ipywidgets.HTML(layout={"display": "none"})
         self._buttons: list[ipywidgets.Button] = []
         self._layouts = {
-            pictured: ipywidgets.Layout(width=f"{width}px", height=f"{height}px")
-            for (of_small, pictured), (width, height) in SIZES.items()
+            has_image: ipywidgets.Layout(width=f"{width}px", height=f"{height}px")
+            for (of_small, has_image), (width, height) in SIZES.items()
             if of_small is small
         }
         self.cards: Sequence[Card] = ()
-        super().__init__([self._pictures])
+        super().__init__([self._styles])
         self.layout.flex_flow = "row wrap"
 
     def show(self, cards: Sequence[Card]) -> None:
@@ -72,25 +72,25 @@ class CardRow(ipywidgets.HBox):
         self._fit()
         rules = []
         for place, (button, card) in enumerate(zip(self._buttons, cards, strict=False)):
-            pictured = self._items.is_pictured(card.item, card.space)
+            has_image = self._items.has_image(card.item, card.space)
             words, below = self._items.words(card.item, card.space), self._below(card)
-            classes = {"xgap-hit": card.hit, "xgap-chosen": card.chosen, "xgap-words": not pictured}
+            classes = {"xgap-hit": card.hit, "xgap-chosen": card.chosen, "xgap-words": not has_image}
             with button.hold_sync():  # one message a card
-                button.description = "" if self._small and pictured else below
+                button.description = "" if self._small and has_image else below
                 button.tooltip = words
-                button.layout = self._layouts[pictured]
+                button.layout = self._layouts[has_image]
                 button._dom_classes = self._classes(place) + tuple(name for name, on in classes.items() if on)
-            if pictured:
+            if has_image:
                 rules.append(f".{self._name}-{place} {{ background-image: url({self._items.thumbnail(card.item)}); }}")
         # The images of a row are one style sheet: a button cannot hold an image itself.
-        self._pictures.value = f"<style>{' '.join(rules)}</style>"
-        self.children = [self._pictures, *self._buttons[: len(cards)]]
+        self._styles.value = f"<style>{' '.join(rules)}</style>"
+        self.children = [self._styles, *self._buttons[: len(cards)]]
 
     def _below(self, card: Card) -> str:
         """What is written on a card."""
         said = (
             ""
-            if self._items.is_pictured(card.item, card.space)
+            if self._items.has_image(card.item, card.space)
             else shortened(self._items.words(card.item, card.space), SHORT)
         )
         return "\n".join(filter(None, [card.words, said]))
@@ -99,14 +99,14 @@ class CardRow(ipywidgets.HBox):
         """Makes the cards as high as the longest words need: many rows give many ranks."""
         if self._small:
             return
-        for pictured, layout in self._layouts.items():
-            width, least = SIZES[False, pictured]
+        for has_image, layout in self._layouts.items():
+            width, least = SIZES[False, has_image]
             letters = int((width - FRAME) / LETTER)
             shown = [
-                self._below(card) for card in self.cards if self._items.is_pictured(card.item, card.space) is pictured
+                self._below(card) for card in self.cards if self._items.has_image(card.item, card.space) is has_image
             ]
             lines = max((sum(_lines(part, letters) for part in words.split("\n")) for words in shown), default=0)
-            top = SHOWN + 8 if pictured else 4
+            top = SHOWN + 8 if has_image else 4
             layout.height = f"{max(least, top + LINE * lines + FRAME)}px"
 
     def _classes(self, place: int) -> tuple[str, ...]:

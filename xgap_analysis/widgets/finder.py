@@ -1,6 +1,6 @@
 """Finding an item among many: a list beside a plot, or a strip of cards above the rankings."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import ipywidgets
@@ -22,9 +22,10 @@ class Finder(ipywidgets.VBox):
         named: what the list holds, for screen readers.
         nothing: the list's first entry, which chooses nothing.
         find: words to the label and the value of each entry.
-        on_choose: called with the value of the chosen entry, or None.
+        on_choose: called with the value of the chosen entry, or None; if several can be, with the list of them.
         guarded: calls the two.
         rows: of the list.
+        several: whether several entries can be chosen: Shift and the arrow keys extend the choice.
     """
 
     def __init__(
@@ -36,19 +37,44 @@ class Finder(ipywidgets.VBox):
         on_choose: Callable[[Any], None],
         guarded: Guarded,
         rows: int,
+        several: bool = False,
     ) -> None:
-        self._nothing, self._find = nothing, find
+        self._nothing, self._find, self._on_choose = nothing, find, on_choose
+        self._several, self._marked, self._marking = several, list[Any](), False
         self.field = ipywidgets.Text(placeholder=placeholder, layout={"width": "240px"})
-        self.entries = ipywidgets.Select(options=[], rows=rows, description=named, layout={"width": "240px"})
+        made = ipywidgets.SelectMultiple if several else ipywidgets.Select
+        self.entries = made(options=[], rows=rows, description=named, layout={"width": "240px"})
         self.entries.add_class("xgap-unseen-name")
         super().__init__([self.field, self.entries])
         self.field.observe(Debounced(lambda change: guarded(lambda: self.show(change["new"]))), "value")
-        self.entries.observe(lambda change: guarded(lambda: on_choose(change["new"])), "value")
+        self.entries.observe(lambda change: guarded(lambda: self._chosen(change["new"])), "value")
 
     def show(self, words: str = "") -> None:
-        """Lists what these words find."""
+        """Lists what these words find, and marks what is chosen already."""
         found = self._find(words)
-        self.entries.options = [(self._nothing if found else "(nothing found)", None), *found]
+        self._set([(self._nothing if found else "(nothing found)", None), *found])
+
+    def mark(self, values: Iterable[Any]) -> None:
+        """Marks what was chosen elsewhere, as far as it is listed."""
+        self._marked = list(values)
+        self._set(self.entries.options)
+
+    def _set(self, options: Sequence[tuple[str, Any]]) -> None:
+        """Sets entries and marks, which chooses nothing."""
+        self._marking = True
+        try:
+            if tuple(options) != tuple(self.entries.options):
+                self.entries.options = options
+            listed = [value for _, value in options if value is not None and value in self._marked]
+            self.entries.value = tuple(listed) if self._several else next(iter(listed), None)
+        finally:
+            self._marking = False
+
+    def _chosen(self, value: Any) -> None:
+        if self._marking:
+            return
+        self._marked = [one for one in (value if self._several else [value]) if one is not None]
+        self._on_choose(self._marked if self._several else value)
 
 
 class QueryStrip(ipywidgets.VBox):

@@ -12,7 +12,7 @@ from xgap_analysis.experiments import Evaluation
 from xgap_analysis.experiments.hints import hints
 from xgap_analysis.widgets.debounce import Debounced
 from xgap_analysis.widgets.finder import Finder
-from xgap_analysis.widgets.items import Items
+from xgap_analysis.widgets.items import Items, named
 from xgap_analysis.widgets.numbers import Numbers
 from xgap_analysis.widgets.panel import Panel
 from xgap_analysis.widgets.points import axes_words, found_points, points_html, scene_figure
@@ -58,10 +58,10 @@ class GapMap(Panel):
     """Images and texts on one plane, fitted once: along the gap, or by PCA or UMAP.
 
     Clicking a point (or choosing it in the list) joins it to the items of the other modality that are relevant to it;
-    the lasso (the second button beside the map) selects several. The panel beside the map shows what the
-    pointer is on, or what is selected; the saved table marks it. The slider moves images and texts along the vector
-    between their means, as the correction `gap-shift` does, fitted on what is shown. `link` joins the map to
-    explorers of neighbours.
+    the lasso (the second button beside the map) selects several, and so do Shift and the arrow keys in the list. The
+    panel beside the map shows what the pointer is on, or what is selected; the saved table marks it. The slider moves
+    images and texts along the vector between their means, as the correction `gap-shift` does, fitted on what is shown.
+    `link` joins the map to explorers of neighbours.
 
     Args:
         evaluation: a model on a dataset, from `Study.evaluations()`.
@@ -97,9 +97,10 @@ class GapMap(Panel):
             "items found",
             "(none selected)",
             self._find,
-            self._listed,
+            self._choose,
             self.guarded,
             rows=6,
+            several=True,
         )
         self._about = ipywidgets.HTML(layout={"width": "240px"})
         self._table = Numbers()
@@ -107,7 +108,7 @@ class GapMap(Panel):
         self._axes = ipywidgets.HTML()
         beside = ipywidgets.VBox([self._table, self._finder, self._about], layout=BESIDE)
         super().__init__(
-            f"Gap map · {evaluation.model.name} on {evaluation.data.name} ({evaluation.data.split_name})",
+            f"Gap map · {named(evaluation)}",
             [self._controls],
             [ipywidgets.HBox([self._plot, beside], layout=WRAP), self._axes],
             hints=hints(evaluation),
@@ -202,9 +203,6 @@ class GapMap(Panel):
         if list(indices) != self._chosen:
             self.guarded(lambda: self._choose(indices))
 
-    def _listed(self, index: int | None) -> None:
-        self._choose([] if index is None else [index])
-
     def _choose(self, indices: Sequence[int]) -> None:
         if list(indices) == self._chosen or self._map is None:
             return
@@ -218,6 +216,7 @@ class GapMap(Panel):
         if self._map is not None:
             self._chosen = list(indices)
             self._map.select(indices)
+            self._finder.mark(indices)
             self.selected = [self._made().item(index) for index in indices]
 
     def _join(self) -> None:

@@ -9,8 +9,8 @@ from functools import cached_property, lru_cache
 from PIL import Image, ImageOps
 
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.datasets.images import UNREADABLE
 from xgap_analysis.experiments import Evaluation, Study
-from xgap_analysis.views.encode import UNREADABLE
 from xgap_analysis.widgets.style import SHOWN
 
 KEPT = 4096  # thumbnails in memory, a few kilobytes each
@@ -56,7 +56,7 @@ class Items:
         return of
 
     @cached_property
-    def _pictured(self) -> frozenset[str]:
+    def _image_ids(self) -> frozenset[str]:
         return frozenset(self._data.images.ids)
 
     def words(self, item: str, space: str) -> str:
@@ -68,19 +68,19 @@ class Items:
         captions = self._captions_of_label.get(self._label.get(item, ""), [])[:CAPTIONS]
         return " · ".join([item, *captions])
 
-    def is_pictured(self, item: str, space: str) -> bool:
+    def has_image(self, item: str, space: str) -> bool:
         """Whether an item is an image that can be shown, and not features alone."""
-        return space == "image" and item in self._pictured
+        return space == "image" and item in self._image_ids
 
     def _thumbnail(self, item: str) -> str:
         """An image as a data URI; one that cannot be read is grey."""
-        if item not in self._pictured:
+        if item not in self._image_ids:
             return NOTHING
         try:
-            picture = self._data.images.opener(item)
+            image = self._data.images.opener(item)
         except UNREADABLE:
             return NOTHING
-        square = ImageOps.pad(ImageOps.contain(picture, (SHOWN, SHOWN)), (SHOWN, SHOWN), color="white")
+        square = ImageOps.pad(ImageOps.contain(image, (SHOWN, SHOWN)), (SHOWN, SHOWN), color="white")
         return data_uri(square)
 
     def search(self, words: str, among: Sequence[str], space: str) -> list[str]:
@@ -103,10 +103,28 @@ class Items:
         return sorted(found, key=rank)
 
 
-def data_uri(picture: Image.Image) -> str:
+def named(evaluation: Evaluation) -> str:
+    """The model, the dataset and the split of an evaluation, for titles and messages."""
+    return f"{evaluation.model.name} on {evaluation.data.name} ({evaluation.data.split_name})"
+
+
+def queries_of(evaluation: Evaluation, modality: str) -> tuple[str, ...]:
+    """The ids of the queries of a modality.
+
+    Raises:
+        XgapError: a dataset without any.
+    """
+    ids = evaluation.data.queries(modality)
+    if not ids:
+        where = f"{evaluation.data.name!r} ({evaluation.data.split_name})"
+        raise XgapError(f"dataset {where} has no {modality}s that can be queries")
+    return ids
+
+
+def data_uri(image: Image.Image) -> str:
     """An image as a PNG in a `data:` address."""
     stream = io.BytesIO()
-    picture.save(stream, format="PNG")
+    image.save(stream, format="PNG")
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 

@@ -6,6 +6,7 @@ import ipywidgets
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.widgets.gapmap import GapMap
+from xgap_analysis.widgets.items import named
 from xgap_analysis.widgets.neighbours import NeighbourExplorer
 
 
@@ -63,7 +64,7 @@ def _check(gapmap: GapMap, explorer: NeighbourExplorer) -> None:
     shown, wanted = explorer.evaluation, gapmap.evaluation
     if shown is wanted:
         return
-    names = [f"{e.model.name} on {e.data.name} ({e.data.split_name})" for e in (wanted, shown)]
+    names = [named(wanted), named(shown)]
     same_items = all(list(shown.data.items_of(m).ids) == list(wanted.data.items_of(m).ids) for m in ("image", "text"))
     if names[0] != names[1] or not same_items:
         raise XgapError(f"the map shows {names[0]}, the explorer {names[1]}: make both of one evaluation")

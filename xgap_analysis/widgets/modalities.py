@@ -15,7 +15,7 @@ from xgap_analysis.widgets.cards import HINT, Card
 from xgap_analysis.widgets.concepts import SHOWN_GAPS, Concepts, make_concepts, names_of
 from xgap_analysis.widgets.debounce import Debounced
 from xgap_analysis.widgets.finder import Finder
-from xgap_analysis.widgets.items import Items
+from xgap_analysis.widgets.items import Items, named
 from xgap_analysis.widgets.panel import Panel
 from xgap_analysis.widgets.rankings import Ranking, RankingRows
 from xgap_analysis.widgets.scatter import EmbeddingMap
@@ -84,7 +84,7 @@ class ModalityExplorer(Panel):
         self._rows = RankingRows(self.items, self._clicked_card)
         beside = ipywidgets.VBox([self._gaps, self._finder, self._about], layout=BESIDE)
         super().__init__(
-            f"Modalities · {evaluation.model.name} on {evaluation.data.name} ({evaluation.data.split_name})",
+            f"Modalities · {named(evaluation)}",
             [self._method],
             [ipywidgets.HBox([self._plot, beside], layout=WRAP), self._rows, ipywidgets.HTML(HINT)],
             hints=hints(evaluation),
@@ -114,6 +114,7 @@ class ModalityExplorer(Panel):
         if label not in concepts.labels:
             raise unknown_name("label of two modalities", label, concepts.labels)
         self.label = label
+        self._finder.mark([label])
         self._mark(concepts.rankings(label, self.k))
 
     def _made(self) -> Concepts:
@@ -171,7 +172,7 @@ class ModalityExplorer(Panel):
         self._about.value = f"<div class='xgap-about'>{'<br>'.join(lines)}</div>"
 
     def _line(self, modality: str, item: str, more: str) -> str:
-        image = f"<img src='{self.items.thumbnail(item)}' alt=''> " if self.items.is_pictured(item, modality) else ""
+        image = f"<img src='{self.items.thumbnail(item)}' alt=''> " if self.items.has_image(item, modality) else ""
         return f"{image}<b>{escape(modality)}</b> {escape(self.items.words(item, modality) + more)}"
 
     def _find(self, words: str) -> list[tuple[str, str]]:

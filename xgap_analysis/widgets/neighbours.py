@@ -21,7 +21,7 @@ from xgap_analysis.scoring import COSINE, ScoreFunction, Scorer, scorer
 from xgap_analysis.widgets.cards import HINT, Card
 from xgap_analysis.widgets.debounce import Debounced
 from xgap_analysis.widgets.finder import QueryStrip
-from xgap_analysis.widgets.items import Items
+from xgap_analysis.widgets.items import Items, named, queries_of
 from xgap_analysis.widgets.panel import Panel
 from xgap_analysis.widgets.rankings import LINKED, Ranking, RankingRows
 from xgap_analysis.widgets.style import WRAP
@@ -102,10 +102,7 @@ class NeighbourExplorer(Panel):
         self.evaluation, self.items = evaluation, Items(evaluation)
         chosen = [evaluation.study.comparison(c) for c in comparisons]
         self.space = _one_modality(chosen)
-        self._ids = evaluation.data.queries(self.space)
-        if not self._ids:
-            where = f"{evaluation.data.name!r} ({evaluation.data.split_name})"
-            raise XgapError(f"dataset {where} has no {self.space}s that can be queries")
+        self._ids = queries_of(evaluation, self.space)
         known = [*COMPARISONS.values(), *map(evaluation.study.comparison, evaluation.study.comparisons), *chosen]
         self._comparisons = {c.name: c for c in known if c.query.modality == self.space}
         self._corrections = {str(c): c for c in map(correction, corrections)}
@@ -119,7 +116,7 @@ class NeighbourExplorer(Panel):
         self._rows = RankingRows(self.items, self._clicked)
         controls = self._controls([c.name for c in chosen], k)
         super().__init__(
-            f"Neighbours · {evaluation.model.name} on {evaluation.data.name} ({evaluation.data.split_name})",
+            f"Neighbours · {named(evaluation)}",
             [self._strip, controls],
             [self._about, self._rows, ipywidgets.HTML(HINT)],
             hints=hints(evaluation),

@@ -13,9 +13,9 @@ import pandas as pd
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.progress import Cancelled
 from xgap_analysis.experiments.table_files import save_table
+from xgap_analysis.widgets.figures import alone
 from xgap_analysis.widgets.jobs import Jobs
 from xgap_analysis.widgets.keys import OwnKeys
-from xgap_analysis.widgets.pictures import alone
 from xgap_analysis.widgets.style import STYLE
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from xgap_analysis.experiments.hints import hints
 from xgap_analysis.views.inversion.invert import STEPS
 from xgap_analysis.widgets.cards import HINT, Card
 from xgap_analysis.widgets.debounce import Debounced
+from xgap_analysis.widgets.figures import figure_html
 from xgap_analysis.widgets.finder import Finder
-from xgap_analysis.widgets.items import Items, shortened
+from xgap_analysis.widgets.items import Items, named, queries_of, shortened
 from xgap_analysis.widgets.journey import BINS, Journey, make_journey
 from xgap_analysis.widgets.panel import Panel
-from xgap_analysis.widgets.pictures import picture_html
 from xgap_analysis.widgets.rankings import Ranking, RankingRows
 from xgap_analysis.widgets.scatter import EmbeddingMap
 from xgap_analysis.widgets.slider import Slider
@@ -69,10 +69,7 @@ class InversionPlayer(Panel):
         self.evaluation, self.items, self.modality = evaluation, Items(evaluation), modality
         last = evaluation.study.steps or STEPS["text" if modality == "image" else "image"]
         self.steps = sorted({*(s for s in steps if 0 <= s <= last), last})
-        self._ids = evaluation.data.queries(modality)
-        if not self._ids:
-            where = f"{evaluation.data.name!r} ({evaluation.data.split_name})"
-            raise XgapError(f"dataset {where} has no {modality}s to invert")
+        self._ids = queries_of(evaluation, modality)
         self.query, self.rankings = query or self._ids[0], dict[str, pd.DataFrame]()
         self.cosine = self.loss = float("nan")
         self._k = k
@@ -94,10 +91,9 @@ class InversionPlayer(Panel):
         self._chart = ipywidgets.HTML()
         self._rows = RankingRows(self.items, self._clicked)
         beside = ipywidgets.VBox([self._finder, self._about], layout=BESIDE)
-        named = f"{evaluation.data.name} ({evaluation.data.split_name})"
         map_and_query = ipywidgets.HBox([self._plot, beside], layout=WRAP)
         super().__init__(
-            f"Inversion player ({METHODS[modality]}) · {evaluation.model.name} on {named}",
+            f"Inversion player ({METHODS[modality]}) · {named(evaluation)}",
             [self._controls()],
             [map_and_query, self._chart, self._rows, ipywidgets.HTML(HINT)],
             hints=hints(evaluation),
@@ -119,6 +115,7 @@ class InversionPlayer(Panel):
     def choose(self, query: str) -> None:
         """Makes an item the query."""
         self.query = query
+        self._finder.mark([query])
         self.refresh()
 
     def refresh(self) -> None:
@@ -156,7 +153,7 @@ class InversionPlayer(Panel):
             "black: its way so far; ✕: where it is; grey: to its target</div>"
         )
         alt = f"loss along the inversion and similarities at step {step}; cosine {self.cosine:.3f}"
-        self._chart.value = picture_html(self.figure(), alt)
+        self._chart.value = figure_html(self.figure(), alt)
         self._rows.show(list(rankings.values()), self._k)
 
     def _pointed(self, indices: Sequence[int]) -> None:

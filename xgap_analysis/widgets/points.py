@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 OFFERED = 30  # search results of a modality in the list
 LISTED = 12  # selected items that are described
-HOW = "Point at a dot, click it to join it to its pairs, or select several with the lasso (the second button)."
+HOW = (
+    "Point at a dot, click it to join it to its pairs, or select several with the lasso (the second button) or, in the "
+    "list, with Shift and the arrow keys."
+)
 AXES = {  # what the two axes of a map are
     "gap": ("along the gap: texts to images", "first principal component across it"),
     "pca": ("first principal component", "second"),

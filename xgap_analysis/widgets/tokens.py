@@ -13,10 +13,10 @@ from xgap_analysis.experiments.comparison import AnyComparison
 from xgap_analysis.experiments.hints import hints
 from xgap_analysis.scoring import ScoreFunction, Scorer, TokenPairs, scorer, token_pairs
 from xgap_analysis.views import VIEWS, DescribedItem, described
+from xgap_analysis.widgets.figures import figure_html
 from xgap_analysis.widgets.finder import QueryStrip
-from xgap_analysis.widgets.items import Items
+from xgap_analysis.widgets.items import Items, named, queries_of
 from xgap_analysis.widgets.panel import Panel
-from xgap_analysis.widgets.pictures import picture_html
 from xgap_analysis.widgets.rankings import Ranking, RankingRows
 from xgap_analysis.widgets.style import WRAP
 from xgap_analysis.widgets.view_code import tokens_code
@@ -71,14 +71,13 @@ class TokenExplorer(Panel):
         self._shown: tuple[Comparison, Scorer, tuple[DescribedItem, DescribedItem]] | None = None
         self._pick = ipywidgets.Dropdown(options=list(self._comparisons), description="comparison")
         self._by = ipywidgets.Dropdown(options=list(self._scorers), description="scorer", layout={"width": "430px"})
-        self._queries, self._picture = ipywidgets.VBox(), ipywidgets.HTML()
+        self._queries, self._drawn = ipywidgets.VBox(), ipywidgets.HTML()
         self._rows = RankingRows(self.items, lambda card: self.show_item(card.item))
-        where = f"{evaluation.model.name} on {evaluation.data.name} ({evaluation.data.split_name})"
         controls = ipywidgets.HBox([self._pick, self._by], layout=WRAP)
         super().__init__(
-            f"Tokens · {where}",
+            f"Tokens · {named(evaluation)}",
             [controls, self._queries],
-            [self._picture, self._rows, ipywidgets.HTML(HINT)],
+            [self._drawn, self._rows, ipywidgets.HTML(HINT)],
             hints=hints(evaluation),
         )
         self._pick.observe(lambda _: self.guarded(lambda: self._compare()), "value")
@@ -98,10 +97,7 @@ class TokenExplorer(Panel):
     def _compare(self, query: str = "", item: str = "") -> None:
         """Offers the queries of the comparison that is chosen."""
         modality = self._comparisons[self._pick.value].query.modality
-        ids = self.evaluation.data.queries(modality)
-        if not ids:
-            where = f"{self.evaluation.data.name!r} ({self.evaluation.data.split_name})"
-            raise XgapError(f"dataset {where} has no {modality}s that can be queries")
+        ids = queries_of(self.evaluation, modality)
         same = query or (self.query if self.query in ids else "")
         self.query, self.item = same or ids[0], item
         self._strip = QueryStrip(self.items, ids, modality, self.choose, self.guarded)
@@ -119,15 +115,15 @@ class TokenExplorer(Panel):
             chosen, pair = item or str(ranking["item"].iloc[0]), evaluation.pair(comparison, scorer=by)
             pairs = token_pairs(pair.query.select([query]), pair.gallery.select([chosen]), pair.scorer)
             parts = ("all", "classes" if comparison.task == "zero-shot" else "all")
-            sides = zip(comparison.views, parts, (query, chosen), pairs.similarities.shape, strict=True)
+            tokens_of = zip(comparison.views, parts, (query, chosen), pairs.similarities.shape, strict=True)
             model = evaluation.model
-            looks = [described(model, evaluation.items(v.modality, part), i, v, n) for v, part, i, n in sides]
+            looks = [described(model, evaluation.items(v.modality, part), i, v, n) for v, part, i, n in tokens_of]
             return ranking, chosen, pairs, (looks[0], looks[1])
 
         def done(made: tuple[pd.DataFrame, str, TokenPairs, tuple[DescribedItem, DescribedItem]]) -> None:
             ranking, self.item, self.pairs, looks = made
             self._shown = comparison, by, looks
-            self._picture.value = picture_html(self.figure(), f"token pairs of {query} and {self.item}", dpi=80)
+            self._drawn.value = figure_html(self.figure(), f"token pairs of {query} and {self.item}", dpi=80)
             space = "class" if comparison.task == "zero-shot" else comparison.gallery.modality
             self._rows.show([Ranking(comparison.name, str(by), space, ranking)], self._k)
             self._strip.mark(query)

@@ -259,7 +259,9 @@ def test_what_moves_right_is_farther_right_in_each_frame_and_so_on() -> None:
     opened = TEST.items["video"].parts_of("frames").items
     for motion, (along, sign) in axis.items():
         events = table[table["motion"] == motion].groupby("event", sort=False).head(12)
-        for event in events["event"].unique()[:5]:
+        chosen = events["event"].unique()[:5]
+        assert len(chosen) == 5, motion
+        for event in chosen:
             frames = opened.select(table.index[table["event"] == event])
             ink = [255.0 - np.asarray(frames[i], dtype=float).mean(axis=2) for i in range(len(frames))]
             centre = [float((x.sum(axis=1 - along) @ np.arange(64)) / x.sum()) for x in ink]

@@ -338,7 +338,9 @@ def test_a_contrast_of_two_scenes_is_no_pair_of_an_image_and_its_captions(kind: 
 @pytest.mark.parametrize("kind", PAIRS)
 def test_the_two_of_a_pair_differ_in_what_the_kind_says(kind: str) -> None:
     for split in BOTH:
-        for (first, second), (text, other) in pairs_of(task(kind, split))[:40]:
+        pairs = pairs_of(task(kind, split))[:40]
+        assert len(pairs) == 40
+        for (first, second), (text, other) in pairs:
             assert not np.array_equal(np.asarray(first), np.asarray(second))
             assert text != other
             tags, changed = sorted(tags_of(first)), sorted(tags_of(second))
@@ -349,7 +351,7 @@ def test_the_two_of_a_pair_differ_in_what_the_kind_says(kind: str) -> None:
             elif kind in ("swaps", "attributes"):
                 assert differing <= {"size"}
                 assert {t for t in tags if t[0] != "size"} == {t for t in changed if t[0] != "size"}
-                assert sorted(text.split()) == sorted(other.split()) if kind == "swaps" else True
+                assert (sorted(text.split()) == sorted(other.split())) == (kind == "swaps")
             else:
                 assert "concept" in differing
                 assert len({t for t in tags if t[0] == "concept"} - {t for t in changed if t[0] == "concept"}) == 1
@@ -359,6 +361,7 @@ def test_hard_replacements_are_of_the_same_subgroup_and_easy_ones_are_not() -> N
     for split in BOTH:
         data = task("objects", split)
         found = concepts_of(data)
+        assert {data.labels["kind"][i] for i in data.images.ids} == {"hard", "easy"}
         for name in {data.labels["contrast"][i] for i in data.images.ids}:
             (old,), (new,) = (found[f"{name}/image-{a}"] - found[f"{name}/image-{b}"] for a, b in ((0, 1), (1, 0)))
             same = CONCEPTS[old]["subgroup"] == CONCEPTS[new]["subgroup"]

@@ -138,7 +138,10 @@ def test_what_the_card_says_of_documents_is_in_the_table() -> None:
                 of.loc[split, "texts in the first 10 documents", f"{share} % texts{how}"] for how in ("", ", centred")
             )
             assert raw["low"] > raw["chance"]  # the share of texts in all documents
-            assert share == 75 or centred["high"] < raw["low"]
+            if share < 75:
+                assert centred["high"] < raw["low"]
+            else:  # hardly anything to take away
+                assert raw["low"] <= centred["value"] <= raw["high"]
         for share in (0, 25, 50, 75, 100):
             raw, centred = (
                 of.loc[split, "caption to document, R@1", f"{share} % texts{how}"] for how in ("", ", centred")

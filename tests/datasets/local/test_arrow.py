@@ -63,7 +63,7 @@ def check(data: Any, shade: Shade, shades: list[int]) -> None:
     assert data.texts.captions == tuple(f"{word} {s}" for s in shades for word in ("shade", "tone"))
 
 
-def test_a_saved_data_set(tmp_path: Path, plain: Plain, shade: Shade) -> None:
+def test_a_saved_dataset(tmp_path: Path, plain: Plain, shade: Shade) -> None:
     shades = [0, 120, 40, 200, 240]
     saved(tmp_path / "one", table(plain, shades), "train", files=2)
     data = load_dataset(str(tmp_path / "one"))
@@ -115,7 +115,7 @@ def test_one_parquet_file_with_paths_or_plain_bytes(tmp_path: Path, plain: Plain
     assert shade(data.images[0]) == 70
 
 
-def test_a_picture_kept_as_a_path_beside_its_file(tmp_path: Path, plain: Plain, shade: Shade) -> None:
+def test_an_image_kept_as_a_path_beside_its_file(tmp_path: Path, plain: Plain, shade: Shade) -> None:
     plain(70).save(tmp_path / "a.png")
     column = pa.array([{"bytes": None, "path": "a.png"}], IMAGE)
     pq.write_table(pa.table({"image": column, "label": [1]}), tmp_path / "a.parquet")
@@ -144,7 +144,7 @@ def test_damage_and_other_columns_are_named(tmp_path: Path) -> None:
         load_dataset(str(tmp_path / "none.parquet"))
 
 
-def test_pictures_alone_and_a_first_row_without_one(tmp_path: Path, plain: Plain, shade: Shade) -> None:
+def test_images_alone_and_a_first_row_without_one(tmp_path: Path, plain: Plain, shade: Shade) -> None:
     pq.write_table(pa.table({"image": [png(plain(70)), png(plain(90))]}), tmp_path / "alone.parquet")
     data = load_dataset(str(tmp_path / "alone.parquet"))
     assert [shade(data.images[k]) for k in range(2)] == [70, 90]
@@ -295,7 +295,7 @@ def test_no_image_outside_the_folder_of_the_table_is_read(tmp_path: Path, plain:
             data.images[0]
 
 
-def test_two_columns_of_one_name_and_files_of_different_columns_are_told(tmp_path: Path, plain: Plain) -> None:
+def test_two_columns_of_one_name_and_files_of_different_columns_are_reported(tmp_path: Path, plain: Plain) -> None:
     twice = pa.table([pa.array(["0.png"]), pa.array(["a"]), pa.array(["b"])], names=["image", "caption", "caption"])
     pq.write_table(twice, tmp_path / "a.parquet")
     with pytest.raises(XgapError, match="more than one column 'caption'"):

@@ -31,12 +31,30 @@ def test_a_folder_a_class(animals: Path, shade: Shade) -> None:
     assert [data.labels_of()[i] for i in data.texts.ids] == ["cat", "golden_retriever", "owl"]
 
 
-def test_without_splits_all_is_judged_and_nothing_is_for_training(animals: Path) -> None:
+def test_without_splits_all_is_evaluated_and_nothing_is_for_training(animals: Path) -> None:
     data = load_dataset(f"folder:{animals}")
     assert list(data.splits) == ["test", "all"]
     assert data.split("test").images.ids == data.images.ids
-    with pytest.raises(XgapError, match="has no split 'train'; it has: test, all"):
+    with pytest.raises(
+        XgapError, match=r"no split 'train'; it has: test, all; '/path/to/data\(train_share=0.5\)' makes"
+    ):
         data.split("train")
+
+
+def test_options_may_stand_in_the_path(animals: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (f"{animals}(train_share=0.5)", f"folder:{animals}(train_share=0.5)"):
+        data = load_dataset(name)
+        assert set(data.splits) == {"train", "test", "all"}
+        assert data.images.ids == load_dataset(str(animals)).images.ids
+        assert data.split("test").name == "animals(train_share=0.5)"
+    monkeypatch.chdir(animals.parent)
+    assert "train" in load_dataset("animals(train_share=0.5)").splits
+    animals.rename(animals.with_name("animals(a=1)"))
+    assert load_dataset("animals(a=1)").name == "animals(a=1)"
+    with pytest.raises(
+        XgapError, match="unknown option of data read as folder: 'train_shar'; nearest names: train_share"
+    ):
+        load_dataset("animals(a=1)(train_shar=0.5)")
 
 
 def test_a_share_for_training_is_cut_off_by_id_and_stays(animals: Path, plain: Callable[[int], Image.Image]) -> None:
@@ -81,11 +99,13 @@ def test_zero_shot_is_among_all_classes_also_those_a_split_lacks(animals: Path, 
     assert list(judged.texts) == ["a photo of cat"]
 
 
-def test_a_folder_of_pictures_alone_has_no_labels_and_says_so(animals: Path) -> None:
+def test_a_folder_of_images_alone_has_no_labels_and_says_so(animals: Path) -> None:
     data = load_dataset(str(animals / "cat"))
     assert list(data.images.ids) == ["a.jpg", "b.png"]
     assert not len(data.texts)
-    with pytest.raises(XgapError, match="'cat' has no labels, so nothing defines which items are relevant"):
+    with pytest.raises(
+        XgapError, match=r"'cat' has no labels, so nothing defines .* put images into a folder per class"
+    ):
         data.relevance()
 
 
@@ -227,6 +247,29 @@ def test_images_that_are_not_read_archives_tables_and_odd_names_are_counted(anim
     assert "README" not in said
     with pytest.raises(XgapError, match=r"there is no image in .*left out: 3 images of a format.*\(.heic\)"):
         load_dataset(str(animals / "fox"))
+
+
+def test_texts_beside_all_images_are_their_captions(animals: Path) -> None:
+    for file in load_dataset(str(animals)).images.ids:
+        (animals / file).with_suffix(".txt").write_text(f"This is {file}.\n\nIt is gray.\n", encoding="utf-8")
+    with pytest.warns(UserWarning, match=r"the 6 texts beside images of .* are taken for their captions, one a line"):
+        data = load_dataset(str(animals))
+    texts = dict(zip(data.texts.ids, data.texts, strict=True))
+    assert [texts[f"owl/a.png#{k}"] for k in range(2)] == ["This is owl/a.png.", "It is gray."]
+    assert data.labels_of("pair")["owl/a.png#1"] == "owl/a.png"
+    assert data.default_label_set == "class"
+    assert data.labels_of("class")["owl/a.png"] == "owl"
+
+
+@pytest.mark.parametrize("content", [None, "0 0.5 0.5 0.1 0.1\n", ""])
+def test_texts_that_are_not_captions_of_all_images_are_left_out(animals: Path, content: str | None) -> None:
+    for file in load_dataset(str(animals)).images.ids:
+        (animals / file).with_suffix(".txt").write_text("a caption", encoding="utf-8")
+    last = animals / "owl" / "a.txt"
+    last.unlink() if content is None else last.write_text(content, encoding="utf-8")
+    with pytest.warns(UserWarning, match=r"left out: [56] texts that bear the name of an image \(if they are captions"):
+        data = load_dataset(str(animals))
+    assert list(data.texts) == ["a photo of cat", "a photo of golden retriever", "a photo of owl"]
 
 
 def test_what_this_tool_wrote_is_no_data(

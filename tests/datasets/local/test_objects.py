@@ -65,7 +65,7 @@ def test_captions_and_mappings_and_arrays(plain: Plain, shade: Shade) -> None:
     assert shade(data.images[0]) == 70
 
 
-def test_what_does_not_fit_is_told(plain: Plain) -> None:
+def test_what_does_not_fit_is_reported(plain: Plain) -> None:
     source = Captions([(plain(50), 1), (plain(90), 0)])
     with pytest.raises(xg.XgapError, match="3 ids were given for 2 items"):
         as_dataset(source, ids="abc")

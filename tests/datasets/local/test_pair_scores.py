@@ -239,13 +239,13 @@ def test_equal_texts_are_one_item_wherever_they_stand(tmp_path: Path) -> None:
         ("a.parquet", "PAR1", "a.parquet cannot be read"),
     ],
 )
-def test_damage_is_told_in_one_sentence(tmp_path: Path, name: str, text: str, message: str) -> None:
+def test_damage_is_reported_in_one_sentence(tmp_path: Path, name: str, text: str, message: str) -> None:
     with pytest.raises(XgapError, match=message) as caught:
         load_pair_scores(write(tmp_path, name, text))
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_not_there_or_not_text_is_told(tmp_path: Path) -> None:
+def test_what_is_not_there_or_not_text_is_reported(tmp_path: Path) -> None:
     with pytest.raises(XgapError, match="no file or folder"):
         load_pair_scores(tmp_path / "none.csv")
     with pytest.raises(XgapError, match="holds no table of pairs"):

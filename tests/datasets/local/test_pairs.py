@@ -102,7 +102,7 @@ def test_labels_without_captions_are_prompts_and_texts_without_images_are_texts(
     assert data.labels_of() == {"0#0": "pos", "1#0": "neg", "2#0": "pos"}
 
 
-def test_missing_images_are_told_at_once_where_all_are_and_later_where_some_are(folder: Path) -> None:
+def test_missing_images_are_reported_at_once_where_all_are_and_later_where_some_are(folder: Path) -> None:
     with pytest.raises(XgapError, match=r"none of the 1 images .* looked for at .*x/0.png"):
         load_dataset(write(folder, "a.csv", "image,caption\nx/0.png,a\n"))
     data = load_dataset(write(folder, "b.csv", "image,caption\nx/0.png,a\nimg/1.png,b\n"))

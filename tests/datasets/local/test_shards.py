@@ -14,7 +14,7 @@ from PIL import Image
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.datasets import load_dataset
 from xgap_analysis.datasets.dataset import Dataset
-from xgap_analysis.datasets.images import open_picture
+from xgap_analysis.datasets.images import open_image
 from xgap_analysis.datasets.local import shards
 
 Plain = Callable[[int], Image.Image]
@@ -279,5 +279,5 @@ def test_every_way_into_a_shard_keeps_the_one_policy(tmp_path: Path) -> None:
     ):
         image.save(tmp_path / name, **how)
         data = load_dataset(str(shard(tmp_path / f"{name}.tar", {"0.png": (tmp_path / name).read_bytes()})))
-        assert data.images[0].tobytes() == open_picture(tmp_path / name).tobytes()
+        assert data.images[0].tobytes() == open_image(tmp_path / name).tobytes()
         assert data.images[0].size == ((8, 16) if name == "turned" else (16, 8))

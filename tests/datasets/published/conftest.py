@@ -19,7 +19,7 @@ SUBJECTS = ("cells", "genes", "proteins", "mice")
 ASKED = ["radcliffe_000001", "ashmolean_000002", "christ_church_000003"]
 
 
-def picture(path: Path, size: tuple[int, int] = (24, 20), mode: str = "RGB") -> None:
+def drawing(path: Path, size: tuple[int, int] = (24, 20), mode: str = "RGB") -> None:
     """A picture of noise that depends on its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(zlib.crc32(path.name.encode())).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
@@ -34,7 +34,7 @@ def zhou(folder: Path, split_file: str, images: str, names: Sequence[str] = BREE
         for label, name in enumerate(names):
             for i in range(2):
                 path = f"{name}/{split}_{i}.jpg"
-                picture(folder / images / path)
+                drawing(folder / images / path)
                 content[split].append([path, label, name])
     (folder / split_file).write_text(json.dumps(content))
 
@@ -52,7 +52,7 @@ def landmarks(root: Path, name: str = "roxford5k", protocol: int = 2, arrays: bo
     truth = {"gnd": entries, "imlist": list(LANDMARKS), "qimlist": list(ASKED)}
     folder = root / name
     for image in (*LANDMARKS, *ASKED):
-        picture(folder / "jpg" / f"{image}.jpg")
+        drawing(folder / "jpg" / f"{image}.jpg")
     (folder / f"gnd_{name}.pkl").write_bytes(pickle.dumps(truth, protocol=protocol))
     return truth
 
@@ -76,7 +76,7 @@ def karpathy(root: Path, n_images: int = 2) -> None:
             if name == "coco":
                 row |= {"filepath": "val2014", "cocoid": n}
             images.append(row)
-            picture(root / name / ("val2014" if name == "coco" else "flickr30k-images") / image)
+            drawing(root / name / ("val2014" if name == "coco" else "flickr30k-images") / image)
         (root / name / file).write_text(json.dumps({"dataset": name, "images": images}))
 
 

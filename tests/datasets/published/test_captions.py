@@ -11,7 +11,7 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.datasets import load_dataset
 from xgap_analysis.models import Model
 
-from .conftest import karpathy, picture
+from .conftest import drawing, karpathy
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def root(tmp_path: Path) -> Path:
         ("flickr30k", "val", {"test": 2, "karpathy-test": 2, "train": 2, "val": 2}),
     ],
 )
-def test_the_first_caption_asks_for_the_others_of_its_image(
+def test_the_first_caption_is_the_query_for_the_others_of_its_image(
     name: str, judged: str, splits: dict[str, int], root: Path
 ) -> None:
     data = load_dataset(name, root)
@@ -112,7 +112,7 @@ def test_nocaps(tmp_path: Path) -> None:
     rows = [{"id": 10 * n + k, "image_id": n, "caption": f"caption {k} of {n} "} for k in range(3) for n in (0, 1)]
     file = tmp_path / "nocaps" / "nocaps_val_4500_captions.json"
     for image in images:
-        picture(tmp_path / "nocaps" / "val" / str(image["file_name"]))
+        drawing(tmp_path / "nocaps" / "val" / str(image["file_name"]))
     file.write_text(json.dumps({"images": images, "annotations": rows}))
     data = load_dataset("nocaps", tmp_path)
     assert (tuple(data.splits), data.split_name) == (("test",), "val")

@@ -10,7 +10,7 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.datasets import load_dataset
 from xgap_analysis.datasets.published.protocols import PROTOCOLS
 
-from .conftest import BREEDS, picture, zhou
+from .conftest import BREEDS, drawing, zhou
 
 COOP = {name: p for name, p in PROTOCOLS.items() if p.family == "coop"}
 # CoOp's hand-crafted prompts for a class "x y", written out here once more.
@@ -67,7 +67,7 @@ def test_aircraft_is_read_from_its_own_lists(tmp_path: Path) -> None:
     for split, of in variants.items():
         lines = []
         for variant in of:
-            picture(folder / "images" / f"{number:07}.jpg")
+            drawing(folder / "images" / f"{number:07}.jpg")
             lines.append(f"{number:07} {variant}\n")
             number += 1
         (folder / f"images_variant_{split}.txt").write_text("".join(lines))
@@ -91,7 +91,7 @@ def test_imagenet_is_read_from_class_folders(tmp_path: Path) -> None:
     for part, n in (("train", 3), ("val", 2)):
         for wnid in ("n01440764", "n01443537"):
             for i in range(n):
-                picture(folder / "images" / part / wnid / f"{wnid}_{part}_{i}.JPEG")
+                drawing(folder / "images" / part / wnid / f"{wnid}_{part}_{i}.JPEG")
     (folder / "classnames.txt").write_text("n01440764 tench\nn01443537 crane\nn02012849 crane\n")
     data = load_dataset("imagenet", tmp_path)
     assert set(data.splits) == {"test", "train"}  # as CoOp: the validation images are the test
@@ -100,7 +100,7 @@ def test_imagenet_is_read_from_class_folders(tmp_path: Path) -> None:
     assert data.queries("image")[0] == "val/n01440764/n01440764_val_0.JPEG"
     assert data.words_of()["n01440764"] == "a photo of a tench."
     assert data.words_of()["n01443537"] == data.words_of()["n02012849"]  # two classes may share a name
-    picture(folder / "images" / "train" / "n99999999" / "x.JPEG")
+    drawing(folder / "images" / "train" / "n99999999" / "x.JPEG")
     with pytest.raises(XgapError, match=r"classnames\.txt does not name the class of the folder .*n99999999"):
         load_dataset("imagenet", tmp_path)
 
@@ -114,7 +114,7 @@ def test_the_digest_is_of_the_files_and_stays_when_the_root_moves(pets: Path, tm
     shutil.move(pets / "oxford_pets", moved / "oxford_pets")
     after = load_dataset("oxford-pets", moved)
     assert after.images.digest == content
-    picture(moved / "oxford_pets" / "images" / BREEDS[0] / "test_0.jpg", (40, 30))
+    drawing(moved / "oxford_pets" / "images" / BREEDS[0] / "test_0.jpg", (40, 30))
     assert load_dataset("oxford-pets", moved).images.digest != content
 
 

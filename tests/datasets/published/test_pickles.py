@@ -123,7 +123,7 @@ WHOLE = pickle.dumps({"imlist": ["a", "b"], "gnd": [{"easy": np.arange(4)}]}, 2)
         b"\x80\x02cnumpy\ndtype\nX\x02\x00\x00\x00i8\x85R.",  # ends in a dtype
     ],
 )
-def test_damage_is_told_in_one_sentence(content: bytes, tmp_path: Path) -> None:
+def test_damage_is_reported_in_one_sentence(content: bytes, tmp_path: Path) -> None:
     with pytest.raises(XgapError, match=r"some\.pkl is (damaged|refused)"):
         read(tmp_path, content)
 

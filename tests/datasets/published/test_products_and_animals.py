@@ -9,7 +9,7 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.datasets import Dataset, load_dataset
 from xgap_analysis.models import Model
 
-from .conftest import picture
+from .conftest import drawing
 
 
 def answers(data: Dataset, item: str, label_set: str | None = None) -> list[str]:
@@ -27,7 +27,7 @@ def birds(tmp_path: Path) -> Path:
     for c, name in enumerate(names, 1):
         for i in range(3):
             path = f"{name}/{name[4:]}_{i:04}_{100 * c + i}.jpg"
-            picture(folder / "images" / path)
+            drawing(folder / "images" / path)
             number = len(images) + 1
             images.append(f"{number} {path}")
             labels.append(f"{number} {c}")
@@ -80,7 +80,7 @@ def test_products(tmp_path: Path) -> None:
             for i in range(3):
                 number += 1
                 path = f"{kind}_final/{100 + product}_{i}.JPG"
-                picture(folder / path.replace(".JPG", ".jpg"))
+                drawing(folder / path.replace(".JPG", ".jpg"))
                 (folder / path.replace(".JPG", ".jpg")).rename(folder / path)
                 lines.append(f"{number} {product} {1 + product % 2} {path}")
         (folder / f"Ebay_{split}.txt").write_text("\n".join(lines) + "\n")
@@ -102,7 +102,7 @@ def test_products(tmp_path: Path) -> None:
 def test_dogs_and_cats_in_both_layouts(layout: str, tmp_path: Path, model: Model) -> None:
     for animal in ("cat", "dog"):
         for i in (0, 1, 2, 10):
-            picture(tmp_path / "dogs-vs-cats" / layout.format(animal, i, animal.capitalize()))
+            drawing(tmp_path / "dogs-vs-cats" / layout.format(animal, i, animal.capitalize()))
     data = load_dataset("dogs-vs-cats", tmp_path)
     assert len(data.images) == 8
     assert [data.labels_of()[i] for i in data.images.ids] == ["cat"] * 4 + ["dog"] * 4
@@ -120,6 +120,6 @@ def test_dogs_and_cats_in_both_layouts(layout: str, tmp_path: Path, model: Model
 
 
 def test_a_folder_without_dogs(tmp_path: Path) -> None:
-    picture(tmp_path / "dogs-vs-cats" / "train" / "cat.0.jpg")
+    drawing(tmp_path / "dogs-vs-cats" / "train" / "cat.0.jpg")
     with pytest.raises(XgapError, match=r"expected cat\.0\.jpg, dog\.0\.jpg, \.\.\. in .*train"):
         load_dataset("dogs-vs-cats", tmp_path)

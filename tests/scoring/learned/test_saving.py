@@ -104,7 +104,7 @@ def test_damaged_files_and_other_scorers_are_one_sentence(file: Path, tmp_path: 
         load_scorer(tmp_path / "nothing.safetensors")
     other = tmp_path / "other.safetensors"
     safetensors.torch.save_file({"x": torch.ones(2)}, other)
-    with pytest.raises(XgapError, match="holds no scorer of save_scorer"):
+    with pytest.raises(XgapError, match="does not hold a fitted scorer"):
         load_scorer(other)
     safetensors.torch.save_file({"x": torch.ones(2)}, other, metadata={"scorer": "[" * 100_000})
     with pytest.raises(XgapError, match="cannot be read as a fitted scorer"):

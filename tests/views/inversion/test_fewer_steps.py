@@ -77,7 +77,7 @@ def test_an_amortised_inverter_serves_items_it_has_not_seen(side: str, make_mode
     assert torch.equal(again.apply(model, unseen).vectors, made.vectors)
 
 
-def test_an_inverters_mistakes_are_told(make_model: Make, tmp_path: Path) -> None:
+def test_an_inverters_mistakes_are_reported(make_model: Make, tmp_path: Path) -> None:
     model = make_model("native")
     given = reachable(model, "text", 4)
     inverter = AmortisedInverter.fit(model, given, steps=1)
@@ -89,7 +89,9 @@ def test_an_inverters_mistakes_are_told(make_model: Make, tmp_path: Path) -> Non
         AmortisedInverter.fit(model, Features(torch.zeros(0, 24), [], "image", "image"))
     with pytest.raises(XgapError, match="sound"):
         AmortisedInverter.fit(model, Features(torch.ones(1, 24), ["a"], "sound", "sound"))
-    (tmp_path / "x").write_bytes(b"nothing")
-    for name in ("x", "absent"):
-        with pytest.raises(XgapError, match="no inverter"):
+    (tmp_path / "x.safetensors").write_bytes(b"nothing")
+    for name in ("x.safetensors", "absent.safetensors"):
+        with pytest.raises(XgapError, match="cannot be read as an amortised inverter"):
             AmortisedInverter.load(tmp_path / name)
+    with pytest.raises(XgapError, match=r"kept in a \.safetensors file"):
+        inverter.save(tmp_path / "x")

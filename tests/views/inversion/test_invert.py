@@ -221,18 +221,18 @@ def test_stopping_at_a_cosine_saves_nothing_of_the_rest(make_model: Make) -> Non
     [
         ({"space": "audio"}, {}, "audio"),
         ({"vectors": torch.ones(4, 7)}, {}, "7 dimensions, those of model 'native' 24"),
-        ({}, {"steps": 0}, "at least one step"),
+        ({}, {"steps": 0}, "the number of steps is a whole number of 1 or more, not 0"),
         ({}, {"steps": 5, "snapshots": (6,)}, "from 0 to 5"),
         ({}, {"batch_size": 0}, "batch_size"),
         ({}, {"stop": "soon"}, "stop is"),
-        ({}, {"tokens": 0}, "at least one pseudo-token"),
+        ({}, {"tokens": 0}, "the number of pseudo-tokens is a whole number of 1 or more, not 0"),
         ({}, {"template": "a photo"}, "once"),
         ({}, {"precision": "int8"}, "precision"),
         ({"space": "text"}, {"tokens": 17}, "16 patches"),
         ({}, {"store": "here"}, "store is"),
     ],
 )
-def test_mistakes_are_told(
+def test_mistakes_are_reported(
     change: dict[str, object], options: dict[str, object], message: str, make_model: Make
 ) -> None:
     model = make_model("native")

@@ -105,7 +105,7 @@ def _part(
     return assemble(
         name,
         split,
-        Images(image_ids, partial(_picture, root, drawn), partial(_content, sheets, place)),
+        Images(image_ids, partial(_drawing, root, drawn), partial(_content, sheets, place)),
         texts={item: TaggedText(text, [("concept", item.split("/")[0])]) for item, text in captions.items()},
         labels=labels,
         classes={
@@ -117,7 +117,7 @@ def _part(
     )
 
 
-def _picture(root: Path, drawn: Mapping[str, Sequence[str]], item: str) -> Image.Image:
+def _drawing(root: Path, drawn: Mapping[str, Sequence[str]], item: str) -> Image.Image:
     artist, _, concept = item.partition("/")
     sheet, places = _sheet(root, artist, tuple(drawn[artist]))
     columns = sheet.width // EDGE

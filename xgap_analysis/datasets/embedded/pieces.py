@@ -97,7 +97,7 @@ def _part(spoken: Dataset, split: str, splits: Mapping[str, Callable[[], Dataset
             "artist": {item: made[item.split("/")[0]].artist for item in images},
         },
         splits=splits,
-        others={
+        items={
             "audio": Items(audio, partial(_joined, names), partial(_digest, names), "audio", {"names": spoken_parts})
         },
     )

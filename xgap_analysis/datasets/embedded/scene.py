@@ -12,7 +12,7 @@ from xgap_analysis.datasets.embedded.wording import with_article
 from xgap_analysis.datasets.items import Images
 
 CELL = 64  # pixels; a scene has two by two cells
-SIDE = 2 * CELL
+EDGE = 2 * CELL
 SMALL = 40  # pixels of a small drawing, in the middle of its cell
 REGION = 64  # pixels of a region, whatever the size of its drawing
 DRAWN_AS = "scene 1"  # to be changed with the way of drawing: what was computed from the old one is not found again
@@ -80,7 +80,7 @@ class Scene:
 
     def image(self, drawings: Images) -> Image.Image:
         """The scene `[128, 128]`, on white, from drawings with ids `<artist>/<concept>`."""
-        made = Image.new("RGB", (SIDE, SIDE), "white")
+        made = Image.new("RGB", (EDGE, EDGE), "white")
         for thing in self.things:
             drawing = drawings.opener(f"{self.artist}/{thing.concept}")
             left, top, right, bottom = thing.box

@@ -191,7 +191,7 @@ def _part(known: Recordings, emoji: Dataset, split: str, splits: Mapping[str, Ca
         },
         class_names={label_set: drawn.class_names[label_set] for label_set in ("concept", "subgroup")},
         splits=splits,
-        others={"audio": audio},
+        items={"audio": audio},
     )
 
 

@@ -133,5 +133,5 @@ def _part(
             "spoken": {own[1]: made[name].spoken for name, own in ids.items()},
         },
         splits=splits,
-        others={"audio": renamed(known.items(()), recording)},
+        items={"audio": renamed(known.items(()), recording)},
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from xgap_analysis.core.errors import XgapError, notice
-from xgap_analysis.datasets.images import HEAD, is_picture, looks_like_image
+from xgap_analysis.datasets.images import HEAD, is_image_file, looks_like_image
 from xgap_analysis.datasets.local.columns import USUAL
 
 
@@ -86,7 +86,7 @@ def image_column(file: Path) -> str | None:
 def _begins_as_image(file: Path, column: str) -> bool:
     cells = (cell for cell in itertools.islice(image_cells(file, column), 100) if cell is not None)
     return any(
-        is_picture(cell) if isinstance(cell, str) else looks_like_image(cell[:HEAD], brief=True) for cell in cells
+        is_image_file(cell) if isinstance(cell, str) else looks_like_image(cell[:HEAD], brief=True) for cell in cells
     )
 
 

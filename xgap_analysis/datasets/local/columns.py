@@ -6,7 +6,7 @@ from typing import Any
 
 from xgap_analysis.core.errors import XgapError, notice
 from xgap_analysis.core.table_values import is_missing
-from xgap_analysis.datasets.images import is_picture
+from xgap_analysis.datasets.images import is_image_file
 from xgap_analysis.datasets.local.tables import Row, check_distinct
 
 USUAL = {  # part of a record -> names that its column usually has, the likelier first
@@ -73,7 +73,7 @@ def tell_unread_images(rows: Sequence[Row], names: Iterable[str], columns: Mappi
         return
     read = set(columns.values())
     firsts = {name: next((row[name] for row in rows if not is_missing(row.get(name))), None) for name in names}
-    looks = [n for n, cell in firsts.items() if n not in read and isinstance(cell, str) and is_picture(cell)]
+    looks = [n for n, cell in firsts.items() if n not in read and isinstance(cell, str) and is_image_file(cell)]
     if looks:
         what = f"{path} is read as texts alone, and its column {looks[0]!r} holds names of image files"
         notice(f"{what}; image={looks[0]!r} reads them")

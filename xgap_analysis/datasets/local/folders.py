@@ -15,9 +15,10 @@ from xgap_analysis.datasets.images import (
     UNREAD,
     head_of,
     is_hidden,
-    is_picture,
+    is_image_file,
     looks_like_image,
 )
+from xgap_analysis.datasets.local.captions_beside import captions_beside
 from xgap_analysis.datasets.local.columns import find_columns
 from xgap_analysis.datasets.local.encodings import one_form, readable
 from xgap_analysis.datasets.local.records import Record, dataset_of, split_named
@@ -49,11 +50,13 @@ class _Found:
     Args:
         images: paths of images, with `/`.
         metadata: paths of the tables that describe them.
+        texts: paths of texts that bear the name of an image.
         left_out: what was passed over, by kind: paths.
     """
 
     images: list[str] = field(default_factory=list)
     metadata: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
     left_out: dict[str, list[str]] = field(default_factory=dict)
 
     def leave_out(self, what: str, *names: str) -> None:
@@ -76,9 +79,11 @@ def load_folder(path: Path | str, *, train_share: float = 0.0) -> Dataset:
     beside folders of classes or of splits they are left out. Names are read as words: `golden_retriever` is "golden
     retriever".
 
-    Captions are those of `metadata.csv`, `metadata.jsonl` or `metadata.parquet` in the folder or in those below it, as
+    Captions are the lines of `1.txt` beside `1.jpg`, if every image has such a text; or those of `metadata.csv`,
+    `metadata.jsonl` or `metadata.parquet` in the folder or in those below it, as
     Hugging Face's imagefolder has them: a column `file_name` (a path from the metadata's own folder, inside it), and
-    columns of captions, labels or splits. Folders are then no classes, and images that they do not name are left out.
+    columns of captions, labels or splits. With metadata, folders are no classes, and images that they do not name are
+    left out.
 
     What is left out is counted in a warning: images in formats that are not read, archives, other tables, this tool's
     own results. A link to a folder or an image is followed wherever it leads, since whoever made it can write to the
@@ -103,7 +108,7 @@ def load_folder(path: Path | str, *, train_share: float = 0.0) -> Dataset:
         found.leave_out("tables of metadata without captions or labels of images that are there", *tables)
         tables = {}
     if not tables:
-        records = _by_folders(root, found)
+        records = _captioned(root, _by_folders(root, found), found)
     if not records:
         why = f"; left out: {found}" if found.left_out else ""
         raise XgapError(f"there is no image in {root}: looked for {', '.join(sorted(SUFFIXES))}{why}")
@@ -120,7 +125,7 @@ def load_folder(path: Path | str, *, train_share: float = 0.0) -> Dataset:
 
 def has_images(root: Path) -> bool:
     """Whether some image lies under a folder (this tool's own results are none)."""
-    return any(is_picture(name) for _, names in _walk(root, []) for name in names)
+    return any(is_image_file(name) for _, names in _walk(root, []) for name in names)
 
 
 def look_into(root: Path) -> _Found:
@@ -129,10 +134,10 @@ def look_into(root: Path) -> _Found:
     refused: list[str] = []
     for folder, names in _walk(root, refused, found):
         inside = Path(folder).relative_to(root)
-        stems = {Path(name).stem for name in names if is_picture(name)}
+        stems = {Path(name).stem for name in names if is_image_file(name)}
         for name in sorted(names):
             place, suffix = (inside / name).as_posix(), Path(name).suffix.lower()
-            if is_picture(name):
+            if is_image_file(name):
                 found.images.append(place)
             elif name in METADATA:
                 found.metadata.append(place)
@@ -143,8 +148,7 @@ def look_into(root: Path) -> _Found:
             elif suffix in TABLES:
                 found.leave_out("tables, load one by its own path if it names images and captions", place)
             elif suffix == ".txt" and Path(name).stem in stems:
-                what = "texts that bear the name of an image, put them in a metadata.csv (file_name,text) if they are"
-                found.leave_out(f"{what} captions", place)
+                found.texts.append(place)
             elif suffix not in BESIDE and looks_like_image(head_of(Path(folder) / name)):
                 found.leave_out("images whose names do not end as an image's, rename them", place)
     found.leave_out("folders that cannot be read", *refused)
@@ -205,6 +209,15 @@ def _by_folders(root: Path, found: _Found) -> list[Record]:
         split = _split(folders.pop(0)) if has_splits else None
         records.append(Record(file, label=one_form(readable(folders[0])) if folders else None, split=split))
     return _without_strays(records, found)
+
+
+def _captioned(root: Path, records: list[Record], found: _Found) -> list[Record]:
+    """The records with the captions in texts beside their images, if all have one."""
+    captions = captions_beside(root, [record.id for record in records], found.texts)
+    if not captions:
+        hint = "if they are captions, give every image one, or put them in a metadata.csv (file_name,text)"
+        found.leave_out(f"texts that bear the name of an image ({hint})", *found.texts)
+    return [replace(record, captions=captions.get(record.id, ())) for record in records]
 
 
 def _split(folder: str) -> str | None:

@@ -90,14 +90,14 @@ def load_mixed(
     parts = _parts("document", documents, root, images)
     kinds = {(row.text is not None, row.has_image) for row in queries.values()}
     ids = tuple(f"document/{i}" for i in documents)
-    asking = tuple(f"query/{i}" for i in queries)
+    query_items = tuple(f"query/{i}" for i in queries)
     alone: dict[str, Any] = {}
     query_ids: dict[str, Sequence[str]] = {}
     if len(kinds) == 1 and kinds != {(True, True)}:  # all of one modality: items of it
         (own,) = _parts("query", queries, root, images, apart=False).values()
         alone = {own.modality: own.items}
     else:
-        ids, query_ids = (*ids, *asking), {"document": asking}
+        ids, query_ids = (*ids, *query_items), {"document": query_items}
         parts |= {f"query {name}": own for name, own in _parts("query", queries, root, images).items()}
     made = assemble(
         root.resolve().name,

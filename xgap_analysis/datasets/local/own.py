@@ -1,10 +1,12 @@
 """Own data by path: which reader a file or a folder is for."""
 
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from xgap_analysis.core.calls import options_alone, parse
 from xgap_analysis.core.errors import XgapError, unknown_name
 from xgap_analysis.datasets.dataset import Dataset
 from xgap_analysis.datasets.images import is_hidden
@@ -28,7 +30,20 @@ TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 def is_own(name: str) -> bool:
     """Whether a name of a dataset is a path: it has a slash or a prefix of `READERS`, or such a file is there."""
     prefix, colon, _ = name.partition(":")
-    return bool(colon and prefix in READERS) or "/" in name or "\\" in name or Path(name).exists()
+    return bool(colon and prefix in READERS) or "/" in name or "\\" in name or Path(with_options(name)[0]).exists()
+
+
+def with_options(name: str) -> tuple[str, dict[str, Any]]:
+    """The path in `"path(option=value)"`, and the options; a path that exists as it stands has none.
+
+    Example:
+        >>> with_options("./photos(train_share=0.5)")
+        ('./photos', {'train_share': 0.5})
+    """
+    noted = re.fullmatch(r"(.+)(\(\s*[A-Za-z_]\w*\s*=.*\))", name)
+    if noted is None or Path(name).exists():
+        return name, {}
+    return noted[1], options_alone(parse(f"data{noted[2]}"), "own data")
 
 
 def load_own(name: str, **options: Any) -> Dataset:

@@ -15,7 +15,7 @@ from xgap_analysis.core.errors import XgapError, notice
 from xgap_analysis.core.table_values import caption_texts, clean_text, is_missing, label_text
 from xgap_analysis.datasets.contents import of_part
 from xgap_analysis.datasets.dataset import Dataset
-from xgap_analysis.datasets.images import PREFERRED, UNREAD, head_of, is_hidden, is_picture, stand_in
+from xgap_analysis.datasets.images import PREFERRED, UNREAD, head_of, is_hidden, is_image_file, stand_in
 from xgap_analysis.datasets.local.columns import USUAL
 from xgap_analysis.datasets.local.encodings import decoded, one_form, readable
 from xgap_analysis.datasets.local.records import Record, dataset_of, split_in
@@ -91,7 +91,7 @@ def load_shards(path: Path | str, *, train_share: float = 0.0) -> Dataset:
                 item = f"{readable(place.as_posix())}/{stem}"
                 image = _image(parts, f"{stem} in {shard}", left_out)
                 about = _texts(file, parts, f"{stem} in {shard}", left_out)
-                captions, label = _told(about, names, f"{stem} in {shard}", left_out)
+                captions, label = _described(about, names, f"{stem} in {shard}", left_out)
                 if image is not None:
                     places[item] = (shard, image.offset, image.size)
                 if image is not None or captions:
@@ -223,7 +223,7 @@ def _members(shard: Path, size: int, changed: int) -> tuple[tuple[Member, ...], 
                 suffix = "." + part.rpartition(".")[2].lower()
                 if suffix in UNREAD:
                     passed.add(f"images are of a format that is not read ({suffix}), convert them to JPEG or PNG", name)
-                elif not is_picture(file) and suffix[1:] not in TEXTS:
+                elif not is_image_file(file) and suffix[1:] not in TEXTS:
                     continue
                 elif not member.isreg() or member.issparse():
                     passed.add("members are links or devices, which are not followed", name)
@@ -275,7 +275,7 @@ def _text(file: BinaryIO, member: Member, where: str, left_out: _LeftOut) -> str
     return text.strip()
 
 
-def _told(
+def _described(
     about: Mapping[str, str], names: Sequence[str], where: str, left_out: _LeftOut
 ) -> tuple[list[str], str | None]:
     """Captions and label of a sample."""

@@ -30,7 +30,7 @@ def load_coop(name: str, protocol: Protocol, folder: Path) -> Dataset:
     Raises:
         XgapError: a damaged split file, or images that are not there.
     """
-    return _judged(name, protocol, folder / protocol.reads["images"], _zhou(folder / protocol.reads["split"]))
+    return _dataset(name, protocol, folder / protocol.reads["images"], _zhou(folder / protocol.reads["split"]))
 
 
 def load_aircraft(name: str, protocol: Protocol, folder: Path) -> Dataset:
@@ -47,7 +47,7 @@ def load_aircraft(name: str, protocol: Protocol, folder: Path) -> Dataset:
         unknown = next((v for v in images[split].values() if v not in variants), None)
         if unknown is not None:
             raise XgapError(f"{file} names the variant {unknown!r}, which {folder / 'variants.txt'} does not list")
-    return _judged(name, protocol, folder / "images", Listed(images, {v: v for v in variants}))
+    return _dataset(name, protocol, folder / "images", Listed(images, {v: v for v in variants}))
 
 
 def load_imagenet(name: str, protocol: Protocol, folder: Path) -> Dataset:
@@ -68,7 +68,7 @@ def load_imagenet(name: str, protocol: Protocol, folder: Path) -> Dataset:
             images[split] |= {f"{part}/{wnid}/{file}": wnid for file in files}
         if not images[split]:
             raise XgapError(f"expected folders of images by class (n01440764, ...) in {base}, and there are none")
-    return _judged(name, protocol, folder / "images", Listed(images, names))
+    return _dataset(name, protocol, folder / "images", Listed(images, names))
 
 
 def _zhou(path: Path) -> Listed:
@@ -93,7 +93,7 @@ def _zhou(path: Path) -> Listed:
     return Listed(images, {names[label]: names[label] for label in sorted(names)})
 
 
-def _judged(name: str, protocol: Protocol, base: Path, listed: Listed) -> Dataset:
+def _dataset(name: str, protocol: Protocol, base: Path, listed: Listed) -> Dataset:
     """The dataset in its splits; all share one list of files, so that what is encoded for one serves the others."""
     label_of = {image: label for part in listed.images.values() for image, label in part.items()}
     if len(label_of) < sum(map(len, listed.images.values())):

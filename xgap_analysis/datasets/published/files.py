@@ -28,7 +28,7 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
         raise XgapError(f"{path} is damaged: it is not the {encoding} text that was expected there") from error
 
 
-def read_rows(path: Path, columns: int, separator: str | None = None) -> list[list[str]]:
+def read_rows(path: Path, columns: int) -> list[list[str]]:
     """The lines of a table of text, each split into `columns` fields (the last keeps what is left); no empty lines.
 
     Raises:
@@ -38,7 +38,7 @@ def read_rows(path: Path, columns: int, separator: str | None = None) -> list[li
     for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip():
             continue
-        fields = line.strip().split(separator, columns - 1)
+        fields = line.strip().split(None, columns - 1)
         if len(fields) < columns:
             raise XgapError(f"{path}, line {number}: expected {columns} fields, found {line[:80]!r}")
         rows.append(fields)

@@ -68,7 +68,7 @@ def _newsgroups(name: str, split: str, folder: Path, base: Path) -> Dataset:
     posts = {f"{group}/{file}": base / group / file for group in GROUPS for file in _files(base / group)}
     texts = {item: read_text(path, "latin-1").strip() for item, path in posts.items()}
     group_of = {item: item.split("/")[0] for item in posts}
-    return _asked(name, split, folder, "group", texts, group_of, GROUPS)
+    return _with_sentences(name, split, folder, "group", texts, group_of, GROUPS)
 
 
 def load_imdb(name: str, protocol: Protocol, folder: Path) -> Dataset:
@@ -90,7 +90,7 @@ def _imdb_files(name: str, folder: Path, base: Path) -> Dataset:
             raise XgapError(f"expected reviews in {base / place}, which is not there")
     reviews = {f"{place}/{Path(f).stem}": base / place / f for place in places for f in _files(base / place)}
     texts = {item: read_text(path).strip() for item, path in reviews.items()}
-    return _asked(name, "test", folder, "sentiment", texts, {i: i.split("/")[1] for i in texts}, SENTIMENTS)
+    return _with_sentences(name, "test", folder, "sentiment", texts, {i: i.split("/")[1] for i in texts}, SENTIMENTS)
 
 
 def _imdb_table(name: str, folder: Path, table: Path) -> Dataset:
@@ -108,10 +108,10 @@ def _imdb_table(name: str, folder: Path, table: Path) -> Dataset:
         raise XgapError(f"{table} has the sentiment {unknown!r}, which is neither 'positive' nor 'negative'")
     texts = {str(row): review.strip() for row, review in enumerate(frame["review"])}
     of = {str(row): kinds[x] for row, x in enumerate(frame["sentiment"])}
-    return _asked(name, "test", folder, "sentiment", texts, of, SENTIMENTS)
+    return _with_sentences(name, "test", folder, "sentiment", texts, of, SENTIMENTS)
 
 
-def _asked(
+def _with_sentences(
     name: str,
     split: str,
     folder: Path,

@@ -272,12 +272,20 @@ class _Pickler(pickle.Pickler):
         return NotImplemented
 
 
-def _task(items: Any, prepare: Callable[[Any], Any], edge: int) -> int | None:
-    """The descriptor of a file with what readers need; None where it cannot be handed to a process."""
+def handed(what: Any) -> io.BytesIO | None:
+    """What another process is given, pickled; None where that process could not unpack it, or should not have it."""
     content = _Bounded()
     try:
-        _Pickler(content, pickle.HIGHEST_PROTOCOL).dump((Decoders.here(), items, prepare, edge))
-    except Exception:  # whatever somebody's own objects raise: threads read them
+        _Pickler(content, pickle.HIGHEST_PROTOCOL).dump(what)
+    except Exception:  # whatever somebody's own objects raise
+        return None
+    return content
+
+
+def _task(items: Any, prepare: Callable[[Any], Any], edge: int) -> int | None:
+    """The descriptor of a file with what readers need; None where it cannot be handed to a process."""
+    content = handed((Decoders.here(), items, prepare, edge))
+    if content is None:  # threads read them
         return None
     descriptor = _anonymous("task")
     with os.fdopen(os.dup(descriptor), "wb") as file:
@@ -293,4 +301,4 @@ def _anonymous(name: str) -> int:
         return os.dup(file.fileno())
 
 
-__all__ = ["Readers", "check_workers", "cores", "processes_for"]
+__all__ = ["Readers", "check_workers", "cores", "handed", "processes_for"]

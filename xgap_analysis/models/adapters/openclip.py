@@ -17,9 +17,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from xgap_analysis.core.errors import XgapError
-from xgap_analysis.models.adapters.depth import image_blocks, text_blocks
+from xgap_analysis.models.adapters.depth import Blocks, image_blocks, text_blocks
 from xgap_analysis.models.adapters.halves import with_half_weights
-from xgap_analysis.models.adapters.heads import image_head, text_head
+from xgap_analysis.models.adapters.heads import Head, image_head, text_head
 from xgap_analysis.models.adapters.hidden import are_words, features_and_patches, features_and_words
 from xgap_analysis.models.adapters.shortcut import causal_prompt, class_token_features
 from xgap_analysis.models.captions import Tokenizer
@@ -78,7 +78,51 @@ def from_open_clip(
     )
 
 
-class ImageTower:
+class _OpenClipTower:
+    """What both towers of an open_clip model have: the model with its lock and precision, and its copy in halves."""
+
+    def __init__(self, model: Module, head: Head, depth: Blocks, precision: str, shortcuts: bool, halves: bool) -> None:
+        self._model, self._head, self.depth = model, head, depth
+        self._precision, self._shortcuts, self._halves = precision, shortcuts, halves
+
+    @property
+    def module(self) -> Module:
+        """The whole model of open_clip's."""
+        return self._model
+
+    @property
+    def blocks(self) -> int:
+        """See `Tower`."""
+        with lock_of(self._model):  # within another thread's pass there are fewer
+            return len(self.depth)
+
+    @property
+    def half_weights(self) -> bool:
+        """Whether its passes go through a copy whose products have weights in half precision."""
+        return self._halves and self._precision != "fp32"
+
+    @property
+    def _passing(self) -> Any:
+        """The tower whose modules a pass goes through: this one, or the same over half-precision weights."""
+        if not self.half_weights or is_full():
+            return self
+        return self._over_halves
+
+    @cached_property
+    def _over_halves(self) -> Any:
+        return self._over(with_half_weights(self._model, self._precision))
+
+    def _over(self, model: Module) -> Any:
+        raise NotImplementedError
+
+    @property
+    def projection(self) -> Tensor:
+        """See `Invertible.projection`."""
+        with lock_of(self._model):
+            return self._head.weight()
+
+
+class ImageTower(_OpenClipTower):
     """The image tower of an open_clip model; see `Invertible`.
 
     Args:
@@ -98,49 +142,23 @@ class ImageTower:
         shortcuts: bool = True,
         halves: bool = True,
     ) -> None:
-        self.preprocess, self._halves = preprocess, halves
-        self._model, self._visual = model, model.visual
-        self._head, self.depth = image_head(model.visual), image_blocks(model.visual)
-        self._precision, self._shortcuts = precision, shortcuts
+        visual = model.visual
+        super().__init__(model, image_head(visual), image_blocks(visual), precision, shortcuts, halves)
+        self.preprocess, self._visual = preprocess, visual
         size = model.visual.image_size
         self._size: tuple[int, int] = (size, size) if isinstance(size, int) else tuple(size)
-
-    @property
-    def module(self) -> Module:
-        """The whole model of open_clip's."""
-        return self._model
 
     def again(self, shortcuts: bool) -> "ImageTower":
         """The same over the same model, whose parts may be replaced around a pass, with its shortcuts or without."""
         return ImageTower(self._model, self.preprocess, self._precision, shortcuts and self._shortcuts, halves=False)
 
-    @property
-    def half_weights(self) -> bool:
-        """Whether its passes go through a copy whose products have weights in half precision."""
-        return self._halves and self._precision != "fp32"
-
-    @property
-    def _passing(self) -> "ImageTower":
-        """The tower whose modules a pass goes through: this one, or the same over half-precision weights."""
-        if not self.half_weights or is_full():
-            return self
-        return self._over_halves
-
-    @cached_property
-    def _over_halves(self) -> "ImageTower":
-        made = with_half_weights(self._model, self._precision)
-        return ImageTower(made, self.preprocess, self._precision, self._shortcuts, halves=False)
+    def _over(self, model: Module) -> "ImageTower":
+        return ImageTower(model, self.preprocess, self._precision, self._shortcuts, halves=False)
 
     @property
     def visual(self) -> Module:
         """The image part of the library's model."""
         return self._visual
-
-    @property
-    def blocks(self) -> int:
-        """See `Tower`."""
-        with lock_of(self._model):  # within another thread's pass there are fewer
-            return len(self.depth)
 
     @property
     def width(self) -> int:
@@ -151,12 +169,6 @@ class ImageTower:
     def length(self) -> int:
         """Number of patches U."""
         return math.prod(self._grid[0])
-
-    @property
-    def projection(self) -> Tensor:
-        """See `Invertible.projection`."""
-        with lock_of(self._model):
-            return self._head.weight()
 
     def prepare(self, items: Sequence[Image.Image]) -> Tensor:
         """Pixels `[n, 3, h, w]` of images."""
@@ -235,7 +247,7 @@ class ImageTower:
         return tokens.reshape(len(tokens), *self._emitted_shape)
 
 
-class TextTower:
+class TextTower(_OpenClipTower):
     """The text tower of an open_clip model; see `Invertible`. `length` is that of the tokenizer's ids.
 
     Args:
@@ -257,27 +269,15 @@ class TextTower:
         shortcuts: bool = True,
         halves: bool = True,
     ) -> None:
-        self._model, self._name, self._halves = model, name, halves
-        self._text = model.text if hasattr(model, "text") else model  # CLIP holds the parts of its text tower itself
+        text = model.text if hasattr(model, "text") else model  # CLIP holds the parts of its text tower itself
+        super().__init__(model, text_head(text), text_blocks(text), precision, shortcuts, halves)
+        self._name, self._text = name, text
         table = getattr(self._text, "token_embedding", None)
         self._table: nn.Embedding = self._text.transformer.get_input_embeddings() if table is None else table
-        self._head, self.depth = text_head(self._text), text_blocks(self._text)
-        self._precision, self._shortcuts = precision, shortcuts
         self.width = self._table.embedding_dim
         self.words = self._table.num_embeddings
         self.length: int = tokenize(["a"]).shape[1]
         self.tokenize = Tokenizer(tokenize, name, self.words)
-
-    @property
-    def module(self) -> Module:
-        """The whole model of open_clip's."""
-        return self._model
-
-    @property
-    def blocks(self) -> int:
-        """See `Tower`."""
-        with lock_of(self._model):  # within another thread's pass there are fewer
-            return len(self.depth)
 
     @property
     def precision(self) -> str:
@@ -290,28 +290,8 @@ class TextTower:
             self._model, tokenize, self._name, self._precision, shortcuts and self._shortcuts, halves=False
         )
 
-    @property
-    def half_weights(self) -> bool:
-        """Whether its passes go through a copy whose products have weights in half precision."""
-        return self._halves and self._precision != "fp32"
-
-    @property
-    def _passing(self) -> "TextTower":
-        """The tower whose modules a pass goes through: this one, or the same over half-precision weights."""
-        if not self.half_weights or is_full():
-            return self
-        return self._over_halves
-
-    @cached_property
-    def _over_halves(self) -> "TextTower":
-        made = with_half_weights(self._model, self._precision)
-        return TextTower(made, self.tokenize.silent, self._name, self._precision, self._shortcuts, halves=False)
-
-    @property
-    def projection(self) -> Tensor:
-        """See `Invertible.projection`."""
-        with lock_of(self._model):
-            return self._head.weight()
+    def _over(self, model: Module) -> "TextTower":
+        return TextTower(model, self.tokenize.silent, self._name, self._precision, self._shortcuts, halves=False)
 
     def prepare(self, items: Sequence[str]) -> Tensor:
         """Token ids `[n, length]` of captions."""

@@ -124,7 +124,7 @@ def fit_scorer(
     Example:
         >>> import torch, xgap_analysis as xg
         >>> x = torch.randn(6, 8)
-        >>> texts, clips = (xg.Features(x, "abcdef", side, side) for side in ("text", "image"))
+        >>> texts, clips = (xg.Features(x, "abcdef", space, space) for space in ("text", "image"))
         >>> fitted = fit_scorer("x_pool(epochs=0)", texts, clips)
         >>> str(fitted), tuple(xg.score(texts, clips, scorer=fitted).shape)
         ('x_pool(epochs=0)', (6, 6))

@@ -44,11 +44,9 @@ class FittedOn:
     @staticmethod
     def of(pairs: Paired, split: str, query_spaces: Sequence[str] | None = None) -> "FittedOn":
         """What these pairs are."""
-        sides = (pairs.query, pairs.gallery)
+        both = (pairs.query, pairs.gallery)
         used = ([row for of in pairs.queries_of for row in of], pairs.items.tolist())
-        keys = {
-            (side.origin, side.items, side.ids[row]) for side, rows in zip(sides, used, strict=True) for row in rows
-        }
+        keys = {(of.origin, of.items, of.ids[row]) for of, rows in zip(both, used, strict=True) for row in rows}
         spaces = tuple(query_spaces or (pairs.query.space,))
         provenance = (pairs.query.provenance, pairs.gallery.provenance)
         return FittedOn(spaces, (pairs.gallery.space,), pairs.dim, split, provenance, frozenset(keys))

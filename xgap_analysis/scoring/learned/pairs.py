@@ -42,9 +42,9 @@ class Paired:
         for queries, places in drawn(self.queries_of, size, generator):
             yield self.block(self.query, queries), self.block(self.gallery, self.items[places])
 
-    def block(self, side: TokenFeatures, rows: Int[Tensor, " b"]) -> TokenBlock:
+    def block(self, tokens: TokenFeatures, rows: Int[Tensor, " b"]) -> TokenBlock:
         """The items at these positions, on the device of the queries."""
-        return block_of_tokens(side, rows, self.device)
+        return block_of_tokens(tokens, rows, self.device)
 
 
 def drawn(

@@ -3,28 +3,25 @@
 Nothing in a file is run: the code is that of the learned scorer which is registered here under the name in the file.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from xgap_analysis.core.calls import Call, options_alone, parse, spelled
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.registry import check_options, check_values, options_of
 from xgap_analysis.core.tokens import TokenFeatures
-from xgap_analysis.core.writing import written_whole
+from xgap_analysis.core.weights import read_weights, save_weights
 from xgap_analysis.scoring.learned.fit import LEADING, LEARNED
 from xgap_analysis.scoring.learned.fitted import MODEL_KEYS, Fitted, FittedOn
 from xgap_analysis.scoring.learned.pairs import paired
 from xgap_analysis.scoring.scorer import Scorer
 
-SUFFIX, KEY = ".safetensors", "scorer"
+HELD = {"key": "scorer", "kind": "a fitted scorer"}  # in a file
 KEPT = (*MODEL_KEYS, "correction", "fitted_on")  # of provenance: what features of later are compared with
 FREE = ("epochs", "batch", "seed")  # options that say nothing of the size of the weights
 
@@ -43,13 +40,13 @@ def save_scorer(scorer: Scorer, path: Path | str) -> Path:
     Example:
         >>> import tempfile, torch, xgap_analysis as xg
         >>> x = torch.randn(6, 8)
-        >>> texts, clips = (xg.Features(x, "abcdef", side, side) for side in ("text", "image"))
+        >>> texts, clips = (xg.Features(x, "abcdef", space, space) for space in ("text", "image"))
         >>> fitted = xg.fit_scorer("x_pool(epochs=0)", texts, clips)
         >>> path = save_scorer(fitted, tempfile.mkdtemp() + "/x_pool.safetensors")
         >>> torch.equal(xg.score(texts, clips, load_scorer(path)), xg.score(texts, clips, fitted))
         True
     """
-    path, own = _checked(path), getattr(scorer, "function", None)
+    own = getattr(scorer, "function", None)
     if not isinstance(own, Fitted):
         raise XgapError(f"scorer {scorer} has no weights of its own; save what xg.fit_scorer gives")
     call = parse(own.name)
@@ -63,13 +60,10 @@ def save_scorer(scorer: Scorer, path: Path | str) -> Path:
         "gallery": of.gallery,
         "dim": of.dim,
         "split": of.split,
-        "provenance": [{key: side[key] for key in KEPT if key in side} for side in of.provenance],
+        "provenance": [{key: own[key] for key in KEPT if key in own} for own in of.provenance],
         "items": sorted(of.items),
     }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in own.module.state_dict().items()}
-    with written_whole(path, "what this scorer was fitted on") as temporary:
-        safetensors.torch.save_file(tensors, temporary, metadata={KEY: json.dumps(about)})
-    return path
+    return save_weights(own.module.state_dict(), path, **HELD, about=about)
 
 
 def load_scorer(path: Path | str) -> Scorer:
@@ -88,17 +82,10 @@ def load_scorer(path: Path | str) -> Scorer:
         >>> str(xg.load_scorer(path))
         'x_pool(epochs=0)'
     """
-    path = _checked(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})[KEY])
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
+    path = Path(path)
+    with read_weights(path, **HELD) as (about, weights):
         call, on = parse(str(about["scorer"])), _fitted_on(about)
         name, losses = str(about["name"]), tuple(map(float, about["losses"]))
-    except KeyError as error:
-        raise XgapError(f"{path} holds no scorer of save_scorer ({error.args[0]!r} is missing)") from error
-    except (OSError, SafetensorError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise XgapError(f"{path} cannot be read as a fitted scorer ({error})") from error
     made = _made(path, call, on.dim, weights)
     return Scorer(name, replace(made, name=name, fitted_on=on, losses=losses))
 
@@ -126,15 +113,8 @@ def _made(path: Path, call: Call, dim: int, weights: Mapping[str, Tensor]) -> Fi
 def _fitted_on(about: Mapping[str, Any]) -> FittedOn:
     query, gallery = about["provenance"]
     items = frozenset((str(origin), str(of), str(item)) for origin, of, item in about["items"])
-    first, second = (tuple(map(str, about[side])) for side in ("query", "gallery"))
+    first, second = (tuple(map(str, about[role])) for role in ("query", "gallery"))
     dim = about["dim"]
     if type(dim) is not int or dim < 1:
         raise ValueError(f"{dim!r} is no number of dimensions")
     return FittedOn(first, second, dim, str(about["split"]), (dict(query), dict(gallery)), items)
-
-
-def _checked(path: Path | str) -> Path:
-    path = Path(path)
-    if path.suffix != SUFFIX:
-        raise XgapError(f"a fitted scorer is kept in a {SUFFIX} file, and {str(path)!r} is none")
-    return path

@@ -23,8 +23,7 @@ def focused(block: TokenBlock, tau: float) -> Float[Tensor, "b d"]:
     Formula: `u(sum_p softmax_p(m . v_p / tau + prior_p) v_p)`, m the direction of the mean token, prior the weights (0
     without any, which is plain attention). The mask enters before the softmax.
     """
-    mean = normalize(block.vectors.sum(dim=1), dim=-1)
-    logits = torch.einsum("bd,btd->bt", mean, block.vectors) / tau
+    logits = torch.einsum("bd,btd->bt", block.directions, block.vectors) / tau
     logits = logits if block.weights is None else logits + block.weights
     weight = torch.softmax(logits.masked_fill(~block.mask, -torch.inf), dim=1)
     return normalize(torch.einsum("bt,btd->bd", weight, block.vectors), dim=-1)
@@ -94,11 +93,10 @@ def fdp(
         module = Shift(pairs.dim)
 
         def loss(query: TokenBlock, gallery: TokenBlock) -> Tensor:
-            scores = normalize(query.vectors.sum(dim=1), dim=-1) @ module(focused(gallery, tau)).T
+            scores = query.directions @ module(focused(gallery, tau)).T
             return both_ways(scores, module.scale())
 
-        how = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate}
-        losses = descend(module, loss, pairs, generator, **how)  # type: ignore[arg-type]
+        losses = descend(module, loss, pairs, generator, epochs=epochs, batch=batch, learning_rate=learning_rate)
 
     def of_query(block: TokenBlock) -> Float[Tensor, "b 1 d"]:
         return block.vectors.sum(dim=1, keepdim=True)

@@ -138,8 +138,7 @@ def glscl(
             extra = alpha * diversity(of_gallery) + consistency(of_query, of_gallery, beta)
             return both_ways(both, module.scale()) + extra
 
-        how = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate}
-        losses = descend(module, loss, pairs, generator, **how)  # type: ignore[arg-type]
+        losses = descend(module, loss, pairs, generator, epochs=epochs, batch=batch, learning_rate=learning_rate)
 
     def of_words(block: TokenBlock) -> Float[Tensor, "b 1 e"]:
         return module.joined(_others(block) if base else block)

@@ -45,6 +45,12 @@ def corners(boxes: Box) -> Box:
     return torch.cat([centre - size / 2, centre + size / 2], dim=-1)
 
 
+def centred(boxes: Box) -> Box:
+    """Centre, width and height of boxes given by left, top, right and bottom; undone by `corners`."""
+    first, last = boxes[..., :2], boxes[..., 2:]
+    return torch.cat([(first + last) / 2, last - first], dim=-1)
+
+
 def generalised_overlap(a: Box, b: Box) -> Tensor:
     """The intersection over union of boxes, less the share of the smallest box around both that neither fills.
 
@@ -69,8 +75,7 @@ def box_costs(found: Float[Tensor, "r 4"], given: Float[Tensor, "k 4"]) -> Float
         found: centre, width and height.
         given: left, top, right, bottom.
     """
-    centred = torch.cat([(given[:, :2] + given[:, 2:]) / 2, given[:, 2:] - given[:, :2]], dim=-1)
-    distance = (found[:, None] - centred).abs().sum(dim=-1)
+    distance = (found[:, None] - centred(given)).abs().sum(dim=-1)
     return 5 * distance - 2 * generalised_overlap(corners(found)[:, None], given)
 
 
@@ -85,9 +90,8 @@ def matched(costs: Float[Tensor, "r k"]) -> tuple[Tensor, Tensor]:
 def region_loss(module: RegionHead, query: TokenBlock, gallery: TokenBlock, boxes: Boxes, weight: float) -> Tensor:
     """The losses of a batch; see `grain`."""
     regions, images, found = module(gallery)
-    scale, mask = module.scale(), query.mask
-    texts = normalize((query.vectors * mask[..., None]).sum(dim=1), dim=-1)
-    flat, first = query.vectors[mask], query.counts.cumsum(0) - query.counts  # all descriptions of the batch
+    scale = module.scale()
+    flat, first = query.vectors[query.mask], query.counts.cumsum(0) - query.counts  # all descriptions of the batch
     logits, true, off = [], [], []
     for i, item in enumerate(query.ids):
         given = torch.tensor(boxes[item], dtype=found.dtype, device=found.device).view(-1, 4)
@@ -95,11 +99,10 @@ def region_loss(module: RegionHead, query: TokenBlock, gallery: TokenBlock, boxe
         logits.append(scale * regions[i, rows] @ flat.T)
         true.append(first[i] + columns)
         chosen = given[columns]
-        centred = torch.cat([(chosen[:, :2] + chosen[:, 2:]) / 2, chosen[:, 2:] - chosen[:, :2]], dim=-1)
         overlap = generalised_overlap(corners(found[i, rows]), chosen)
-        off.append((found[i, rows] - centred).abs().sum(dim=-1) + 1 - overlap)
+        off.append((found[i, rows] - centred(chosen)).abs().sum(dim=-1) + 1 - overlap)
     described = cross_entropy(torch.cat(logits), torch.cat(true))
-    return both_ways(texts @ images.T, scale) + weight * torch.cat(off).mean() + described
+    return both_ways(query.directions @ images.T, scale) + weight * torch.cat(off).mean() + described
 
 
 @register_learned("grain", plain=False)
@@ -158,8 +161,7 @@ def grain(
         def loss(query: TokenBlock, gallery: TokenBlock) -> Tensor:
             return region_loss(module, query, gallery, known, box_weight)
 
-        how = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate}
-        losses = descend(module, loss, pairs, generator, **how)  # type: ignore[arg-type]
+        losses = descend(module, loss, pairs, generator, epochs=epochs, batch=batch, learning_rate=learning_rate)
 
     def of_gallery(block: TokenBlock) -> Float[Tensor, "b r d"]:
         own, image, _ = module(block)

@@ -82,9 +82,7 @@ class Dependent(nn.Module):
 
     def forward(self, query: TokenBlock, gallery: TokenBlock) -> Float[Tensor, "b m"]:
         """Cosines of the dependent texts with the mean token of their images."""
-        means = normalize(gallery.vectors.sum(dim=1), dim=-1)
-        texts = self.texts(normalize(query.vectors.sum(dim=1), dim=-1), gallery)
-        return torch.einsum("mbd,md->bm", texts, means)
+        return torch.einsum("mbd,md->bm", self.texts(query.directions, gallery), gallery.directions)
 
 
 @register_learned("maft")
@@ -132,6 +130,14 @@ def maft(
         def loss(query: TokenBlock, gallery: TokenBlock) -> Tensor:
             return both_ways(module(query, gallery), module.scale())
 
-        how = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate, "weight_decay": weight_decay}
-        losses = descend(module, loss, pairs, generator, **how)  # type: ignore[arg-type]
+        losses = descend(
+            module,
+            loss,
+            pairs,
+            generator,
+            epochs=epochs,
+            batch=batch,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+        )
     return Learned(module, Scorer("dependent", module), losses)

@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.scoring.learned.attention import attention, check_heads, widened
@@ -83,8 +82,7 @@ class Relations(nn.Module):
         """The score of each image under each text: a linear map of the sum of its tokens, over their number."""
         read = self.read(query, gallery) * gallery.mask[None, ..., None]
         made: Tensor = self.score(read.sum(dim=2) / gallery.counts[None, :, None])[..., 0]
-        means = normalize(gallery.vectors.sum(dim=1), dim=-1)
-        return made + normalize(query.vectors.sum(dim=1), dim=-1) @ means.T
+        return made + query.directions @ gallery.directions.T
 
 
 @register_learned("ranking_aware")

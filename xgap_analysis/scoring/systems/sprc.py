@@ -132,7 +132,6 @@ def sprc(
             near = mse_loss(prompt.mean(dim=1), learned.mean(dim=1).detach())
             return composed + alone * text + align * near
 
-        how = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate}
-        losses = descend(module, loss, pairs, generator, **how)  # type: ignore[arg-type]
+        losses = descend(module, loss, pairs, generator, epochs=epochs, batch=batch, learning_rate=learning_rate)
     best = Scorer("late_interaction", late_interaction)
     return Learned(module, Scorer("composed", Mapped(best, of_query=module)), losses)

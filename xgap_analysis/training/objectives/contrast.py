@@ -10,7 +10,7 @@ from torch import Tensor
 from xgap_analysis.core.contrast import both_ways
 from xgap_analysis.training.objectives.batch import BatchFeatures
 from xgap_analysis.training.objectives.matching import match
-from xgap_analysis.training.objectives.term import Needs, register_objective
+from xgap_analysis.training.objectives.term import Needs, register_objective, several_captions
 
 Weighting = Literal["equal", "published"]
 
@@ -138,11 +138,7 @@ def _siglip(batch: BatchFeatures) -> Tensor:
     return batch.mean_over_pairs(lambda images, texts: siglip_loss(images, texts, batch.scale, batch.bias))
 
 
-def _several(*, k: int = 2) -> Needs:
-    return Needs(captions=k, scaled=True)
-
-
-@register_objective("one-to-many", needs=_several)
+@register_objective("one-to-many", needs=several_captions)
 def _one_to_many(batch: BatchFeatures, *, weighting: Weighting = "equal") -> Tensor:
     """Contrast of an image with all of its captions at once (1-to-K).
 

@@ -10,7 +10,7 @@ from xgap_analysis.scoring.pooled import token_weights
 from xgap_analysis.scoring.tokens import TokenBlock
 from xgap_analysis.training.objectives.batch import BatchFeatures
 from xgap_analysis.training.objectives.contrast import clip_loss
-from xgap_analysis.training.objectives.term import Needs, register_objective
+from xgap_analysis.training.objectives.term import Needs, register_objective, several_captions
 
 
 def multi_positive_loss(
@@ -79,15 +79,11 @@ def grouping_loss(
     return clip_loss(grouped(texts, patches, delta).flatten(0, 1), texts.flatten(0, 1), scale)
 
 
-def _several(*, k: int = 2) -> Needs:
-    return Needs(captions=k, scaled=True)
-
-
 def _grouped(*, k: int = 2) -> Needs:
     return Needs(captions=k, scaled=True, image_tokens=True)
 
 
-@register_objective("multi-positive", needs=_several)
+@register_objective("multi-positive", needs=several_captions)
 def _multi_positive(batch: BatchFeatures) -> Tensor:
     """Contrast of an image with each of its captions, the mean (DreamLIP).
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from xgap_analysis.training.objectives.batch import BatchFeatures
 from xgap_analysis.training.objectives.matching import match
-from xgap_analysis.training.objectives.term import Needs, register_objective
+from xgap_analysis.training.objectives.term import register_objective, several_captions
 
 
 def multi_event_loss(
@@ -43,11 +43,7 @@ def _one_way(scores: Float[Tensor, "a b"], own: Bool[Tensor, "a b"], unbalanced:
     return -(shares * (scores - scores.logaddexp(others))).sum(dim=1).mean()
 
 
-def _events(*, k: int = 2) -> Needs:
-    return Needs(captions=k, scaled=True)
-
-
-@register_objective("multi-event", needs=_events)
+@register_objective("multi-event", needs=several_captions)
 def _multi_event(batch: BatchFeatures, *, alpha: float = 1.0, unbalanced: bool = False) -> Tensor:
     """Contrast of an image with all captions of its label as positives, however many there are (MeVTR).
 

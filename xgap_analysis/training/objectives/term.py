@@ -80,6 +80,11 @@ class Needs:
             raise XgapError(f"a term needs 0 or more further modalities (extra), not {self.extra!r}")
 
 
+def several_captions(*, k: int = 2) -> Needs:
+    """What a term needs that contrasts k captions of an image."""
+    return Needs(captions=k, scaled=True)
+
+
 @dataclass(frozen=True)
 class Sizes:
     """What the parameters of a term are made for.

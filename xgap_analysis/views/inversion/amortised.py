@@ -1,20 +1,20 @@
 """Inversion by one trained map: native features to pseudo-tokens in a single pass, without steps for each item."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
+from xgap_analysis.core.weights import read_weights, save_weights
 from xgap_analysis.models.tower import Model
 from xgap_analysis.views.inversion.invert import encode_pseudo_tokens, pseudo_forward
 from xgap_analysis.views.inversion.settings import space_into
+
+HELD = {"key": "inverter", "kind": "an amortised inverter"}  # in a file
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +73,8 @@ class AmortisedInverter:
         """
         if not len(features):
             raise XgapError("there is nothing to fit an inverter on: the features are empty")
-        side = space_into(features.space)
-        forward, width = pseudo_forward(model, side, template, tokens), model.invertible(side).width
+        into = space_into(features.space)
+        forward, width = pseudo_forward(model, into, template, tokens), model.invertible(into).width
         generator = torch.Generator().manual_seed(seed)
         with torch.inference_mode(False), torch.enable_grad():
             data = features.vectors.to(model.device).clone()
@@ -116,34 +116,27 @@ class AmortisedInverter:
             raise XgapError(
                 f"the inverter was fitted through other weights than those of model {model.name!r}; fit anew"
             )
-        side = space_into(self.space)
-        vectors = encode_pseudo_tokens(model, self.pseudo_tokens(features), side, self.template)
+        into = space_into(self.space)
+        vectors = encode_pseudo_tokens(model, self.pseudo_tokens(features), into, self.template)
         made = {"view": "amortised inversion", "model": model.name, "weights": model.weights_digest}
         about = {**made, "input": dict(features.provenance)}
-        return Features(vectors, features.ids, side, features.origin, about, features.items)
+        return Features(vectors, features.ids, into, features.origin, about, features.items)
 
     def save(self, path: str | Path) -> None:
-        """Writes the map as safetensors."""
+        """Write the map to a `.safetensors` file, whole or not at all.
+
+        Raises:
+            XgapError: another suffix, or a place that cannot be written.
+        """
         about = {"space": self.space, "template": self.template, "weights": self.weights_digest}
-        arrays = {"weight": self.weight.contiguous(), "bias": self.bias.contiguous()}
-        safetensors.torch.save_file(arrays, path, metadata={"inverter": json.dumps(about)})
+        save_weights({"weight": self.weight, "bias": self.bias}, path, **HELD, about=about)
 
     @classmethod
     def load(cls, path: str | Path) -> "AmortisedInverter":
-        """Reads a map that `save` wrote.
+        """The map in a file of `save`.
 
         Raises:
             XgapError: no such file, or a file of something else.
         """
-        try:
-            with safetensors.safe_open(str(path), "pt") as file:
-                about = json.loads((file.metadata() or {})["inverter"])
-                return cls(
-                    file.get_tensor("weight"),
-                    file.get_tensor("bias"),
-                    about["space"],
-                    about["template"],
-                    about["weights"],
-                )
-        except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
-            raise XgapError(f"{path} holds no inverter that AmortisedInverter.save wrote ({error})") from error
+        with read_weights(path, **HELD) as (about, held):
+            return cls(held["weight"], held["bias"], about["space"], about["template"], about["weights"])

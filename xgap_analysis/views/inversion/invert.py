@@ -16,8 +16,10 @@ from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.models.fingerprint import is_known
 from xgap_analysis.models.threads import suited
-from xgap_analysis.models.tower import Invertible, Model
-from xgap_analysis.store import Store, compute, entry_key, key_of
+from xgap_analysis.models.tower import Invertible, Model, check_model
+from xgap_analysis.store import Engine, Store, compute, entry_key, key_of
+from xgap_analysis.store import engine as named_engine
+from xgap_analysis.store.engines import Local
 from xgap_analysis.views.inversion import textual, visual
 from xgap_analysis.views.inversion.capacity import most_rows
 from xgap_analysis.views.inversion.loop import unit_features
@@ -25,6 +27,7 @@ from xgap_analysis.views.inversion.settings import NAMES, STEPS, Settings
 from xgap_analysis.views.inversion.work import Work
 from xgap_analysis.views.keeping import kept_in
 from xgap_analysis.views.pace import Pace
+from xgap_analysis.views.sharing import stored_by
 
 SHARD = 256  # items, or one batch where that is larger; a killed run loses at most this much work
 
@@ -80,6 +83,7 @@ def invert(
     batch_size: int | None = None,
     precision: str | None = None,
     store: Store | str | None = "default",
+    engine: str | Engine = "local",
     progress: bool = True,
 ) -> Inversion:
     """Inverts features into the other modality, each item on its own.
@@ -113,6 +117,8 @@ def invert(
         precision: of the loop: `"fp32"`, or `"bf16"` / `"fp16"` for autocast. By default the model's own, in which the
             features are computed, too; a model in half precision is not inverted in float32.
         store: where results are kept and found again; None keeps nothing. By default the user's store.
+        engine: who computes, as of `encode`: `"local"`, `"ranks"` (each inverts the features that it owns by their ids)
+            or `"ray"`. A view, `xg.view("oti")(model, items, engine=...)`, shares the encoding as well.
         progress: show a bar when something has to be computed.
 
     Returns:
@@ -131,6 +137,7 @@ def invert(
         >>> bool(oti.loss[-1].mean() < oti.loss[0].mean())  # the loss is 1 - cosine to the native feature
         True
     """
+    check_model(model)
     batch_size = Pace(batch_size).filled().batch_size
     settings = Settings.of(
         model,
@@ -149,6 +156,11 @@ def invert(
         batch_size=batch_size,
         precision=_precision(model, precision),
     )
+    by = named_engine(engine)
+    if not isinstance(by, Local):
+        given = ("steps", "tokens", "template", "lr", "weight_decay", "init_std", "seed", "snapshots", "stop", "start")
+        how = {name: getattr(settings, name) for name in (*given, "optimiser", "batch_size", "precision")}
+        store = stored_by(by, model, features, invert, {**how, "progress": progress}, store=store)
     tower = model.invertible(settings.space)
     prompt = textual.make_prompt(model.tokenize, template, settings.tokens) if settings.space == "text" else None
     with suited(tower, 1, model.device):

@@ -1,12 +1,15 @@
 """The settings of an inversion: the paper's by default, checked, and what of them determines its numbers."""
 
 import hashlib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from xgap_analysis.core.counts import check_count
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
+from xgap_analysis.core.seeds import check_seed
 from xgap_analysis.models.precision import AUTOCAST, rounding
 from xgap_analysis.models.tower import Model
 from xgap_analysis.store import key_of
@@ -73,11 +76,17 @@ class Settings:
         Raises:
             XgapError: features of another space, no features, or a parameter out of range.
         """
+        if not hasattr(features, "space"):
+            what = "what is inverted are Features of a space, as of encode or xg.Features(vectors, ids, space, origin)"
+            raise XgapError(f"{what}, not {type(features).__name__}")
         space = space_into(features.space)
         steps = STEPS[space] if steps is None else steps
         if tokens is None:
             tokens = int(model.settings.get("ovi_tokens", 1)) if space == "image" else 1
-        wanted = tuple(sorted(set(snapshots)))
+        wanted = tuple(set(snapshots))
+        for step in wanted:
+            check_count(step, "a snapshot", 0)
+        wanted = tuple(sorted(map(int, wanted)))
         made = cls(space=space, steps=steps, tokens=tokens, snapshots=wanted, stop=check_stop(stop), **others)
         made._check(len(features))
         return made
@@ -129,8 +138,13 @@ class Settings:
         steps, snapshots = self.steps, list[int](self.snapshots)
         if not n:
             raise XgapError("there is nothing to invert: the features are empty")
-        if steps < 1:
-            raise XgapError(f"inversion takes at least one step, not {steps}")
+        check_count(steps, "the number of steps")
+        check_count(self.tokens, "the number of pseudo-tokens")
+        check_seed(self.seed)
+        for name in ("lr", "weight_decay", "init_std"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise XgapError(f"{name} is a number of 0 or more, not {value!r}")
         if snapshots and not (snapshots[0] >= 0 and snapshots[-1] <= steps):
             raise XgapError(f"snapshots are steps from 0 to {steps}, not {snapshots}")
         if self.batch_size is not None and self.batch_size < 1:

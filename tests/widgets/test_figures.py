@@ -9,7 +9,7 @@ mpl.use("agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from xgap_analysis.widgets.pictures import picture_html
+from xgap_analysis.widgets.figures import figure_html
 
 
 def drawn() -> Figure:
@@ -20,7 +20,7 @@ def drawn() -> Figure:
 
 
 def test_a_cell_that_shows_the_figure_meanwhile_does_not_spoil_it() -> None:
-    undisturbed = picture_html(drawn(), "a line")
+    undisturbed = figure_html(drawn(), "a line")
     figure = drawn()
     canvas, ended = figure.canvas, threading.Event()
 
@@ -31,13 +31,13 @@ def test_a_cell_that_shows_the_figure_meanwhile_does_not_spoil_it() -> None:
     other = threading.Thread(target=show_again)
     other.start()
     try:
-        pictures = {picture_html(figure, "a line") for _ in range(5)}
+        drawings = {figure_html(figure, "a line") for _ in range(5)}
     finally:
         ended.set()
         other.join()
-    assert pictures == {undisturbed}
+    assert drawings == {undisturbed}
     assert not plt.get_fignums()
 
 
 def test_words_stay_words() -> None:
-    assert "alt='&lt;b&gt; &#x27;'" in picture_html(drawn(), "<b> '")
+    assert "alt='&lt;b&gt; &#x27;'" in figure_html(drawn(), "<b> '")

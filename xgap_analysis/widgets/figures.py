@@ -23,7 +23,7 @@ def alone(figure: "Figure") -> "Figure":
     return figure
 
 
-def picture_html(figure: "Figure", alt: str, dpi: int = 100) -> str:
+def figure_html(figure: "Figure", alt: str, dpi: int = 100) -> str:
     """A figure as an `<img>`.
 
     Args:
