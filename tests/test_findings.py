@@ -64,6 +64,30 @@ def test_what_notebook_15_says_without_a_number_holds_in_the_atlas() -> None:
         assert round(row["difference"], 1) == 0.2
 
 
+STUDY = xg.main_rows(xg.embedded_table("study")).set_index(["model", "split", "comparison"])
+
+
+@pytest.mark.parametrize(
+    ("notebook", "digits", "rows"),
+    [
+        ("00_quickstart.ipynb", 4, ["tiny OTI-I", "tiny-seed1 OTI-I", "tiny-seed2 OTI-I", "tiny OTI-OTI"]),
+        ("00_quickstart.ipynb", 4, ["tiny-nogap OTI-I", "tiny-intra OTI-I", "tiny OTI-T"]),
+        ("00_quickstart.ipynb", 3, ["tiny OVI-T"]),
+        ("02_image_retrieval.ipynb", 4, ["tiny OTI-I", "tiny-seed1 OTI-I", "tiny-seed2 OTI-I", "tiny OTI-OTI"]),
+        ("02_image_retrieval.ipynb", 4, ["tiny-nogap OTI-I", "tiny-intra OTI-I"]),
+        ("03_text_retrieval.ipynb", 3, ["tiny OVI-T", "tiny-seed1 OVI-T", "tiny-seed2 OVI-T", "tiny-intra OVI-T"]),
+        ("04_zero_shot.ipynb", 4, ["tiny OTI-T", "tiny-seed1 OTI-T", "tiny-seed2 OTI-T", "tiny-intra OTI-T"]),
+    ],
+)
+def test_the_numbers_of_the_first_notebooks_are_those_of_the_study(notebook: str, digits: int, rows: list[str]) -> None:
+    said = prose(notebook).replace("−", "-")
+    for name in rows:
+        model, comparison = name.split()
+        row = STUDY.loc[model, "test[60]" if comparison == "OVI-T" else "test", comparison]
+        middle, low, high = (f"{row[end]:+.{digits}f}" for end in ("difference", "difference_low", "difference_high"))
+        assert f"{middle} ({low}, {high})" in said, name
+
+
 def test_the_card_of_the_atlas_is_that_of_its_table() -> None:
     card = (ROOT / "data" / "atlas" / "README.md").read_text("utf-8")
     expected = {
