@@ -35,7 +35,7 @@ from xgap_analysis.store.engines import PATIENCE, Ranks, Ray, ranks_of
 from xgap_analysis.views import View, register_view, view
 from xgap_analysis.views.encode import encode
 from xgap_analysis.views.inversion.invert import invert
-from xgap_analysis.views.sharing import share_of
+from xgap_analysis.views.sharing import gone_ranks, share_of
 
 ROOT = Path(__file__).parents[2]
 COUNTED = "tests.experiments.counted"
@@ -329,6 +329,39 @@ def test_a_rank_that_is_gone_is_waited_for_once(
     assert not waits
     assert before == len(images) - len(share_of(model, images, Ranks(0, 3).owns))
     assert "no row of" not in capsys.readouterr().err
+
+
+def test_a_rank_at_work_on_what_comes_next_is_not_gone(
+    model: Model, tmp_path: Path, clock: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of three ranks, one is dead, and one has encoded its images and inverts them for a long time."""
+    images, (waits, coming) = animals().images, clock
+    how: dict[str, Any] = {"store": Store(tmp_path), "progress": False}
+
+    def stored(steps: int) -> None:
+        with pytest.raises(ShareStored):
+            (view("oti", steps=steps) if steps else view("image"))(model, images, **how, engine=Ranks(1, 3))
+
+    stored(0)
+    coming[15] = lambda: stored(2)
+    first = Ranks(0, 3, waits=True, patience=10)
+    made = view("oti", steps=2)(model, images, **how, engine=first)
+    said = capsys.readouterr().err
+    assert "no row of rank 2 has come" in said
+    assert "1, 2" not in said
+    assert gone_ranks(first, how["store"]) == {2}
+    assert len(waits) == 25  # ten for images of rank 2, fifteen for what rank 1 inverts and ten seconds after it
+    alone = view("oti", steps=2)(model, images, store=None, progress=False)
+    torch.testing.assert_close(made.vectors, alone.vectors, atol=1e-5, rtol=0)
+
+
+def test_a_view_in_two_steps_waits_once_where_nobody_is_left(
+    model: Model, tmp_path: Path, clock: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, how = animals().images, {"engine": Ranks(0, 2, waits=True, patience=10), "progress": False}
+    assert len(view("oti", steps=2)(model, images, store=Store(tmp_path), **how)) == len(images)
+    assert len(clock[0]) == 10
+    assert capsys.readouterr().err.count("do not wait for rank 1") == 1
 
 
 def test_a_study_waits_once_for_a_rank_that_is_gone(

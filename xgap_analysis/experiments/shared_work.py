@@ -193,9 +193,9 @@ def _wait(by: Ranks, store: Store, study: "Study", works: Sequence[Sequence[Work
     """Waits for the rows of others, view by view, and computes what does not come. What is lacking of a rank that was
     waited for in vain before is left to the process that goes on.
     """
-    now: list[Callable[[int], bool]] = []  # whether a rank lacks rows of the view that is waited for
+    now: list[Callable[[int, frozenset[str]], bool]] = []  # whether a rank lacks rows of the view that is waited for
     gone = gone_ranks(by, store)
-    study = replace(study, store=waiting_store(by, store, lambda rank: now[-1](rank)))
+    study = replace(study, store=waiting_store(by, store, lambda rank, entries: now[-1](rank, entries)))
     for own, (_, _, made) in zip(works, _evaluations(study), strict=True):
         shares = {of_fit: _shares_of(_part(made, of_fit)) for of_fit in (False, True)}
         for work in own:
@@ -210,12 +210,12 @@ def _wait(by: Ranks, store: Store, study: "Study", works: Sequence[Sequence[Work
                 continue
 
 
-def _lacks(by: Ranks, shares: "Shares", work: Work, reading: Store, rank: int) -> bool:
-    """Whether a rank owes rows of some work."""
+def _lacks(by: Ranks, shares: "Shares", work: Work, reading: Store, rank: int, entries: frozenset[str]) -> bool:
+    """Whether a rank owes rows of some work in one of these entries."""
     try:
         _done(shares(lambda digest: by.owner(digest) == rank, reading), work)
-    except Lacking:
-        return True
+    except Lacking as lacking:
+        return not entries.isdisjoint(lacking.entries)
     except XgapError:
         pass
     return False

@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,12 @@ class Lacking(XgapError):
     Args:
         n: their number.
         total: of the items.
+        entries: keys of the entries that lack them.
     """
 
-    def __init__(self, n: int, total: int) -> None:
+    def __init__(self, n: int, total: int, entries: Collection[str]) -> None:
         super().__init__(f"{n} of {total} items have no row in the feature store")
-        self.n, self.total = n, total
+        self.n, self.total, self.entries = n, total, frozenset(entries)
 
 
 @dataclass(frozen=True)
@@ -83,17 +84,17 @@ class Store:
         self.retry_failed = retry_failed
         self.retried: set[tuple[str, str]] = set()  # entry and item
         self.patience = 0.0
-        self.in_vain: Callable[[], object] = lambda: None
+        self.in_vain: Callable[[frozenset[str]], object] = lambda entries: None
         self.overdue: set[tuple[str, str]] = set()  # entry and item: not waited for any more
         self.computes = True
 
-    def waiting(self, patience: float, in_vain: Callable[[], object] = lambda: None) -> "Store":
+    def waiting(self, patience: float, in_vain: Callable[[frozenset[str]], object] = lambda entries: None) -> "Store":
         """The same store for work that others have begun: what is lacking is computed here only when no row of it has
         come for `patience` seconds. Kept failures that are to be tried again are not waited for.
 
         Args:
             patience: seconds.
-            in_vain: called when something was waited for in vain, before it is computed.
+            in_vain: called when something was waited for in vain, before it is computed, with the keys of its entries.
         """
         made = Store(self.root, retry_failed=self.retry_failed)
         made.retried = self.retried

@@ -108,7 +108,7 @@ def compute(
     groups = _lacking(found, distinct)
     done = len(distinct) - sum(map(len, groups.values()))
     if groups and store is not None and not store.computes:
-        raise Lacking(len(distinct) - done, len(distinct))
+        raise Lacking(len(distinct) - done, len(distinct), {shelves[name].key for names in groups for name in names})
     with Bar(total=len(distinct), desc=description, unit="item", disable=not progress or not groups) as bar:
         bar.update(done)
         if groups and store is not None and store.patience:
@@ -167,7 +167,7 @@ def _awaited(
             last = time.monotonic()
         bar.update(len(items) - len({item for _, item in left}) - bar.n)
     if awaited:
-        store.in_vain()
+        store.in_vain(frozenset(key for key, _ in awaited))
     store.overdue |= awaited
     groups = _lacking(found, items)
     return groups, len(items) - sum(map(len, groups.values()))

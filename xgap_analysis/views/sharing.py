@@ -116,14 +116,14 @@ def _by_rank(
     def some(owns: Callable[[int], bool]) -> Any:
         return items.select(item for item, content in contents.items() if owns(by.owner(content)))
 
-    def lacks(rank: int) -> bool:
+    def lacks(rank: int, entries: frozenset[str]) -> bool:
         share = some(lambda owner: owner == rank)
         try:
             with contextlib.suppress(NothingRead):
                 if len(share):
                     made(share, there.reading())
-        except Lacking:
-            return True
+        except Lacking as lacking:
+            return not entries.isdisjoint(lacking.entries)
         return False
 
     mine = some(lambda owner: owner == by.rank)
@@ -148,32 +148,36 @@ def _by_rank(
 
 
 def gone_ranks(by: Ranks, store: Store) -> set[int]:
-    """The ranks that this process has waited for in vain, in any call so far: it waits for none of them again.
+    """The ranks that this process has waited for in vain, in any call so far: no later call waits for one of them.
 
     What such a rank stores later is found all the same, by content.
     """
     return _GONE.setdefault((str(store.root.absolute()), by.world), set())
 
 
-def waiting_store(by: Ranks, store: Store, lacks: Callable[[int], bool]) -> Store:
+def waiting_store(by: Ranks, store: Store, lacks: Callable[[int, frozenset[str]], bool]) -> Store:
     """The store of a rank that waits for the rows of others, and remembers those for whom it waited in vain.
 
     Args:
         by: this rank.
         store: of all ranks.
-        lacks: whether rows of a rank are lacking, of what is waited for at present.
+        lacks: whether rows of a rank are lacking in one of some entries, of what is waited for at present. A rank that
+            is at work on what comes after them is not gone.
     """
     gone = gone_ranks(by, store)
 
-    def in_vain() -> None:
-        late = [rank for rank in range(by.world) if rank not in {by.rank, *gone} and lacks(rank)]
+    def in_vain(entries: frozenset[str]) -> None:
+        late = [rank for rank in range(by.world) if rank not in {by.rank, *gone} and lacks(rank, entries)]
         gone.update(late)
+        if len(gone) == by.world - 1:  # nobody is left to wait for, in this call either
+            made.patience = 0.0
         if late:
             who = f"rank{'s' * (len(late) > 1)} {', '.join(map(str, late))}"
             what = f"no row of {who} has come for {by.patience:g} s, and what is lacking is computed here"
             sys.stderr.write(f"xgap: {by}: {what}; later views do not wait for {who}\n")
 
-    return store.waiting(by.patience, in_vain)
+    made = store.waiting(by.patience, in_vain)
+    return made
 
 
 def end_of_share(by: Ranks, mine: int, total: int, owed: int) -> ShareStored:
