@@ -10,6 +10,7 @@ import pytest
 import xgap_analysis as xg
 from xgap_analysis.core.counts import check_count
 from xgap_analysis.core.errors import XgapError
+from xgap_analysis.core.tokens import TokenFeatures
 
 
 def test_whole_numbers_from_the_least_are_counts() -> None:
@@ -33,6 +34,11 @@ WRONG: list[tuple[Callable[[Any, Any], Any], str]] = [
     (lambda m, f: xg.invert(m, f, steps=2.5), r"the number of steps is a whole number of 1 or more, not 2\.5"),
     (lambda m, f: xg.invert(m, f, tokens=1.5), "the number of pseudo-tokens is a whole number"),
     (lambda m, f: xg.invert(m, f, snapshots=["a"]), "a snapshot is a whole number of 0 or more, not 'a'"),
+    (lambda m, f: xg.invert(m, f, snapshots=2), r"snapshots are a list of steps, such as \[50, 100\], not 2"),
+    (lambda m, f: xg.invert(m, f, snapshots="12"), "snapshots are a list of steps"),
+    (lambda m, f: xg.invert(m, f, start=np.ones(2)), 'start is "normal" or "closed-form"'),
+    (lambda m, f: xg.invert(m, f, lr=True), "lr is a number of 0 or more, not True"),
+    (lambda m, f: xg.invert(m, TokenFeatures.from_features(f)), "what is inverted are Features .* not TokenFeatures"),
     (lambda m, f: xg.invert(m, f, lr=-1.0), r"lr is a number of 0 or more, not -1\.0"),
     (lambda m, f: xg.invert(m, f, init_std=float("nan")), "init_std is a number of 0 or more, not nan"),
     (lambda m, f: xg.invert(m, np.asarray(f)), "what is inverted are Features of a space.* not ndarray"),
@@ -57,3 +63,14 @@ def test_a_wrong_number_or_object_is_one_sentence(call: Callable[[Any, Any], Any
     with pytest.raises(XgapError, match=message) as raised:
         call(model, features)
     assert "\n" not in str(raised.value)
+
+
+def test_numbers_of_numpy_are_those_of_python(model: Any, tmp_path: Path) -> None:
+    """Kept under one key, and found again."""
+    how: dict[str, Any] = {"store": xg.Store(tmp_path), "progress": False}
+    features = xg.encode(model, ["a cat", "a dog"], **how)
+    made = xg.invert(model, features, steps=2, tokens=1, seed=3, **how)
+    reading = {**how, "store": xg.Store(tmp_path).reading()}
+    again = xg.invert(model, features, steps=np.int64(2), tokens=np.int32(1), seed=np.int64(3), **reading)  # type: ignore[arg-type]
+    assert again.provenance == made.provenance
+    assert again.features.vectors.equal(made.features.vectors)

@@ -1,13 +1,13 @@
 """A study whose features several processes compute has the numbers of one process, through kills and restarts."""
 
 import importlib
+import json
 import os
 import re
 import shlex
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -516,7 +517,9 @@ def test_what_no_fresh_process_could_find_is_refused(counting: ModuleType, model
     ):
         with pytest.raises(XgapError, match=message):
             call()
-    study = Study(**names)
+    study = Study(**names, seeds=np.array([1, 2]))
+    sent = _options(study, "counted", "counted-images", Work(view("image"), "all"), Store(tmp_path))
+    assert json.loads(json.dumps(sent))["study"]["seeds"] == [1, 2]
     with pytest.raises(XgapError, match=r"model 'from-a-file' was registered by code .* file of --plugin"):
         Study(**{**names, "models": ["from-a-file"]}, engine=Ray(2)).run()
     for own, message in ((view("by-hand"), "view 'by-hand' was registered"), (view(by_hand), "has none; register it")):
@@ -584,6 +587,7 @@ def test_what_python_gives_workers_has_the_numbers_of_one_process(
     cluster: Path, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Images of a dataset, captions in a list, and features; workers that others have not left room for say so."""
+    import ray
     from ray.util.placement_group import placement_group, remove_placement_group
 
     monkeypatch.setattr(actors, "LOOK", 0.2)
@@ -592,8 +596,17 @@ def test_what_python_gives_workers_has_the_numbers_of_one_process(
     alone: dict[str, Any] = {"store": Store(tmp_path / "alone"), "progress": False}
     there: dict[str, Any] = {"store": Store(tmp_path / "ray"), "engine": "ray(workers=2)"}
     others = placement_group([{"CPU": 1.0}, {"CPU": 1.0}])
-    assert others.wait(60)
-    threading.Timer(3, remove_placement_group, [others]).start()
+    assert others.wait(300)
+    while ray.available_resources().get("CPU"):
+        time.sleep(0.1)
+    own_say = actors.Workers._say
+
+    def say(workers: actors.Workers, progress: bool) -> None:
+        own_say(workers, progress)
+        if workers._said:  # others go when it was said, however long that took
+            remove_placement_group(others)
+
+    monkeypatch.setattr(actors.Workers, "_say", say)
     native = encode(tiny, images, **there)
     waited = "2 of 2 workers wait for resources: each needs 1 CPU, and of the cluster 0 of 2 CPUs are free"
     err = capfd.readouterr().err

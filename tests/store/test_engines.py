@@ -1,6 +1,7 @@
 """Which rank a process is, by what its launcher says; and who owns an item."""
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -95,8 +96,18 @@ def test_what_is_no_engine_is_one_sentence() -> None:
 
 
 def test_no_patience_is_refused() -> None:
-    with pytest.raises(XgapError, match="above 0"):
-        Ranks(0, 2, patience=0)
+    wrong: Any
+    for wrong in (0, float("nan"), "60", None, True):
+        with pytest.raises(XgapError, match=f"above 0, not {wrong!r}"):
+            Ranks(0, 2, patience=wrong)
+
+
+def test_what_is_no_share_of_a_gpu_is_refused() -> None:
+    wrong: Any
+    for wrong in (-0.5, float("nan"), float("inf"), "all", True):
+        with pytest.raises(XgapError, match=f"a share of a GPU of 0 or more, not {wrong!r}"):
+            Ray(gpus=wrong)
+    assert Ray(gpus=0).gpus == 0
 
 
 @pytest.mark.parametrize(

@@ -292,6 +292,7 @@ def _options(study: "Study", model: str, dataset: str, work: Work, store: Store)
             "axes": {axis: list(study.axes[axis]) for axis in ("oti.steps", "ovi.steps") if axis in study.axes},
             "progress": False,
             **{name: getattr(study, name) for name in SENT},
+            "seeds": [int(seed) for seed in study.seeds],  # JSON has no numbers of NumPy
             "num_workers": study.num_workers or 0,  # workers are processes already, and each list of items is short
         },
         "imports": sorted({*_modules(model, dataset), *modules}),

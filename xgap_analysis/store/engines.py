@@ -18,6 +18,7 @@ Processes that are started together inside each task of an array are numbered th
 """
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -72,8 +73,8 @@ class Ranks:
         check_count(self.rank, "a rank", 0)
         if self.rank >= self.world:
             raise XgapError(f"ranks count from 0 to {self.world - 1}, and this process has rank {self.rank}")
-        if not self.patience > 0:
-            raise XgapError(f"the patience of ranks is a number of seconds above 0, not {self.patience}")
+        if isinstance(self.patience, bool) or not isinstance(self.patience, int | float) or not self.patience > 0:
+            raise XgapError(f"the patience of ranks is a number of seconds above 0, not {self.patience!r}")
 
     def __str__(self) -> str:
         return f"rank {self.rank} of {self.world}"
@@ -115,8 +116,10 @@ class Ray:
     def __post_init__(self) -> None:
         if self.workers is not None:
             check_count(self.workers, "the number of workers of engine ray")
-        if self.gpus is not None and self.gpus < 0:
-            raise XgapError(f"a worker has a share of a GPU of 0 or more, not {self.gpus}")
+        if self.gpus is None:
+            return
+        if isinstance(self.gpus, bool) or not isinstance(self.gpus, int | float) or not 0 <= self.gpus < math.inf:
+            raise XgapError(f"a worker has a share of a GPU of 0 or more, not {self.gpus!r}")
 
     def __str__(self) -> str:
         given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}

@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from xgap_analysis.core.counts import check_count
@@ -76,20 +76,23 @@ class Settings:
         Raises:
             XgapError: features of another space, no features, or a parameter out of range.
         """
-        if not hasattr(features, "space"):
+        if not isinstance(features, Features):
             what = "what is inverted are Features of a space, as of encode or xg.Features(vectors, ids, space, origin)"
             raise XgapError(f"{what}, not {type(features).__name__}")
         space = space_into(features.space)
         steps = STEPS[space] if steps is None else steps
         if tokens is None:
             tokens = int(model.settings.get("ovi_tokens", 1)) if space == "image" else 1
+        if isinstance(snapshots, str) or not isinstance(snapshots, Iterable):
+            raise XgapError(f"snapshots are a list of steps, such as [50, 100], not {snapshots!r}")
         wanted = tuple(set(snapshots))
         for step in wanted:
             check_count(step, "a snapshot", 0)
         wanted = tuple(sorted(map(int, wanted)))
         made = cls(space=space, steps=steps, tokens=tokens, snapshots=wanted, stop=check_stop(stop), **others)
         made._check(len(features))
-        return made
+        # NumPy's numbers are kept under the keys of Python's.
+        return replace(made, **{name: int(getattr(made, name)) for name in ("steps", "tokens", "seed")})
 
     @property
     def name(self) -> str:
@@ -143,7 +146,7 @@ class Settings:
         check_seed(self.seed)
         for name in ("lr", "weight_decay", "init_std"):
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 <= value < math.inf:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
                 raise XgapError(f"{name} is a number of 0 or more, not {value!r}")
         if snapshots and not (snapshots[0] >= 0 and snapshots[-1] <= steps):
             raise XgapError(f"snapshots are steps from 0 to {steps}, not {snapshots}")
@@ -153,7 +156,7 @@ class Settings:
             raise XgapError(f"precision is one of {', '.join(AUTOCAST)}, not {self.precision!r}")
         if self.optimiser not in OPTIMISERS:
             raise XgapError(f"optimiser is {' or '.join(map(repr, OPTIMISERS))}, not {self.optimiser!r}")
-        if self.start not in ("normal", "closed-form"):
+        if not isinstance(self.start, str) or self.start not in ("normal", "closed-form"):
             raise XgapError(f'start is "normal" or "closed-form", not {self.start!r}')
 
 
