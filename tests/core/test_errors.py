@@ -16,7 +16,7 @@ CELLS = (
 
 def test_a_notebook_shows_the_sentence_and_the_line_and_a_traceback_on_demand() -> None:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS])
-    NotebookClient(notebook, kernel_name="python3", timeout=120, allow_errors=True).execute()
+    NotebookClient(notebook, kernel_name="python3", timeout=600, startup_timeout=300, allow_errors=True).execute()
     short, long = ("\n".join(cell.outputs[-1]["traceback"]) for cell in notebook.cells[1:])
     assert short.splitlines() == [
         "XgapError: unknown metric 'retrievel'; nearest names: retrieval",

@@ -1,5 +1,6 @@
 """A study whose features several processes compute has the numbers of one process, through kills and restarts."""
 
+import contextlib
 import importlib
 import json
 import os
@@ -525,6 +526,23 @@ def test_what_no_fresh_process_could_find_is_refused(counting: ModuleType, model
     for own, message in ((view("by-hand"), "view 'by-hand' was registered"), (view(by_hand), "has none; register it")):
         with pytest.raises(XgapError, match=message):
             _options(study, "counted", "counted-images", Work(own, "all"), Store(tmp_path))
+
+
+def test_the_bar_of_workers_names_what_is_computed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    said = []
+
+    class Idle:
+        def run(self, task: Any, ids: Any, description: str, progress: bool) -> list[str]:
+            said.append(description)
+            return []
+
+    monkeypatch.setattr(actors, "started", lambda by, store: contextlib.nullcontext(Idle()))
+    images, tiny = load_dataset("emoji").split("val").limit(1).images, load_model("tiny")
+    how: dict[str, Any] = {"store": Store(tmp_path), "engine": Ray(1), "progress": False}
+    native = encode(tiny, images, **how)
+    view("oti", steps=1)(tiny, images, **how)
+    invert(tiny, native, steps=1, **how)
+    assert said == ["encode with tiny", "oti(steps=1) with tiny", "invert with tiny"]
 
 
 @pytest.fixture(scope="module")

@@ -107,7 +107,9 @@ def test_what_is_no_share_of_a_gpu_is_refused() -> None:
     for wrong in (-0.5, float("nan"), float("inf"), "all", True):
         with pytest.raises(XgapError, match=f"a share of a GPU of 0 or more, not {wrong!r}"):
             Ray(gpus=wrong)
-    assert Ray(gpus=0).gpus == 0
+    with pytest.raises(XgapError, match=r"0 to 1, or a whole number of GPUs, not 1\.5"):
+        Ray(gpus=1.5)
+    assert [Ray(gpus=share).gpus for share in (0, 0.5, 2.0)] == [0, 0.5, 2]
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,8 @@ class Ray:
             return
         if isinstance(self.gpus, bool) or not isinstance(self.gpus, int | float) or not 0 <= self.gpus < math.inf:
             raise XgapError(f"a worker has a share of a GPU of 0 or more, not {self.gpus!r}")
+        if self.gpus > 1 and self.gpus % 1:
+            raise XgapError(f"a worker has a share of a GPU of 0 to 1, or a whole number of GPUs, not {self.gpus!r}")
 
     def __str__(self) -> str:
         given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}

@@ -67,7 +67,8 @@ def by_workers(
     _handed(items, items.ids[:1])  # refused before a cluster is started
     task = Task(FUNCTION, needed, functools.partial(_handed, items))
     with started(by, store) as workers:
-        reasons = workers.run(task, items.ids, f"{function.__name__} with {model.name}", progress)
+        title = f"{options.get('wanted', function.__name__)} with {model.name}"  # of a view, its name
+        reasons = workers.run(task, items.ids, title, progress)
     if reasons:
         raise XgapError(f"a Ray worker left items out: {reasons[0]}")
 
