@@ -10,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -34,7 +34,7 @@ from xgap_analysis.experiments.study import Study
 from xgap_analysis.models import MODELS, Model, load_model
 from xgap_analysis.store import ShareStored, Store, actors, engine, tasks
 from xgap_analysis.store.engines import PATIENCE, Ranks, Ray, ranks_of
-from xgap_analysis.views import View, register_view, view
+from xgap_analysis.views import View, batches, register_view, remote, view
 from xgap_analysis.views.encode import encode
 from xgap_analysis.views.inversion.invert import invert
 from xgap_analysis.views.sharing import gone_ranks, share_of
@@ -543,6 +543,26 @@ def test_the_bar_of_workers_names_what_is_computed(monkeypatch: pytest.MonkeyPat
     view("oti", steps=1)(tiny, images, **how)
     invert(tiny, native, steps=1, **how)
     assert said == ["encode with tiny", "oti(steps=1) with tiny", "invert with tiny"]
+
+
+def test_workers_read_images_in_threads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of a view too, which says nothing of processes that read: a worker is a process already."""
+    read: list[int | None] = []
+    own = batches.Readers
+    monkeypatch.setattr(batches, "Readers", lambda items, way, n, *more: (read.append(n), own(items, way, n, *more))[1])
+
+    class Here:
+        def run(self, task: actors.Task, ids: Sequence[str], description: str, progress: bool) -> list[str]:
+            remote.fill(json.loads(json.dumps(task.options)), task.given(ids))
+            return []
+
+    monkeypatch.setattr(actors, "started", lambda by, store: contextlib.nullcontext(Here()))
+    images, tiny = load_dataset("emoji").split("val").limit(1).images, load_model("tiny")
+    for n, call in enumerate((view("image"), encode)):
+        call(tiny, images, store=Store(tmp_path / str(n)), engine=Ray(1), progress=False)  # type: ignore[operator]
+        assert read
+        assert read[0] == 0
+        read.clear()
 
 
 @pytest.fixture(scope="module")

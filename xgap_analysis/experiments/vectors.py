@@ -122,7 +122,8 @@ def study_of_files(
     """
     files = [Path(path) for path in paths]
     if len(files) < 2:
-        raise XgapError("a study of features compares two files or more, one for each modality; one alone is given")
+        given = "one alone" if files else "none"
+        raise XgapError(f"a study of features compares two files or more, one for each modality; {given} is given")
     if len(spaces) not in (0, len(files)):
         raise XgapError(f"{len(files)} files of features have {len(files)} spaces, or none, not {len(spaces)}")
     if len(keys) not in (0, 1, len(files)):

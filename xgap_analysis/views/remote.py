@@ -24,6 +24,7 @@ from xgap_analysis.models.registered import MODELS
 from xgap_analysis.models.tower import Model
 from xgap_analysis.store import Store
 from xgap_analysis.store.engines import Ray
+from xgap_analysis.views.pace import Pace, paced
 
 FUNCTION = f"{__name__}:fill"
 FRESH = "engine ray starts fresh processes"
@@ -50,8 +51,6 @@ def by_workers(
 
     progress = bool(options.get("progress", True))
     options = {**options, "progress": False}
-    if "num_workers" in options:  # workers are processes already, and each list of items is short
-        options["num_workers"] = options["num_workers"] or 0
     needed = {
         "model": _by_name(model),
         "identity": _identity(model),
@@ -143,7 +142,8 @@ def fill(options: Mapping[str, Any], given: bytes) -> None:
     module, _, name = options["function"].partition(":")
     function = getattr(importlib.import_module(module), name)
     store = Store(options["store"]["root"], retry_failed=options["store"]["retry_failed"])
-    with contextlib.suppress(NothingRead):  # of this list: there may be others
+    # Workers are processes already, and each list is short; of a list in which nothing was read there may be others.
+    with contextlib.suppress(NothingRead), paced(Pace(num_workers=0)):
         function(model, items, store=store, **options["options"])
 
 
