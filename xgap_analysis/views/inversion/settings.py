@@ -76,23 +76,16 @@ class Settings:
         Raises:
             XgapError: features of another space, no features, or a parameter out of range.
         """
-        if not isinstance(features, Features):
-            what = "what is inverted are Features of a space, as of encode or xg.Features(vectors, ids, space, origin)"
-            raise XgapError(f"{what}, not {type(features).__name__}")
+        _check_features(features)
         space = space_into(features.space)
         steps = STEPS[space] if steps is None else steps
         if tokens is None:
             tokens = int(model.settings.get("ovi_tokens", 1)) if space == "image" else 1
-        if isinstance(snapshots, str) or not isinstance(snapshots, Iterable):
-            raise XgapError(f"snapshots are a list of steps, such as [50, 100], not {snapshots!r}")
-        wanted = tuple(set(snapshots))
-        for step in wanted:
-            check_count(step, "a snapshot", 0)
-        wanted = tuple(sorted(map(int, wanted)))
+        wanted = _sorted_steps(snapshots)
         made = cls(space=space, steps=steps, tokens=tokens, snapshots=wanted, stop=check_stop(stop), **others)
         made._check(len(features))
         # NumPy's numbers are kept under the keys of Python's.
-        return replace(made, **{name: int(getattr(made, name)) for name in ("steps", "tokens", "seed")})
+        return replace(made, steps=int(made.steps), tokens=int(made.tokens), seed=int(made.seed))
 
     @property
     def name(self) -> str:
@@ -158,6 +151,22 @@ class Settings:
             raise XgapError(f"optimiser is {' or '.join(map(repr, OPTIMISERS))}, not {self.optimiser!r}")
         if not isinstance(self.start, str) or self.start not in ("normal", "closed-form"):
             raise XgapError(f'start is "normal" or "closed-form", not {self.start!r}')
+
+
+def _check_features(given: Any) -> None:
+    if not isinstance(given, Features):
+        what = "what is inverted are Features of a space, as of encode or xg.Features(vectors, ids, space, origin)"
+        raise XgapError(f"{what}, not {type(given).__name__}")
+
+
+def _sorted_steps(given: Any) -> tuple[int, ...]:
+    """Snapshots, each once."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise XgapError(f"snapshots are a list of steps, such as [50, 100], not {given!r}")
+    wanted = set(given)
+    for step in wanted:
+        check_count(step, "a snapshot", 0)
+    return tuple(sorted(map(int, wanted)))
 
 
 __all__ = ["INTO", "NAMES", "STEPS", "Settings", "space_into"]
