@@ -677,10 +677,11 @@ def test_what_python_gives_workers_has_the_numbers_of_one_process(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_workers_say_why_they_leave_items_out(cluster: Path, tmp_path: Path) -> None:
+def test_workers_say_why_they_leave_items_out(cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from xgap_analysis.store.actors import Task, started
 
-    with started(Ray(2), Store(tmp_path)) as workers:
+    monkeypatch.chdir(tmp_path)  # workers were started in another folder
+    with started(Ray(2), Store("here")) as workers:
         os.utime(workers.mark, (0, 0))
         assert workers.run(Task(f"{COUNTED}_not:fill", {}), ["a"], "") == [f"No module named '{COUNTED}_not'"]
         assert workers.mark.stat().st_mtime > 0  # or `prune` would take it for a file that a dead process left

@@ -187,7 +187,7 @@ def started(by: Ray, store: Store) -> Iterator[Workers]:
     address = by.address or os.environ.get("RAY_ADDRESS")
     try:
         store.root.mkdir(parents=True, exist_ok=True)
-        mark = store.root / temporary_name()
+        mark = store.root.absolute() / temporary_name()  # workers of a cluster have folders of their own
         mark.touch()
     except OSError as error:
         raise XgapError(f"the feature store {store.root} cannot be written ({error.strerror or error})") from error
