@@ -267,6 +267,8 @@ def test_texts_beside_all_images_are_their_captions(animals: Path) -> None:
     assert data.labels_of("class")["owl/a.png"] == "owl"
 
 
+@pytest.mark.filterwarnings("ignore:of the folder")
+@pytest.mark.filterwarnings("ignore:6 of them are not UTF-8")
 def test_each_line_is_a_caption_and_another_encoding_is_told(animals: Path) -> None:
     for file in load_dataset(str(animals)).images.ids:
         (animals / file).with_suffix(".TXT").write_bytes("café\r\n2 × 2\n".encode("cp1252"))
