@@ -5,6 +5,7 @@ import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -29,6 +30,18 @@ def test_a_folder_a_class(animals: Path, shade: Shade) -> None:
     assert data.class_names["class"]["golden_retriever"] == "golden retriever"
     assert list(data.texts) == ["a photo of cat", "a photo of golden retriever", "a photo of owl"]
     assert [data.labels_of()[i] for i in data.texts.ids] == ["cat", "golden_retriever", "owl"]
+
+
+def test_a_path_object_is_a_path_wherever_it_leads(animals: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = load_dataset(str(animals))
+    monkeypatch.chdir(animals.parent)
+    assert load_dataset(Path(animals.name)).images.ids == load_dataset(animals).images.ids == named.images.ids
+
+
+@pytest.mark.parametrize("name", [None, "", " ", 3])
+def test_what_is_neither_a_name_nor_a_path_is_refused(name: Any) -> None:
+    with pytest.raises(XgapError, match=f"a dataset is loaded by its name or its path, and {name!r} is neither"):
+        load_dataset(name)
 
 
 def test_without_splits_all_is_evaluated_and_nothing_is_for_training(animals: Path) -> None:
