@@ -202,8 +202,9 @@ def load_dataset(name: str | Path, root: Path | str | None = None, **options: An
         return _made(name, *known, root, options)
     if name not in PROTOCOLS and is_own(name):
         path, own = with_options(name)
-        made = load_own(path, **{**own, **options})
-        return _named(made, made.name, spelled(made.name, (), own)) if own else made
+        given = {**own, **options}
+        made = load_own(path, **given)
+        return _named(made, made.name, spelled(made.name, (), {key: given[key] for key in own})) if own else made
     if options:
         what = f"options ({', '.join(options)}) are for own data"
         raise XgapError(f"{what}, which is named by its path; {name!r} is not one")
