@@ -30,11 +30,20 @@ def update(target: Path, source: Path = HERE) -> Iterator[str]:
         before = _copied(copy)
         if before == new:
             continue
-        if copy.exists() and (before is None or _digest(nbformat.read(copy, as_version=4)) != before):
+        if copy.exists() and (before is None or _is_edited(copy, before)):
             yield f"{copy} has your changes and is kept; {file} is newer (rename yours to get it)"
             continue
         notebook.metadata[COPIED] = new
-        nbformat.write(notebook, copy)
+        part = target / f".{file.name}.part"  # a copy that was cut off would be kept as if it were edited
+        nbformat.write(notebook, part)
+        part.replace(copy)
+
+
+def _is_edited(copy: Path, before: str) -> bool:
+    try:
+        return _digest(nbformat.read(copy, as_version=4)) != before
+    except Exception:  # whatever keeps it from being a notebook, nobody else wrote it
+        return True
 
 
 def _copied(copy: Path) -> str | None:
@@ -55,8 +64,12 @@ def _digest(notebook: nbformat.NotebookNode) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("target", type=Path, help="the folder of the copies")
-    for line in update(parser.parse_args().target):
-        print(line)
+    target = parser.parse_args().target
+    try:
+        for line in update(target):
+            print(line)
+    except OSError as error:
+        parser.exit(1, f"copies of the notebooks cannot be written to {target}: {error}; make it a folder of yours\n")
 
 
 if __name__ == "__main__":

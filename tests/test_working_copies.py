@@ -1,5 +1,6 @@
 """`make lab` opens copies: edits stay, what nobody has edited follows its notebook, and git sees nothing."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -66,6 +67,45 @@ def test_a_copy_follows_unless_it_was_edited(folders: tuple[Path, Path]) -> None
     said = list(update(target, source))
     assert len(said) == 2
     assert (target / one).read_text(encoding="utf-8") == "{ not JSON"
+
+
+def test_a_copy_that_is_no_notebook_any_more_is_kept(folders: tuple[Path, Path]) -> None:
+    source, target = folders
+    name = sorted(file.name for file in source.iterdir())[0]
+    broken = json.loads((target / name).read_text(encoding="utf-8"))
+    del broken["cells"]
+    (target / name).write_text(json.dumps(broken), encoding="utf-8")
+    change(source / name, source="MODEL = 'new'")
+    (said,) = update(target, source)
+    assert "has your changes and is kept" in said
+    assert json.loads((target / name).read_text(encoding="utf-8")) == broken
+
+
+def test_a_copy_that_is_cut_off_is_written_again(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target = folders
+    name = sorted(file.name for file in source.iterdir())[0]
+    change(source / name, source="MODEL = 'new'")
+
+    def cut_off(notebook: nbformat.NotebookNode, file: Path) -> None:
+        file.write_text(nbformat.writes(notebook)[:100], encoding="utf-8")
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(nbformat, "write", cut_off)
+        with pytest.raises(OSError, match="no space left"):
+            list(update(target, source))
+    assert list(update(target, source)) == []
+    assert first(target / name).source == "MODEL = 'new'"
+
+
+def test_where_nothing_can_be_written_there_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "lab").write_text("mine", encoding="utf-8")
+    script = [sys.executable, str(ROOT / "notebooks" / "working_copies.py"), str(tmp_path / "lab")]
+    made = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert made.returncode == 1
+    assert made.stderr.startswith(f"copies of the notebooks cannot be written to {tmp_path / 'lab'}: ")
+    assert made.stderr.count("\n") == 1
+    assert (tmp_path / "lab").read_text(encoding="utf-8") == "mine"
 
 
 def test_make_lab_opens_copies_that_git_ignores() -> None:

@@ -315,7 +315,7 @@ MISTAKES = {
     "directory": (["encode", "--model", "local-dir:/no/such"], "/no/such"),
     "dataset": (["encode", "--dataset", "emojy"], "unknown dataset 'emojy'; nearest names: emoji"),
     "split": (["encode", "--split", "tst"], "it has: train, val, test, seen"),
-    "limit": (["encode", "--limit", "0"], "--limit"),
+    "limit": (["encode", "--limit", "0"], "limit, a number of labels, is a whole number of 1 or more"),
     "format": (["encode", "--out", "f.txt"], ".npz, .parquet, .safetensors"),
     "place": (["encode", "--out", "in-the-way/f.npz"], "in-the-way/f.npz cannot be written"),
     "folder": (["encode", "--out", "folder.npz"], "folder.npz is a folder"),

@@ -1,5 +1,6 @@
 """What is not a count, a seed, a store or a model is one sentence, wherever it is given."""
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,10 @@ import numpy as np
 import pytest
 
 import xgap_analysis as xg
-from xgap_analysis.core.counts import check_count
+from xgap_analysis.core.counts import check_count, check_cutoffs
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.tokens import TokenFeatures
+from xgap_analysis.scoring.blocks import check_pair
 
 
 def test_whole_numbers_from_the_least_are_counts() -> None:
@@ -74,3 +76,29 @@ def test_numbers_of_numpy_are_those_of_python(model: Any, tmp_path: Path) -> Non
     again = xg.invert(model, features, steps=np.int64(2), tokens=np.int32(1), seed=np.int64(3), **reading)  # type: ignore[arg-type]
     assert again.provenance == made.provenance
     assert again.features.vectors.equal(made.features.vectors)
+
+
+# A session of tests checks the types of arguments before a function sees them; a user's session does not.
+UNCHECKED: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], str]] = [
+    (xg.metrics.clusters, ({}, []), {"seeds": 3}, r"seeds are a list, such as \[0, 1, 2\], not 3"),
+    (xg.metrics.k_occurrence, (np.eye(3), np.eye(3), 1.5), {}, r"k, a number of neighbours, is a whole .* not 1\.5"),
+    (xg.metrics.mutual_knn, (np.eye(3), np.eye(3), "1"), {}, "k, a number of neighbours, is a whole number of 1"),
+    (xg.metrics.nearest_items, (np.eye(3), np.eye(3), "0", [0, 0, 1], True), {}, "k, a number of neighbours, is a"),
+    (xg.similarity_histograms, (np.eye(3), np.eye(3), [0, 0, 1]), {"bins": 2.5}, "bins, the number of them, is a"),
+    (
+        check_pair,
+        (xg.as_features(np.eye(3)),) * 2,
+        {"block": 2.5},
+        "block, a number of queries, is a whole number of 1",
+    ),
+    (check_cutoffs, (5,), {}, r"the cut-offs ks are a list, such as \[1, 5, 10\], not 5"),
+    (check_cutoffs, ([1, 2.5],), {}, r"a cut-off of ks is a whole number of 1 or more, not 2\.5"),
+]
+
+
+@pytest.mark.parametrize(("function", "given", "options", "message"), UNCHECKED)
+def test_a_wrong_number_is_one_sentence_where_no_types_are_checked(
+    function: Callable[..., Any], given: tuple[Any, ...], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(XgapError, match=message):
+        inspect.unwrap(function)(*given, **options)

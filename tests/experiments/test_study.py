@@ -393,6 +393,8 @@ def test_a_correction_fitted_on_what_is_evaluated_is_called_transductive(model: 
         ({"comparisons": "I-I"}, r"comparisons of a study is a list; write \['I-I'\]"),
         ({"models": "tiny"}, r"models of a study is a list; write \['tiny'\]"),
         ({"datasets": "emoji"}, r"datasets of a study is a list; write \['emoji'\]"),
+        ({"models": ["tiny", "tiny"]}, "'tiny' stands twice in the models of a study"),
+        ({"corrections": ["none", "center", "none"]}, "'none' stands twice in the corrections of a study"),
         ({"seeds": ()}, "at least one of its seeds"),
         ({"comparisons": []}, "at least one of its comparisons"),
         ({"models": []}, "at least one of its models"),

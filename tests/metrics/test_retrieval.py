@@ -301,7 +301,7 @@ def test_users_mistakes():
     for sides in ((x, empty), (empty, x)):
         with pytest.raises(XgapError, match="is empty"):
             retrieval(*sides, Relevance.from_qrels({}))
-    with pytest.raises(XgapError, match="cut-offs"):
+    with pytest.raises(XgapError, match="a cut-off of ks is a whole number of 1 or more, not 0"):
         retrieval(x, x, relevance, ks=(0,))
     with pytest.raises(XgapError, match="block"):
         retrieval(x, x, relevance, block=0)

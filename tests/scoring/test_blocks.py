@@ -120,7 +120,7 @@ def test_an_empty_side_other_dimensions_and_a_block_of_nothing_are_refused() -> 
         score(some([1], 0), none, NAMES[0])
     with pytest.raises(XgapError, match="6 dimensions and the gallery 5"):
         score(some([2], 0), some([2], 1, d=5), NAMES[0])
-    with pytest.raises(XgapError, match="block must be at least 1"):
+    with pytest.raises(XgapError, match="block, a number of queries, is a whole number of 1 or more, not 0"):
         score(some([2], 0), some([2], 1), NAMES[0], block=0)
 
 

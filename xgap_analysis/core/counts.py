@@ -1,5 +1,6 @@
 """Counts that people give, and what is none, in one sentence."""
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -26,3 +27,15 @@ def check_count(count: Any, what: str, least: int = 1) -> None:
     """
     if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < least:
         raise XgapError(f"{what} is a whole number of {least} or more, not {count!r}")
+
+
+def check_cutoffs(ks: Any) -> None:
+    """Refuse what is no list of cut-offs.
+
+    Raises:
+        XgapError: no list, or one with something else than a whole number of 1 or more.
+    """
+    if isinstance(ks, str) or not isinstance(ks, Collection):
+        raise XgapError(f"the cut-offs ks are a list, such as [1, 5, 10], not {ks!r}")
+    for k in ks:
+        check_count(k, "a cut-off of ks")

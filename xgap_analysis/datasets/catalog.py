@@ -158,7 +158,7 @@ register_dataset(
 )(load_sound_clips)
 
 
-def load_dataset(name: str, root: Path | str | None = None, **options: Any) -> Dataset:
+def load_dataset(name: str | Path, root: Path | str | None = None, **options: Any) -> Dataset:
     """A dataset by name (see `xgap datasets`), in the split that the paper evaluates; or your own by path.
 
     `"emoji"` is embedded; `"emoji:<language>"` has the names in another language as text queries, `"emoji:parallel"`
@@ -194,13 +194,17 @@ def load_dataset(name: str, root: Path | str | None = None, **options: Any) -> D
         >>> len(data.images), len(set(data.labels_of("concept").values())), sorted(data.splits)
         (1944, 335, ['seen', 'test', 'train', 'val'])
     """
+    if not isinstance(name, str | Path) or not str(name).strip():
+        raise XgapError(f"a dataset is loaded by its name or its path, and {name!r} is neither")
+    name = str(name.absolute()) if isinstance(name, Path) else name
     known = _known(name)
     if known is not None:
         return _made(name, *known, root, options)
     if name not in PROTOCOLS and is_own(name):
         path, own = with_options(name)
-        made = load_own(path, **{**own, **options})
-        return _named(made, made.name, spelled(made.name, (), own)) if own else made
+        given = {**own, **options}
+        made = load_own(path, **given)
+        return _named(made, made.name, spelled(made.name, (), {key: given[key] for key in own})) if own else made
     if options:
         what = f"options ({', '.join(options)}) are for own data"
         raise XgapError(f"{what}, which is named by its path; {name!r} is not one")

@@ -1,5 +1,6 @@
 """The grid: models x datasets x comparisons x corrections x scorers x any option -> one tidy table."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -113,6 +114,9 @@ class Study:
                 raise XgapError(f"{part} of a study is a list; write [{given!r}]")
             if not len(given):
                 raise XgapError(f"a study needs at least one of its {part}")
+            twice = [name for name, n in Counter(one for one in given if isinstance(one, str)).items() if n > 1]
+            if twice:
+                raise XgapError(f"{twice[0]!r} stands twice in the {part} of a study, and its rows would too")
         if self.only is not None and self.only not in FILTERS:
             raise unknown_name("filter", self.only, FILTERS)
         check_axes(self.axes)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from xgap_analysis.core.counts import check_cutoffs
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.relevance import Relevance, RelevanceLike, as_relevance
 from xgap_analysis.core.tokens import AnyFeatures, ScoredLike, scored_pair
@@ -128,8 +129,9 @@ def caption_protocol(
         >>> table[["i2t_r1", "t2i_r1", "rsum", "t2i_median"]].iloc[0].tolist()
         [100.0, 100.0, 600.0, 1.0]
     """
-    if not len(ks) or not all(k >= 1 for k in ks):
-        raise XgapError(f"the cut-offs ks must be 1 or more, not {tuple(ks)}")
+    check_cutoffs(ks)
+    if not len(ks):
+        raise XgapError("recall needs a cut-off in ks at least")
     gallery, query = scored_pair(images, texts)
     own = as_relevance(relevance, gallery, query).pairs(gallery.ids, query.ids)
     to_texts = Relevance.from_qrels({image: dict.fromkeys(of, 1) for image, of in own.items()})

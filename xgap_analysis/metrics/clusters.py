@@ -60,9 +60,9 @@ def clusters(
         >>> made.loc["all", ["one_modality", "together"]].tolist()
         [1.0, 0.0]
     """
+    check_seeds(seeds)
     if not len(seeds):
         raise XgapError("k-means needs a seed at least")
-    check_seeds(seeds)
     parts, named = labelled_together(features, labels, "clusters")
     codes = pd.factorize(named)[0]
     wanted = len(set(codes)) if k is None else k

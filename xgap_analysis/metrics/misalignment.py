@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from numpy.typing import ArrayLike
 
+from xgap_analysis.core.counts import check_count
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.precision import exact
 from xgap_analysis.core.relevance import RelevanceLike, as_relevance
@@ -172,8 +173,7 @@ def similarity_histograms(
         >>> table.columns.tolist()
         ['same', 'different']
     """
-    if bins < 1:
-        raise XgapError(f"bins must be at least 1, not {bins}")
+    check_count(bins, "bins, the number of them,")
     query, gallery = scored_pair(query, gallery)
     counts = np.zeros((2, bins), dtype=np.int64)
     for scores, grades, ignored in graded_blocks(

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from xgap_analysis.core.counts import check_count
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.precision import exact
 from xgap_analysis.core.relevance import Relevance, RelevanceLike, as_relevance
@@ -50,8 +51,7 @@ def nearest_items(
         0    b     1  0.994   True
         1    c     2  0.000  False
     """
-    if k < 1:
-        raise XgapError(f"a query has at least 1 neighbour, not {k}")
+    check_count(k, "k, a number of neighbours,")
     query, gallery = scored_pair(query, gallery)
     bound = as_relevance(relevance, query, gallery)
     if bound.query_labels is not None and not isinstance(bound.query_labels, Mapping):  # of rows, which are selected
@@ -105,13 +105,14 @@ def k_occurrence(
         [1, 2, 1, 0]
     """
     query, gallery = scored_pair(query, gallery)
+    check_count(k, "k, a number of neighbours,")
     counts = torch.zeros(len(gallery), dtype=torch.long, device=query.vectors.device)
     nothing = Relevance.from_qrels({})
     for scores, _, ignored in graded_blocks(
         query, gallery, nothing, exclude_self=exclude_self, block=block, scorer=scorer
     ):
         least = int((~ignored).sum(dim=1).min())
-        if not 1 <= k <= least:
+        if k > least:
             raise XgapError(f"k must lie between 1 and the {least} items that a query can choose from, not {k}")
         counts += top(scores.masked_fill(ignored, -math.inf), None, 1, k).sum(dim=0)
     return counts

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from xgap_analysis.core.counts import check_cutoffs
 from xgap_analysis.core.errors import XgapError, notice
 from xgap_analysis.core.precision import computable, exact, widest
 from xgap_analysis.core.relevance import BoundRelevance, Relevance, RelevanceLike, as_relevance
@@ -185,8 +186,7 @@ def per_query(
     where: str = "",
 ) -> pd.DataFrame:
     """One row per query of what `measure` makes of each block of ranks, `n_relevant` among it; see `retrieval`."""
-    if not all(k >= 1 for k in ks):
-        raise XgapError(f"the cut-offs ks must be 1 or more, not {tuple(ks)}")
+    check_cutoffs(ks)
     bound = relevance.bind(query.ids, gallery.ids)
     apart = exclude_self and query.has_items_of(gallery)
     ranked = relevant_ranks(query, gallery, bound, exclude_self=apart, block=block, normalise=normalise, scorer=scorer)

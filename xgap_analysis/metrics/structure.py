@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from xgap_analysis.core.counts import check_count
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features, FeaturesLike, as_features, as_pair
 from xgap_analysis.core.precision import exact, widest
@@ -122,7 +123,8 @@ def mutual_knn(x: FeaturesLike, y: FeaturesLike, k: int = 10, *, block: int | No
     """
     x, y = as_pair(x, y)
     check_same_items(x, y)
-    if not 1 <= k < len(x):
+    check_count(k, "k, a number of neighbours,")
+    if k >= len(x):
         raise XgapError(f"k must lie between 1 and the {len(x) - 1} other items, not {k}")
     shared = 0
     pairs = zip(score_blocks(x, x, block=block), score_blocks(y, y, block=block), strict=True)

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from xgap_analysis.core.calls import Call
+from xgap_analysis.core.counts import check_count
 from xgap_analysis.core.errors import XgapError
 from xgap_analysis.core.features import Features
 from xgap_analysis.core.tokens import AnyFeatures, TokenFeatures, as_tokens
@@ -85,8 +86,8 @@ def check_pair(query: AnyFeatures, gallery: AnyFeatures, block: int | None) -> N
         raise XgapError(f"the {'query' if not len(query) else 'gallery'} is empty")
     if query.dim != gallery.dim:
         raise XgapError(f"the query has {query.dim} dimensions and the gallery {gallery.dim}; they must be the same")
-    if block is not None and block < 1:
-        raise XgapError(f"block must be at least 1, not {block}")
+    if block is not None:
+        check_count(block, "block, a number of queries,")
 
 
 def block_of(columns: int, cell: int = CELL, most: int = MOST_QUERIES, budget: int | None = None) -> int:

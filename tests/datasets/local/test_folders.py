@@ -5,6 +5,7 @@ import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -31,6 +32,18 @@ def test_a_folder_a_class(animals: Path, shade: Shade) -> None:
     assert [data.labels_of()[i] for i in data.texts.ids] == ["cat", "golden_retriever", "owl"]
 
 
+def test_a_path_object_is_a_path_wherever_it_leads(animals: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = load_dataset(str(animals))
+    monkeypatch.chdir(animals.parent)
+    assert load_dataset(Path(animals.name)).images.ids == load_dataset(animals).images.ids == named.images.ids
+
+
+@pytest.mark.parametrize("name", [None, "", " ", 3])
+def test_what_is_neither_a_name_nor_a_path_is_refused(name: Any) -> None:
+    with pytest.raises(XgapError, match=f"a dataset is loaded by its name or its path, and {name!r} is neither"):
+        load_dataset(name)
+
+
 def test_without_splits_all_is_evaluated_and_nothing_is_for_training(animals: Path) -> None:
     data = load_dataset(f"folder:{animals}")
     assert list(data.splits) == ["test", "all"]
@@ -55,6 +68,12 @@ def test_options_may_stand_in_the_path(animals: Path, monkeypatch: pytest.Monkey
         XgapError, match="unknown option of data read as folder: 'train_shar'; nearest names: train_share"
     ):
         load_dataset("animals(a=1)(train_shar=0.5)")
+    with pytest.raises(XgapError, match="at least 0 and below 1, not 'half'"):
+        load_dataset("animals(a=1)(train_share='half')")
+
+
+def test_the_name_has_the_option_that_counts(animals: Path) -> None:
+    assert load_dataset(f"{animals}(train_share=0.5)", train_share=0.25).name == "animals(train_share=0.25)"
 
 
 def test_a_share_for_training_is_cut_off_by_id_and_stays(animals: Path, plain: Callable[[int], Image.Image]) -> None:
@@ -261,7 +280,42 @@ def test_texts_beside_all_images_are_their_captions(animals: Path) -> None:
     assert data.labels_of("class")["owl/a.png"] == "owl"
 
 
-@pytest.mark.parametrize("content", [None, "0 0.5 0.5 0.1 0.1\n", ""])
+@pytest.mark.filterwarnings("ignore:of the folder")
+@pytest.mark.filterwarnings("ignore:6 of them are not UTF-8")
+def test_each_line_is_a_caption_and_another_encoding_is_told(animals: Path) -> None:
+    for file in load_dataset(str(animals)).images.ids:
+        (animals / file).with_suffix(".TXT").write_bytes("café\r\n2 × 2\n".encode("cp1252"))
+    Image.new("RGB", (9, 9)).save(animals / "beside.png")  # is left out, and so its text is not counted
+    (animals / "beside.txt").write_text("a caption", encoding="utf-8")
+    (animals / "README.txt").write_text("what this is", encoding="utf-8")
+    with pytest.warns(UserWarning, match="texts beside images") as told:
+        data = load_dataset(str(animals))
+    assert list(data.texts)[:2] == ["café", "2 × 2"]
+    assert len(data.texts) == 12
+    said = [str(warning.message) for warning in told]
+    assert said[0].startswith("the 6 texts beside images")
+    assert said[1].startswith("6 of them are not UTF-8 and were read as Windows-1252 (the first is cat/a.TXT)")
+
+
+def test_texts_beside_images_that_metadata_describes_are_left_out(animals: Path) -> None:
+    ids = load_dataset(str(animals)).images.ids
+    for file in ids:
+        (animals / file).with_suffix(".txt").write_text("a caption", encoding="utf-8")
+    pd.DataFrame({"file_name": ids, "label": "grey"}).to_csv(animals / "metadata.csv", index=False)
+    with pytest.warns(UserWarning, match="left out: 6 texts that bear the name of an image, since metadata is read"):
+        assert list(load_dataset(str(animals)).texts) == ["a photo of grey"]
+
+
+def test_a_text_that_cannot_be_read_is_no_caption(animals: Path) -> None:
+    for file in load_dataset(str(animals)).images.ids:
+        (animals / file).with_suffix(".txt").write_text("a caption", encoding="utf-8")
+    (animals / "owl" / "a.txt").unlink()
+    (animals / "owl" / "a.txt").symlink_to(animals / "nowhere.txt")
+    with pytest.warns(UserWarning, match="left out: 6 texts that bear the name of an image"):
+        load_dataset(str(animals))
+
+
+@pytest.mark.parametrize("content", [None, "0 0.5 0.5 0.1 0.1\n", "0 1e-05 0.5 -2E-3 0.1\n", ""])
 def test_texts_that_are_not_captions_of_all_images_are_left_out(animals: Path, content: str | None) -> None:
     for file in load_dataset(str(animals)).images.ids:
         (animals / file).with_suffix(".txt").write_text("a caption", encoding="utf-8")

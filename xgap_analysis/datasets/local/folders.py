@@ -109,6 +109,8 @@ def load_folder(path: Path | str, *, train_share: float = 0.0) -> Dataset:
         tables = {}
     if not tables:
         records = _captioned(root, _by_folders(root, found), found)
+    else:
+        found.leave_out("texts that bear the name of an image, since metadata is read instead", *found.texts)
     if not records:
         why = f"; left out: {found}" if found.left_out else ""
         raise XgapError(f"there is no image in {root}: looked for {', '.join(sorted(SUFFIXES))}{why}")

@@ -94,8 +94,9 @@ def dataset_of(name: str, records: Sequence[Record], images: Images, *, train_sh
 
 def _cut(records: Sequence[Record], share: float) -> dict[str, list[Record]]:
     """One split cut in two by a hash of the ids, so that an item stays where it is when others come and go."""
-    if not 0 <= share < 1:
-        raise XgapError(f"train_share is the share of the items that go to train, at least 0 and below 1, not {share}")
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
+        what = "train_share is the share of the items that go to train"
+        raise XgapError(f"{what}, a number of at least 0 and below 1, not {share!r}")
 
     def trains(record: Record) -> bool:
         digest = hashlib.sha256(record.id.encode("utf-8", "surrogatepass")).digest()
