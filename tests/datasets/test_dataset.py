@@ -105,7 +105,7 @@ def test_a_limit_of_everything_changes_nothing() -> None:
 
 @pytest.mark.parametrize("n", [0, -1])
 def test_a_limit_below_one_is_refused(n: int) -> None:
-    with pytest.raises(XgapError, match=f"at least 1 label, not {n}"):
+    with pytest.raises(XgapError, match=f"a number of labels, is a whole number of 1 or more, not {n}"):
         pets().limit(n)
 
 
@@ -138,7 +138,7 @@ def test_a_limit_of_judged_queries_keeps_the_gallery_and_the_texts() -> None:
         assert set(small.image_queries) <= set(data.limit(n + 1).image_queries)
         assert small.split_name == f"all[{n}]"
     assert data.limit(3).split_name == "all"
-    with pytest.raises(XgapError, match="at least 1 label, not 0"):
+    with pytest.raises(XgapError, match="a number of labels, is a whole number of 1 or more, not 0"):
         data.limit(0)
 
 
