@@ -37,7 +37,7 @@ from xgap_analysis.store.engines import PATIENCE, Ranks, Ray, ranks_of
 from xgap_analysis.views import View, batches, register_view, remote, view
 from xgap_analysis.views.encode import encode
 from xgap_analysis.views.inversion.invert import invert
-from xgap_analysis.views.sharing import gone_ranks, share_of
+from xgap_analysis.views.sharing import contents_of, gone_ranks
 
 ROOT = Path(__file__).parents[2]
 COUNTED = "tests.experiments.counted"
@@ -183,7 +183,8 @@ def test_copies_are_in_one_share_and_equal_tokens_too(model: Model) -> None:
     images = Images(ids, lambda i: None, lambda i: f"digest {int(i) % 10}")  # type: ignore[arg-type, return-value]
     texts = Texts(ids, [("a cat", "A  Cat", "a dog")[i % 3] for i in range(30)])
     for items, kind in ((images, lambda i: int(i) % 10), (texts, lambda i: int(i) % 3 == 2)):
-        shares = [share_of(model, items, Ranks(rank, 3).owns, "skip").ids for rank in range(3)]
+        contents = contents_of(model, items, "skip")
+        shares = [[i for i, content in contents.items() if Ranks(rank, 3).owns(content)] for rank in range(3)]
         assert sorted(i for share in shares for i in share) == sorted(ids)
         kinds = [{kind(i) for i in share} for share in shares]
         assert sum(map(len, kinds)) == len(set.union(*kinds))
@@ -329,7 +330,7 @@ def test_a_rank_that_is_gone_is_waited_for_once(
     before = entry.n_items
     assert len(view("oti", steps=4)(model, images, **first)) == len(images)
     assert not waits
-    assert before == len(images) - len(share_of(model, images, Ranks(0, 3).owns))
+    assert before == sum(not Ranks(0, 3).owns(content) for content in contents_of(model, images).values())
     assert "no row of" not in capsys.readouterr().err
 
 

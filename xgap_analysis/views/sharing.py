@@ -54,19 +54,6 @@ def _never_kept(model: Any, what: str, why: str) -> XgapError:
     return XgapError(f"{what} by model {model.name!r} are never kept, {why}; use engine local")
 
 
-def share_of(model: Any, items: Any, owns: Callable[[str], bool], on_error: str = "raise") -> Any:
-    """The items whose digest belongs to a share; see `contents_of`.
-
-    Args:
-        model, items, on_error: as there.
-        owns: whether a digest belongs to the share.
-
-    Raises:
-        XgapError: as there.
-    """
-    return items.select(item for item, content in contents_of(model, items, on_error).items() if owns(content))
-
-
 def stored_by(
     by: Engine,
     model: Any,

@@ -65,7 +65,8 @@ class Finder(ipywidgets.VBox):
         try:
             if tuple(options) != tuple(self.entries.options):
                 self.entries.options = options
-            listed = [value for _, value in options if value is not None and value in self._marked]
+            marked = set(self._marked)
+            listed = [value for _, value in options if value is not None and value in marked]
             self.entries.value = tuple(listed) if self._several else next(iter(listed), None)
         finally:
             self._marking = False

@@ -158,9 +158,9 @@ def invert(
     )
     by = named_engine(engine)
     if not isinstance(by, Local):
-        given = ("steps", "tokens", "template", "lr", "weight_decay", "init_std", "seed", "snapshots", "stop", "start")
-        how = {name: getattr(settings, name) for name in (*given, "optimiser", "batch_size", "precision")}
-        store = stored_by(by, model, features, invert, {**how, "progress": progress}, store=store)
+        how = {**vars(settings), "progress": progress}
+        del how["space"]  # that of the features
+        store = stored_by(by, model, features, invert, how, store=store)
     tower = model.invertible(settings.space)
     prompt = textual.make_prompt(model.tokenize, template, settings.tokens) if settings.space == "text" else None
     with suited(tower, 1, model.device):
